@@ -1,0 +1,3 @@
+//! What netd believes.
+#![no_std]
+#![forbid(unsafe_code)]

@@ -1,0 +1,57 @@
+//! Compiles the BPF programs (netd-ebpf) and hands the object to `dataplane::object`, which embeds it.
+//!
+//! Cargo has no stable way to depend on another crate's binary for another target, so this calls the BPF side's own
+//! cargo. aya-build does the same, but takes the compiler's bootstrap switch and the linker's place from the
+//! environment of the whole build; setting them here keeps them away from the host's crates.
+
+use std::env;
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::Command;
+
+const PROGRAMS: &str = "netd-dataplane";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("..");
+    for source in ["Cargo.toml", "Cargo.lock", "netd-common", "netd-ebpf"] {
+        println!("cargo::rerun-if-changed={}", root.join(source).display());
+    }
+    for setting in ["NETD_BPF_TOOLCHAIN", "NETD_TOOLS", "HOME"] {
+        println!("cargo::rerun-if-env-changed={setting}");
+    }
+    let toolchain = env::var("NETD_BPF_TOOLCHAIN")?;
+    let tools = PathBuf::from(env::var("HOME")?).join(env::var("NETD_TOOLS")?).join("bin");
+    let target = match env::var("CARGO_CFG_TARGET_ENDIAN")?.as_str() {
+        "big" => "bpfeb-unknown-none",
+        _ => "bpfel-unknown-none",
+    };
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths(std::iter::once(tools).chain(env::split_paths(&path)))?;
+    let target_dir = PathBuf::from(env::var("OUT_DIR")?).join("bpf");
+
+    let mut cargo = Command::new("rustup");
+    cargo
+        .args(["run", &toolchain, "cargo", "build", "--release", "--package", "netd-ebpf", "--bins"])
+        .args(["--target", target, "-Z", "build-std=core", "--target-dir"])
+        .arg(&target_dir)
+        .current_dir(&root)
+        .env("PATH", path)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            // v3 is what kernel 5.12 and newer run; the linker's default could follow LLVM to a later set.
+            ["-Cdebuginfo=2", "-Clink-arg=--btf", "-Clink-arg=--cpu=v3", "-Clink-arg=--cpu-features=+allows-misaligned-mem-access"]
+                .join("\x1f"),
+        );
+    for inherited in ["RUSTC", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER", "RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO"] {
+        cargo.env_remove(inherited);
+    }
+    let hint = "run `cargo xtask setup` once: it installs the BPF toolchain";
+    let status = cargo.status().map_err(|why| format!("cannot start rustup for the BPF programs: {why}; {hint}"))?;
+    if !status.success() {
+        return Err(format!("the BPF programs did not build ({status}); if their toolchain is missing, {hint}").into());
+    }
+    let object = target_dir.join(target).join("release").join(PROGRAMS);
+    println!("cargo::rustc-env=NETD_DATAPLANE_OBJECT={}", object.display());
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! netd: publishes container ports with eBPF instead of iptables.
+
+pub mod error;

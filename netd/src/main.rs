@@ -1,0 +1,2 @@
+//! The netd command.
+fn main() {}
