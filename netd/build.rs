@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .env(
             "CARGO_ENCODED_RUSTFLAGS",
             // v3 is what kernel 5.12 and newer run; the linker's default could follow LLVM to a later set.
-            ["-Cdebuginfo=2", "-Clink-arg=--btf", "-Clink-arg=--cpu=v3", "-Clink-arg=--cpu-features=+allows-misaligned-mem-access"]
+            ["-Cdebuginfo=2", "-Ctarget-cpu=v3", "-Clink-arg=--btf", "-Clink-arg=--cpu-features=+allows-misaligned-mem-access"]
                 .join("\x1f"),
         );
     for inherited in ["RUSTC", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER", "RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO"] {

@@ -1,3 +1,27 @@
-//! What netd believes.
+//! What netd's kernel side (netd-ebpf) and user side (netd) both believe: how a packet is read, what is decided about
+//! it, and what the rows of the tables between them look like.
+//!
+//! One rule holds everywhere: **addresses and ports are in network order at rest**, in packets, keys and rows alike.
+//! [`bytes`] is the only room that changes byte order. There is no I/O, no clock and no `unsafe` here, so host tests run
+//! the very code that the kernel runs.
+//!
+//! | room | owns |
+//! |---|---|
+//! | [`bytes`] | the words that packets and rows are made of |
+//! | [`packet`] | bytes → headers |
+//! | [`flow`] | the key of a flow, and the generations that tell a live row from a stale one |
+//! | [`checksum`] | RFC 1624 arithmetic |
+//! | [`nat`] | decisions: which rows a new connection gets |
+//! | [`tables`] | every map: its name, capacity and row |
+//! | [`verdict`] | what becomes of a packet, and why |
+
 #![no_std]
 #![forbid(unsafe_code)]
+
+pub mod bytes;
+pub mod checksum;
+pub mod flow;
+pub mod nat;
+pub mod packet;
+pub mod tables;
+pub mod verdict;

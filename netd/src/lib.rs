@@ -1,3 +1,4 @@
 //! netd: publishes container ports with eBPF instead of iptables.
 
 pub mod error;
+pub mod dataplane;

@@ -1,0 +1,148 @@
+//! The key of a flow, and the generations that tell a live row from a stale one.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::bytes::{Be16, Ipv4};
+
+/// Protocol numbers (IANA "Protocol Numbers").
+pub mod protocol {
+    /// ICMP for IPv4.
+    pub const ICMP: u8 = 1;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
+}
+
+/// The side of netd a packet comes in from. It is part of a flow's key, so the networks' addresses may overlap and no
+/// container can send a packet that matches another container's flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Zone(u32);
+
+impl Zone {
+    /// Everything beyond the uplinks.
+    pub const OUTSIDE: Self = Self(0);
+
+    /// The largest interface index that fits a key.
+    pub const MAX_IFINDEX: u32 = 0x00ff_ffff;
+
+    /// The container behind the host-side veth of this index, which must not exceed [`Self::MAX_IFINDEX`].
+    pub const fn container(ifindex: u32) -> Self {
+        Self(ifindex & Self::MAX_IFINDEX)
+    }
+
+    /// The interface index; 0 for outside.
+    pub const fn ifindex(self) -> u32 {
+        self.0
+    }
+}
+
+/// One direction of a connection as its packets look when they come in (16 bytes, no padding).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[repr(C)]
+pub struct FlowKey {
+    /// Source address.
+    pub src: Ipv4,
+    /// Destination address.
+    pub dst: Ipv4,
+    /// Source port.
+    pub src_port: Be16,
+    /// Destination port.
+    pub dst_port: Be16,
+    /// Protocol number in the low 8 bits, zone above.
+    protocol_and_zone: u32,
+}
+
+impl FlowKey {
+    /// The key of a packet with this tuple, coming in from `zone`.
+    pub const fn new(
+        src: Ipv4,
+        dst: Ipv4,
+        src_port: Be16,
+        dst_port: Be16,
+        protocol: u8,
+        zone: Zone,
+    ) -> Self {
+        Self { src, dst, src_port, dst_port, protocol_and_zone: protocol as u32 | (zone.0 << 8) }
+    }
+
+    /// The protocol number.
+    pub const fn protocol(&self) -> u8 {
+        self.protocol_and_zone as u8
+    }
+
+    /// Where the packet comes in from.
+    pub const fn zone(&self) -> Zone {
+        Zone(self.protocol_and_zone >> 8)
+    }
+}
+
+/// A slot of an array map together with the generation of its present owner.
+///
+/// Rows that point to an array slot carry its handle. When the slot's owner goes, the slot's own copy changes, and every
+/// row that still carries the old handle is dead at once, however many there are. Zero is nobody's handle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct Handle(u32);
+
+impl Handle {
+    /// Nobody's.
+    pub const NONE: Self = Self(0);
+
+    /// The slot's handle in its given generation; generation 0 is made 1, since a handle is never zero.
+    pub const fn new(slot: u16, generation: u16) -> Self {
+        let generation = if generation == 0 { 1 } else { generation };
+        Self(slot as u32 | ((generation as u32) << 16))
+    }
+
+    /// The handle that the slot's next owner gets.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self::new(self.slot(), self.generation().wrapping_add(1))
+    }
+
+    /// Index into the array map.
+    pub const fn slot(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// Which owner of the slot this is.
+    pub const fn generation(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    /// Whether it is nobody's.
+    pub const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_gives_back_its_parts() {
+        let key = FlowKey::new(
+            Ipv4::UNSPECIFIED,
+            Ipv4::UNSPECIFIED,
+            Be16::new(1),
+            Be16::new(2),
+            protocol::SCTP,
+            Zone::container(Zone::MAX_IFINDEX),
+        );
+        assert_eq!(key.protocol(), protocol::SCTP);
+        assert_eq!(key.zone(), Zone::container(Zone::MAX_IFINDEX));
+    }
+
+    #[test]
+    fn a_slot_changes_hands_and_is_never_nobodys() {
+        let last = Handle::new(7, u16::MAX);
+        assert_eq!(last.next().slot(), 7);
+        assert_ne!(last.next(), last);
+        assert!(!last.next().is_none());
+        assert!(Handle::NONE.is_none());
+    }
+}

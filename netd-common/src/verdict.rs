@@ -1,0 +1,108 @@
+//! What becomes of a packet, and why.
+
+/// Why a packet was dropped: the index of its counter.
+///
+/// Below the entry points of the programs everything returns a reason; one `match` there turns it into an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+#[must_use]
+pub enum Reason {
+    /// A header is cut short or its lengths lie (RFC 1122 §3.2.1.1 asks for silence).
+    Malformed = 0,
+    /// From the wire, with an address that must never be on one: 127/8 at either end (RFC 1122 §3.2.1.3(g)).
+    Martian = 1,
+    /// From the wire, claiming a container's address as its source.
+    ForgedSource = 2,
+    /// From the wire, straight to a container's own address.
+    DirectAccess = 3,
+    /// From a container, with a source address that is not its own.
+    Spoofed = 4,
+    /// From a container of one network to another network.
+    Isolated = 5,
+    /// From a container, to a place that its network has no way to.
+    NoWayOut = 6,
+    /// TTL would reach zero (RFC 791 §3.2).
+    TtlExceeded = 7,
+    /// Larger than the MTU of the next link, and not a segmentation-offload packet.
+    TooBig = 8,
+    /// The routing table has no way to the destination.
+    NoRoute = 9,
+    /// The flow table refused a row.
+    TableFull = 10,
+    /// The reply tuple of a new connection belongs to another connection.
+    Collision = 11,
+    /// A fragment of a flow's datagram.
+    Fragment = 12,
+    /// The kernel's helpers refused to change the packet.
+    RewriteFailed = 13,
+}
+
+impl Reason {
+    /// Every reason, in counter order.
+    pub const ALL: [Self; 14] = [
+        Self::Malformed,
+        Self::Martian,
+        Self::ForgedSource,
+        Self::DirectAccess,
+        Self::Spoofed,
+        Self::Isolated,
+        Self::NoWayOut,
+        Self::TtlExceeded,
+        Self::TooBig,
+        Self::NoRoute,
+        Self::TableFull,
+        Self::Collision,
+        Self::Fragment,
+        Self::RewriteFailed,
+    ];
+
+    /// The name programs see (`netd stats --json`).
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Martian => "martian",
+            Self::ForgedSource => "forged_source",
+            Self::DirectAccess => "direct_access",
+            Self::Spoofed => "spoofed",
+            Self::Isolated => "isolated",
+            Self::NoWayOut => "no_way_out",
+            Self::TtlExceeded => "ttl_exceeded",
+            Self::TooBig => "too_big",
+            Self::NoRoute => "no_route",
+            Self::TableFull => "table_full",
+            Self::Collision => "collision",
+            Self::Fragment => "fragment",
+            Self::RewriteFailed => "rewrite_failed",
+        }
+    }
+
+    /// What it means, for people.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Malformed => "a header is cut short or its lengths lie",
+            Self::Martian => "a loopback address arrived from the wire",
+            Self::ForgedSource => "a container's address as source, arrived from the wire",
+            Self::DirectAccess => "from outside straight to a container's own address",
+            Self::Spoofed => "a container used an address that is not its own",
+            Self::Isolated => "from one network to another",
+            Self::NoWayOut => "a container's network has no way there",
+            Self::TtlExceeded => "its time to live ran out",
+            Self::TooBig => "larger than the next link takes",
+            Self::NoRoute => "no route to the destination",
+            Self::TableFull => "the flow table took no new row",
+            Self::Collision => "its reply tuple belongs to another connection",
+            Self::Fragment => "a fragment, which is not translated",
+            Self::RewriteFailed => "the kernel refused to change it",
+        }
+    }
+}
+
+/// What a program decides about a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Verdict {
+    /// Not ours: the next program and the stack see it untouched.
+    Pass,
+    /// It was translated and leaves by the helper whose return code this is.
+    Redirected(i32),
+}

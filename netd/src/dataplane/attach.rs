@@ -1,0 +1,244 @@
+//! Programs on their hooks: tcx where the kernel has it (6.6), clsact below; sockets on the root of cgroup v2.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use aya::programs::links::FdLink;
+use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcAttachType};
+use aya::programs::{CgroupAttachMode, CgroupSockAddr, LinkOrder, SchedClassifier};
+use aya::util::KernelVersion;
+
+use super::object::{LINKS, PROGRAMS, program};
+use crate::error::{Doing as _, Error, Result};
+
+/// The priority of netd's clsact filters: the first that others are unlikely to have taken.
+const CLSACT_PRIORITY: u16 = 7;
+
+/// Where a TC program sits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// An interface that leads outside.
+    Uplink,
+    /// The host's end of a container's veth pair.
+    Container,
+}
+
+impl Place {
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Uplink => program::UPLINK_INGRESS,
+            Self::Container => program::CONTAINER_INGRESS,
+        }
+    }
+
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Uplink => "uplink",
+            Self::Container => "container",
+        }
+    }
+}
+
+/// A program on a hook.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Attachment {
+    /// The program's name.
+    pub program: String,
+    /// The interface or cgroup.
+    pub on: String,
+    /// The mechanism: tcx, clsact or cgroup.
+    pub hook: &'static str,
+    /// Whether the kernel has it there now.
+    pub attached: bool,
+}
+
+/// Whether TC programs are chained by links (tcx, kernel 6.6). `NETD_TC=clsact` says no, to try what older kernels get.
+pub fn has_tcx() -> bool {
+    let kernel = KernelVersion::current().unwrap_or(KernelVersion::new(0, 0, 0));
+    kernel >= KernelVersion::new(6, 6, 0) && std::env::var_os("NETD_TC").is_none_or(|tc| tc != "clsact")
+}
+
+/// The hooks of one instance.
+#[derive(Debug)]
+pub(super) struct Hooks<'a> {
+    pub(super) pins: &'a Path,
+}
+
+impl Hooks<'_> {
+    /// The pin of a link. It carries the index, which no two interfaces of a namespace share, and the name, for people.
+    fn link(&self, place: Place, ifindex: u32, ifname: &str) -> PathBuf {
+        self.pins.join(LINKS).join(format!("{}-{ifindex}-{ifname}", place.prefix()).replace('.', "_"))
+    }
+
+    /// The mark that the clsact qdisc of an interface is netd's own.
+    fn qdisc(&self, ifindex: u32) -> PathBuf {
+        self.pins.join(LINKS).join(format!("qdisc-{ifindex}"))
+    }
+
+    /// Puts the program of `place` on an interface of the current namespace. Doing it twice is fine.
+    pub(super) fn attach(&self, place: Place, ifindex: u32, ifname: &str) -> Result<()> {
+        let pin = self.link(place, ifindex, ifname);
+        if self.sits(place, ifindex, ifname)? {
+            return Ok(());
+        }
+        let what = || format!("attach BPF program {} to {ifname}", place.program());
+        let mut program = SchedClassifier::from_pin(self.program(place.program())).doing(what)?;
+        if has_tcx() {
+            // A pin whose interface is gone or whose program was detached by hand.
+            remove(&pin)?;
+            let first = TcAttachOptions::TcxOrder(LinkOrder::first());
+            let id = program.attach_with_options(ifname, TcAttachType::Ingress, first).doing(what)?;
+            let link: FdLink = program.take_link(id).doing(what)?.try_into().doing(what)?;
+            link.pin(&pin).doing(|| format!("pin {}", pin.display()))?;
+            return Ok(());
+        }
+        // Links are what tcx has; here the folder of links holds empty folders instead, for netd to know its own.
+        match tc::qdisc_add_clsact(ifname) {
+            Ok(()) => create_folder(&self.qdisc(ifindex))?,
+            // It is there already, and whoever made it keeps it.
+            Err(tc::TcError::AlreadyAttached) => {}
+            Err(error) => return Err(Error::system(format!("add a clsact qdisc to {ifname}"), error)),
+        }
+        let options =
+            TcAttachOptions::Netlink(NlOptions { priority: CLSACT_PRIORITY, ..NlOptions::default() });
+        let id = program.attach_with_options(ifname, TcAttachType::Ingress, options).doing(what)?;
+        // The filter stays when its owner forgets it.
+        std::mem::forget(program.take_link(id).doing(what)?);
+        create_folder(&pin)
+    }
+
+    /// Takes the program of `place` off an interface; one that is gone took it along. Tells whether netd's own clsact
+    /// qdisc is left on it, to be removed by whoever speaks netlink.
+    pub(super) fn detach(&self, place: Place, ifindex: u32, ifname: &str) -> Result<bool> {
+        let pin = self.link(place, ifindex, ifname);
+        if pin.is_dir() {
+            match tc::qdisc_detach_program(ifname, TcAttachType::Ingress, place.program()) {
+                Err(tc::TcError::IoError(error)) if is_absent(&error) => {}
+                Err(error) => return Err(Error::system(format!("take {} off {ifname}", place.program()), error)),
+                Ok(()) => {}
+            }
+        }
+        remove(&pin)?;
+        let qdisc = self.qdisc(ifindex);
+        let ours = qdisc.exists();
+        remove(&qdisc)?;
+        Ok(ours)
+    }
+
+    /// Whether the kernel has the program of `place` on the interface.
+    fn sits(&self, place: Place, ifindex: u32, ifname: &str) -> Result<bool> {
+        let pin = self.link(place, ifindex, ifname);
+        if !has_tcx() {
+            return Ok(pin.exists());
+        }
+        let pinned = pin.exists();
+        let what = || format!("ask which BPF programs {ifname} has");
+        let ours = SchedClassifier::from_pin(self.program(place.program())).doing(what)?;
+        let ours = ours.info().doing(what)?.id();
+        let (_, present) = SchedClassifier::query_tcx(ifname, TcAttachType::Ingress).doing(what)?;
+        Ok(pinned && present.iter().any(|program| program.id() == ours))
+    }
+
+    /// The interfaces that have a program of `place`, by index, with the names they had when it was put there.
+    pub(super) fn attached(&self, place: Place) -> Result<BTreeMap<u32, String>> {
+        let folder = self.pins.join(LINKS);
+        let mut found = BTreeMap::new();
+        for entry in fs::read_dir(&folder).doing(|| format!("read {}", folder.display()))? {
+            let name = entry.doing(|| format!("read {}", folder.display()))?.file_name();
+            let name = name.to_string_lossy();
+            let mut parts = name.splitn(3, '-');
+            if parts.next() == Some(place.prefix())
+                && let Some(Ok(ifindex)) = parts.next().map(str::parse)
+                && let Some(ifname) = parts.next()
+            {
+                found.insert(ifindex, ifname.to_owned());
+            }
+        }
+        Ok(found)
+    }
+
+    /// Puts the socket programs on the root of the cgroup v2 hierarchy. Doing it twice is fine.
+    pub(super) fn attach_sockets(&self) -> Result<()> {
+        let Some(root) = cgroup_root()? else {
+            return Err(Error::unsupported("no cgroup v2 hierarchy is mounted, so localhost cannot be served")
+                .hint("mount one: mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified"));
+        };
+        for (name, hook) in program::SOCKET {
+            let pin = self.pins.join(LINKS).join(format!("cgroup-{name}"));
+            if pin.exists() {
+                continue;
+            }
+            let what = || format!("attach BPF program {name} to cgroup {}", root.display());
+            let cgroup = File::open(&root).doing(what)?;
+            let mut program = CgroupSockAddr::from_pin(self.program(name), hook).doing(what)?;
+            let id = program.attach(&cgroup, CgroupAttachMode::AllowMultiple).doing(what)?;
+            let link = program.take_link(id).doing(what)?;
+            let link = FdLink::try_from(link).doing(what)?;
+            link.pin(&pin).doing(|| format!("pin {}", pin.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Every program and whether it sits where it should.
+    pub(super) fn list(&self) -> Result<Vec<Attachment>> {
+        let mut list = Vec::new();
+        for place in [Place::Uplink, Place::Container] {
+            for (ifindex, ifname) in self.attached(place)? {
+                list.push(Attachment {
+                    program: place.program().to_owned(),
+                    attached: self.sits(place, ifindex, &ifname).unwrap_or(false),
+                    on: ifname,
+                    hook: if has_tcx() { "tcx ingress" } else { "clsact ingress" },
+                });
+            }
+        }
+        let root = cgroup_root()?.map_or_else(|| "none".to_owned(), |root| root.display().to_string());
+        for (name, _) in program::SOCKET {
+            list.push(Attachment {
+                program: name.to_owned(),
+                on: root.clone(),
+                hook: "cgroup",
+                attached: self.pins.join(LINKS).join(format!("cgroup-{name}")).exists(),
+            });
+        }
+        Ok(list)
+    }
+
+    fn program(&self, name: &str) -> PathBuf {
+        self.pins.join(PROGRAMS).join(name)
+    }
+}
+
+/// Where cgroup v2 is mounted; on a machine with both versions it is beside the first.
+pub fn cgroup_root() -> Result<Option<PathBuf>> {
+    let mounts = fs::read_to_string("/proc/self/mounts").doing(|| "read /proc/self/mounts".into())?;
+    Ok(mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let place = fields.next()?;
+        (fields.next()? == "cgroup2").then(|| PathBuf::from(place))
+    }))
+}
+
+fn create_folder(path: &Path) -> Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(Error::system(format!("create {}", path.display()), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes a pin or a mark; absent is fine.
+fn remove(path: &Path) -> Result<()> {
+    let removed = if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if !is_absent(&error) => Err(Error::system(format!("remove {}", path.display()), error)),
+        _ => Ok(()),
+    }
+}
+
+/// No such file, or no such interface.
+fn is_absent(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
+}

@@ -1,0 +1,54 @@
+//! The BPF file system, where pins live: found, mounted where it is missing, unmounted if netd mounted it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use crate::error::{Doing as _, Error, Result};
+
+const BPFFS: &str = "/sys/fs/bpf";
+/// The mount's source: anything will do for the kernel, so it carries who mounted it, for the day of unmounting.
+const SOURCE: &str = "netd";
+
+/// The folder that holds every instance's pins; mounts the BPF file system if it is missing.
+pub(super) fn ensure() -> Result<PathBuf> {
+    if !is_mounted(None)? {
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(Some(SOURCE), BPFFS, Some("bpf"), flags, Some("mode=700")).map_err(|errno| {
+            Error::system(format!("mount the BPF file system on {BPFFS}"), errno)
+                .hint("netd keeps its programs and tables there; /sys must be mounted and writable")
+        })?;
+    }
+    Ok(root())
+}
+
+/// The folder that holds every instance's pins, mounted or not.
+pub(super) fn root() -> PathBuf {
+    Path::new(BPFFS).join("netd")
+}
+
+/// Removes the common folder if no instance has pins, and unmounts the file system if netd mounted it and nobody else
+/// keeps anything there.
+pub(super) fn leave() -> Result<()> {
+    // Another instance's pins, or somebody's, are a reason to stay and no failure.
+    let _in_use = fs::remove_dir(root());
+    if !is_mounted(Some(SOURCE))? || fs::read_dir(BPFFS).doing(|| format!("read {BPFFS}"))?.next().is_some() {
+        return Ok(());
+    }
+    match umount2(BPFFS, MntFlags::empty()) {
+        Ok(()) | Err(Errno::EBUSY | Errno::EINVAL) => Ok(()),
+        Err(errno) => Err(Error::system(format!("unmount {BPFFS}"), errno)),
+    }
+}
+
+/// Whether a BPF file system is mounted at its place, from `source` if that is given.
+fn is_mounted(source: Option<&str>) -> Result<bool> {
+    let mounts = fs::read_to_string("/proc/self/mounts").doing(|| "read /proc/self/mounts".into())?;
+    Ok(mounts.lines().any(|line| {
+        let mut fields = line.split(' ');
+        let from = fields.next();
+        fields.next() == Some(BPFFS) && fields.next() == Some("bpf") && source.is_none_or(|source| from == Some(source))
+    }))
+}

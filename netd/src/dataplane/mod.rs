@@ -1,0 +1,97 @@
+//! The BPF side of one instance: programs, maps and links, pinned so that they outlive every command.
+//!
+//! The only face that other rooms see; nothing of aya leaves it.
+
+mod attach;
+mod bpffs;
+mod object;
+mod tables;
+mod wire;
+
+use std::path::{Path, PathBuf};
+
+pub use attach::{Attachment, Place, cgroup_root, has_tcx};
+use attach::Hooks;
+pub use object::load;
+pub use tables::{Fill, Publication, PublicationStats, Tables};
+
+use crate::error::Result;
+
+/// The pinned programs, maps and links of one instance.
+#[derive(Debug)]
+pub struct Dataplane {
+    pins: PathBuf,
+    /// The maps.
+    pub tables: Tables,
+}
+
+impl Dataplane {
+    /// Opens the instance's dataplane, or loads it if this is the first command. `host_netns` is the cookie of the
+    /// network namespace that is the host.
+    pub fn open_or_load(instance: &str, host_netns: u64) -> Result<Self> {
+        let pins = bpffs::ensure()?.join(instance);
+        if pins.exists() {
+            object::check_layout(&pins)?;
+        } else {
+            object::load_and_pin(&pins, host_netns)?;
+        }
+        let dataplane = Self { tables: Tables::new(&pins), pins };
+        dataplane.hooks().attach_sockets()?;
+        Ok(dataplane)
+    }
+
+    /// Opens the instance's dataplane if it is loaded.
+    pub fn open(instance: &str) -> Result<Option<Self>> {
+        let pins = bpffs::root().join(instance);
+        if !pins.exists() {
+            return Ok(None);
+        }
+        object::check_layout(&pins)?;
+        Ok(Some(Self { tables: Tables::new(&pins), pins }))
+    }
+
+    /// The folder of the pins.
+    pub fn pins(&self) -> &Path {
+        &self.pins
+    }
+
+    fn hooks(&self) -> Hooks<'_> {
+        Hooks { pins: &self.pins }
+    }
+
+    /// Puts the program of `place` on an interface of the current namespace. Doing it twice is fine.
+    pub fn attach(&self, place: Place, ifindex: u32, ifname: &str) -> Result<()> {
+        self.hooks().attach(place, ifindex, ifname)
+    }
+
+    /// Takes it off. Tells whether a clsact qdisc that netd added is left on the interface.
+    pub fn detach(&self, place: Place, ifindex: u32, ifname: &str) -> Result<bool> {
+        self.hooks().detach(place, ifindex, ifname)
+    }
+
+    /// The interfaces that have the program of `place`, by index.
+    pub fn attached(&self, place: Place) -> Result<Vec<(u32, String)>> {
+        Ok(self.hooks().attached(place)?.into_iter().collect())
+    }
+
+    /// Every program and whether it sits where it should.
+    pub fn attachments(&self) -> Result<Vec<Attachment>> {
+        self.hooks().list()
+    }
+}
+
+/// Removes everything an instance has pinned, whatever state it is in, and the BPF file system's mount if netd made it
+/// and nobody else needs it. Links go first, so that no program runs on half-removed tables.
+pub fn remove(instance: &str) -> Result<()> {
+    let pins = bpffs::root().join(instance);
+    object::remove_tree(&pins.join(object::LINKS))?;
+    object::remove_tree(&pins)?;
+    object::remove_tree(&pins.with_extension("new"))?;
+    bpffs::leave()
+}
+
+/// The instances that have pins, of whatever state folder and namespace.
+pub fn instances() -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(bpffs::root()) else { return Vec::new() };
+    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
+}

@@ -1,0 +1,171 @@
+//! The embedded object: loaded once per instance, then pinned; every later command opens the pins.
+
+use std::fs;
+use std::path::Path;
+
+use aya::maps::MapInfo;
+use aya::programs::Program;
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use netd_common::tables::name;
+
+use super::wire::Wire;
+use crate::error::{Doing as _, Error, Kind, Result};
+
+/// The BPF programs, compiled by build.rs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETD_DATAPLANE_OBJECT"));
+
+/// Names of the TC programs in the object.
+pub(super) mod program {
+    use aya::programs::CgroupSockAddrAttachType as Hook;
+
+    /// On the ingress of each uplink.
+    pub(in super::super) const UPLINK_INGRESS: &str = "uplink_ingress";
+    /// On the ingress of each container's host-side veth.
+    pub(in super::super) const CONTAINER_INGRESS: &str = "container_ingress";
+    /// On the root of the cgroup hierarchy, for sockets, and the hook that each is for.
+    pub(in super::super) const SOCKET: [(&str, Hook); 8] = [
+        ("connect4", Hook::Connect4),
+        ("connect6", Hook::Connect6),
+        ("sendmsg4", Hook::UDPSendMsg4),
+        ("sendmsg6", Hook::UDPSendMsg6),
+        ("recvmsg4", Hook::UDPRecvMsg4),
+        ("recvmsg6", Hook::UDPRecvMsg6),
+        ("getpeername4", Hook::GetPeerName4),
+        ("getpeername6", Hook::GetPeerName6),
+    ];
+}
+
+/// Folder of the maps below an instance's pins.
+pub(super) const MAPS: &str = "maps";
+/// Folder of the programs below an instance's pins.
+pub(super) const PROGRAMS: &str = "programs";
+/// Folder of the links below an instance's pins.
+pub(super) const LINKS: &str = "links";
+
+/// Parses the object and makes its maps, nothing pinned yet. `host_netns` is the cookie of the host's namespace.
+pub fn load(host_netns: u64) -> Result<Ebpf> {
+    let cookie = Wire(host_netns);
+    let mut object = EbpfLoader::new()
+        .override_global("HOST_NETNS", &cookie, true)
+        .verifier_log_level(VerifierLogLevel::DEBUG)
+        .load(OBJECT)
+        .map_err(|error| refused("load the BPF object", error))?;
+    for (name, program) in object.programs_mut() {
+        let loaded = match program {
+            Program::SchedClassifier(program) => program.load(),
+            Program::CgroupSockAddr(program) => program.load(),
+            _ => continue,
+        };
+        loaded.map_err(|error| refused(&format!("load BPF program {name}"), error))?;
+    }
+    Ok(object)
+}
+
+/// The kernel's no to a program or map, told apart by what the user can do about it.
+fn refused(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    let denied = {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        let mut denied = false;
+        while let Some(error) = cause {
+            denied |= error.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied);
+            cause = error.source();
+        }
+        denied
+    };
+    let error = Error::system(what, error);
+    if denied {
+        error.hint("loading BPF programs needs root with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")
+    } else {
+        error.hint("netd needs kernel 5.15 or newer with BPF, BTF and cgroup v2; `netd -v status` says what was found")
+    }
+}
+
+/// Loads the object and pins everything below `pins`, all or nothing: the folder appears complete under its name.
+pub(super) fn load_and_pin(pins: &Path, host_netns: u64) -> Result<()> {
+    let staging = pins.with_extension("new");
+    remove_tree(&staging)?;
+    for folder in [MAPS, PROGRAMS, LINKS] {
+        let folder = staging.join(folder);
+        fs::create_dir_all(&folder).doing(|| format!("create {}", folder.display()))?;
+    }
+    let mut object = load(host_netns)?;
+    for name in name::ALL {
+        let map = object.map(name).ok_or_else(|| missing(name))?;
+        map.pin(staging.join(MAPS).join(name)).doing(|| format!("pin BPF map {name}"))?;
+    }
+    for (name, program) in object.programs_mut() {
+        program.pin(staging.join(PROGRAMS).join(name)).doing(|| format!("pin BPF program {name}"))?;
+    }
+    fs::rename(&staging, pins).doing(|| format!("rename {} to {}", staging.display(), pins.display()))
+}
+
+fn missing(name: &str) -> Error {
+    Error::new(Kind::System, format!("the BPF object has no map {name}"))
+}
+
+/// Refuses pins whose maps are not laid out as this program believes: opening them would corrupt memory, since the kernel
+/// copies as many bytes as *its* row has.
+pub(super) fn check_layout(pins: &Path) -> Result<()> {
+    for expected in layout::ALL {
+        let path = pins.join(MAPS).join(expected.name);
+        let info = MapInfo::from_pin(&path).doing(|| format!("open {}", path.display()))?;
+        let found = (info.key_size(), info.value_size(), info.max_entries());
+        if found != (expected.key, expected.value, expected.rows) {
+            return Err(Error::conflict(format!(
+                "table {} was made by another version of netd (key, row, rows: {found:?}, expected {:?})",
+                expected.name,
+                (expected.key, expected.value, expected.rows)
+            ))
+            .hint("take it down with the version that made it, or run `netd down`, and set up anew"));
+        }
+    }
+    Ok(())
+}
+
+/// What the maps must look like, from the one place that says so.
+mod layout {
+    use netd_common::bytes::Ipv4;
+    use netd_common::flow::{FlowKey, Handle};
+    use netd_common::tables::{
+        BoundPortKey, CounterRow, EndpointRow, FlowRow, PortRow, PublicationRow, SocketKey, SocketRow, SubnetKey,
+        capacity, name,
+    };
+    use netd_common::verdict::Reason;
+
+    pub(super) struct Layout {
+        pub(super) name: &'static str,
+        pub(super) key: u32,
+        pub(super) value: u32,
+        pub(super) rows: u32,
+    }
+
+    const fn of<K, V>(name: &'static str, rows: u32) -> Layout {
+        Layout { name, key: size_of::<K>() as u32, value: size_of::<V>() as u32, rows }
+    }
+
+    /// An LPM trie's key has its prefix length in front.
+    type Prefix<T> = ([u8; 4], T);
+
+    pub(super) const ALL: [Layout; 10] = [
+        of::<FlowKey, FlowRow>(name::FLOWS, capacity::FLOWS),
+        of::<u32, EndpointRow>(name::ENDPOINTS, capacity::ENDPOINTS),
+        of::<u32, Handle>(name::ENDPOINT_OF, capacity::ENDPOINTS),
+        of::<u32, PublicationRow>(name::PUBLICATIONS, capacity::PUBLICATIONS),
+        of::<u32, PortRow>(name::PORTS, capacity::PORTS),
+        of::<Prefix<BoundPortKey>, Handle>(name::BOUND_PORTS, capacity::BOUND_PORTS),
+        of::<Prefix<SubnetKey>, u32>(name::SUBNETS, capacity::SUBNETS),
+        of::<Ipv4, u32>(name::LOCALS, capacity::LOCALS),
+        of::<SocketKey, SocketRow>(name::SOCKETS, capacity::SOCKETS),
+        of::<u32, CounterRow>(name::DROPS, Reason::ALL.len() as u32),
+    ];
+}
+
+/// Removes a folder of pins with everything in it; absent is fine. The kernel frees what nobody else holds.
+pub(super) fn remove_tree(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::system(format!("remove {}", folder.display()), error))
+        }
+        _ => Ok(()),
+    }
+}
