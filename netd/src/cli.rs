@@ -1,0 +1,331 @@
+//! The words of the command line. No logic: what they mean is said in `command`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::builder::Styles;
+use clap::builder::styling::AnsiColor;
+use clap::{Args, Parser, Subcommand};
+
+use crate::error::Error;
+use crate::spec::{IfName, Mac, Name, PortSpec, UnpublishSpec};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Parses with `FromStr` and shows the error's hint as well.
+fn word<T: std::str::FromStr<Err = Error>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: Error| match error.hint_text() {
+        Some(hint) => format!("{}\nhint: {hint}", error.chain()),
+        None => error.chain(),
+    })
+}
+
+/// Publishes container ports with eBPF instead of iptables.
+///
+/// Run it as root in the network namespace that is to be the host. There is no daemon: every command works on the state
+/// in the kernel directly, and traffic flows while no netd runs.
+#[derive(Debug, Parser)]
+#[command(name = "netd", version, styles = STYLES, max_term_width = 100, propagate_version = true, after_help = "\
+Examples:
+  netd run -p 8080:80 -- nginx -g 'daemon off;'    a web server behind a published port, gone when it ends
+  netd container add web -p 8080:80                the same in two steps, for a container that stays
+  netd container exec web -- nginx
+  netd publish 127.0.0.1:5432:5432 db              one more port of a running container, for the host only
+  netd ports                                       who has which port, and what passed
+  netd down                                        everything gone, the host as before")]
+pub struct Cli {
+    /// Where this instance keeps its state; instances with different folders do not know each other
+    #[arg(long, global = true, env = "NETD_STATE_DIR", value_name = "DIR", default_value = "/run/netd")]
+    pub state_dir: PathBuf,
+    /// Print results as JSON on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Attach to this interface instead of those that hold the host's routes (may be given more than once)
+    #[arg(long, global = true, value_name = "IF", value_parser = word::<IfName>)]
+    pub uplink: Vec<IfName>,
+    /// Say more on stderr; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Nouns and verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Networks: bridge, host and none, and yours
+    #[command(subcommand)]
+    Network(NetworkCommand),
+    /// Containers: network namespaces attached to a network
+    #[command(subcommand)]
+    Container(ContainerCommand),
+    /// Run a command in a container of its own, and take everything down when it ends
+    #[command(after_help = "\
+Examples:
+  netd run -p 8080:80 -- nginx -g 'daemon off;'
+  netd run --name web -p 127.0.0.1:8080:80 -d -- python3 -m http.server 80
+  netd run --network none -- ip address")]
+    Run(Run),
+    /// Publish a port (or a range) of a container
+    #[command(after_help = "\
+Examples:
+  netd publish 8080:80 web                 on every address of the host
+  netd publish 127.0.0.1:8080:80 web       for the host only
+  netd publish 53:53/udp dns
+  netd publish 80 web                      on a free port, which is printed
+  netd publish 8000-8010:80 web            on the first free port of the range
+  netd publish 30000-30099:30000-30099 game")]
+    Publish(Publish),
+    /// Take published ports back
+    #[command(after_help = "\
+Examples:
+  netd unpublish 8080                      as published: a host port …
+  netd unpublish 53/udp 127.0.0.1:8080:80  … or the whole specification
+  netd unpublish --container web
+  netd unpublish --all")]
+    Unpublish(Unpublish),
+    /// List published ports with what passed
+    #[command(visible_alias = "ls")]
+    Ports {
+        /// Only those of this container
+        #[arg(long, value_name = "NAME", value_parser = word::<Name>)]
+        container: Option<Name>,
+    },
+    /// Show what is attached where, how full the tables are, and what was dropped
+    Status,
+    /// Detach and remove everything that this instance made
+    Down {
+        /// Also what is left of namespaces that are gone
+        #[arg(long)]
+        all: bool,
+    },
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  netd completions bash > /etc/bash_completion.d/netd")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    #[command(after_help = "Example:\n  netd man | man -l -")]
+    Man,
+    /// Internal: take a run's command through its life
+    #[command(hide = true)]
+    Supervise(Supervise),
+    /// Internal: become a run's command
+    #[command(hide = true)]
+    Become(Become),
+}
+
+/// What can be done with networks.
+#[derive(Debug, Subcommand)]
+pub enum NetworkCommand {
+    /// Make a network
+    #[command(after_help = "\
+Examples:
+  netd network create backend
+  netd network create lab --subnet 10.20.0.0/24 --gateway 10.20.0.254 --bridge lab0 --mtu 1400
+  netd network create vault --internal")]
+    Create(NetworkCreate),
+    /// List networks
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Show a network and who is on it
+    Inspect {
+        /// The network
+        #[arg(value_parser = word::<Name>)]
+        name: Name,
+    },
+    /// Remove a network
+    #[command(visible_alias = "remove")]
+    Rm {
+        /// The network
+        #[arg(value_parser = word::<Name>)]
+        name: Name,
+        /// With the containers on it
+        #[arg(long, short)]
+        force: bool,
+    },
+}
+
+/// A network to be made.
+#[derive(Debug, Args)]
+pub struct NetworkCreate {
+    /// Its name
+    #[arg(value_parser = word::<Name>)]
+    pub name: Name,
+    /// Its subnet; without one, the first of Docker's default pools that no route of the host touches
+    #[arg(long, value_name = "CIDR")]
+    pub subnet: Vec<String>,
+    /// The host's address on it; without one, the first of the subnet
+    #[arg(long, value_name = "IP")]
+    pub gateway: Vec<IpAddr>,
+    /// Name of its bridge interface
+    #[arg(long, value_name = "IFNAME", value_parser = word::<IfName>)]
+    pub bridge: Option<IfName>,
+    /// MTU, bytes; without one, that of the default route's interface
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(68..=65535))]
+    pub mtu: Option<u32>,
+    /// Give it an IPv6 subnet as well
+    #[arg(long)]
+    pub ipv6: bool,
+    /// No way out and no published ports
+    #[arg(long)]
+    pub internal: bool,
+    /// Containers on it reach each other only through published ports
+    #[arg(long)]
+    pub no_icc: bool,
+    /// Containers' own addresses are shown to the outside
+    #[arg(long)]
+    pub no_masquerade: bool,
+}
+
+/// What can be done with containers.
+#[derive(Debug, Subcommand)]
+pub enum ContainerCommand {
+    /// Attach a namespace to a network; without one, make /run/netns/NAME
+    #[command(after_help = "\
+Examples:
+  netd container add web -p 8080:80
+  netd container add db --network backend --ip 172.18.0.10
+  netd container add app --pid 4711 -p 127.0.0.1:9000:9000/udp")]
+    Add(ContainerAdd),
+    /// Run a command in a container's namespace
+    #[command(after_help = "Example:\n  netd container exec web -- ip address")]
+    Exec {
+        /// The container
+        #[arg(value_parser = word::<Name>)]
+        name: Name,
+        /// The command and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+        command: Vec<std::ffi::OsString>,
+    },
+    /// List containers
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Show a container: sandbox, address, gateway, MAC address, interfaces, ports
+    Inspect {
+        /// The container
+        #[arg(value_parser = word::<Name>)]
+        name: Name,
+    },
+    /// Detach a container and take its ports back
+    #[command(visible_alias = "remove")]
+    Rm {
+        /// The containers
+        #[arg(required = true, value_parser = word::<Name>)]
+        names: Vec<Name>,
+    },
+}
+
+/// A container to be attached.
+#[derive(Debug, Args)]
+pub struct ContainerAdd {
+    /// Its name
+    #[arg(value_parser = word::<Name>)]
+    pub name: Name,
+    /// The network
+    #[arg(long, value_name = "NET", default_value = "bridge", value_parser = word::<Name>)]
+    pub network: Name,
+    /// The namespace to attach, by path
+    #[arg(long, value_name = "PATH", conflicts_with = "pid")]
+    pub netns: Option<PathBuf>,
+    /// The namespace to attach, by a process in it
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: Option<i32>,
+    /// How it is attached
+    #[command(flatten)]
+    pub attach: AttachOptions,
+}
+
+/// What `add` and `run` have in common.
+#[derive(Clone, Debug, Default, Args)]
+pub struct AttachOptions {
+    /// Its address; without one, the lowest free
+    #[arg(long, value_name = "IP")]
+    pub ip: Vec<IpAddr>,
+    /// Its MAC address; without one, 02:42 and its address
+    #[arg(long, value_name = "MAC", value_parser = word::<Mac>)]
+    pub mac: Option<Mac>,
+    /// Publish a port: [HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp]
+    #[arg(short, long, value_name = "SPEC", value_parser = word::<PortSpec>)]
+    pub publish: Vec<PortSpec>,
+}
+
+/// A command to be run in a container of its own.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Name of the container; without one, run- and a number
+    #[arg(long, value_parser = word::<Name>)]
+    pub name: Option<Name>,
+    /// The network
+    #[arg(long, value_name = "NET", default_value = "bridge", value_parser = word::<Name>)]
+    pub network: Name,
+    /// How it is attached
+    #[command(flatten)]
+    pub attach: AttachOptions,
+    /// Leave it running in the background and print its name
+    #[arg(short, long)]
+    pub detach: bool,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+/// A run, for the process that takes it through its life.
+#[derive(Debug, Args)]
+pub struct Supervise {
+    /// The process to die with, unless detached
+    #[arg(long)]
+    pub parent: i32,
+    /// The run
+    #[command(flatten)]
+    pub run: Run,
+}
+
+/// A run's command, for the process that becomes it.
+#[derive(Debug, Args)]
+pub struct Become {
+    /// The process to die with
+    #[arg(long)]
+    pub parent: i32,
+    /// The namespace to enter
+    #[arg(long)]
+    pub sandbox: Option<PathBuf>,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+/// A publication to be made.
+#[derive(Debug, Args)]
+pub struct Publish {
+    /// [HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp]
+    #[arg(value_parser = word::<PortSpec>)]
+    pub spec: PortSpec,
+    /// The container
+    #[arg(value_parser = word::<Name>)]
+    pub target: Name,
+}
+
+/// Publications to be taken back.
+#[derive(Debug, Args)]
+#[group(id = "which", required = true, multiple = true)]
+pub struct Unpublish {
+    /// [HOSTIP:]HOSTPORT[-END][:PORT[-END]][/tcp|udp]
+    #[arg(value_name = "SPEC", value_parser = word::<UnpublishSpec>, group = "which")]
+    pub specs: Vec<UnpublishSpec>,
+    /// All of this container
+    #[arg(long, value_name = "NAME", value_parser = word::<Name>, conflicts_with = "specs", group = "which")]
+    pub container: Option<Name>,
+    /// All of this instance
+    #[arg(long, conflicts_with_all = ["specs", "container"], group = "which")]
+    pub all: bool,
+}

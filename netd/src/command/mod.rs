@@ -1,0 +1,77 @@
+//! What each word of the command line does: dispatch, nothing more.
+
+mod container;
+mod network;
+mod publish;
+mod run;
+
+use clap::CommandFactory as _;
+
+use crate::cli::{Cli, Command, ContainerCommand};
+use crate::engine::{self, Host, Settings};
+use crate::error::{Doing as _, Error, Result};
+use crate::output::{self, Output};
+use crate::report::Removed;
+
+/// Carries out a command; returns the exit status.
+pub fn execute(cli: Cli) -> Result<u8> {
+    let settings = Settings { state_dir: cli.state_dir, uplinks: cli.uplink };
+    let output = Output::new(cli.json);
+    // One thread: the namespace that netd is in, and the parent that a run dies with, are a thread's.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .doing(|| "start the runtime".into())?;
+    let command = cli.command;
+    runtime.block_on(async move {
+        match command {
+            Command::Network(command) => network::execute(&settings, output, command).await?,
+            Command::Container(ContainerCommand::Exec { name, command }) => {
+                return or_status(container::exec(&settings, &name, &command).await, output);
+            }
+            Command::Container(command) => container::execute(&settings, output, command).await?,
+            Command::Run(run) => return run::launch(&settings, output, run).await,
+            Command::Supervise(run) => return run::supervise(&settings, run).await,
+            Command::Become(request) => return or_status(run::become_command(&request), output),
+            Command::Publish(request) => publish::publish(&settings, output, request).await?,
+            Command::Unpublish(request) => publish::unpublish(&settings, output, request).await?,
+            Command::Ports { container } => publish::ports(&settings, output, container).await?,
+            Command::Status => {
+                let host = Host::open(&settings).await?;
+                output.print(&host.report_status().await?)?;
+                host.close()?;
+            }
+            Command::Down { all } => {
+                let mut removed = Host::open_to_remove(&settings).await?.down().await?;
+                if all {
+                    removed.extend(engine::remove_gone(&settings.state_dir)?);
+                }
+                output.print(&Removed { removed })?;
+            }
+            Command::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "netd", &mut script);
+                output::raw(&String::from_utf8_lossy(&script))?;
+            }
+            Command::Man => {
+                let mut page = Vec::new();
+                clap_mangen::Man::new(Cli::command())
+                    .render(&mut page)
+                    .map_err(|error| Error::system("write the manual page", error))?;
+                output::raw(&String::from_utf8_lossy(&page))?;
+            }
+        }
+        Ok(0)
+    })
+}
+
+/// A command that could not be started: told, and then the exit status that shells give it.
+fn or_status(error: Error, output: Output) -> Result<u8> {
+    match run::status_of(&error) {
+        Some(status) => {
+            output.fail_with(&error);
+            Ok(status)
+        }
+        None => Err(error),
+    }
+}

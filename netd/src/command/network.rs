@@ -1,0 +1,42 @@
+//! `netd network`.
+
+use crate::cli::NetworkCommand;
+use crate::engine::{Host, NetworkRequest, Settings};
+use crate::error::Result;
+use crate::output::{self, Output};
+use crate::report::Removed;
+
+pub(super) async fn execute(settings: &Settings, output: Output, command: NetworkCommand) -> Result<()> {
+    let mut host = Host::open(settings).await?;
+    let outcome = carry_out(&mut host, output, command).await;
+    let closed = host.close();
+    outcome.and(closed)
+}
+
+async fn carry_out(host: &mut Host, output: Output, command: NetworkCommand) -> Result<()> {
+    match command {
+        NetworkCommand::Create(typed) => {
+            let name = host
+                .create_network(NetworkRequest {
+                    name: typed.name,
+                    subnets: typed.subnet,
+                    gateways: typed.gateway,
+                    bridge: typed.bridge,
+                    mtu: typed.mtu,
+                    ipv6: typed.ipv6,
+                    internal: typed.internal,
+                    icc: !typed.no_icc,
+                    masquerade: !typed.no_masquerade,
+                })
+                .await?;
+            output.print_json_only(&host.report_network(&name)?)?;
+            if output.is_json() { Ok(()) } else { output::raw(&format!("{name}\n")) }
+        }
+        NetworkCommand::Ls => output.print(&host.report_networks()),
+        NetworkCommand::Inspect { name } => output.print(&host.report_network(&name)?),
+        NetworkCommand::Rm { name, force } => {
+            host.remove_network(&name, force).await?;
+            output.print(&Removed { removed: vec![name.to_string()] })
+        }
+    }
+}

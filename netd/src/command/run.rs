@@ -1,0 +1,304 @@
+//! `netd run`: a command in a container of its own, and everything down when it ends.
+//!
+//! ```text
+//! netd run ──── supervise ──── become ⇒ CMD
+//! ```
+//!
+//! The supervisor attaches the container, waits for the command and takes everything down. It dies with nobody: if
+//! `netd run` is killed, it ends the command and takes everything down all the same; if the supervisor itself is killed,
+//! the kernel kills the command, and `netd run` (or the next command, since the record names its owner) takes it down.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::IsTerminal as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getppid, setsid};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::container::replace_self;
+use crate::cli::{Become, Run, Supervise};
+use crate::engine::{ContainerRequest, Host, Settings, this_process};
+use crate::error::{Doing as _, Error, Result};
+use crate::netns::Netns;
+use crate::output::{Output, Published, Text as _, note, raw};
+use crate::spec::Name;
+
+/// How long a command has to end after its run was asked to, before it is killed; Docker gives ten seconds, but there a
+/// user asked for it, and here nobody is left to wait.
+const GRACE: Duration = Duration::from_secs(2);
+/// What shells return for a command that was not found, and for one that cannot be executed (POSIX, sh, 2.8.2).
+const NOT_FOUND: u8 = 127;
+const NOT_EXECUTABLE: u8 = 126;
+
+/// Starts the supervisor and stands for it: signals go through, its exit status comes back.
+pub(super) async fn launch(settings: &Settings, output: Output, run: Run) -> Result<u8> {
+    let name = match &run.name {
+        Some(name) => name.clone(),
+        None => format!("run-{}", getpid()).parse()?,
+    };
+    let detach = run.detach;
+    let mut supervisor = Command::new("/proc/self/exe");
+    supervisor.args(arguments(settings, &name, run));
+    if detach {
+        supervisor.stdin(Stdio::null()).stdout(Stdio::piped());
+    }
+    let mut supervisor = supervisor.spawn().doing(|| "start the run's supervisor".into())?;
+    if detach {
+        return detached(settings, output, &name, supervisor).await;
+    }
+    let mut signals = Signals::new()?;
+    let status = loop {
+        tokio::select! {
+            status = supervisor.wait() => break status.doing(|| "wait for the run's supervisor".into())?,
+            signal = signals.next() => forward(&supervisor, signal),
+        }
+    };
+    if status.code().is_none() {
+        // The supervisor was killed. Opening the instance removes what it left.
+        Host::open(settings).await?.close()?;
+    }
+    Ok(exit_status(status))
+}
+
+/// The words for the supervisor.
+fn arguments(settings: &Settings, name: &Name, run: Run) -> Vec<OsString> {
+    let mut words: Vec<OsString> = vec!["--state-dir".into(), settings.state_dir.clone().into()];
+    for uplink in &settings.uplinks {
+        words.extend(["--uplink".into(), uplink.as_str().into()]);
+    }
+    words.extend(["supervise".into(), "--parent".into(), getpid().to_string().into()]);
+    words.extend(["--name".into(), name.as_str().into(), "--network".into(), run.network.as_str().into()]);
+    for address in &run.attach.ip {
+        words.extend(["--ip".into(), address.to_string().into()]);
+    }
+    if let Some(mac) = run.attach.mac {
+        words.extend(["--mac".into(), mac.to_string().into()]);
+    }
+    for port in &run.attach.publish {
+        words.extend(["--publish".into(), port.to_string().into()]);
+    }
+    if run.detach {
+        words.push("--detach".into());
+    }
+    words.push("--".into());
+    words.extend(run.command);
+    words
+}
+
+/// Waits until the container is up (the supervisor then closes its output) and prints its name.
+async fn detached(settings: &Settings, output: Output, name: &Name, mut supervisor: Child) -> Result<u8> {
+    let mut said = String::new();
+    if let Some(mut stdout) = supervisor.stdout.take() {
+        use tokio::io::AsyncReadExt as _;
+        stdout.read_to_string(&mut said).await.doing(|| "hear from the run's supervisor".into())?;
+    }
+    if !said.contains(READY) {
+        return Ok(exit_status(supervisor.wait().await.doing(|| "wait for the run's supervisor".into())?));
+    }
+    let host = Host::open(settings).await?;
+    let container = host.report_container(name).await;
+    host.close()?;
+    match container {
+        Ok(container) if output.is_json() => output.print_json_only(&container)?,
+        Ok(container) => raw(&format!("{name}\n{}", Published(container.ports).text()))?,
+        // A command that ends at once has taken its container along.
+        Err(_) => raw(&format!("{name}\n"))?,
+    }
+    Ok(0)
+}
+
+/// What the supervisor says when the container is up.
+const READY: &str = "ready";
+
+/// Takes a run through its life.
+pub(super) async fn supervise(settings: &Settings, request: Supervise) -> Result<u8> {
+    let Supervise { parent, run } = request;
+    let mut signals = Signals::new()?;
+    if !run.detach {
+        set_pdeathsig(Signal::SIGHUP).doing(|| "ask for a signal when netd run ends".into())?;
+        if getppid().as_raw() != parent {
+            return Ok(NOT_EXECUTABLE);
+        }
+    }
+    let name = run.name.clone().ok_or_else(|| Error::invalid("a supervised run has a name"))?;
+    let mut host = Host::open(settings).await?;
+    let added = host
+        .add_container(ContainerRequest {
+            name: name.clone(),
+            network: run.network,
+            sandbox: None,
+            addresses: run.attach.ip,
+            mac: run.attach.mac,
+            ports: run.attach.publish,
+            owner: Some(this_process()?),
+        })
+        .await;
+    let prepared = added.and_then(|name| Ok((host.sandbox(&name)?, Published(host.report_ports(Some(&name))?))));
+    let log = host.folder().join(format!("{name}.log"));
+    host.close()?;
+    let (sandbox, published) = prepared?;
+    if run.detach {
+        leave_terminal(&log)?;
+    } else {
+        note(&published.text());
+    }
+    let mut words: Vec<OsString> = vec!["become".into(), "--parent".into(), getpid().to_string().into()];
+    if let Some(sandbox) = &sandbox {
+        words.extend(["--sandbox".into(), sandbox.into()]);
+    }
+    words.push("--".into());
+    words.extend(run.command);
+    let outcome = match Command::new("/proc/self/exe").args(words).spawn() {
+        Ok(child) => attend(child, &mut signals, (!run.detach).then_some(parent)).await,
+        Err(error) => Err(Error::system("start the run's command", error)),
+    };
+    if let Some(sandbox) = &sandbox {
+        end_all(sandbox);
+    }
+    if run.detach {
+        // The log is of no use to anybody once its container is gone; a log that was removed already is no failure.
+        let _gone = std::fs::remove_file(&log);
+    }
+    let mut host = Host::open(settings).await?;
+    let removed = host.remove_if_there(&name).await;
+    host.close()?;
+    removed.and(outcome)
+}
+
+/// Leaves the terminal and the pipes of whoever started the run; what the command says goes to a file.
+fn leave_terminal(log: &std::path::Path) -> Result<()> {
+    let what = || format!("write {}", log.display());
+    // A process group's leader cannot; then it has left its terminal already.
+    let _leader = setsid();
+    raw(&format!("{READY}\n"))?;
+    let null = File::open("/dev/null").doing(|| "open /dev/null".into())?;
+    let log = File::create(log).doing(what)?;
+    dup2_stdin(&null).doing(what)?;
+    dup2_stdout(&log).doing(what)?;
+    dup2_stderr(&log).doing(what)
+}
+
+/// Waits for the command; signals go through to it. When the parent that must not be outlived is gone, the command has
+/// [`GRACE`] to end.
+async fn attend(mut child: Child, signals: &mut Signals, parent: Option<i32>) -> Result<u8> {
+    let mut deadline = None;
+    loop {
+        let overdue = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            status = child.wait() => {
+                return Ok(exit_status(status.doing(|| "wait for the run's command".into())?));
+            }
+            signal = signals.next() => {
+                if parent.is_some_and(|parent| getppid().as_raw() != parent) {
+                    deadline.get_or_insert(tokio::time::Instant::now() + GRACE);
+                    send(&child, Signal::SIGTERM);
+                } else {
+                    forward(&child, signal);
+                }
+            }
+            () = overdue => {
+                deadline = None;
+                send(&child, Signal::SIGKILL);
+            }
+        }
+    }
+}
+
+/// Ends what the command has left running in its namespace.
+fn end_all(sandbox: &std::path::Path) {
+    let Ok(inside) = Netns::open(sandbox).and_then(|netns| netns.processes()) else { return };
+    for pid in inside {
+        // It may have ended by itself.
+        let _gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
+/// Becomes a run's command; returns only if that fails.
+pub(super) fn become_command(request: &Become) -> Error {
+    match prepare(request) {
+        Ok(()) => replace_self(&request.command),
+        Err(error) => error,
+    }
+}
+
+fn prepare(request: &Become) -> Result<()> {
+    set_pdeathsig(Signal::SIGKILL).doing(|| "ask for a signal when the supervisor ends".into())?;
+    if getppid().as_raw() != request.parent {
+        return Err(Error::invalid("the run's supervisor is gone"));
+    }
+    match &request.sandbox {
+        Some(sandbox) => Netns::open(sandbox)?.enter(),
+        None => Ok(()),
+    }
+}
+
+/// The exit status for a command that could not be started, as shells have it; none for other failures.
+pub(super) fn status_of(error: &Error) -> Option<u8> {
+    let cause = std::error::Error::source(error)?.downcast_ref::<std::io::Error>()?;
+    match cause.kind() {
+        std::io::ErrorKind::NotFound => Some(NOT_FOUND),
+        std::io::ErrorKind::PermissionDenied => Some(NOT_EXECUTABLE),
+        _ => None,
+    }
+}
+
+/// A process's exit status as a shell tells it: 128 and the signal's number for one that was killed.
+fn exit_status(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(code).unwrap_or(1)
+}
+
+/// The signals that users send to programs.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let on = |kind| signal(kind).doing(|| "listen for signals".into());
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+            hangup: on(SignalKind::hangup())?,
+            quit: on(SignalKind::quit())?,
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::SIGINT,
+            _ = self.terminate.recv() => Signal::SIGTERM,
+            _ = self.hangup.recv() => Signal::SIGHUP,
+            _ = self.quit.recv() => Signal::SIGQUIT,
+        }
+    }
+}
+
+/// Passes a signal on, unless the terminal has sent it to the whole process group already.
+fn forward(child: &Child, signal: Signal) {
+    let from_terminal = matches!(signal, Signal::SIGINT | Signal::SIGQUIT) && std::io::stdin().is_terminal();
+    if !from_terminal {
+        send(child, signal);
+    }
+}
+
+fn send(child: &Child, signal: Signal) {
+    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+        // It may have ended by itself.
+        let _gone = kill(Pid::from_raw(pid), signal);
+    }
+}

@@ -1,0 +1,356 @@
+//! Containers: a namespace, a veth pair, an address.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use netd_common::flow::Zone;
+use netd_common::tables::EndpointRow;
+
+use super::Host;
+use super::network::{HOST, NONE, gateway_for};
+use crate::dataplane::Place;
+use crate::error::{Error, Result};
+use crate::ipam;
+use crate::link::{Family, Netlink, Sysctl, Veth};
+use crate::netns::Netns;
+use crate::spec::{Mac, Name, PortSpec};
+use crate::store::{Attachment, Container, Link, Network, Owner, Phase, Publication, folder_key};
+
+/// The container's end of its veth pair.
+pub(super) const INTERFACE: &str = "eth0";
+
+/// A container to be attached.
+#[derive(Clone, Debug)]
+pub struct ContainerRequest {
+    /// Its name.
+    pub name: Name,
+    /// The network.
+    pub network: Name,
+    /// The namespace to attach; made if none.
+    pub sandbox: Option<PathBuf>,
+    /// Its address.
+    pub addresses: Vec<IpAddr>,
+    /// Its MAC address.
+    pub mac: Option<Mac>,
+    /// Ports to publish.
+    pub ports: Vec<PortSpec>,
+    /// The process to be taken down with.
+    pub owner: Option<Owner>,
+}
+
+impl Host {
+    /// Attaches a container and publishes its ports, all or nothing.
+    pub async fn add_container(&mut self, request: ContainerRequest) -> Result<Name> {
+        let name = request.name.clone();
+        if self.store.state.containers.contains_key(&name) {
+            return Err(Error::conflict(format!("container {name} exists already"))
+                .hint(format!("`netd container rm {name}` removes it")));
+        }
+        let sandbox = match &request.sandbox {
+            Some(path) => Some(Netns::open(path)?),
+            None => {
+                let path = Netns::named(name.as_str());
+                if path.exists() && request.network.as_str() != HOST {
+                    return Err(Error::conflict(format!("network namespace {} is there already", path.display()))
+                        .hint(format!("attach it with --netns {}, or choose another name", path.display())));
+                }
+                None
+            }
+        };
+        if let Some(sandbox) = &sandbox {
+            self.check_sandbox(sandbox)?;
+        }
+        let bridged = ![HOST, NONE].contains(&request.network.as_str());
+        if !bridged {
+            let network = &request.network;
+            if !request.ports.is_empty() {
+                return Err(Error::invalid(format!("network {network} has no ports to publish")).hint(
+                    if network.as_str() == HOST {
+                        "leave -p out: what a program on the host network listens on is reachable as it is"
+                    } else {
+                        "leave -p out, or use a bridge network"
+                    },
+                ));
+            }
+            if !request.addresses.is_empty() || request.mac.is_some() {
+                return Err(Error::invalid(format!("on network {network} there is no interface to give an address to")));
+            }
+            if network.as_str() == HOST && sandbox.is_some() {
+                return Err(Error::invalid("a container on network host has no namespace of its own"));
+            }
+        }
+        // Everything that can be known to fail is asked before anything is made, the network `bridge` included.
+        let link = if bridged { Some(self.plan_link(&request).await?) } else { None };
+        let container = Container {
+            name: name.clone(),
+            phase: Phase::Adding,
+            sandbox: match (&sandbox, request.network.as_str()) {
+                (Some(sandbox), _) => sandbox.path().to_owned(),
+                (None, HOST) => PathBuf::from("/proc/1/ns/net"),
+                (None, _) => Netns::named(name.as_str()),
+            },
+            sandbox_made: sandbox.is_none() && request.network.as_str() != HOST,
+            attachment: match link {
+                Some(link) => Attachment::Bridge(Box::new(link)),
+                None if request.network.as_str() == HOST => Attachment::Host,
+                None => Attachment::None,
+            },
+            network: request.network,
+            owner: request.owner,
+        };
+        let publications = self.plan_ports(&container, &request.ports).await?;
+        self.build_container(container, publications).await?;
+        Ok(name)
+    }
+
+    /// Refuses a namespace that is the host itself or is attached already.
+    fn check_sandbox(&self, sandbox: &Netns) -> Result<()> {
+        if sandbox.is(&self.netns)? {
+            return Err(Error::invalid(format!("{} is the host's own namespace", sandbox.path().display()))
+                .hint("use --network host for a container that shares it"));
+        }
+        for other in self.store.state.containers.values().filter(|other| other.link().is_some()) {
+            if Netns::open(&other.sandbox).and_then(|other| other.is(sandbox)).unwrap_or(false) {
+                return Err(Error::conflict(format!(
+                    "{} is attached already, as container {}",
+                    sandbox.path().display(),
+                    other.name
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Works out addresses and names.
+    async fn plan_link(&mut self, request: &ContainerRequest) -> Result<Link> {
+        let wished = match request.addresses.as_slice() {
+            [] => None,
+            [address] => Some(*address),
+            _ => return Err(Error::invalid("a container has one IPv4 address").hint("give --ip once")),
+        };
+        let network = self.network_for_use(&request.network).await?;
+        if network.internal && !request.ports.is_empty() {
+            return Err(Error::invalid(format!("network {} is internal: nothing on it can be published", network.name)));
+        }
+        let taken: Vec<_> = self
+            .store
+            .state
+            .containers
+            .values()
+            .filter(|other| other.network == network.name)
+            .filter_map(|other| other.link().map(|link| (link.address, other.name.to_string())))
+            .collect();
+        let address = ipam::address(network.subnet, network.gateway, &taken, wished)?;
+        let handle = self.store.state.endpoint_slot()?;
+        let key = folder_key(format!("{}/{}", self.store.instance, request.name).as_ref());
+        let [a, b, c, d, ..] = key.as_bytes() else {
+            return Err(Error::invalid(format!("no interface name can be made of '{}'", request.name)));
+        };
+        Ok(Link {
+            host_interface: format!("veth{}", &key[..8]).parse()?,
+            host_mac: Mac::local([*a, *b, *c, *d]),
+            mac: request.mac.unwrap_or(Mac::local(address.octets())),
+            address,
+            mtu: network.mtu,
+            slot: handle.slot(),
+            generation: handle.generation(),
+        })
+    }
+
+    /// Makes what the records describe; takes it away again if a step fails.
+    async fn build_container(&mut self, container: Container, publications: Vec<Publication>) -> Result<()> {
+        let name = container.name.clone();
+        self.store.state.containers.insert(name.clone(), container.clone());
+        self.store.state.publications.extend(publications.iter().cloned());
+        self.store.save()?;
+        let mut made = self.raise_container(&container).await;
+        if made.is_ok() {
+            made = self.raise_publications(&publications);
+        }
+        if made.is_ok() {
+            made = self.finish_container(&name);
+        }
+        if let Err(error) = made {
+            if let Err(second) = self.tear_down_container(&name).await {
+                tracing::warn!("undoing: {}", second.chain());
+            }
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn finish_container(&mut self, name: &Name) -> Result<()> {
+        if let Some(container) = self.store.state.containers.get_mut(name) {
+            container.phase = Phase::Ready;
+        }
+        for publication in self.store.state.publications.iter_mut().filter(|publication| publication.target == *name) {
+            publication.phase = Phase::Ready;
+        }
+        self.store.save()
+    }
+
+    async fn raise_container(&mut self, container: &Container) -> Result<()> {
+        if container.attachment == Attachment::Host {
+            return Ok(());
+        }
+        let sandbox = if container.sandbox_made {
+            let made = Netns::create(&container.sandbox);
+            if made.is_err() {
+                // Whoever has the path now, it is not this container's to remove.
+                if let Some(record) = self.store.state.containers.get_mut(&container.name) {
+                    record.sandbox_made = false;
+                }
+            }
+            made?
+        } else {
+            Netns::open(&container.sandbox)?
+        };
+        let inside = Netlink::open(&sandbox)?;
+        for interface in inside.interfaces().await?.iter().filter(|interface| interface.loopback && !interface.up) {
+            inside.set_up(interface.index).await?;
+        }
+        let Some(link) = container.link() else { return Ok(()) };
+        let Some(network) = self.store.state.networks.get(&container.network).cloned() else {
+            return Err(super::network::no_network(&container.network));
+        };
+        let index = self.raise_host_end(link, &network, &sandbox).await?;
+        raise_inner_end(link, &network, &sandbox, &inside).await?;
+        if self.netlink.wait_running(index).await? {
+            let Some(inner) = inside.interface(&INTERFACE.parse()?).await? else { return Ok(()) };
+            inside.set_mac(inner.index, link.mac).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the pair and brings the host's end up, guarded: the program sits on it before it can carry a packet.
+    async fn raise_host_end(&mut self, link: &Link, network: &Network, sandbox: &Netns) -> Result<u32> {
+        self.ensure_dataplane().await?;
+        let Some(bridge) = self.netlink.interface(&network.bridge).await? else {
+            return Err(Error::not_found(format!("bridge {} of network {} is gone", network.bridge, network.name))
+                .hint(format!("remove the network and make it anew: netd network rm --force {}", network.name)));
+        };
+        let veth = Veth {
+            name: &link.host_interface,
+            mac: link.host_mac,
+            peer_name: INTERFACE,
+            peer_mac: link.mac,
+            peer_netns: sandbox,
+            mtu: link.mtu,
+        };
+        let index = self.netlink.create_veth(&veth).await?;
+        if index > Zone::MAX_IFINDEX {
+            return Err(Error::unsupported(format!("interface index {index} is beyond what a flow's key can hold")));
+        }
+        let dataplane = self.dataplane()?;
+        dataplane.tables.put_endpoint(&EndpointRow {
+            handle: link.handle(),
+            ifindex: index,
+            address: link.address.into(),
+            mask: network.subnet.netmask().into(),
+            network: network.number,
+            bridge: bridge.index,
+            mtu: link.mtu,
+            ethernet: EndpointRow::ethernet(link.mac.bytes(), network.mac.bytes()),
+        })?;
+        dataplane.attach(Place::Container, index, link.host_interface.as_str())?;
+        let no_ipv6 = Sysctl::interface(Family::V6, link.host_interface.as_str(), "disable_ipv6");
+        if no_ipv6.exists() {
+            no_ipv6.set(&self.netns, "1")?;
+        }
+        self.netlink.set_master(index, bridge.index).await?;
+        self.netlink.set_up(index).await?;
+        Ok(index)
+    }
+
+    /// Takes a container away: ports, row, program, veth, namespace, records. Absent parts are fine.
+    pub(super) async fn tear_down_container(&mut self, name: &Name) -> Result<()> {
+        let Some(container) = self.store.state.containers.get_mut(name) else { return Ok(()) };
+        container.phase = Phase::Removing;
+        let container = container.clone();
+        self.store.save()?;
+        let mut errors = Vec::new();
+        let ports: Vec<_> =
+            self.store.state.publications.iter().filter(|port| port.target == *name).cloned().collect();
+        errors.extend(self.lower_publications(&ports).err());
+        if let Some(link) = container.link() {
+            errors.extend(self.lower_link(link).await.err());
+        }
+        if container.sandbox_made {
+            errors.extend(Netns::remove(&container.sandbox).err());
+        }
+        if let Some(error) = Error::many(errors) {
+            return Err(error);
+        }
+        self.store.state.containers.remove(name);
+        self.store.state.publications.retain(|port| port.target != *name);
+        self.store.save()
+    }
+
+    async fn lower_link(&self, link: &Link) -> Result<()> {
+        let mut errors = Vec::new();
+        if let Some(dataplane) = &self.dataplane {
+            errors.extend(dataplane.tables.remove_endpoint(link.handle()).err());
+        }
+        match self.netlink.interface(&link.host_interface).await {
+            Ok(Some(veth)) if veth.mac == Some(link.host_mac) && veth.kind.as_deref() == Some("veth") => {
+                errors.extend(self.netlink.delete(veth.index).await.err());
+            }
+            // Not there (it goes with the container's namespace), or somebody else's by now.
+            Ok(_) => {}
+            Err(error) => errors.push(error),
+        }
+        if let Some(dataplane) = &self.dataplane {
+            for (index, name) in dataplane.attached(Place::Container)? {
+                if name == link.host_interface.as_str() {
+                    errors.extend(dataplane.detach(Place::Container, index, &name).err());
+                }
+            }
+        }
+        Error::many(errors).map_or(Ok(()), Err)
+    }
+
+    /// Removes containers. Goes on after a failure and reports every one.
+    pub async fn remove_containers(&mut self, names: &[Name]) -> Result<()> {
+        if let Some(unknown) = names.iter().find(|name| !self.store.state.containers.contains_key(name)) {
+            return Err(no_container(unknown));
+        }
+        let mut errors = Vec::new();
+        for name in names {
+            errors.extend(self.tear_down_container(name).await.err());
+        }
+        Error::many(errors).map_or(Ok(()), Err)
+    }
+
+    /// The record of a container.
+    pub(super) fn container(&self, name: &Name) -> Result<&Container> {
+        self.store.state.containers.get(name).ok_or_else(|| no_container(name))
+    }
+
+    /// The namespace of a container, for a command to be run in; none for one that shares the host's.
+    pub fn sandbox(&self, name: &Name) -> Result<Option<PathBuf>> {
+        let container = self.container(name)?;
+        Ok((container.attachment != Attachment::Host).then(|| container.sandbox.clone()))
+    }
+}
+
+/// Gives the container's end its address and brings it up.
+async fn raise_inner_end(link: &Link, network: &Network, sandbox: &Netns, inside: &Netlink) -> Result<()> {
+    let Some(inner) = inside.interface(&INTERFACE.parse()?).await? else {
+        return Err(Error::not_found(format!("{INTERFACE} vanished from {}", sandbox.path().display())));
+    };
+    Sysctl::interface(Family::V4, INTERFACE, "arp_notify").set(sandbox, "1")?;
+    let no_ipv6 = Sysctl::interface(Family::V6, INTERFACE, "disable_ipv6");
+    if sandbox.run(|| no_ipv6.exists())? {
+        no_ipv6.set(sandbox, "1")?;
+    }
+    inside.add_address(inner.index, IpAddr::V4(link.address), network.subnet.prefix_len()).await?;
+    inside.set_up(inner.index).await?;
+    if let Some(gateway) = gateway_for(network) {
+        inside.add_default_route(gateway, inner.index).await?;
+    }
+    Ok(())
+}
+
+pub(super) fn no_container(name: &Name) -> Error {
+    Error::not_found(format!("there is no container {name}")).hint("`netd container ls` lists them")
+}

@@ -1,0 +1,350 @@
+//! One instance on one host, opened for one command: the only room that sees interfaces and the dataplane both.
+//!
+//! Everything netd makes is described by a record in the state, and there is one way to take it away: the teardown of its
+//! record, which takes absent parts for done, goes on after a failure and reports all of them. A step that fails half way
+//! is undone by it, a command that was killed is cleaned up after by it, and `rm` is it.
+
+mod container;
+mod network;
+mod publication;
+mod report;
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Uid;
+
+pub use container::ContainerRequest;
+pub use network::NetworkRequest;
+
+use crate::dataplane::{self, Dataplane, Place};
+use crate::error::{Doing as _, Error, Kind, Result};
+use crate::link::{Interface, Netlink};
+use crate::netns::Netns;
+use crate::spec::{IfName, Name};
+use crate::store::{Owner, Phase, Store, folder_key};
+
+/// The oldest kernel that netd works on.
+const OLDEST_KERNEL: (u32, u32) = (5, 15);
+
+/// What every command is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The state folder.
+    pub state_dir: PathBuf,
+    /// The uplinks that the user chose; all that hold routes if empty.
+    pub uplinks: Vec<IfName>,
+}
+
+/// An instance, locked for one command.
+#[derive(Debug)]
+pub struct Host {
+    settings: Settings,
+    netns: Netns,
+    cookie: u64,
+    netlink: Netlink,
+    store: Store,
+    dataplane: Option<Dataplane>,
+}
+
+impl Host {
+    /// Opens the instance of the current namespace, waits for a command that is at work, and repairs what a command that
+    /// died has left. Works without a trace if netd was never used here.
+    pub async fn open(settings: &Settings) -> Result<Self> {
+        check_machine()?;
+        let netns = Netns::current()?;
+        let cookie = netns.cookie()?;
+        let netlink = Netlink::open(&netns)?;
+        let store = Store::open(&settings.state_dir, cookie)?;
+        let dataplane = Dataplane::open(&store.instance)?;
+        let mut host = Self { settings: settings.clone(), netns, cookie, netlink, store, dataplane };
+        host.repair().await?;
+        if host.dataplane.is_some() {
+            host.follow().await?;
+        }
+        Ok(host)
+    }
+
+    /// Opens the instance for being taken down: whatever of it cannot be understood is no obstacle.
+    pub async fn open_to_remove(settings: &Settings) -> Result<Self> {
+        check_machine()?;
+        let netns = Netns::current()?;
+        let cookie = netns.cookie()?;
+        let netlink = Netlink::open(&netns)?;
+        let store = Store::open_to_remove(&settings.state_dir, cookie)?;
+        // Tables of another version are not read, only removed.
+        let dataplane = Dataplane::open(&store.instance).unwrap_or_default();
+        Ok(Self { settings: settings.clone(), netns, cookie, netlink, store, dataplane })
+    }
+
+    /// The folder of this namespace's state.
+    pub fn folder(&self) -> &Path {
+        self.store.folder()
+    }
+
+    /// Removes a container, if it is still there.
+    pub async fn remove_if_there(&mut self, name: &Name) -> Result<()> {
+        self.tear_down_container(name).await
+    }
+
+    /// Closes the instance; a folder that holds nothing is removed again.
+    pub fn close(self) -> Result<()> {
+        if self.store.state.is_empty() && self.dataplane.is_none() { self.store.remove() } else { Ok(()) }
+    }
+
+    /// The dataplane, loaded if this is the first use.
+    async fn ensure_dataplane(&mut self) -> Result<()> {
+        if self.dataplane.is_none() {
+            tracing::info!("loading the BPF programs");
+            self.dataplane = Some(Dataplane::open_or_load(&self.store.instance, self.cookie)?);
+            self.follow().await?;
+        }
+        Ok(())
+    }
+
+    fn dataplane(&self) -> Result<&Dataplane> {
+        self.dataplane.as_ref().ok_or_else(|| {
+            Error::new(Kind::System, "the BPF programs of this instance are gone")
+                .hint("`netd down` removes what is left, then set up anew")
+        })
+    }
+
+    /// Follows the host: programs on uplinks that have appeared, the host's addresses for the socket hooks.
+    async fn follow(&mut self) -> Result<()> {
+        if !self.settings.uplinks.is_empty() && self.store.state.uplinks != self.settings.uplinks {
+            self.store.state.uplinks.clone_from(&self.settings.uplinks);
+            self.store.save()?;
+        }
+        let interfaces = self.netlink.interfaces().await?;
+        let uplinks = self.uplinks(&interfaces).await?;
+        let addresses = self.netlink.addresses().await?;
+        let dataplane = self.dataplane()?;
+        for (index, name) in dataplane.attached(Place::Uplink)? {
+            if !uplinks.iter().any(|uplink| uplink.index == index) {
+                let qdisc = dataplane.detach(Place::Uplink, index, &name)?;
+                if qdisc {
+                    self.netlink.delete_clsact(index).await?;
+                }
+            }
+        }
+        for uplink in uplinks.iter().filter(|uplink| uplink.ethernet) {
+            dataplane.attach(Place::Uplink, uplink.index, &uplink.name)?;
+        }
+        let own: Vec<Ipv4Addr> = addresses
+            .into_iter()
+            .filter_map(|(_, net)| match net.addr() {
+                IpAddr::V4(address) => Some(address),
+                IpAddr::V6(_) => None,
+            })
+            .collect();
+        dataplane.tables.set_locals(&own)
+    }
+
+    /// The interfaces that lead outside: those that the user chose, or those that hold routes and are not netd's own.
+    async fn uplinks(&self, interfaces: &[Interface]) -> Result<Vec<Interface>> {
+        let chosen = &self.store.state.uplinks;
+        if !chosen.is_empty() {
+            return chosen
+                .iter()
+                .map(|name| {
+                    interfaces.iter().find(|interface| interface.name == name.as_str()).cloned().ok_or_else(|| {
+                        Error::not_found(format!("there is no interface {name} to be an uplink"))
+                            .hint("`ip link` lists them")
+                    })
+                })
+                .collect();
+        }
+        let routes = self.netlink.routes().await?;
+        let own: Vec<&str> = self.store.state.networks.values().map(|network| network.bridge.as_str()).collect();
+        Ok(interfaces
+            .iter()
+            .filter(|interface| {
+                !interface.loopback
+                    && !own.contains(&interface.name.as_str())
+                    && routes.iter().any(|route| route.interfaces.contains(&interface.index))
+            })
+            .cloned()
+            .collect())
+    }
+
+    /// MTU of the default route's interface; of the best if there are several.
+    async fn default_mtu(&self) -> Result<u32> {
+        const ETHERNET: u32 = 1500;
+        let routes = self.netlink.routes().await?;
+        let best = routes.iter().filter(|route| route.destination.prefix_len() == 0).min_by_key(|route| route.metric);
+        let Some(index) = best.and_then(|route| route.interfaces.first()) else { return Ok(ETHERNET) };
+        Ok(self.netlink.interface_at(*index).await?.map_or(ETHERNET, |interface| interface.mtu))
+    }
+
+    /// Takes away what commands left that died over it, and runs whose process is gone.
+    async fn repair(&mut self) -> Result<()> {
+        let state = &self.store.state;
+        let containers: Vec<_> = state
+            .containers
+            .values()
+            .filter(|container| container.phase != Phase::Ready || container.owner.is_some_and(|owner| !is_alive(owner)))
+            .map(|container| container.name.clone())
+            .collect();
+        let half: Vec<_> =
+            state.publications.iter().filter(|publication| publication.phase != Phase::Ready).cloned().collect();
+        let networks: Vec<_> = state
+            .networks
+            .values()
+            .filter(|network| network.phase != Phase::Ready)
+            .map(|network| network.name.clone())
+            .collect();
+        let mut errors = Vec::new();
+        for name in containers {
+            tracing::warn!("container {name} was left half made or without its process; removing it");
+            errors.extend(self.tear_down_container(&name).await.err());
+        }
+        for publication in half {
+            if self.store.state.publications.contains(&publication) {
+                tracing::warn!("a publication of {} was left half made; removing it", publication.target);
+                errors.extend(self.take_back(&[publication]).err());
+            }
+        }
+        for name in networks {
+            tracing::warn!("network {name} was left half made; removing it");
+            errors.extend(self.tear_down_network(&name).await.err());
+        }
+        Error::many(errors).map_or(Ok(()), Err)
+    }
+
+    /// Removes everything that this instance made. Goes on after a failure and reports every one.
+    pub async fn down(mut self) -> Result<Vec<String>> {
+        let mut errors = Vec::new();
+        let mut removed = Vec::new();
+        let containers: Vec<_> = self.store.state.containers.keys().cloned().collect();
+        for name in containers {
+            match self.tear_down_container(&name).await {
+                Ok(()) => removed.push(format!("container {name}")),
+                Err(error) => errors.push(error),
+            }
+        }
+        let networks: Vec<_> = self.store.state.networks.keys().cloned().collect();
+        for name in networks {
+            match self.tear_down_network(&name).await {
+                Ok(()) => removed.push(format!("network {name}")),
+                Err(error) => errors.push(error),
+            }
+        }
+        if let Some(dataplane) = &self.dataplane {
+            for (index, name) in dataplane.attached(Place::Uplink).unwrap_or_default() {
+                match dataplane.detach(Place::Uplink, index, &name) {
+                    Ok(true) => errors.extend(self.netlink.delete_clsact(index).await.err()),
+                    Ok(false) => {}
+                    Err(error) => errors.push(error),
+                }
+            }
+            removed.push("BPF programs and tables".to_owned());
+        }
+        errors.extend(dataplane::remove(&self.store.instance).err());
+        // What could not be removed stays recorded, for the next attempt.
+        if errors.is_empty() {
+            errors.extend(self.store.remove().err());
+        }
+        match Error::many(errors) {
+            None => Ok(removed),
+            Some(error) => Err(error),
+        }
+    }
+}
+
+/// Removes what is left of this state folder's instances whose namespaces are gone: their pins and records. A namespace
+/// counts as gone if no process and no mount shows it.
+pub fn remove_gone(state_dir: &Path) -> Result<Vec<String>> {
+    let Ok(folder) = fs::canonicalize(state_dir) else { return Ok(Vec::new()) };
+    let key = folder_key(&folder);
+    let present = present_cookies()?;
+    let mut removed = Vec::new();
+    let mut errors = Vec::new();
+    for instance in dataplane::instances() {
+        let Some((cookie, owner)) = instance.split_once('-') else { continue };
+        if owner != key || cookie.parse().is_ok_and(|cookie: u64| present.contains(&cookie)) {
+            continue;
+        }
+        match dataplane::remove(&instance) {
+            Ok(()) => removed.push(format!("what was left of namespace {cookie}")),
+            Err(error) => errors.push(error),
+        }
+        let state = folder.join(cookie);
+        if state.exists() {
+            errors.extend(fs::remove_dir_all(&state).doing(|| format!("remove {}", state.display())).err());
+        }
+    }
+    match Error::many(errors) {
+        None => Ok(removed),
+        Some(error) => Err(error),
+    }
+}
+
+/// The cookies of the namespaces that a process is in or that are mounted somewhere.
+fn present_cookies() -> Result<Vec<u64>> {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir("/proc").doing(|| "read /proc".into())?.flatten() {
+        if entry.file_name().to_str().is_some_and(|name| name.parse::<i32>().is_ok()) {
+            paths.push(entry.path().join("ns/net"));
+        }
+    }
+    let mounts = fs::read_to_string("/proc/self/mounts").doing(|| "read /proc/self/mounts".into())?;
+    paths.extend(mounts.lines().filter(|line| line.starts_with("nsfs ")).filter_map(|line| {
+        line.split(' ').nth(1).map(PathBuf::from)
+    }));
+    let mut seen = Vec::new();
+    let mut cookies = Vec::new();
+    for path in paths {
+        use std::os::unix::fs::MetadataExt as _;
+        let Ok(inode) = fs::metadata(&path).map(|metadata| metadata.ino()) else { continue };
+        if seen.contains(&inode) {
+            continue;
+        }
+        seen.push(inode);
+        // A namespace of another kind, or a process that ended meanwhile.
+        let Ok(netns) = Netns::open(&path) else { continue };
+        cookies.push(netns.cookie()?);
+    }
+    Ok(cookies)
+}
+
+/// Whether the machine can run netd at all; asked before anything is touched.
+fn check_machine() -> Result<()> {
+    if !Uid::effective().is_root() {
+        return Err(Error::new(Kind::Permission, "netd needs to be root").hint("run it with sudo"));
+    }
+    let release = kernel_release()?;
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
+    let kernel = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if kernel < OLDEST_KERNEL {
+        let (major, minor) = OLDEST_KERNEL;
+        return Err(Error::unsupported(format!("kernel {release} is too old"))
+            .hint(format!("netd needs Linux {major}.{minor} or newer")));
+    }
+    Ok(())
+}
+
+/// The kernel's release, as `uname -r` prints it.
+pub(crate) fn kernel_release() -> Result<String> {
+    let release =
+        fs::read_to_string("/proc/sys/kernel/osrelease").doing(|| "read /proc/sys/kernel/osrelease".into())?;
+    Ok(release.trim().to_owned())
+}
+
+/// When a process started, if it is there and not a zombie.
+fn start_of(pid: i32) -> Option<u64> {
+    let stat = procfs::process::Process::new(pid).ok()?.stat().ok()?;
+    (stat.state != 'Z').then_some(stat.starttime)
+}
+
+/// This process, as an owner.
+pub fn this_process() -> Result<Owner> {
+    let pid = nix::unistd::getpid().as_raw();
+    let start = start_of(pid).ok_or_else(|| Error::new(Kind::System, "cannot read /proc/self/stat"))?;
+    Ok(Owner { pid, start })
+}
+
+/// Whether a process is still the one that was recorded.
+fn is_alive(owner: Owner) -> bool {
+    start_of(owner.pid) == Some(owner.start)
+}

@@ -1,0 +1,284 @@
+//! Networks.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+
+use super::Host;
+use crate::error::{Error, Result};
+use crate::ipam;
+use crate::link::{Family, Sysctl};
+use crate::spec::{IfName, Mac, Name, gateway_of, parse_subnet};
+use crate::store::{Network, Phase, folder_key};
+
+/// Names of the networks that always exist.
+pub(super) const BRIDGE: &str = "bridge";
+pub(super) const HOST: &str = "host";
+pub(super) const NONE: &str = "none";
+
+/// A network to be made.
+#[derive(Clone, Debug)]
+pub struct NetworkRequest {
+    /// Its name.
+    pub name: Name,
+    /// Its subnets as typed.
+    pub subnets: Vec<String>,
+    /// Its gateways.
+    pub gateways: Vec<IpAddr>,
+    /// Its bridge's name.
+    pub bridge: Option<IfName>,
+    /// MTU, bytes.
+    pub mtu: Option<u32>,
+    /// Whether it is to have IPv6.
+    pub ipv6: bool,
+    /// No way out and no published ports.
+    pub internal: bool,
+    /// Whether containers on it reach each other directly.
+    pub icc: bool,
+    /// Whether containers' connections leave in the host's name.
+    pub masquerade: bool,
+}
+
+impl Host {
+    /// Makes a network.
+    pub async fn create_network(&mut self, request: NetworkRequest) -> Result<Name> {
+        let name = request.name.clone();
+        if is_predefined(&name) {
+            return Err(Error::conflict(format!("network {name} exists already: bridge, host and none always do")));
+        }
+        if self.store.state.networks.contains_key(&name) {
+            return Err(Error::conflict(format!("network {name} exists already"))
+                .hint(format!("`netd network inspect {name}` shows it")));
+        }
+        let network = self.plan_network(request).await?;
+        self.build_network(network).await?;
+        Ok(name)
+    }
+
+    /// The network of this name, `bridge` made on first use.
+    pub(super) async fn network_for_use(&mut self, name: &Name) -> Result<Network> {
+        if name.as_str() == BRIDGE && !self.store.state.networks.contains_key(name) {
+            let bridge = self.free_bridge_name().await?;
+            let request = NetworkRequest {
+                name: name.clone(),
+                subnets: Vec::new(),
+                gateways: Vec::new(),
+                bridge: Some(bridge),
+                mtu: None,
+                ipv6: false,
+                internal: false,
+                icc: true,
+                masquerade: true,
+            };
+            let network = self.plan_network(request).await?;
+            self.build_network(network).await?;
+        }
+        self.store.state.networks.get(name).cloned().ok_or_else(|| no_network(name))
+    }
+
+    /// netd0, or the next that is free: another instance may share this namespace.
+    async fn free_bridge_name(&self) -> Result<IfName> {
+        for number in 0..u32::MAX {
+            let name: IfName = format!("netd{number}").parse()?;
+            if self.netlink.interface(&name).await?.is_none() {
+                return Ok(name);
+            }
+        }
+        Err(Error::conflict("no name is free for a bridge"))
+    }
+
+    /// Checks a request against the host; changes nothing.
+    async fn plan_network(&mut self, request: NetworkRequest) -> Result<Network> {
+        if request.ipv6 {
+            return Err(Error::unsupported("IPv6 networks are not supported by this version")
+                .hint("leave --ipv6 out"));
+        }
+        let in_use = self.subnets_in_use().await?;
+        let wished: Vec<IpNet> = request.subnets.iter().map(|text| parse_subnet(text)).collect::<Result<_>>()?;
+        let subnet = match wished.as_slice() {
+            [] => ipam::free_subnet(&in_use)?,
+            [IpNet::V4(subnet)] => match ipam::overlap(*subnet, &in_use) {
+                None => *subnet,
+                Some(holder) => {
+                    return Err(Error::conflict(format!("subnet {subnet} overlaps {holder}"))
+                        .hint("choose another with --subnet, or leave it out to get a free one"));
+                }
+            },
+            [IpNet::V6(subnet)] => {
+                return Err(Error::unsupported(format!("subnet {subnet}: IPv6 networks are not supported by this version")));
+            }
+            _ => return Err(Error::invalid("a network has one IPv4 subnet").hint("give --subnet once")),
+        };
+        let gateway = match request.gateways.as_slice() {
+            [] => gateway_of(subnet, None)?,
+            [gateway] => gateway_of(subnet, Some(*gateway))?,
+            _ => return Err(Error::invalid("a network has one gateway").hint("give --gateway once")),
+        };
+        let bridge = match request.bridge {
+            Some(bridge) => bridge,
+            None => default_bridge_name(&request.name)?,
+        };
+        if self.netlink.interface(&bridge).await?.is_some() {
+            return Err(Error::conflict(format!("an interface {bridge} is there already"))
+                .hint("choose another name with --bridge"));
+        }
+        let mtu = match request.mtu {
+            Some(mtu) => mtu,
+            None => self.default_mtu().await?,
+        };
+        Ok(Network {
+            name: request.name,
+            phase: Phase::Adding,
+            number: self.store.state.network_number(),
+            bridge,
+            mac: Mac::local(gateway.octets()),
+            subnet,
+            gateway,
+            mtu,
+            internal: request.internal,
+            icc: request.icc,
+            masquerade: request.masquerade,
+        })
+    }
+
+    /// The host's routes and addresses, with what holds them in words.
+    async fn subnets_in_use(&self) -> Result<Vec<(IpNet, String)>> {
+        let interfaces = self.netlink.interfaces().await?;
+        let name_of = |index: u32| {
+            interfaces
+                .iter()
+                .find(|interface| interface.index == index)
+                .map_or_else(|| format!("interface {index}"), |interface| interface.name.clone())
+        };
+        let mut in_use = Vec::new();
+        for network in self.store.state.networks.values() {
+            in_use.push((IpNet::V4(network.subnet), format!("{} of network {}", network.subnet, network.name)));
+        }
+        for route in self.netlink.routes().await? {
+            let by = route.interfaces.first().map_or_else(|| "nothing".to_owned(), |index| name_of(*index));
+            in_use.push((route.destination, format!("the host's route {} by {by}", route.destination)));
+        }
+        for (index, address) in self.netlink.addresses().await? {
+            in_use.push((address, format!("the host's address {address} on {}", name_of(index))));
+        }
+        Ok(in_use)
+    }
+
+    /// Makes what a record describes; takes it away again if a step fails.
+    async fn build_network(&mut self, network: Network) -> Result<()> {
+        let name = network.name.clone();
+        self.store.state.networks.insert(name.clone(), network.clone());
+        self.store.save()?;
+        let mut made = self.raise_network(&network).await;
+        if made.is_ok() {
+            made = self.finish_network(&name);
+        }
+        if let Err(error) = made {
+            // The failure that began it is the one to tell; what undoing cannot undo the next command tries again.
+            if let Err(second) = self.tear_down_network(&name).await {
+                tracing::warn!("undoing: {}", second.chain());
+            }
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn finish_network(&mut self, name: &Name) -> Result<()> {
+        if let Some(network) = self.store.state.networks.get_mut(name) {
+            network.phase = Phase::Ready;
+        }
+        self.store.save()
+    }
+
+    async fn raise_network(&mut self, network: &Network) -> Result<()> {
+        self.ensure_dataplane().await?;
+        let index = self.netlink.create_bridge(&network.bridge, network.mac, network.mtu).await?;
+        let bridge = network.bridge.as_str();
+        // The FIB answers BPF lookups only for an input interface that may forward. This is netd's own; the host's
+        // global switch stays as it is.
+        Sysctl::interface(Family::V4, bridge, "forwarding").set(&self.netns, "1")?;
+        let no_ipv6 = Sysctl::interface(Family::V6, bridge, "disable_ipv6");
+        if no_ipv6.exists() {
+            no_ipv6.set(&self.netns, "1")?;
+        }
+        self.netlink.add_address(index, IpAddr::V4(network.gateway), network.subnet.prefix_len()).await?;
+        self.netlink.set_up(index).await?;
+        self.dataplane()?.tables.put_subnet(network.subnet, network.number)?;
+        // The gateway is an address of the host's from now on.
+        self.follow().await
+    }
+
+    /// Takes a network away: rows, bridge, record. Absent parts are fine.
+    pub(super) async fn tear_down_network(&mut self, name: &Name) -> Result<()> {
+        let Some(network) = self.store.state.networks.get_mut(name) else { return Ok(()) };
+        network.phase = Phase::Removing;
+        let network = network.clone();
+        self.store.save()?;
+        let mut errors = Vec::new();
+        match self.netlink.interface(&network.bridge).await {
+            Ok(Some(bridge)) if bridge.mac == Some(network.mac) && bridge.kind.as_deref() == Some("bridge") => {
+                errors.extend(self.netlink.delete(bridge.index).await.err());
+            }
+            // Not there, or somebody else's by now.
+            Ok(_) => {}
+            Err(error) => errors.push(error),
+        }
+        if let Some(dataplane) = &self.dataplane {
+            errors.extend(dataplane.tables.remove_subnet(network.subnet).err());
+        }
+        if let Some(error) = Error::many(errors) {
+            return Err(error);
+        }
+        self.store.state.networks.remove(name);
+        self.store.save()
+    }
+
+    /// Removes a network; with `force` the containers on it as well.
+    pub async fn remove_network(&mut self, name: &Name, force: bool) -> Result<()> {
+        if is_predefined(name) && (name.as_str() != BRIDGE || !self.store.state.networks.contains_key(name)) {
+            return Err(Error::invalid(format!("network {name} always exists and cannot be removed")));
+        }
+        if !self.store.state.networks.contains_key(name) {
+            return Err(no_network(name));
+        }
+        let members: Vec<Name> = self
+            .store
+            .state
+            .containers
+            .values()
+            .filter(|container| container.network == *name)
+            .map(|container| container.name.clone())
+            .collect();
+        if !members.is_empty() && !force {
+            let list = members.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
+            return Err(Error::conflict(format!("network {name} has containers: {list}"))
+                .hint("remove them first, or use --force"));
+        }
+        let mut errors = Vec::new();
+        for member in members {
+            errors.extend(self.tear_down_container(&member).await.err());
+        }
+        errors.extend(self.tear_down_network(name).await.err());
+        Error::many(errors).map_or(Ok(()), Err)
+    }
+}
+
+/// Whether a network of this name always exists.
+pub(super) fn is_predefined(name: &Name) -> bool {
+    [BRIDGE, HOST, NONE].contains(&name.as_str())
+}
+
+pub(super) fn no_network(name: &Name) -> Error {
+    Error::not_found(format!("there is no network {name}")).hint("`netd network ls` lists them, `netd network create` makes one")
+}
+
+/// br- and the name, if that is short enough for an interface; else br- and a number made of it.
+fn default_bridge_name(name: &Name) -> Result<IfName> {
+    let plain = format!("br-{name}");
+    if plain.len() <= 15 { plain.parse() } else { format!("br-{}", &folder_key(name.as_str().as_ref())[..12]).parse() }
+}
+
+/// The gateway that a container of this network is told.
+pub(super) fn gateway_for(network: &Network) -> Option<Ipv4Addr> {
+    (!network.internal).then_some(network.gateway)
+}

@@ -1,0 +1,257 @@
+//! What an instance looks like: records and what the kernel says of them, as reports.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use super::container::INTERFACE;
+use super::network::{BRIDGE, HOST, NONE, gateway_for, is_predefined, no_network};
+use super::{Host, kernel_release};
+use crate::dataplane::{self, PublicationStats};
+use crate::error::Result;
+use crate::link::Netlink;
+use crate::netns::Netns;
+use crate::report::{
+    Address, Container, Count, Drop, Features, Flows, InOut, Member, Network, Port, Status,
+};
+use crate::spec::Name;
+use crate::store::{self, Attachment, Publication};
+
+impl Host {
+    /// Publications with what they counted; of one container if it is given.
+    pub fn report_ports(&self, container: Option<&Name>) -> Result<Vec<Port>> {
+        if let Some(name) = container {
+            self.container(name)?;
+        }
+        let wanted: Vec<&Publication> = self
+            .store
+            .state
+            .publications
+            .iter()
+            .filter(|publication| container.is_none_or(|name| publication.target == *name))
+            .collect();
+        self.report_publications(&wanted)
+    }
+
+    /// These publications with what they counted.
+    pub fn report_publications(&self, wanted: &[&Publication]) -> Result<Vec<Port>> {
+        let handles: Vec<_> = wanted.iter().map(|publication| publication.handle()).collect();
+        let stats = match &self.dataplane {
+            Some(dataplane) => dataplane.tables.publication_stats(&handles)?,
+            None => vec![PublicationStats::default(); handles.len()],
+        };
+        wanted
+            .iter()
+            .zip(stats)
+            .map(|(publication, stats)| {
+                let link = self.container(&publication.target)?.link();
+                let counters = stats.counters;
+                Ok(Port {
+                    proto: publication.proto.name(),
+                    host_ip: publication.host_ip.map(IpAddr::V4),
+                    host_port: publication.host_port,
+                    host_port_end: publication.host_port_end,
+                    target: publication.target.to_string(),
+                    target_ip: link.map_or(IpAddr::from([0, 0, 0, 0]), |link| IpAddr::V4(link.address)),
+                    target_port: publication.target_port,
+                    target_port_end: publication.target_port_end(),
+                    packets: InOut { inward: counters.packets_in, out: counters.packets_out },
+                    bytes: InOut { inward: counters.bytes_in, out: counters.bytes_out },
+                    flows: Flows { active: stats.active, total: counters.flows },
+                    dropped: counters.dropped,
+                })
+            })
+            .collect()
+    }
+
+    /// Networks, the predefined ones first, with how many containers are on each.
+    pub fn report_networks(&self) -> Vec<Network<usize>> {
+        let state = &self.store.state;
+        let on = |name: &str| {
+            state.containers.values().filter(|container| container.network.as_str() == name).count()
+        };
+        let mut networks = Vec::new();
+        match state.networks.values().find(|network| network.name.as_str() == BRIDGE) {
+            Some(bridge) => networks.push(described(bridge, on(BRIDGE))),
+            None => networks.push(predefined(BRIDGE, "bridge", on(BRIDGE))),
+        }
+        networks.push(predefined(HOST, "host", on(HOST)));
+        networks.push(predefined(NONE, "null", on(NONE)));
+        for network in state.networks.values().filter(|network| !is_predefined(&network.name)) {
+            networks.push(described(network, on(network.name.as_str())));
+        }
+        networks
+    }
+
+    /// One network with its containers.
+    pub fn report_network(&self, name: &Name) -> Result<Network<Vec<Member>>> {
+        let members: Vec<Member> = self
+            .store
+            .state
+            .containers
+            .values()
+            .filter(|container| container.network == *name)
+            .map(|container| Member {
+                name: container.name.to_string(),
+                addresses: container.link().map(|link| link.address.to_string()).into_iter().collect(),
+                mac: container.link().map(|link| link.mac.to_string()),
+            })
+            .collect();
+        match self.store.state.networks.get(name) {
+            Some(network) => Ok(described(network, members)),
+            None if name.as_str() == NONE => Ok(predefined(NONE, "null", members)),
+            None if is_predefined(name) => Ok(predefined(name.as_str(), name.as_str(), members)),
+            None => Err(no_network(name)),
+        }
+    }
+
+    /// Every container.
+    pub async fn report_containers(&self) -> Result<Vec<Container>> {
+        let mut reports = Vec::new();
+        let ports = self.report_ports(None)?;
+        for container in self.store.state.containers.values() {
+            let own = ports.iter().filter(|port| port.target == container.name.as_str()).cloned().collect();
+            reports.push(self.describe(container, own).await?);
+        }
+        Ok(reports)
+    }
+
+    /// One container.
+    pub async fn report_container(&self, name: &Name) -> Result<Container> {
+        let container = self.container(name)?;
+        self.describe(container, self.report_ports(Some(name))?).await
+    }
+
+    async fn describe(&self, container: &store::Container, ports: Vec<Port>) -> Result<Container> {
+        let mut report = Container {
+            name: container.name.to_string(),
+            network: container.network.to_string(),
+            sandbox: container.sandbox.display().to_string(),
+            interface: None,
+            host_interface: None,
+            mac: None,
+            mtu: None,
+            addresses: Vec::new(),
+            ports,
+            counters: InOut { inward: Count::default(), out: Count::default() },
+        };
+        if let Attachment::Bridge(link) = &container.attachment {
+            let network = self.store.state.networks.get(&container.network);
+            report.interface = Some(INTERFACE.to_owned());
+            report.host_interface = Some(link.host_interface.to_string());
+            report.mac = Some(link.mac.to_string());
+            report.mtu = Some(link.mtu);
+            report.addresses.push(Address {
+                ip: IpAddr::V4(link.address),
+                prefix_len: network.map_or(32, |network| network.subnet.prefix_len()),
+                gateway: network.and_then(gateway_for).map(IpAddr::V4),
+            });
+            report.counters = inner_counters(container).await.unwrap_or_default();
+        }
+        Ok(report)
+    }
+
+    /// The instance as a whole.
+    pub async fn report_status(&self) -> Result<Status> {
+        let state = &self.store.state;
+        let (programs, flows, drops, pins) = match &self.dataplane {
+            Some(dataplane) => (
+                dataplane.attachments()?,
+                Some(dataplane.tables.flow_fill()?),
+                dataplane
+                    .tables
+                    .drops()?
+                    .into_iter()
+                    .map(|(reason, row)| Drop {
+                        reason: reason.name(),
+                        text: reason.text(),
+                        count: Count { packets: row.packets, bytes: row.bytes },
+                    })
+                    .collect(),
+                Some(dataplane.pins().display().to_string()),
+            ),
+            None => (Vec::new(), None, Vec::new(), None),
+        };
+        let cgroup2 = dataplane::cgroup_root()?.map(|root| root.display().to_string());
+        let mut warnings = Vec::new();
+        for program in programs.iter().filter(|program| !program.attached) {
+            warnings.push(format!("{} is not attached to {}", program.program, program.on));
+        }
+        if self.dataplane.is_some() {
+            let interfaces = self.netlink.interfaces().await?;
+            let uplinks = self.uplinks(&interfaces).await?;
+            for uplink in uplinks.iter().filter(|uplink| !uplink.ethernet) {
+                warnings.push(format!(
+                    "{} is no Ethernet interface: published ports are not reachable through it",
+                    uplink.name
+                ));
+            }
+            if uplinks.is_empty() {
+                warnings.push("no interface holds a route: published ports are reachable from this host only".to_owned());
+            }
+        }
+        if cgroup2.is_none() {
+            warnings.push("no cgroup v2 is mounted: published ports are not reachable from this host itself".to_owned());
+        }
+        Ok(Status {
+            instance: self.store.instance.clone(),
+            state_dir: self.settings.state_dir.display().to_string(),
+            pins,
+            networks: state.networks.len(),
+            containers: state.containers.len(),
+            publications: state.publications.len(),
+            programs,
+            flows,
+            drops,
+            features: Features {
+                kernel: kernel_release()?,
+                tcx: dataplane::has_tcx(),
+                cgroup2,
+                btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
+            },
+            warnings,
+        })
+    }
+}
+
+/// What the container's own end counted: packets that a program redirects into the container bypass the host's end.
+/// None if its namespace is gone.
+async fn inner_counters(container: &store::Container) -> Option<InOut<Count>> {
+    let inside = Netlink::open(&Netns::open(&container.sandbox).ok()?).ok()?;
+    let inner = inside.interface(&INTERFACE.parse().ok()?).await.ok()??;
+    Some(InOut { inward: inner.received, out: inner.sent })
+}
+
+fn described<Members>(network: &store::Network, containers: Members) -> Network<Members> {
+    Network {
+        name: network.name.to_string(),
+        driver: "bridge",
+        bridge: Some(network.bridge.to_string()),
+        subnets: vec![network.subnet.to_string()],
+        gateways: vec![IpAddr::V4(network.gateway)],
+        mtu: Some(network.mtu),
+        internal: network.internal,
+        icc: network.icc,
+        masquerade: network.masquerade,
+        containers,
+    }
+}
+
+/// A network that exists without a record: host, none, and bridge before its first use.
+fn predefined<Members>(name: &str, driver: &str, containers: Members) -> Network<Members> {
+    Network {
+        name: name.to_owned(),
+        driver: match driver {
+            HOST => "host",
+            BRIDGE => "bridge",
+            _ => "null",
+        },
+        bridge: None,
+        subnets: Vec::new(),
+        gateways: Vec::new(),
+        mtu: None,
+        internal: name == NONE,
+        icc: name != NONE,
+        masquerade: name == BRIDGE,
+        containers,
+    }
+}

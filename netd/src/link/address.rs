@@ -1,0 +1,51 @@
+//! Addresses of interfaces.
+
+use std::net::IpAddr;
+
+use futures_util::TryStreamExt as _;
+use ipnet::IpNet;
+use rtnetlink::packet_route::address::AddressAttribute;
+
+use super::{Netlink, refused};
+use crate::error::Result;
+
+impl Netlink {
+    /// Every address with the index of its interface.
+    pub async fn addresses(&self) -> Result<Vec<(u32, IpNet)>> {
+        let messages: Vec<_> = self
+            .handle
+            .address()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|error| refused("list addresses".into(), error))?;
+        Ok(messages
+            .into_iter()
+            .filter_map(|message| {
+                // On a point-to-point interface IFA_ADDRESS is the peer's, and IFA_LOCAL the host's own.
+                let local = message.attributes.iter().find_map(|attribute| match attribute {
+                    AddressAttribute::Local(address) => Some(*address),
+                    _ => None,
+                });
+                let address = local.or_else(|| {
+                    message.attributes.iter().find_map(|attribute| match attribute {
+                        AddressAttribute::Address(address) => Some(*address),
+                        _ => None,
+                    })
+                })?;
+                Some((message.header.index, IpNet::new(address, message.header.prefix_len).ok()?))
+            })
+            .collect())
+    }
+
+    /// Gives an interface an address.
+    pub async fn add_address(&self, index: u32, address: IpAddr, prefix_len: u8) -> Result<()> {
+        self.handle
+            .address()
+            .add(index, address, prefix_len)
+            .execute()
+            .await
+            .map_err(|error| refused(format!("add address {address}/{prefix_len} to interface {index}"), error))
+    }
+}

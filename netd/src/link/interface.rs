@@ -1,0 +1,195 @@
+//! Interfaces.
+
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use rtnetlink::packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, State,
+};
+use rtnetlink::{LinkBridge, LinkUnspec};
+
+use super::{Netlink, errno, refused};
+use crate::error::{Error, Result};
+use crate::report::Count;
+use crate::spec::{IfName, Mac};
+
+/// An interface as the kernel describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interface {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its MAC address, if it is a station's.
+    pub mac: Option<Mac>,
+    /// MTU, bytes.
+    pub mtu: u32,
+    /// Whether it is set up.
+    pub up: bool,
+    /// Whether it can carry packets now.
+    pub running: bool,
+    /// Whether it is the loopback interface.
+    pub loopback: bool,
+    /// Whether its frames have Ethernet headers.
+    pub ethernet: bool,
+    /// bridge, veth …; none for hardware.
+    pub kind: Option<String>,
+    /// The bridge or bond that it is a port of.
+    pub master: Option<u32>,
+    /// What it received.
+    pub received: Count,
+    /// What it sent.
+    pub sent: Count,
+}
+
+impl From<LinkMessage> for Interface {
+    fn from(message: LinkMessage) -> Self {
+        let mut interface = Self {
+            index: message.header.index,
+            up: message.header.flags.contains(LinkFlags::Up),
+            loopback: message.header.flags.contains(LinkFlags::Loopback),
+            ethernet: message.header.link_layer_type == LinkLayerType::Ether,
+            ..Self::default()
+        };
+        for attribute in message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => interface.name = name,
+                LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
+                LinkAttribute::Controller(master) => interface.master = Some(master),
+                LinkAttribute::OperState(state) => interface.running = state == State::Up,
+                LinkAttribute::Address(bytes) => interface.mac = bytes.try_into().ok().and_then(Mac::new),
+                LinkAttribute::LinkInfo(infos) => {
+                    interface.kind = infos.into_iter().find_map(|info| match info {
+                        LinkInfo::Kind(kind) => Some(kind_name(&kind)),
+                        _ => None,
+                    });
+                }
+                LinkAttribute::Stats64(stats) => {
+                    interface.received = Count { packets: stats.rx_packets, bytes: stats.rx_bytes };
+                    interface.sent = Count { packets: stats.tx_packets, bytes: stats.tx_bytes };
+                }
+                _ => {}
+            }
+        }
+        interface
+    }
+}
+
+fn kind_name(kind: &InfoKind) -> String {
+    match kind {
+        InfoKind::Bridge => "bridge".to_owned(),
+        InfoKind::Veth => "veth".to_owned(),
+        InfoKind::Other(name) => name.clone(),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+impl Netlink {
+    /// Every interface.
+    pub async fn interfaces(&self) -> Result<Vec<Interface>> {
+        let links = self.handle.link().get().execute();
+        links.map_ok(Interface::from).try_collect().await.map_err(|error| refused("list interfaces".into(), error))
+    }
+
+    /// The interface of this name.
+    pub async fn interface(&self, name: &IfName) -> Result<Option<Interface>> {
+        self.one(self.handle.link().get().match_name(name.as_str()).execute(), || format!("look up interface {name}"))
+            .await
+    }
+
+    /// The interface of this index.
+    pub async fn interface_at(&self, index: u32) -> Result<Option<Interface>> {
+        self.one(self.handle.link().get().match_index(index).execute(), || format!("look up interface {index}")).await
+    }
+
+    async fn one(
+        &self,
+        links: impl futures_util::Stream<Item = Result<LinkMessage, rtnetlink::Error>>,
+        what: impl FnOnce() -> String,
+    ) -> Result<Option<Interface>> {
+        let mut links = Box::pin(links);
+        match links.try_next().await {
+            Ok(link) => Ok(link.map(Interface::from)),
+            Err(error) if errno(&error) == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(refused(what(), error)),
+        }
+    }
+
+    /// Makes a bridge, down; the name must be free. Its MAC address is set in the same request, so that a bridge of that
+    /// name and address is known to be netd's at any moment.
+    pub async fn create_bridge(&self, name: &IfName, mac: Mac, mtu: u32) -> Result<u32> {
+        let bridge = LinkBridge::new(name.as_str()).down().address(mac.bytes().to_vec()).mtu(mtu).build();
+        self.handle.link().add(bridge).execute().await.map_err(|error| exists_or(name, "create bridge", error))?;
+        match self.interface(name).await? {
+            Some(made) => Ok(made.index),
+            None => Err(Error::conflict(format!("bridge {name} was removed by somebody as it was made"))),
+        }
+    }
+
+    /// Makes an interface a port of a bridge.
+    pub async fn set_master(&self, index: u32, bridge: u32) -> Result<()> {
+        self.change(LinkUnspec::new_with_index(index).controller(bridge).build(), "put into its bridge", index).await
+    }
+
+    /// Sets an interface up.
+    pub async fn set_up(&self, index: u32) -> Result<()> {
+        self.change(LinkUnspec::new_with_index(index).up().build(), "set up", index).await
+    }
+
+    /// Sets an interface's MAC address. Setting the one it has makes the kernel announce its addresses to the
+    /// neighbours, if `arp_notify` is on (devinet.c, `inetdev_event`, NETDEV_CHANGEADDR).
+    pub async fn set_mac(&self, index: u32, mac: Mac) -> Result<()> {
+        let link = LinkUnspec::new_with_index(index).address(mac.bytes().to_vec()).build();
+        self.change(link, "set the MAC address of", index).await
+    }
+
+    async fn change(&self, link: LinkMessage, what: &str, index: u32) -> Result<()> {
+        self.handle.link().set(link).execute().await.map_err(|error| refused(format!("{what} interface {index}"), error))
+    }
+
+    /// Removes an interface; a veth's other end goes with it. Absent is fine.
+    pub async fn delete(&self, index: u32) -> Result<()> {
+        match self.handle.link().del(index).execute().await {
+            Err(error) if errno(&error) != Some(libc::ENODEV) => Err(refused(format!("remove interface {index}"), error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes an interface's clsact qdisc. Absent is fine.
+    pub async fn delete_clsact(&self, index: u32) -> Result<()> {
+        let Ok(signed) = i32::try_from(index) else { return Ok(()) };
+        let mut request = self.handle.qdisc().del(signed);
+        // TC_H_CLSACT, and the handle that the kernel gives the one qdisc which can be there.
+        request.message_mut().header.parent = rtnetlink::packet_route::tc::TcHandle { major: 0xffff, minor: 0xfff1 };
+        request.message_mut().header.handle = rtnetlink::packet_route::tc::TcHandle { major: 0xffff, minor: 0 };
+        match request.execute().await {
+            Err(error) if !matches!(errno(&error), Some(libc::ENODEV | libc::ENOENT | libc::EINVAL)) => {
+                Err(refused(format!("remove the clsact qdisc of interface {index}"), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until an interface can carry packets, a second at most: a veth end that has just been set up takes the
+    /// kernel's link watch a moment. Tells whether it can.
+    pub async fn wait_running(&self, index: u32) -> Result<bool> {
+        const STEP: Duration = Duration::from_millis(2);
+        for _step in 0..500 {
+            match self.interface_at(index).await? {
+                Some(interface) if interface.running => return Ok(true),
+                Some(_) => tokio::time::sleep(STEP).await,
+                None => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// "The name is taken" or whatever else the kernel says.
+pub(super) fn exists_or(name: &IfName, what: &str, error: rtnetlink::Error) -> Error {
+    if errno(&error) == Some(libc::EEXIST) {
+        return Error::conflict(format!("an interface {name} is there already"))
+            .hint(format!("remove it or choose another name; `ip link show {name}` says what it is"));
+    }
+    refused(format!("{what} {name}"), error)
+}

@@ -1,0 +1,75 @@
+//! Routes.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures_util::TryStreamExt as _;
+use ipnet::IpNet;
+use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+
+use super::{Netlink, refused};
+use crate::error::Result;
+
+/// A unicast route of the main table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where it leads.
+    pub destination: IpNet,
+    /// Interfaces that it leads by; more than one if it has several next hops.
+    pub interfaces: Vec<u32>,
+    /// Preference, the least first.
+    pub metric: u32,
+}
+
+impl Route {
+    fn new(message: &RouteMessage) -> Option<Self> {
+        let mut table = u32::from(message.header.table);
+        let mut interfaces = Vec::new();
+        let mut metric = 0;
+        let mut destination = None;
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Table(number) => table = *number,
+                RouteAttribute::Oif(index) => interfaces.push(*index),
+                RouteAttribute::MultiPath(hops) => interfaces.extend(hops.iter().map(|hop| hop.interface_index)),
+                RouteAttribute::Priority(number) => metric = *number,
+                RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = Some(IpAddr::from(*address)),
+                RouteAttribute::Destination(RouteAddress::Inet6(address)) => destination = Some(IpAddr::from(*address)),
+                _ => {}
+            }
+        }
+        if table != u32::from(RouteHeader::RT_TABLE_MAIN) || message.header.kind != RouteType::Unicast {
+            return None;
+        }
+        let len = message.header.destination_prefix_length;
+        let destination = IpNet::new(destination.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), len).ok()?;
+        Some(Self { destination, interfaces, metric })
+    }
+}
+
+impl Netlink {
+    /// The IPv4 unicast routes of the main table.
+    pub async fn routes(&self) -> Result<Vec<Route>> {
+        let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let messages: Vec<RouteMessage> = self
+            .handle
+            .route()
+            .get(all)
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|error| refused("list routes".into(), error))?;
+        Ok(messages.iter().filter_map(Route::new).collect())
+    }
+
+    /// Adds a default route by an interface.
+    pub async fn add_default_route(&self, gateway: Ipv4Addr, index: u32) -> Result<()> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index).build();
+        self.handle
+            .route()
+            .add(route)
+            .execute()
+            .await
+            .map_err(|error| refused(format!("add a default route by {gateway}"), error))
+    }
+}

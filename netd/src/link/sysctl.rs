@@ -1,0 +1,43 @@
+//! Network switches below /proc/sys/net, which shows those of the thread's namespace.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Doing as _, Result};
+use crate::netns::Netns;
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// net.ipv4
+    V4,
+    /// net.ipv6
+    V6,
+}
+
+/// One switch of one interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sysctl {
+    path: PathBuf,
+}
+
+impl Sysctl {
+    /// `net.ipv4.conf.INTERFACE.NAME` or its IPv6 twin.
+    pub fn interface(family: Family, interface: &str, name: &str) -> Self {
+        let family = match family {
+            Family::V4 => "ipv4",
+            Family::V6 => "ipv6",
+        };
+        Self { path: Path::new("/proc/sys/net").join(family).join("conf").join(interface).join(name) }
+    }
+
+    /// Whether this kernel has it; a host without IPv6 has none of its switches.
+    pub fn exists(&self) -> bool {
+        self.path.exists()
+    }
+
+    /// Sets it, in `netns`.
+    pub fn set(&self, netns: &Netns, value: &str) -> Result<()> {
+        netns.run(|| fs::write(&self.path, value))?.doing(|| format!("set {} to {value}", self.path.display()))
+    }
+}

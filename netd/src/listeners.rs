@@ -1,0 +1,135 @@
+//! Which processes of the host hold which ports.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+
+use procfs::net::{TcpState, UdpState};
+
+use crate::error::{Doing as _, Result};
+use crate::spec::Protocol;
+
+/// A socket that waits for others to speak first.
+#[derive(Clone, Debug)]
+struct Listener {
+    proto: Protocol,
+    address: SocketAddr,
+    inode: u64,
+}
+
+/// The listening sockets of the current namespace, as they were when asked.
+#[derive(Clone, Debug, Default)]
+pub struct Listeners {
+    sockets: Vec<Listener>,
+}
+
+impl Listeners {
+    /// Asks the kernel.
+    pub fn read() -> Result<Self> {
+        let what = || "read the host's sockets from /proc/net".to_owned();
+        let mut sockets = Vec::new();
+        // A host without IPv6 has no tables for it.
+        let tcp6 = procfs::net::tcp6().unwrap_or_default();
+        for entry in procfs::net::tcp().doing(what)?.into_iter().chain(tcp6) {
+            if entry.state == TcpState::Listen {
+                sockets.push(Listener { proto: Protocol::Tcp, address: entry.local_address, inode: entry.inode });
+            }
+        }
+        let udp6 = procfs::net::udp6().unwrap_or_default();
+        for entry in procfs::net::udp().doing(what)?.into_iter().chain(udp6) {
+            // An unconnected UDP socket is in state "close".
+            if entry.state == UdpState::Close {
+                sockets.push(Listener { proto: Protocol::Udp, address: entry.local_address, inode: entry.inode });
+            }
+        }
+        Ok(Self { sockets })
+    }
+
+    /// Who would get a packet to one of these ports, in words; `address` none means any of the host's.
+    pub fn holder(
+        &self,
+        proto: Protocol,
+        address: Option<Ipv4Addr>,
+        ports: RangeInclusive<u16>,
+    ) -> Option<String> {
+        let held = self.sockets.iter().find(|socket| {
+            socket.proto == proto && ports.contains(&socket.address.port()) && meets(socket.address.ip(), address)
+        })?;
+        let who = process_with(held.inode).unwrap_or_else(|| "a process that cannot be seen".to_owned());
+        Some(format!("{who} listens on {}/{proto}", held.address))
+    }
+}
+
+/// Whether a socket on `bound` gets packets to an IPv4 address of the host: an IPv6 wildcard does as well.
+fn meets(bound: IpAddr, address: Option<Ipv4Addr>) -> bool {
+    let bound = match bound {
+        IpAddr::V4(bound) => bound,
+        IpAddr::V6(bound) if bound.is_unspecified() => return true,
+        IpAddr::V6(bound) => match bound.to_ipv4_mapped() {
+            Some(bound) => bound,
+            None => return false,
+        },
+    };
+    bound.is_unspecified() || address.is_none_or(|address| address == bound)
+}
+
+/// Name and number of a process that has the socket open.
+fn process_with(inode: u64) -> Option<String> {
+    let link = format!("socket:[{inode}]");
+    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let mut open = fs::read_dir(entry.path().join("fd")).ok()?.flatten();
+        open.any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target.as_os_str() == link.as_str()))
+            .then(|| fs::read_to_string(entry.path().join("comm")).ok())
+            .flatten()
+            .map(|name| format!("{} (pid {pid})", name.trim()))
+    })
+}
+
+/// The ports that the kernel hands out by itself, and those that it must not (`ip_local_port_range` and
+/// `ip_local_reserved_ports` of ip-sysctl.rst).
+pub fn ephemeral() -> Result<Vec<u16>> {
+    let read = |name: &str| {
+        let path = format!("/proc/sys/net/ipv4/{name}");
+        fs::read_to_string(&path).doing(|| format!("read {path}"))
+    };
+    let range: Vec<u16> = read("ip_local_port_range")?.split_whitespace().filter_map(|port| port.parse().ok()).collect();
+    let (first, last) = match range.as_slice() {
+        [first, last] => (*first, *last),
+        _ => (32768, 60999),
+    };
+    let reserved = read("ip_local_reserved_ports")?;
+    let reserved: Vec<(u16, u16)> = reserved
+        .trim()
+        .split(',')
+        .filter_map(|part| match part.split_once('-') {
+            Some((first, last)) => Some((first.parse().ok()?, last.parse().ok()?)),
+            None => part.parse().ok().map(|port| (port, port)),
+        })
+        .collect();
+    Ok((first..=last).filter(|port| !reserved.iter().any(|(first, last)| (first..=last).contains(&port))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_socket_meets_every_address() {
+        let host = Ipv4Addr::new(192, 0, 2, 1);
+        assert!(meets("0.0.0.0".parse().unwrap(), Some(host)));
+        assert!(meets("::".parse().unwrap(), Some(host)));
+        assert!(meets("::ffff:192.0.2.1".parse().unwrap(), Some(host)));
+        assert!(meets("192.0.2.1".parse().unwrap(), None));
+        assert!(!meets("192.0.2.2".parse().unwrap(), Some(host)));
+        assert!(!meets("::1".parse().unwrap(), None));
+    }
+
+    #[test]
+    fn a_listener_of_this_process_is_found_by_name() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let holder = Listeners::read().unwrap().holder(Protocol::Tcp, None, port..=port).unwrap();
+        assert!(holder.contains(&format!("pid {}", std::process::id())), "{holder}");
+    }
+}

@@ -1,0 +1,208 @@
+//! Network namespaces: made, found, visited, removed. The only room that changes the namespace of a thread.
+//!
+//! Nobody lives in another namespace: a thread of its own goes in, does one thing (opens a socket, writes a switch) and
+//! ends. A socket belongs to the namespace that it was opened in, wherever it is used.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::statfs::{FsType, fstatfs};
+
+use crate::error::{Doing as _, Error, Result};
+
+/// Where named namespaces are, as iproute2 has it.
+const NAMED: &str = "/run/netns";
+/// `NSFS_MAGIC` of linux/magic.h.
+const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
+
+/// A network namespace, kept alive while this is held.
+#[derive(Debug)]
+pub struct Netns {
+    file: File,
+    path: PathBuf,
+}
+
+impl Netns {
+    /// The namespace that this process is in.
+    pub fn current() -> Result<Self> {
+        Self::open(Path::new("/proc/self/ns/net"))
+    }
+
+    /// The namespace at a path, as `ip netns`, Docker and Podman leave them.
+    pub fn open(path: &Path) -> Result<Self> {
+        let what = || format!("open network namespace {}", path.display());
+        let file = File::open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::not_found(format!("there is no network namespace {}", path.display())),
+            _ => Error::system(what(), error),
+        })?;
+        let not_one = || {
+            Error::invalid(format!("{} is no network namespace", path.display()))
+                .hint("a path like /run/netns/NAME or /proc/PID/ns/net")
+        };
+        if fstatfs(&file).doing(what)?.filesystem_type() != NSFS_MAGIC {
+            return Err(not_one());
+        }
+        let netns = Self { file, path: path.to_owned() };
+        // Joining asks for the kind too: a mount or user namespace is refused here.
+        netns.run(|| ()).map_err(|_| not_one())?;
+        Ok(netns)
+    }
+
+    /// The namespace of a process.
+    pub fn of_process(pid: i32) -> Result<Self> {
+        if !Path::new("/proc").join(pid.to_string()).exists() {
+            return Err(Error::not_found(format!("there is no process {pid}")));
+        }
+        Self::open(Path::new(&format!("/proc/{pid}/ns/net")))
+    }
+
+    /// The path that a name of `ip netns` stands for.
+    pub fn named(name: &str) -> PathBuf {
+        Path::new(NAMED).join(name)
+    }
+
+    /// Makes a namespace and mounts it at `path` below /run/netns, as `ip netns add` does. Fails if the path exists.
+    pub fn create(path: &Path) -> Result<Self> {
+        let what = || format!("make network namespace {}", path.display());
+        share_folder()?;
+        let mut exclusively = OpenOptions::new();
+        exclusively.write(true).create_new(true).mode(0o444);
+        exclusively.open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                Error::conflict(format!("network namespace {} is there already", path.display()))
+                    .hint("attach it with --netns, or choose another name")
+            }
+            _ => Error::system(what(), error),
+        })?;
+        let mounted = on_a_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            mount(Some("/proc/thread-self/ns/net"), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        });
+        match mounted.and_then(|mounted| mounted.doing(what)).and_then(|()| Self::open(path)) {
+            Ok(netns) => Ok(netns),
+            Err(error) => {
+                // The first failure is the one to tell.
+                let _second = Self::remove(path);
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes a namespace's name; the kernel ends it when its last process is gone. Absent is fine.
+    pub fn remove(path: &Path) -> Result<()> {
+        let what = || format!("remove network namespace {}", path.display());
+        match umount2(path, MntFlags::MNT_DETACH) {
+            // Not mounted: only the file was made. Not there: removed already.
+            Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}
+            Err(errno) => return Err(Error::system(what(), errno)),
+        }
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::system(what(), error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its number, which no other namespace of this boot ever has.
+    pub fn cookie(&self) -> Result<u64> {
+        let what = || format!("read the cookie of {}", self.path.display());
+        let socket = self.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))?.doing(what)?;
+        let mut cookie = 0_u64;
+        let mut len = size_of::<u64>() as libc::socklen_t;
+        // SAFETY: the descriptor is open for the call, and the option's value and its length are live, aligned places on
+        // this stack; the kernel writes at most the eight bytes that `len` grants (net/core/sock.c, SO_NETNS_COOKIE).
+        let code = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_NETNS_COOKIE,
+                (&raw mut cookie).cast(),
+                &raw mut len,
+            )
+        };
+        if code == 0 {
+            return Ok(cookie);
+        }
+        Err(Error::system(what(), io::Error::last_os_error())
+            .hint("namespaces have cookies since kernel 5.14; netd needs 5.15"))
+    }
+
+    /// Whether both are the same namespace.
+    pub fn is(&self, other: &Self) -> Result<bool> {
+        Ok(self.inode()? == other.inode()?)
+    }
+
+    fn inode(&self) -> Result<u64> {
+        Ok(self.file.metadata().doing(|| format!("look at {}", self.path.display()))?.ino())
+    }
+
+    /// Runs `visit` inside, on a thread of its own.
+    pub fn run<T: Send>(&self, visit: impl FnOnce() -> T + Send) -> Result<T> {
+        on_a_thread(|| {
+            setns(&self.file, CloneFlags::CLONE_NEWNET)?;
+            Ok(visit())
+        })?
+        .map_err(|errno: nix::errno::Errno| {
+            Error::system(format!("enter network namespace {}", self.path.display()), errno)
+        })
+    }
+
+    /// Moves the calling thread inside for good, for a program that is about to become another.
+    pub fn enter(&self) -> Result<()> {
+        setns(&self.file, CloneFlags::CLONE_NEWNET)
+            .doing(|| format!("enter network namespace {}", self.path.display()))
+    }
+
+    /// The processes inside.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        let inode = self.inode()?;
+        let mut inside = Vec::new();
+        for entry in fs::read_dir("/proc").doing(|| "read /proc".into())? {
+            let Ok(entry) = entry else { continue };
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            // A process that ends meanwhile, or is a kernel thread, has no namespace to show.
+            if fs::metadata(entry.path().join("ns/net")).is_ok_and(|ns| ns.ino() == inode) {
+                inside.push(pid);
+            }
+        }
+        Ok(inside)
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        scope.spawn(work).join().map_err(|_panic| {
+            Error::system("visit a network namespace", io::Error::other("the visiting thread panicked"))
+        })
+    })
+}
+
+/// Makes /run/netns a mount point that every mount namespace sees changes of, as `ip netns add` does, so that a name made
+/// here is a namespace everywhere.
+fn share_folder() -> Result<()> {
+    let what = || format!("share {NAMED}");
+    fs::create_dir_all(NAMED).doing(what)?;
+    let shared = MsFlags::MS_SHARED | MsFlags::MS_REC;
+    if mount(None::<&str>, NAMED, None::<&str>, shared, None::<&str>).is_err() {
+        // Not a mount point yet.
+        mount(Some(NAMED), NAMED, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>).doing(what)?;
+        mount(None::<&str>, NAMED, None::<&str>, shared, None::<&str>).doing(what)?;
+    }
+    Ok(())
+}

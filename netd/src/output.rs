@@ -1,0 +1,357 @@
+//! Results as text or JSON: the only room that writes to stdout.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+use tabwriter::TabWriter;
+
+use crate::dataplane::Fill;
+use crate::error::{Doing as _, Error, Result};
+use crate::report::{Container, Failure, FailureBody, Member, Network, Port, Removed, Status};
+
+/// How to print.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    json: bool,
+}
+
+/// A result that people can read.
+pub trait Text {
+    /// Writes it, with a newline at the end if it is not empty.
+    fn text(&self) -> String;
+}
+
+impl Output {
+    /// As JSON if `json`, else as text.
+    pub const fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Whether results are printed as JSON.
+    pub const fn is_json(self) -> bool {
+        self.json
+    }
+
+    /// Prints a result.
+    pub fn print<T: Text + Serialize>(self, result: &T) -> Result<()> {
+        if self.json { self.json(result) } else { raw(&result.text()) }
+    }
+
+    /// Prints a result that is told in JSON only; as text it is no news.
+    pub fn print_json_only<T: Serialize>(self, result: &T) -> Result<()> {
+        if self.json { self.json(result) } else { Ok(()) }
+    }
+
+    fn json<T: Serialize>(self, result: &T) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(result).doing(|| "write JSON".into())?;
+        text.push('\n');
+        raw(&text)
+    }
+
+    /// Prints a failure: one line on stderr and a hint, or an object on stdout.
+    pub fn fail(self, kind: &str, message: &str, hint: Option<&str>) {
+        if self.json {
+            let error =
+                FailureBody { kind: kind.to_owned(), message: message.to_owned(), hint: hint.map(str::to_owned) };
+            // Whoever should hear of it has hung up.
+            let _gone = self.json(&Failure { error });
+        }
+        let (red, plain) = if io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+        let mut text = format!("{red}error:{plain} {message}\n");
+        for line in hint.iter().flat_map(|hint| hint.lines()) {
+            // Writing to a string does not fail.
+            let _ok = writeln!(text, "hint: {line}");
+        }
+        let _gone = io::stderr().write_all(text.as_bytes());
+    }
+
+    /// Prints netd's own kind of failure.
+    pub fn fail_with(self, error: &Error) {
+        let kind = serde_json::to_value(error.kind()).ok();
+        let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or("system");
+        self.fail(kind, &error.chain(), error.hint_text());
+    }
+}
+
+/// Prints text as it is. A reader that has gone away (`| head`) is no failure.
+pub fn raw(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::system("write to stdout", error)),
+        _ => Ok(()),
+    }
+}
+
+/// Tells something by the way, on stderr.
+pub fn note(text: &str) {
+    // Whoever should hear of it has hung up.
+    let _gone = io::stderr().write_all(text.as_bytes());
+}
+
+/// Lines of cells as columns.
+fn table(header: &str, rows: impl IntoIterator<Item = String>) -> String {
+    let mut writer = TabWriter::new(Vec::new()).padding(2);
+    let mut text = header.to_owned();
+    for row in rows {
+        text.push('\n');
+        text.push_str(&row);
+    }
+    text.push('\n');
+    let written = writer.write_all(text.as_bytes()).and_then(|()| writer.flush());
+    match written.ok().and_then(|()| writer.into_inner().ok()).and_then(|bytes| String::from_utf8(bytes).ok()) {
+        Some(columns) => columns.lines().fold(String::new(), |mut all, line| {
+            all.push_str(line.trim_end());
+            all.push('\n');
+            all
+        }),
+        None => text,
+    }
+}
+
+fn or_dash<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+fn join<T: ToString>(values: &[T]) -> String {
+    if values.is_empty() { "-".to_owned() } else { values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",") }
+}
+
+fn range(first: u16, last: u16) -> String {
+    if first == last { first.to_string() } else { format!("{first}-{last}") }
+}
+
+/// A number of bytes as people say it, in powers of 1000.
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if count < 1000 {
+        return format!("{count}B");
+    }
+    let (mut tenths, mut unit) = (count / 100, 0);
+    while tenths >= 10_000 && unit + 1 < UNITS.len() {
+        tenths /= 1000;
+        unit += 1;
+    }
+    format!("{}.{}{}", tenths / 10, tenths % 10, UNITS.get(unit).unwrap_or(&""))
+}
+
+impl Port {
+    fn published(&self) -> String {
+        let address = self.host_ip.map_or_else(|| "0.0.0.0".to_owned(), |address| address.to_string());
+        format!("{address}:{}", range(self.host_port, self.host_port_end))
+    }
+
+    fn arrow(&self) -> String {
+        format!("{}->{}/{}", self.published(), range(self.target_port, self.target_port_end), self.proto)
+    }
+}
+
+/// What `publish` tells: where the ports are.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Published(pub Vec<Port>);
+
+impl Text for Published {
+    fn text(&self) -> String {
+        self.0.iter().fold(String::new(), |text, port| text + &port.arrow() + " " + &port.target + "\n")
+    }
+}
+
+impl Text for Vec<Port> {
+    fn text(&self) -> String {
+        table(
+            "PROTO\tHOST\tCONTAINER\tTARGET\tFLOWS\tIN\tOUT\tDROPPED",
+            self.iter().map(|port| {
+                format!(
+                    "{}\t{}\t{}\t{}:{}\t{}/{}\t{} pkt {}\t{} pkt {}\t{}",
+                    port.proto,
+                    port.published(),
+                    port.target,
+                    port.target_ip,
+                    range(port.target_port, port.target_port_end),
+                    port.flows.active,
+                    port.flows.total,
+                    port.packets.inward,
+                    bytes(port.bytes.inward),
+                    port.packets.out,
+                    bytes(port.bytes.out),
+                    port.dropped,
+                )
+            }),
+        )
+    }
+}
+
+impl Text for Vec<Network<usize>> {
+    fn text(&self) -> String {
+        table(
+            "NAME\tDRIVER\tSUBNET\tGATEWAY\tBRIDGE\tMTU\tCONTAINERS",
+            self.iter().map(|network| {
+                format!(
+                    "{}\t{}\t{}\t{}\t{}\t{}\t{}",
+                    network.name,
+                    network.driver,
+                    join(&network.subnets),
+                    join(&network.gateways),
+                    or_dash(network.bridge.as_ref()),
+                    or_dash(network.mtu),
+                    network.containers
+                )
+            }),
+        )
+    }
+}
+
+/// Aligned `name value` lines.
+fn facts(facts: &[(&str, String)]) -> String {
+    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
+    facts.iter().fold(String::new(), |mut text, (name, value)| {
+        // Writing to a string does not fail.
+        let _ok = writeln!(text, "{:width$}{value}", format!("{name}:"));
+        text
+    })
+}
+
+fn yes(flag: bool) -> String {
+    if flag { "yes".to_owned() } else { "no".to_owned() }
+}
+
+impl Text for Network<Vec<Member>> {
+    fn text(&self) -> String {
+        let mut lines = vec![
+            ("name", self.name.clone()),
+            ("driver", self.driver.to_owned()),
+            ("bridge", or_dash(self.bridge.as_ref())),
+            ("subnets", join(&self.subnets)),
+            ("gateways", join(&self.gateways)),
+            ("mtu", or_dash(self.mtu)),
+            ("internal", yes(self.internal)),
+            ("icc", yes(self.icc)),
+            ("masquerade", yes(self.masquerade)),
+        ];
+        for member in &self.containers {
+            lines.push(("container", format!("{} {} {}", member.name, join(&member.addresses), or_dash(member.mac.as_ref()))));
+        }
+        facts(&lines)
+    }
+}
+
+impl Text for Vec<Container> {
+    fn text(&self) -> String {
+        table(
+            "NAME\tNETWORK\tADDRESS\tHOST INTERFACE\tSANDBOX\tPORTS",
+            self.iter().map(|container| {
+                let addresses: Vec<_> = container.addresses.iter().map(|address| address.ip).collect();
+                let ports: Vec<_> = container.ports.iter().map(Port::arrow).collect();
+                format!(
+                    "{}\t{}\t{}\t{}\t{}\t{}",
+                    container.name,
+                    container.network,
+                    join(&addresses),
+                    or_dash(container.host_interface.as_ref()),
+                    container.sandbox,
+                    join(&ports)
+                )
+            }),
+        )
+    }
+}
+
+impl Text for Container {
+    fn text(&self) -> String {
+        let mut lines = vec![
+            ("name", self.name.clone()),
+            ("network", self.network.clone()),
+            ("sandbox", self.sandbox.clone()),
+            ("interface", or_dash(self.interface.as_ref())),
+            ("host interface", or_dash(self.host_interface.as_ref())),
+            ("mac", or_dash(self.mac.as_ref())),
+            ("mtu", or_dash(self.mtu)),
+        ];
+        for address in &self.addresses {
+            lines.push(("address", format!("{}/{}", address.ip, address.prefix_len)));
+            lines.push(("gateway", or_dash(address.gateway)));
+        }
+        for port in &self.ports {
+            lines.push(("port", port.arrow()));
+        }
+        let counters = [("received", self.counters.inward), ("sent", self.counters.out)];
+        for (name, count) in counters {
+            lines.push((name, format!("{} packets, {}", count.packets, bytes(count.bytes))));
+        }
+        facts(&lines)
+    }
+}
+
+impl Text for Status {
+    fn text(&self) -> String {
+        let mut text = facts(&[
+            ("instance", self.instance.clone()),
+            ("state", self.state_dir.clone()),
+            ("pins", or_dash(self.pins.as_ref())),
+            ("networks", self.networks.to_string()),
+            ("containers", self.containers.to_string()),
+            ("published ports", self.publications.to_string()),
+            (
+                "flow rows",
+                self.flows.map_or_else(|| "-".to_owned(), |Fill { rows, capacity }| format!("{rows} of {capacity}")),
+            ),
+            (
+                "kernel",
+                format!(
+                    "{} (tcx {}, BTF {}, cgroup v2 {})",
+                    self.features.kernel,
+                    yes(self.features.tcx),
+                    yes(self.features.btf),
+                    or_dash(self.features.cgroup2.as_ref())
+                ),
+            ),
+        ]);
+        if !self.programs.is_empty() {
+            text.push('\n');
+            text += &table(
+                "PROGRAM\tHOOK\tON\tATTACHED",
+                self.programs.iter().map(|program| {
+                    format!("{}\t{}\t{}\t{}", program.program, program.hook, program.on, yes(program.attached))
+                }),
+            );
+        }
+        let drops: Vec<_> = self.drops.iter().filter(|drop| drop.count.packets > 0).collect();
+        if !drops.is_empty() {
+            text.push('\n');
+            text += &table(
+                "DROPPED\tPACKETS\tBYTES\tWHY",
+                drops.iter().map(|drop| {
+                    format!("{}\t{}\t{}\t{}", drop.reason, drop.count.packets, drop.count.bytes, drop.text)
+                }),
+            );
+        }
+        for warning in &self.warnings {
+            // Writing to a string does not fail.
+            let _ok = writeln!(text, "\nwarning: {warning}");
+        }
+        text
+    }
+}
+
+impl Text for Removed {
+    fn text(&self) -> String {
+        self.removed.iter().fold(String::new(), |text, one| text + one + "\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_said_in_three_or_four_digits() {
+        for (count, said) in [(0, "0B"), (999, "999B"), (1000, "1.0kB"), (123_456, "123.4kB"), (1_073_741_824, "1.0GB")] {
+            assert_eq!(bytes(count), said);
+        }
+    }
+
+    #[test]
+    fn columns_line_up() {
+        assert_eq!(table("A\tB", ["long\tx".to_owned()]), "A     B\nlong  x\n");
+    }
+}

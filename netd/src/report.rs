@@ -1,0 +1,214 @@
+//! What netd tells: plain results, and with them the JSON contract.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+/// Packets and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// A quantity in each direction, seen from the container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct InOut<T> {
+    /// To the container.
+    #[serde(rename = "in")]
+    pub inward: T,
+    /// From the container.
+    pub out: T,
+}
+
+/// Connections of a publication.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Flows {
+    /// Going on.
+    pub active: u64,
+    /// Ever made.
+    pub total: u64,
+}
+
+/// A publication: an element of `netd ports --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Port {
+    /// tcp, udp or sctp.
+    pub proto: &'static str,
+    /// The one host address it is on; all if null.
+    pub host_ip: Option<IpAddr>,
+    /// First host port.
+    pub host_port: u16,
+    /// Last host port.
+    pub host_port_end: u16,
+    /// The container.
+    pub target: String,
+    /// The container's address.
+    pub target_ip: IpAddr,
+    /// First port of the container.
+    pub target_port: u16,
+    /// Last port of the container.
+    pub target_port_end: u16,
+    /// Packets that passed.
+    pub packets: InOut<u64>,
+    /// Bytes that passed.
+    pub bytes: InOut<u64>,
+    /// Connections.
+    pub flows: Flows,
+    /// Packets dropped on their way.
+    pub dropped: u64,
+}
+
+/// A network: an element of `netd network ls --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Network<Members> {
+    /// Its name.
+    pub name: String,
+    /// bridge, host or null, as Docker calls them.
+    pub driver: &'static str,
+    /// Its bridge interface.
+    pub bridge: Option<String>,
+    /// Its subnets.
+    pub subnets: Vec<String>,
+    /// The host's addresses on it.
+    pub gateways: Vec<IpAddr>,
+    /// MTU, bytes.
+    pub mtu: Option<u32>,
+    /// Whether it has no way out.
+    pub internal: bool,
+    /// Whether containers on it reach each other directly.
+    pub icc: bool,
+    /// Whether containers' connections leave in the host's name.
+    pub masquerade: bool,
+    /// How many containers are on it, or which.
+    pub containers: Members,
+}
+
+/// A container as its network shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<String>,
+    /// Its MAC address.
+    pub mac: Option<String>,
+}
+
+/// A container's address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Address {
+    /// The address.
+    pub ip: IpAddr,
+    /// Length of its network's prefix, bits.
+    pub prefix_len: u8,
+    /// Where it sends what is for elsewhere.
+    pub gateway: Option<IpAddr>,
+}
+
+/// A container: `netd container inspect --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Container {
+    /// Its name.
+    pub name: String,
+    /// The network it is on.
+    pub network: String,
+    /// Path of its network namespace.
+    pub sandbox: String,
+    /// Its interface.
+    pub interface: Option<String>,
+    /// The host's end of its veth pair.
+    pub host_interface: Option<String>,
+    /// Its MAC address.
+    pub mac: Option<String>,
+    /// MTU, bytes.
+    pub mtu: Option<u32>,
+    /// Its addresses.
+    pub addresses: Vec<Address>,
+    /// What is published of it.
+    pub ports: Vec<Port>,
+    /// What its interface counted, seen from the container.
+    pub counters: InOut<Count>,
+}
+
+/// A program on its hook.
+pub use crate::dataplane::Attachment;
+
+/// Packets dropped for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Drop {
+    /// The reason's name.
+    pub reason: &'static str,
+    /// What it means.
+    pub text: &'static str,
+    /// How many.
+    #[serde(flatten)]
+    pub count: Count,
+}
+
+/// What the kernel offers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Features {
+    /// Its release.
+    pub kernel: String,
+    /// Whether TC programs are chained by links (6.6).
+    pub tcx: bool,
+    /// Where cgroup v2 is mounted.
+    pub cgroup2: Option<String>,
+    /// Whether it describes its types.
+    pub btf: bool,
+}
+
+/// `netd status --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// The instance: its namespace's cookie and its state folder's key.
+    pub instance: String,
+    /// Where its state is.
+    pub state_dir: String,
+    /// Where its pins are.
+    pub pins: Option<String>,
+    /// Networks, without host and none.
+    pub networks: usize,
+    /// Containers.
+    pub containers: usize,
+    /// Publications.
+    pub publications: usize,
+    /// The programs.
+    pub programs: Vec<Attachment>,
+    /// Rows of the flow table, two a connection.
+    pub flows: Option<crate::dataplane::Fill>,
+    /// What was dropped.
+    pub drops: Vec<Drop>,
+    /// What the kernel offers.
+    pub features: Features,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// What was taken away.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Removed {
+    /// Names of networks and containers, specifications of ports.
+    pub removed: Vec<String>,
+}
+
+/// A failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// The failure.
+    pub error: FailureBody,
+}
+
+/// What is told of a failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FailureBody {
+    /// usage, or a [`Kind`](crate::error::Kind).
+    pub kind: String,
+    /// The message with its causes.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}

@@ -1,0 +1,86 @@
+//! A network's subnet and gateway.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::error::{Error, Result};
+
+/// Parses a network's subnet: a CIDR without host bits that has room for a gateway and a container.
+pub fn parse_subnet(text: &str) -> Result<IpNet> {
+    let subnet: IpNet = text.parse().map_err(|_| {
+        Error::invalid(format!("'{text}' is no subnet")).hint("write an address and a prefix length: 10.20.0.0/24")
+    })?;
+    let network = subnet.trunc();
+    if network != subnet {
+        return Err(Error::invalid(format!("'{text}' has bits set below its prefix"))
+            .hint(format!("did you mean {network}?")));
+    }
+    let (longest, odd) = match subnet {
+        IpNet::V4(subnet) => (30, unusable(subnet)),
+        IpNet::V6(_) => (126, false),
+    };
+    if subnet.prefix_len() > longest {
+        return Err(Error::invalid(format!("'{text}' has no room for a gateway and a container"))
+            .hint(format!("use a prefix of {longest} bits or fewer")));
+    }
+    if odd {
+        return Err(Error::invalid(format!("'{text}' holds addresses that no host may have"))
+            .hint("use a private range: 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16 (RFC 1918)"));
+    }
+    Ok(subnet)
+}
+
+/// This network, loopback, link-local, multicast and reserved ranges (RFC 6890).
+fn unusable(subnet: Ipv4Net) -> bool {
+    const RANGES: [(Ipv4Addr, u8); 5] = [
+        (Ipv4Addr::new(0, 0, 0, 0), 8),
+        (Ipv4Addr::new(127, 0, 0, 0), 8),
+        (Ipv4Addr::new(169, 254, 0, 0), 16),
+        (Ipv4Addr::new(224, 0, 0, 0), 4),
+        (Ipv4Addr::new(240, 0, 0, 0), 4),
+    ];
+    RANGES.iter().any(|(address, len)| {
+        Ipv4Net::new(*address, *len).is_ok_and(|range| range.contains(&subnet) || subnet.contains(&range))
+    })
+}
+
+/// The gateway of a subnet: the one wished for, if it can be, or the first address.
+pub fn gateway_of(subnet: Ipv4Net, wished: Option<IpAddr>) -> Result<Ipv4Addr> {
+    let first = subnet.hosts().next().unwrap_or(subnet.network());
+    match wished {
+        None => Ok(first),
+        Some(IpAddr::V4(gateway)) if is_host(subnet, gateway) => Ok(gateway),
+        Some(gateway) => Err(Error::invalid(format!("gateway {gateway} is no host's address in {subnet}"))
+            .hint(format!("for example {first}"))),
+    }
+}
+
+/// Whether an address in a subnet can be a host's: neither the network's own nor its broadcast address.
+pub fn is_host(subnet: Ipv4Net, address: Ipv4Addr) -> bool {
+    subnet.contains(&address) && address != subnet.network() && address != subnet.broadcast()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subnet_has_room_and_no_odd_addresses() {
+        assert!(parse_subnet("10.20.0.0/24").is_ok());
+        assert!(parse_subnet("192.0.2.0/30").is_ok());
+        for bad in ["", "10.0.0.0", "10.0.0.0/33", "10.0.0.1/24", "10.0.0.0/31", "127.0.0.0/16", "224.0.0.0/24", "0.0.0.0/0"] {
+            assert!(parse_subnet(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_is_a_hosts_address_in_the_subnet() {
+        let subnet = "10.20.0.0/24".parse().unwrap();
+        assert_eq!(gateway_of(subnet, None).unwrap(), Ipv4Addr::new(10, 20, 0, 1));
+        assert!(gateway_of(subnet, Some("10.20.0.254".parse().unwrap())).is_ok());
+        for bad in ["10.20.0.0", "10.20.0.255", "10.20.1.1", "fd00::1"] {
+            assert!(gateway_of(subnet, Some(bad.parse().unwrap())).is_err(), "{bad}");
+        }
+    }
+}
