@@ -161,8 +161,11 @@ impl Hooks<'_> {
     /// Puts the socket programs on the root of the cgroup v2 hierarchy. Doing it twice is fine.
     pub(super) fn attach_sockets(&self) -> Result<()> {
         let Some(root) = cgroup_root()? else {
-            return Err(Error::unsupported("no cgroup v2 hierarchy is mounted, so localhost cannot be served")
-                .hint("mount one: mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified"));
+            tracing::warn!(
+                "no cgroup v2 is mounted, so published ports cannot be reached from this host itself; \
+                 mount one: mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified"
+            );
+            return Ok(());
         };
         for (name, hook) in program::SOCKET {
             let pin = self.pins.join(LINKS).join(format!("cgroup-{name}"));
@@ -172,7 +175,8 @@ impl Hooks<'_> {
             let what = || format!("attach BPF program {name} to cgroup {}", root.display());
             let cgroup = File::open(&root).doing(what)?;
             let mut program = CgroupSockAddr::from_pin(self.program(name), hook).doing(what)?;
-            let id = program.attach(&cgroup, CgroupAttachMode::AllowMultiple).doing(what)?;
+            // A link is one of several in any case (cgroup_bpf_link_attach); the flag that says so is refused.
+            let id = program.attach(&cgroup, CgroupAttachMode::Single).doing(what)?;
             let link = program.take_link(id).doing(what)?;
             let link = FdLink::try_from(link).doing(what)?;
             link.pin(&pin).doing(|| format!("pin {}", pin.display()))?;

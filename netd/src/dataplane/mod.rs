@@ -35,9 +35,7 @@ impl Dataplane {
         } else {
             object::load_and_pin(&pins, host_netns)?;
         }
-        let dataplane = Self { tables: Tables::new(&pins), pins };
-        dataplane.hooks().attach_sockets()?;
-        Ok(dataplane)
+        Ok(Self { tables: Tables::new(&pins), pins })
     }
 
     /// Opens the instance's dataplane if it is loaded.
@@ -64,6 +62,11 @@ impl Dataplane {
         self.hooks().attach(place, ifindex, ifname)
     }
 
+    /// Puts the socket programs on the root of cgroup v2, if it is mounted. Doing it twice is fine.
+    pub fn attach_sockets(&self) -> Result<()> {
+        self.hooks().attach_sockets()
+    }
+
     /// Takes it off. Tells whether a clsact qdisc that netd added is left on the interface.
     pub fn detach(&self, place: Place, ifindex: u32, ifname: &str) -> Result<bool> {
         self.hooks().detach(place, ifindex, ifname)
@@ -86,7 +89,7 @@ pub fn remove(instance: &str) -> Result<()> {
     let pins = bpffs::root().join(instance);
     object::remove_tree(&pins.join(object::LINKS))?;
     object::remove_tree(&pins)?;
-    object::remove_tree(&pins.with_extension("new"))?;
+    object::remove_tree(&object::staging(&pins))?;
     bpffs::leave()
 }
 

@@ -1,7 +1,7 @@
 //! The embedded object: loaded once per instance, then pinned; every later command opens the pins.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::maps::MapInfo;
 use aya::programs::Program;
@@ -82,7 +82,7 @@ fn refused(what: &str, error: impl std::error::Error + Send + Sync + 'static) ->
 
 /// Loads the object and pins everything below `pins`, all or nothing: the folder appears complete under its name.
 pub(super) fn load_and_pin(pins: &Path, host_netns: u64) -> Result<()> {
-    let staging = pins.with_extension("new");
+    let staging = staging(pins);
     remove_tree(&staging)?;
     for folder in [MAPS, PROGRAMS, LINKS] {
         let folder = staging.join(folder);
@@ -97,6 +97,13 @@ pub(super) fn load_and_pin(pins: &Path, host_netns: u64) -> Result<()> {
         program.pin(staging.join(PROGRAMS).join(name)).doing(|| format!("pin BPF program {name}"))?;
     }
     fs::rename(&staging, pins).doing(|| format!("rename {} to {}", staging.display(), pins.display()))
+}
+
+/// Where an instance's pins are put together; the BPF file system takes no dots in names.
+pub(super) fn staging(pins: &Path) -> PathBuf {
+    let mut path = pins.as_os_str().to_owned();
+    path.push("-new");
+    path.into()
 }
 
 fn missing(name: &str) -> Error {

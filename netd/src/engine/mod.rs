@@ -138,7 +138,8 @@ impl Host {
                 IpAddr::V6(_) => None,
             })
             .collect();
-        dataplane.tables.set_locals(&own)
+        dataplane.tables.set_locals(&own)?;
+        dataplane.attach_sockets()
     }
 
     /// The interfaces that lead outside: those that the user chose, or those that hold routes and are not netd's own.
