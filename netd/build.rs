@@ -40,16 +40,27 @@ fn main() -> Result<(), Box<dyn Error>> {
         .env(
             "CARGO_ENCODED_RUSTFLAGS",
             // v3 is what kernel 5.12 and newer run; the linker's default could follow LLVM to a later set.
-            ["-Cdebuginfo=2", "-Ctarget-cpu=v3", "-Clink-arg=--btf", "-Clink-arg=--cpu-features=+allows-misaligned-mem-access"]
-                .join("\x1f"),
+            [
+                "-Cdebuginfo=2",
+                "-Ctarget-cpu=v3",
+                "-Clink-arg=--btf",
+                "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
+            ]
+            .join("\x1f"),
         );
-    for inherited in ["RUSTC", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER", "RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO"] {
+    for inherited in
+        ["RUSTC", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER", "RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO"]
+    {
         cargo.env_remove(inherited);
     }
     let hint = "run `cargo xtask setup` once: it installs the BPF toolchain";
-    let status = cargo.status().map_err(|why| format!("cannot start rustup for the BPF programs: {why}; {hint}"))?;
+    let status =
+        cargo.status().map_err(|why| format!("cannot start rustup for the BPF programs: {why}; {hint}"))?;
     if !status.success() {
-        return Err(format!("the BPF programs did not build ({status}); if their toolchain is missing, {hint}").into());
+        return Err(format!(
+            "the BPF programs did not build ({status}); if their toolchain is missing, {hint}"
+        )
+        .into());
     }
     let object = target_dir.join(target).join("release").join(PROGRAMS);
     println!("cargo::rustc-env=NETD_DATAPLANE_OBJECT={}", object.display());

@@ -57,14 +57,7 @@ pub struct FlowKey {
 
 impl FlowKey {
     /// The key of a packet with this tuple, coming in from `zone`.
-    pub const fn new(
-        src: Ipv4,
-        dst: Ipv4,
-        src_port: Be16,
-        dst_port: Be16,
-        protocol: u8,
-        zone: Zone,
-    ) -> Self {
+    pub const fn new(src: Ipv4, dst: Ipv4, src_port: Be16, dst_port: Be16, protocol: u8, zone: Zone) -> Self {
         Self { src, dst, src_port, dst_port, protocol_and_zone: protocol as u32 | (zone.0 << 8) }
     }
 

@@ -101,8 +101,21 @@ pub fn ethertype<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Be16> {
 #[inline(always)]
 pub fn ipv4<B: PacketBytes + ?Sized>(bytes: &B) -> Result<Ipv4Header, Reason> {
     let header: [u8; 20] = bytes.read(ETHERNET_LEN).ok_or(Reason::Malformed)?;
-    let [version_and_length, _, _, _, _, _, fragment_high, fragment_low, ttl, protocol, check0, check1, addresses @ ..] =
-        header;
+    let [
+        version_and_length,
+        _,
+        _,
+        _,
+        _,
+        _,
+        fragment_high,
+        fragment_low,
+        ttl,
+        protocol,
+        check0,
+        check1,
+        addresses @ ..,
+    ] = header;
     let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
     let header_len = (version_and_length & 0x0f) as u32 * 4;
     if version_and_length >> 4 != 4 || header_len < 20 {

@@ -33,18 +33,8 @@ pub mod name {
     pub const DROPS: &str = "DROPS";
 
     /// Every map, for pinning and checking.
-    pub const ALL: [&str; 10] = [
-        FLOWS,
-        ENDPOINTS,
-        ENDPOINT_OF,
-        PUBLICATIONS,
-        PORTS,
-        BOUND_PORTS,
-        SUBNETS,
-        LOCALS,
-        SOCKETS,
-        DROPS,
-    ];
+    pub const ALL: [&str; 10] =
+        [FLOWS, ENDPOINTS, ENDPOINT_OF, PUBLICATIONS, PORTS, BOUND_PORTS, SUBNETS, LOCALS, SOCKETS, DROPS];
 }
 
 /// Capacities of the maps, in rows.
@@ -87,6 +77,18 @@ pub struct EndpointRow {
     pub mtu: u32,
     /// The first 12 bytes of a frame to the container: its MAC address, then the bridge's.
     pub ethernet: [u32; 3],
+    /// The host's address on its network.
+    pub gateway: Ipv4,
+    /// [`network_flag`]s of its network.
+    pub flags: u32,
+}
+
+/// What a network forbids.
+pub mod network_flag {
+    /// Containers on it do not reach each other directly.
+    pub const NO_ICC: u32 = 1;
+    /// Nothing beyond it is reached.
+    pub const INTERNAL: u32 = 2;
 }
 
 impl EndpointRow {
@@ -94,11 +96,7 @@ impl EndpointRow {
     pub fn ethernet(container: [u8; 6], bridge: [u8; 6]) -> [u32; 3] {
         let [a, b, c, d, e, f] = container;
         let [g, h, i, j, k, l] = bridge;
-        [
-            u32::from_ne_bytes([a, b, c, d]),
-            u32::from_ne_bytes([e, f, g, h]),
-            u32::from_ne_bytes([i, j, k, l]),
-        ]
+        [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]), u32::from_ne_bytes([i, j, k, l])]
     }
 
     /// The container's MAC address.
@@ -350,7 +348,7 @@ pub struct CounterRow {
 const _: () = {
     assert!(size_of::<crate::flow::FlowKey>() == 16);
     assert!(size_of::<FlowRow>() == 64);
-    assert!(size_of::<EndpointRow>() == 40);
+    assert!(size_of::<EndpointRow>() == 48);
     assert!(size_of::<PublicationRow>() == 64);
     assert!(size_of::<SocketKey>() == 16);
 };

@@ -2,6 +2,7 @@
 
 use netd_common::flow::Zone;
 use netd_common::packet::{self, ETHERTYPE_IPV4, Ipv4Header};
+use netd_common::tables::network_flag;
 use netd_common::verdict::{Reason, Verdict};
 
 use crate::flow::{self, Packet};
@@ -41,8 +42,19 @@ fn unpublished(skb: &Skb, ip: &Ipv4Header) -> Result<Verdict, Reason> {
     if ip.src != endpoint.address {
         return Err(Reason::Spoofed);
     }
-    if ip.dst.same_network(endpoint.address, endpoint.mask) || ip.dst.is_multicast_or_reserved() {
+    if ip.dst.is_multicast_or_reserved() {
         return Ok(Verdict::Pass);
+    }
+    if ip.dst.same_network(endpoint.address, endpoint.mask) {
+        let neighbour = ip.dst != endpoint.gateway;
+        return if neighbour && endpoint.flags & network_flag::NO_ICC != 0 {
+            Err(Reason::Isolated)
+        } else {
+            Ok(Verdict::Pass)
+        };
+    }
+    if endpoint.flags & network_flag::INTERNAL != 0 {
+        return Err(Reason::NoWayOut);
     }
     if maps::network_of(ip.dst).is_some_and(|network| network != endpoint.network) {
         return Err(Reason::Isolated);

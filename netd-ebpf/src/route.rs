@@ -3,7 +3,9 @@
 //! The kernel answers only for an input interface that has forwarding on. netd turns it on for its own bridges and
 //! nowhere else, and asks as if the packet came in by the bridge.
 
-use aya_ebpf::bindings::{BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup};
+use aya_ebpf::bindings::{
+    BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup,
+};
 use aya_ebpf::helpers::generated::bpf_fib_lookup as fib_lookup;
 use netd_common::bytes::Ipv4;
 

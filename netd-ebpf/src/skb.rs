@@ -152,7 +152,9 @@ impl Skb {
     pub(crate) fn redirect_to_neighbour(ifindex: u32, next_hop: Ipv4) -> Verdict {
         if next_hop == Ipv4::UNSPECIFIED {
             // SAFETY: no parameters are passed, and the length says so.
-            return Verdict::Redirected(unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) } as i32);
+            return Verdict::Redirected(
+                unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) } as i32
+            );
         }
         let mut hop = bpf_redir_neigh {
             nh_family: AF_INET,
@@ -187,11 +189,14 @@ impl Frame {
 
     #[inline(always)]
     fn write_ports(&self, at: TransportAt, src: u16, dst: u16) -> Result<(), Reason> {
-        self.write(at.get(), u32::from_ne_bytes({
-            let [a, b] = src.to_ne_bytes();
-            let [c, d] = dst.to_ne_bytes();
-            [a, b, c, d]
-        }))
+        self.write(
+            at.get(),
+            u32::from_ne_bytes({
+                let [a, b] = src.to_ne_bytes();
+                let [c, d] = dst.to_ne_bytes();
+                [a, b, c, d]
+            }),
+        )
     }
 }
 

@@ -5,10 +5,10 @@
 //! network namespace are touched. A container's 127.0.0.1 is its own.
 
 use aya_ebpf::EbpfContext as _;
+use aya_ebpf::Global;
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie};
 use aya_ebpf::programs::SockAddrContext;
-use aya_ebpf::Global;
 use netd_common::bytes::{Be16, Ipv4};
 use netd_common::tables::{PublicationRow, SocketKey, SocketRow};
 
@@ -125,11 +125,7 @@ fn key_of(ctx: &SockAddrContext, addr: &bpf_sock_addr, target: Ipv4, target_port
 
 /// The container's address and port for a destination that is published; remembers what was asked for.
 #[inline(always)]
-fn exchange(
-    ctx: &SockAddrContext,
-    addr: &bpf_sock_addr,
-    destination: &Destination,
-) -> Option<(Ipv4, Be16)> {
+fn exchange(ctx: &SockAddrContext, addr: &bpf_sock_addr, destination: &Destination) -> Option<(Ipv4, Be16)> {
     let port = port_of(addr);
     let found = publication::find(addr.protocol as u8, destination.address, port)?;
     let address = destination.address;

@@ -6,10 +6,10 @@ use netd_common::packet::{self, ETHERTYPE_IPV4, Ipv4Header};
 use netd_common::verdict::{Reason, Verdict};
 
 use crate::flow::{self, Live, Packet};
+use crate::maps;
 use crate::publication::{self, Found};
 use crate::route::{self, Route};
 use crate::skb::Skb;
-use crate::maps;
 
 /// A flow's packets are translated; a first packet to a published port makes a flow; nothing else from outside reaches a
 /// container; the rest is the host's.
@@ -49,7 +49,9 @@ fn first(packet: &Packet<'_>, key: FlowKey) -> Result<Option<Live>, Reason> {
         return Ok(None);
     }
     match publication::find(ip.protocol, ip.dst, transport.dst_port) {
-        Some(found) if is_ours(skb, ip, &found) && maps::network_of(ip.src).is_none() => open(key, &found).map(Some),
+        Some(found) if is_ours(skb, ip, &found) && maps::network_of(ip.src).is_none() => {
+            open(key, &found).map(Some)
+        }
         _ => Ok(None),
     }
 }
@@ -68,7 +70,8 @@ fn is_ours(skb: &Skb, ip: &Ipv4Header, found: &Found) -> bool {
 fn open(key: FlowKey, found: &Found) -> Result<Live, Reason> {
     // SAFETY: array rows are never freed, and a publication's row is complete before its port leads to it.
     let publication = unsafe { &*found.publication };
-    let Connection { original, mut forward, reply, mut backward } = nat::publish(key, publication, found.endpoint);
+    let Connection { original, mut forward, reply, mut backward } =
+        nat::publish(key, publication, found.endpoint);
     let now = flow::now();
     forward.last = now;
     backward.last = now;
@@ -101,4 +104,3 @@ fn unpublished(ip: &Ipv4Header) -> Result<Verdict, Reason> {
     }
     Ok(Verdict::Pass)
 }
-

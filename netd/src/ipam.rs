@@ -41,9 +41,12 @@ pub fn address(
 ) -> Result<Ipv4Addr> {
     let holder = |address| taken.iter().find(|(held, _)| *held == address).map(|(_, holder)| holder);
     match wished {
-        None => subnet.hosts().find(|address| *address != gateway && holder(*address).is_none()).ok_or_else(|| {
-            Error::conflict(format!("every address of {subnet} is taken")).hint("remove a container, or use a larger subnet")
-        }),
+        None => subnet.hosts().find(|address| *address != gateway && holder(*address).is_none()).ok_or_else(
+            || {
+                Error::conflict(format!("every address of {subnet} is taken"))
+                    .hint("remove a container, or use a larger subnet")
+            },
+        ),
         Some(IpAddr::V4(address)) if is_host(subnet, address) => {
             if address == gateway {
                 Err(Error::conflict(format!("{address} is the gateway of {subnet}")))

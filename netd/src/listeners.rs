@@ -32,14 +32,22 @@ impl Listeners {
         let tcp6 = procfs::net::tcp6().unwrap_or_default();
         for entry in procfs::net::tcp().doing(what)?.into_iter().chain(tcp6) {
             if entry.state == TcpState::Listen {
-                sockets.push(Listener { proto: Protocol::Tcp, address: entry.local_address, inode: entry.inode });
+                sockets.push(Listener {
+                    proto: Protocol::Tcp,
+                    address: entry.local_address,
+                    inode: entry.inode,
+                });
             }
         }
         let udp6 = procfs::net::udp6().unwrap_or_default();
         for entry in procfs::net::udp().doing(what)?.into_iter().chain(udp6) {
             // An unconnected UDP socket is in state "close".
             if entry.state == UdpState::Close {
-                sockets.push(Listener { proto: Protocol::Udp, address: entry.local_address, inode: entry.inode });
+                sockets.push(Listener {
+                    proto: Protocol::Udp,
+                    address: entry.local_address,
+                    inode: entry.inode,
+                });
             }
         }
         Ok(Self { sockets })
@@ -53,7 +61,9 @@ impl Listeners {
         ports: RangeInclusive<u16>,
     ) -> Option<String> {
         let held = self.sockets.iter().find(|socket| {
-            socket.proto == proto && ports.contains(&socket.address.port()) && meets(socket.address.ip(), address)
+            socket.proto == proto
+                && ports.contains(&socket.address.port())
+                && meets(socket.address.ip(), address)
         })?;
         let who = process_with(held.inode).unwrap_or_else(|| "a process that cannot be seen".to_owned());
         Some(format!("{who} listens on {}/{proto}", held.address))
@@ -93,7 +103,8 @@ pub fn ephemeral() -> Result<Vec<u16>> {
         let path = format!("/proc/sys/net/ipv4/{name}");
         fs::read_to_string(&path).doing(|| format!("read {path}"))
     };
-    let range: Vec<u16> = read("ip_local_port_range")?.split_whitespace().filter_map(|port| port.parse().ok()).collect();
+    let range: Vec<u16> =
+        read("ip_local_port_range")?.split_whitespace().filter_map(|port| port.parse().ok()).collect();
     let (first, last) = match range.as_slice() {
         [first, last] => (*first, *last),
         _ => (32768, 60999),
@@ -107,7 +118,9 @@ pub fn ephemeral() -> Result<Vec<u16>> {
             None => part.parse().ok().map(|port| (port, port)),
         })
         .collect();
-    Ok((first..=last).filter(|port| !reserved.iter().any(|(first, last)| (first..=last).contains(&port))).collect())
+    Ok((first..=last)
+        .filter(|port| !reserved.iter().any(|(first, last)| (first..=last).contains(&port)))
+        .collect())
 }
 
 #[cfg(test)]

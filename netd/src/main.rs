@@ -59,7 +59,8 @@ fn usage(error: &clap::Error) -> u8 {
             None => (cause, None),
         };
         let place = value(ContextKind::InvalidArg).map_or_else(String::new, |place| format!(" for {place}"));
-        let message = if why.contains(&given) { format!("{why}{place}") } else { format!("'{given}'{place}: {why}") };
+        let message =
+            if why.contains(&given) { format!("{why}{place}") } else { format!("'{given}'{place}: {why}") };
         Output::new(json).fail("usage", &message, hint.as_deref().or(Some("--help explains it")));
         return USAGE;
     }

@@ -38,7 +38,9 @@ impl Netns {
     pub fn open(path: &Path) -> Result<Self> {
         let what = || format!("open network namespace {}", path.display());
         let file = File::open(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Error::not_found(format!("there is no network namespace {}", path.display())),
+            io::ErrorKind::NotFound => {
+                Error::not_found(format!("there is no network namespace {}", path.display()))
+            }
             _ => Error::system(what(), error),
         })?;
         let not_one = || {
@@ -201,7 +203,8 @@ fn share_folder() -> Result<()> {
     let shared = MsFlags::MS_SHARED | MsFlags::MS_REC;
     if mount(None::<&str>, NAMED, None::<&str>, shared, None::<&str>).is_err() {
         // Not a mount point yet.
-        mount(Some(NAMED), NAMED, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>).doing(what)?;
+        mount(Some(NAMED), NAMED, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+            .doing(what)?;
         mount(None::<&str>, NAMED, None::<&str>, shared, None::<&str>).doing(what)?;
     }
     Ok(())

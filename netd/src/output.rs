@@ -52,8 +52,11 @@ impl Output {
     /// Prints a failure: one line on stderr and a hint, or an object on stdout.
     pub fn fail(self, kind: &str, message: &str, hint: Option<&str>) {
         if self.json {
-            let error =
-                FailureBody { kind: kind.to_owned(), message: message.to_owned(), hint: hint.map(str::to_owned) };
+            let error = FailureBody {
+                kind: kind.to_owned(),
+                message: message.to_owned(),
+                hint: hint.map(str::to_owned),
+            };
             // Whoever should hear of it has hung up.
             let _gone = self.json(&Failure { error });
         }
@@ -77,7 +80,9 @@ impl Output {
 /// Prints text as it is. A reader that has gone away (`| head`) is no failure.
 pub fn raw(text: &str) -> Result<()> {
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::system("write to stdout", error)),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::system("write to stdout", error))
+        }
         _ => Ok(()),
     }
 }
@@ -98,7 +103,8 @@ fn table(header: &str, rows: impl IntoIterator<Item = String>) -> String {
     }
     text.push('\n');
     let written = writer.write_all(text.as_bytes()).and_then(|()| writer.flush());
-    match written.ok().and_then(|()| writer.into_inner().ok()).and_then(|bytes| String::from_utf8(bytes).ok()) {
+    match written.ok().and_then(|()| writer.into_inner().ok()).and_then(|bytes| String::from_utf8(bytes).ok())
+    {
         Some(columns) => columns.lines().fold(String::new(), |mut all, line| {
             all.push_str(line.trim_end());
             all.push('\n');
@@ -113,7 +119,11 @@ fn or_dash<T: ToString>(value: Option<T>) -> String {
 }
 
 fn join<T: ToString>(values: &[T]) -> String {
-    if values.is_empty() { "-".to_owned() } else { values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",") }
+    if values.is_empty() {
+        "-".to_owned()
+    } else {
+        values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
 }
 
 fn range(first: u16, last: u16) -> String {
@@ -229,7 +239,10 @@ impl Text for Network<Vec<Member>> {
             ("masquerade", yes(self.masquerade)),
         ];
         for member in &self.containers {
-            lines.push(("container", format!("{} {} {}", member.name, join(&member.addresses), or_dash(member.mac.as_ref()))));
+            lines.push((
+                "container",
+                format!("{} {} {}", member.name, join(&member.addresses), or_dash(member.mac.as_ref())),
+            ));
         }
         facts(&lines)
     }
@@ -293,7 +306,10 @@ impl Text for Status {
             ("published ports", self.publications.to_string()),
             (
                 "flow rows",
-                self.flows.map_or_else(|| "-".to_owned(), |Fill { rows, capacity }| format!("{rows} of {capacity}")),
+                self.flows.map_or_else(
+                    || "-".to_owned(),
+                    |Fill { rows, capacity }| format!("{rows} of {capacity}"),
+                ),
             ),
             (
                 "kernel",
@@ -311,7 +327,13 @@ impl Text for Status {
             text += &table(
                 "PROGRAM\tHOOK\tON\tATTACHED",
                 self.programs.iter().map(|program| {
-                    format!("{}\t{}\t{}\t{}", program.program, program.hook, program.on, yes(program.attached))
+                    format!(
+                        "{}\t{}\t{}\t{}",
+                        program.program,
+                        program.hook,
+                        program.on,
+                        yes(program.attached)
+                    )
                 }),
             );
         }
@@ -345,7 +367,9 @@ mod tests {
 
     #[test]
     fn bytes_are_said_in_three_or_four_digits() {
-        for (count, said) in [(0, "0B"), (999, "999B"), (1000, "1.0kB"), (123_456, "123.4kB"), (1_073_741_824, "1.0GB")] {
+        for (count, said) in
+            [(0, "0B"), (999, "999B"), (1000, "1.0kB"), (123_456, "123.4kB"), (1_073_741_824, "1.0GB")]
+        {
             assert_eq!(bytes(count), said);
         }
     }

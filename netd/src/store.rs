@@ -228,7 +228,8 @@ impl State {
 
     /// A free slot for a container's row and its generation.
     pub fn endpoint_slot(&mut self) -> Result<Handle> {
-        let taken = self.containers.values().filter_map(|container| container.link().map(|link| link.slot)).collect();
+        let taken =
+            self.containers.values().filter_map(|container| container.link().map(|link| link.slot)).collect();
         let slot = free_slot(taken, netd_common::tables::capacity::ENDPOINTS)
             .ok_or_else(|| full("containers", netd_common::tables::capacity::ENDPOINTS))?;
         Ok(self.hand_out(slot))
@@ -363,7 +364,9 @@ fn lock(state_dir: &Path, cookie: u64) -> Result<(PathBuf, File)> {
         // Whoever held it may have taken the folder down; then this is a lock on nothing.
         match fs::metadata(&path) {
             Ok(present) if present.ino() == file.metadata().doing(what)?.ino() => return Ok((folder, file)),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::system(what(), error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::system(what(), error));
+            }
             _ => {}
         }
     }
@@ -371,7 +374,8 @@ fn lock(state_dir: &Path, cookie: u64) -> Result<(PathBuf, File)> {
 
 /// The number of this boot of the kernel.
 fn boot() -> Result<String> {
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").doing(|| "read the boot's number".into())?;
+    let boot =
+        fs::read_to_string("/proc/sys/kernel/random/boot_id").doing(|| "read the boot's number".into())?;
     Ok(boot.trim().to_owned())
 }
 

@@ -1,2 +1,92 @@
-//! Development tasks.
-fn main() {}
+//! netd's development tasks: `cargo xtask VERB`. Dispatch only; each verb has a file.
+
+#![expect(clippy::print_stdout, reason = "a task talks to whoever runs it")]
+
+mod build;
+mod demo;
+mod host;
+mod lint;
+mod setup;
+mod test;
+mod tidy;
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand};
+
+/// netd's development tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Xtask {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Find or install the BPF toolchain and the test tools; a second time does nothing
+    Setup,
+    /// Build netd, with the BPF programs inside
+    Build {
+        /// Optimised, at target/release/netd
+        #[arg(long)]
+        release: bool,
+    },
+    /// Show the main job: a web server behind a published port, between hosts made of namespaces
+    Demo,
+    /// Run every test: laws, then programs and traffic
+    Test {
+        /// Only tests whose names contain one of these
+        filter: Vec<String>,
+    },
+    /// Check format, lints and documentation
+    Lint,
+    /// Check the project's own rules
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Xtask::parse().verb {
+        Verb::Setup => setup::everything(),
+        Verb::Build { release } => build::build(release),
+        Verb::Demo => demo::demo(),
+        Verb::Test { filter } => test::test(&filter),
+        Verb::Lint => lint::lint(),
+        Verb::Tidy => tidy::tidy(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says what is being done.
+fn say(what: &str) {
+    use std::io::IsTerminal as _;
+    let (green, plain) = if std::io::stderr().is_terminal() { ("\x1b[1;32m", "\x1b[0m") } else { ("", "") };
+    eprintln!("{green}xtask:{plain} {what}");
+}
+
+/// Runs a command; its failure is ours.
+fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("start {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} failed: {status}");
+    }
+    Ok(())
+}
+
+/// What a command prints, if it succeeds.
+fn output_of(command: &mut Command) -> Option<String> {
+    let output = command.output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Cargo, as it was called.
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}

@@ -139,7 +139,8 @@ pub(super) async fn supervise(settings: &Settings, request: Supervise) -> Result
             owner: Some(this_process()?),
         })
         .await;
-    let prepared = added.and_then(|name| Ok((host.sandbox(&name)?, Published(host.report_ports(Some(&name))?))));
+    let prepared =
+        added.and_then(|name| Ok((host.sandbox(&name)?, Published(host.report_ports(Some(&name))?))));
     let log = host.folder().join(format!("{name}.log"));
     host.close()?;
     let (sandbox, published) = prepared?;
@@ -158,9 +159,6 @@ pub(super) async fn supervise(settings: &Settings, request: Supervise) -> Result
         Ok(child) => attend(child, &mut signals, (!run.detach).then_some(parent)).await,
         Err(error) => Err(Error::system("start the run's command", error)),
     };
-    if let Some(sandbox) = &sandbox {
-        end_all(sandbox);
-    }
     if run.detach {
         // The log is of no use to anybody once its container is gone; a log that was removed already is no failure.
         let _gone = std::fs::remove_file(&log);
@@ -212,15 +210,6 @@ async fn attend(mut child: Child, signals: &mut Signals, parent: Option<i32>) ->
                 send(&child, Signal::SIGKILL);
             }
         }
-    }
-}
-
-/// Ends what the command has left running in its namespace.
-fn end_all(sandbox: &std::path::Path) {
-    let Ok(inside) = Netns::open(sandbox).and_then(|netns| netns.processes()) else { return };
-    for pid in inside {
-        // It may have ended by itself.
-        let _gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
 }
 

@@ -115,7 +115,9 @@ impl Hooks<'_> {
         if pin.is_dir() {
             match tc::qdisc_detach_program(ifname, TcAttachType::Ingress, place.program()) {
                 Err(tc::TcError::IoError(error)) if is_absent(&error) => {}
-                Err(error) => return Err(Error::system(format!("take {} off {ifname}", place.program()), error)),
+                Err(error) => {
+                    return Err(Error::system(format!("take {} off {ifname}", place.program()), error));
+                }
                 Ok(()) => {}
             }
         }

@@ -34,7 +34,7 @@ pub(super) fn root() -> PathBuf {
 pub(super) fn leave() -> Result<()> {
     // Another instance's pins, or somebody's, are a reason to stay and no failure.
     let _in_use = fs::remove_dir(root());
-    if !is_mounted(Some(SOURCE))? || fs::read_dir(BPFFS).doing(|| format!("read {BPFFS}"))?.next().is_some() {
+    if !is_mounted(Some(SOURCE))? || is_used()? {
         return Ok(());
     }
     match umount2(BPFFS, MntFlags::empty()) {
@@ -43,12 +43,20 @@ pub(super) fn leave() -> Result<()> {
     }
 }
 
+/// Whether somebody keeps something there; the kernel's own two files do not count (kernel/bpf/preload).
+fn is_used() -> Result<bool> {
+    let entries = fs::read_dir(BPFFS).doing(|| format!("read {BPFFS}"))?;
+    Ok(entries.flatten().any(|entry| entry.file_name() != "maps.debug" && entry.file_name() != "progs.debug"))
+}
+
 /// Whether a BPF file system is mounted at its place, from `source` if that is given.
 fn is_mounted(source: Option<&str>) -> Result<bool> {
     let mounts = fs::read_to_string("/proc/self/mounts").doing(|| "read /proc/self/mounts".into())?;
     Ok(mounts.lines().any(|line| {
         let mut fields = line.split(' ');
         let from = fields.next();
-        fields.next() == Some(BPFFS) && fields.next() == Some("bpf") && source.is_none_or(|source| from == Some(source))
+        fields.next() == Some(BPFFS)
+            && fields.next() == Some("bpf")
+            && source.is_none_or(|source| from == Some(source))
     }))
 }

@@ -10,8 +10,8 @@ mod wire;
 
 use std::path::{Path, PathBuf};
 
-pub use attach::{Attachment, Place, cgroup_root, has_tcx};
 use attach::Hooks;
+pub use attach::{Attachment, Place, cgroup_root, has_tcx};
 pub use object::load;
 pub use tables::{Fill, Publication, PublicationStats, Tables};
 

@@ -67,7 +67,9 @@ fn refused(what: &str, error: impl std::error::Error + Send + Sync + 'static) ->
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
         let mut denied = false;
         while let Some(error) = cause {
-            denied |= error.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied);
+            denied |= error
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied);
             cause = error.source();
         }
         denied
@@ -134,8 +136,8 @@ mod layout {
     use netd_common::bytes::Ipv4;
     use netd_common::flow::{FlowKey, Handle};
     use netd_common::tables::{
-        BoundPortKey, CounterRow, EndpointRow, FlowRow, PortRow, PublicationRow, SocketKey, SocketRow, SubnetKey,
-        capacity, name,
+        BoundPortKey, CounterRow, EndpointRow, FlowRow, PortRow, PublicationRow, SocketKey, SocketRow,
+        SubnetKey, capacity, name,
     };
     use netd_common::verdict::Reason;
 

@@ -9,8 +9,8 @@ use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
 use netd_common::bytes::{Be16, Ipv4};
 use netd_common::flow::{FlowKey, Handle};
 use netd_common::tables::{
-    BoundPortKey, CounterRow, EndpointRow, FlowRow, PortRow, PublicationCounters, PublicationRow, SubnetKey, name,
-    pending, port_index, tick,
+    BoundPortKey, CounterRow, EndpointRow, FlowRow, PortRow, PublicationCounters, PublicationRow, SubnetKey,
+    name, pending, port_index, tick,
 };
 use netd_common::verdict::Reason;
 
@@ -45,12 +45,12 @@ pub struct Publication {
 pub struct PublicationStats {
     /// Packets and bytes, connections ever made, drops; live flows included.
     pub counters: PublicationCounters,
-    /// Connections with a packet in the last [`ACTIVE_MILLIS`].
+    /// Connections with a packet in the last two minutes.
     pub active: u64,
 }
 
 /// A flow counts as active for as long as Linux keeps an answered UDP flow (nf_conntrack_udp_timeout_stream, 120 s).
-pub const ACTIVE_MILLIS: u64 = 120_000;
+pub(super) const ACTIVE_MILLIS: u64 = 120_000;
 
 /// How full a table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -303,8 +303,10 @@ impl Tables {
 
 /// The time now, in ticks of the flow table's clock.
 fn now() -> Result<u32> {
-    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).doing(|| "read the clock".into())?;
-    let nanos = u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec()).unwrap_or(0);
+    let time =
+        nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).doing(|| "read the clock".into())?;
+    let nanos = u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000_000
+        + u64::try_from(time.tv_nsec()).unwrap_or(0);
     Ok(tick::of_nanos(nanos))
 }
 

@@ -4,10 +4,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use netd_common::flow::Zone;
-use netd_common::tables::EndpointRow;
+use netd_common::tables::{EndpointRow, network_flag};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getpid};
 
-use super::Host;
 use super::network::{HOST, NONE, gateway_for};
+use super::{Host, is_alive};
 use crate::dataplane::Place;
 use crate::error::{Error, Result};
 use crate::ipam;
@@ -51,8 +53,11 @@ impl Host {
             None => {
                 let path = Netns::named(name.as_str());
                 if path.exists() && request.network.as_str() != HOST {
-                    return Err(Error::conflict(format!("network namespace {} is there already", path.display()))
-                        .hint(format!("attach it with --netns {}, or choose another name", path.display())));
+                    return Err(Error::conflict(format!(
+                        "network namespace {} is there already",
+                        path.display()
+                    ))
+                    .hint(format!("attach it with --netns {}, or choose another name", path.display())));
                 }
                 None
             }
@@ -73,7 +78,9 @@ impl Host {
                 ));
             }
             if !request.addresses.is_empty() || request.mac.is_some() {
-                return Err(Error::invalid(format!("on network {network} there is no interface to give an address to")));
+                return Err(Error::invalid(format!(
+                    "on network {network} there is no interface to give an address to"
+                )));
             }
             if network.as_str() == HOST && sandbox.is_some() {
                 return Err(Error::invalid("a container on network host has no namespace of its own"));
@@ -130,7 +137,10 @@ impl Host {
         };
         let network = self.network_for_use(&request.network).await?;
         if network.internal && !request.ports.is_empty() {
-            return Err(Error::invalid(format!("network {} is internal: nothing on it can be published", network.name)));
+            return Err(Error::invalid(format!(
+                "network {} is internal: nothing on it can be published",
+                network.name
+            )));
         }
         let taken: Vec<_> = self
             .store
@@ -183,7 +193,9 @@ impl Host {
         if let Some(container) = self.store.state.containers.get_mut(name) {
             container.phase = Phase::Ready;
         }
-        for publication in self.store.state.publications.iter_mut().filter(|publication| publication.target == *name) {
+        for publication in
+            self.store.state.publications.iter_mut().filter(|publication| publication.target == *name)
+        {
             publication.phase = Phase::Ready;
         }
         self.store.save()
@@ -206,7 +218,9 @@ impl Host {
             Netns::open(&container.sandbox)?
         };
         let inside = Netlink::open(&sandbox)?;
-        for interface in inside.interfaces().await?.iter().filter(|interface| interface.loopback && !interface.up) {
+        for interface in
+            inside.interfaces().await?.iter().filter(|interface| interface.loopback && !interface.up)
+        {
             inside.set_up(interface.index).await?;
         }
         let Some(link) = container.link() else { return Ok(()) };
@@ -226,8 +240,11 @@ impl Host {
     async fn raise_host_end(&mut self, link: &Link, network: &Network, sandbox: &Netns) -> Result<u32> {
         self.ensure_dataplane().await?;
         let Some(bridge) = self.netlink.interface(&network.bridge).await? else {
-            return Err(Error::not_found(format!("bridge {} of network {} is gone", network.bridge, network.name))
-                .hint(format!("remove the network and make it anew: netd network rm --force {}", network.name)));
+            return Err(Error::not_found(format!(
+                "bridge {} of network {} is gone",
+                network.bridge, network.name
+            ))
+            .hint(format!("remove the network and make it anew: netd network rm --force {}", network.name)));
         };
         let veth = Veth {
             name: &link.host_interface,
@@ -239,7 +256,9 @@ impl Host {
         };
         let index = self.netlink.create_veth(&veth).await?;
         if index > Zone::MAX_IFINDEX {
-            return Err(Error::unsupported(format!("interface index {index} is beyond what a flow's key can hold")));
+            return Err(Error::unsupported(format!(
+                "interface index {index} is beyond what a flow's key can hold"
+            )));
         }
         let dataplane = self.dataplane()?;
         dataplane.tables.put_endpoint(&EndpointRow {
@@ -251,6 +270,9 @@ impl Host {
             bridge: bridge.index,
             mtu: link.mtu,
             ethernet: EndpointRow::ethernet(link.mac.bytes(), network.mac.bytes()),
+            gateway: network.gateway.into(),
+            flags: if network.icc { 0 } else { network_flag::NO_ICC }
+                | if network.internal { network_flag::INTERNAL } else { 0 },
         })?;
         dataplane.attach(Place::Container, index, link.host_interface.as_str())?;
         let no_ipv6 = Sysctl::interface(Family::V6, link.host_interface.as_str(), "disable_ipv6");
@@ -269,6 +291,9 @@ impl Host {
         let container = container.clone();
         self.store.save()?;
         let mut errors = Vec::new();
+        if let Some(owner) = container.owner {
+            end_run(&container, owner);
+        }
         let ports: Vec<_> =
             self.store.state.publications.iter().filter(|port| port.target == *name).cloned().collect();
         errors.extend(self.lower_publications(&ports).err());
@@ -330,6 +355,21 @@ impl Host {
     pub fn sandbox(&self, name: &Name) -> Result<Option<PathBuf>> {
         let container = self.container(name)?;
         Ok((container.attachment != Attachment::Host).then(|| container.sandbox.clone()))
+    }
+}
+
+/// Ends what a run has started: everything in the namespace that was made for it, or, on the host network, the process
+/// that takes the run through its life, which passes the word on.
+fn end_run(container: &Container, owner: Owner) {
+    // A process may end by itself meanwhile; what is gone is what is wanted.
+    if container.sandbox_made {
+        let inside =
+            Netns::open(&container.sandbox).and_then(|sandbox| sandbox.processes()).unwrap_or_default();
+        for pid in inside {
+            let _gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    } else if is_alive(owner) && owner.pid != getpid().as_raw() {
+        let _gone = kill(Pid::from_raw(owner.pid), Signal::SIGTERM);
     }
 }
 

@@ -149,15 +149,18 @@ impl Host {
             return chosen
                 .iter()
                 .map(|name| {
-                    interfaces.iter().find(|interface| interface.name == name.as_str()).cloned().ok_or_else(|| {
-                        Error::not_found(format!("there is no interface {name} to be an uplink"))
-                            .hint("`ip link` lists them")
-                    })
+                    interfaces.iter().find(|interface| interface.name == name.as_str()).cloned().ok_or_else(
+                        || {
+                            Error::not_found(format!("there is no interface {name} to be an uplink"))
+                                .hint("`ip link` lists them")
+                        },
+                    )
                 })
                 .collect();
         }
         let routes = self.netlink.routes().await?;
-        let own: Vec<&str> = self.store.state.networks.values().map(|network| network.bridge.as_str()).collect();
+        let own: Vec<&str> =
+            self.store.state.networks.values().map(|network| network.bridge.as_str()).collect();
         Ok(interfaces
             .iter()
             .filter(|interface| {
@@ -173,7 +176,10 @@ impl Host {
     async fn default_mtu(&self) -> Result<u32> {
         const ETHERNET: u32 = 1500;
         let routes = self.netlink.routes().await?;
-        let best = routes.iter().filter(|route| route.destination.prefix_len() == 0).min_by_key(|route| route.metric);
+        let best = routes
+            .iter()
+            .filter(|route| route.destination.prefix_len() == 0)
+            .min_by_key(|route| route.metric);
         let Some(index) = best.and_then(|route| route.interfaces.first()) else { return Ok(ETHERNET) };
         Ok(self.netlink.interface_at(*index).await?.map_or(ETHERNET, |interface| interface.mtu))
     }
@@ -184,11 +190,17 @@ impl Host {
         let containers: Vec<_> = state
             .containers
             .values()
-            .filter(|container| container.phase != Phase::Ready || container.owner.is_some_and(|owner| !is_alive(owner)))
+            .filter(|container| {
+                container.phase != Phase::Ready || container.owner.is_some_and(|owner| !is_alive(owner))
+            })
             .map(|container| container.name.clone())
             .collect();
-        let half: Vec<_> =
-            state.publications.iter().filter(|publication| publication.phase != Phase::Ready).cloned().collect();
+        let half: Vec<_> = state
+            .publications
+            .iter()
+            .filter(|publication| publication.phase != Phase::Ready)
+            .cloned()
+            .collect();
         let networks: Vec<_> = state
             .networks
             .values()
@@ -290,9 +302,12 @@ fn present_cookies() -> Result<Vec<u64>> {
         }
     }
     let mounts = fs::read_to_string("/proc/self/mounts").doing(|| "read /proc/self/mounts".into())?;
-    paths.extend(mounts.lines().filter(|line| line.starts_with("nsfs ")).filter_map(|line| {
-        line.split(' ').nth(1).map(PathBuf::from)
-    }));
+    paths.extend(
+        mounts
+            .lines()
+            .filter(|line| line.starts_with("nsfs "))
+            .filter_map(|line| line.split(' ').nth(1).map(PathBuf::from)),
+    );
     let mut seen = Vec::new();
     let mut cookies = Vec::new();
     for path in paths {
@@ -315,7 +330,8 @@ fn check_machine() -> Result<()> {
         return Err(Error::new(Kind::Permission, "netd needs to be root").hint("run it with sudo"));
     }
     let release = kernel_release()?;
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
     let kernel = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if kernel < OLDEST_KERNEL {
         let (major, minor) = OLDEST_KERNEL;
@@ -327,8 +343,8 @@ fn check_machine() -> Result<()> {
 
 /// The kernel's release, as `uname -r` prints it.
 pub(crate) fn kernel_release() -> Result<String> {
-    let release =
-        fs::read_to_string("/proc/sys/kernel/osrelease").doing(|| "read /proc/sys/kernel/osrelease".into())?;
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")
+        .doing(|| "read /proc/sys/kernel/osrelease".into())?;
     Ok(release.trim().to_owned())
 }
 

@@ -44,7 +44,9 @@ impl Host {
     pub async fn create_network(&mut self, request: NetworkRequest) -> Result<Name> {
         let name = request.name.clone();
         if is_predefined(&name) {
-            return Err(Error::conflict(format!("network {name} exists already: bridge, host and none always do")));
+            return Err(Error::conflict(format!(
+                "network {name} exists already: bridge, host and none always do"
+            )));
         }
         if self.store.state.networks.contains_key(&name) {
             return Err(Error::conflict(format!("network {name} exists already"))
@@ -94,7 +96,8 @@ impl Host {
                 .hint("leave --ipv6 out"));
         }
         let in_use = self.subnets_in_use().await?;
-        let wished: Vec<IpNet> = request.subnets.iter().map(|text| parse_subnet(text)).collect::<Result<_>>()?;
+        let wished: Vec<IpNet> =
+            request.subnets.iter().map(|text| parse_subnet(text)).collect::<Result<_>>()?;
         let subnet = match wished.as_slice() {
             [] => ipam::free_subnet(&in_use)?,
             [IpNet::V4(subnet)] => match ipam::overlap(*subnet, &in_use) {
@@ -105,7 +108,9 @@ impl Host {
                 }
             },
             [IpNet::V6(subnet)] => {
-                return Err(Error::unsupported(format!("subnet {subnet}: IPv6 networks are not supported by this version")));
+                return Err(Error::unsupported(format!(
+                    "subnet {subnet}: IPv6 networks are not supported by this version"
+                )));
             }
             _ => return Err(Error::invalid("a network has one IPv4 subnet").hint("give --subnet once")),
         };
@@ -152,7 +157,8 @@ impl Host {
         };
         let mut in_use = Vec::new();
         for network in self.store.state.networks.values() {
-            in_use.push((IpNet::V4(network.subnet), format!("{} of network {}", network.subnet, network.name)));
+            in_use
+                .push((IpNet::V4(network.subnet), format!("{} of network {}", network.subnet, network.name)));
         }
         for route in self.netlink.routes().await? {
             let by = route.interfaces.first().map_or_else(|| "nothing".to_owned(), |index| name_of(*index));
@@ -216,7 +222,9 @@ impl Host {
         self.store.save()?;
         let mut errors = Vec::new();
         match self.netlink.interface(&network.bridge).await {
-            Ok(Some(bridge)) if bridge.mac == Some(network.mac) && bridge.kind.as_deref() == Some("bridge") => {
+            Ok(Some(bridge))
+                if bridge.mac == Some(network.mac) && bridge.kind.as_deref() == Some("bridge") =>
+            {
                 errors.extend(self.netlink.delete(bridge.index).await.err());
             }
             // Not there, or somebody else's by now.
@@ -269,13 +277,18 @@ pub(super) fn is_predefined(name: &Name) -> bool {
 }
 
 pub(super) fn no_network(name: &Name) -> Error {
-    Error::not_found(format!("there is no network {name}")).hint("`netd network ls` lists them, `netd network create` makes one")
+    Error::not_found(format!("there is no network {name}"))
+        .hint("`netd network ls` lists them, `netd network create` makes one")
 }
 
 /// br- and the name, if that is short enough for an interface; else br- and a number made of it.
 fn default_bridge_name(name: &Name) -> Result<IfName> {
     let plain = format!("br-{name}");
-    if plain.len() <= 15 { plain.parse() } else { format!("br-{}", &folder_key(name.as_str().as_ref())[..12]).parse() }
+    if plain.len() <= 15 {
+        plain.parse()
+    } else {
+        format!("br-{}", &folder_key(name.as_str().as_ref())[..12]).parse()
+    }
 }
 
 /// The gateway that a container of this network is told.

@@ -53,16 +53,26 @@ impl Host {
     }
 
     /// Checks what is asked for against the host and what is published; changes nothing.
-    pub(super) async fn plan_ports(&mut self, container: &Container, specs: &[PortSpec]) -> Result<Vec<Publication>> {
+    pub(super) async fn plan_ports(
+        &mut self,
+        container: &Container,
+        specs: &[PortSpec],
+    ) -> Result<Vec<Publication>> {
         if specs.is_empty() {
             return Ok(Vec::new());
         }
         let target = &container.name;
         if !matches!(container.attachment, Attachment::Bridge(_)) {
-            return Err(Error::invalid(format!("container {target} is on network {}, which has no ports to publish", container.network)));
+            return Err(Error::invalid(format!(
+                "container {target} is on network {}, which has no ports to publish",
+                container.network
+            )));
         }
         if self.store.state.networks.get(&container.network).is_some_and(|network| network.internal) {
-            return Err(Error::invalid(format!("network {} is internal: nothing on it can be published", container.network)));
+            return Err(Error::invalid(format!(
+                "network {} is internal: nothing on it can be published",
+                container.network
+            )));
         }
         let own = self.own_addresses().await?;
         let handles = self.store.state.publication_slots(specs.len())?;
@@ -71,7 +81,9 @@ impl Host {
         for (spec, handle) in specs.iter().zip(handles) {
             let host_ip = host_address(spec, &own)?;
             if spec.proto == Protocol::Sctp {
-                return Err(Error::unsupported(format!("'{spec}': SCTP ports are not supported by this version")));
+                return Err(Error::unsupported(format!(
+                    "'{spec}': SCTP ports are not supported by this version"
+                )));
             }
             let at = |host: PortRange| Publication {
                 phase: Phase::Adding,
@@ -104,7 +116,12 @@ impl Host {
                         .filter(|range| (range.first()..=range.last()).all(|port| allowed.contains(&port)))
                         .map(at)
                         .find(|wanted| taken.holder(&planned, wanted).is_none())
-                        .ok_or_else(|| Error::conflict(format!("'{spec}': no {} host ports in a row are free", spec.target.count())))?
+                        .ok_or_else(|| {
+                            Error::conflict(format!(
+                                "'{spec}': no {} host ports in a row are free",
+                                spec.target.count()
+                            ))
+                        })?
                 }
             };
             planned.push(publication);
@@ -229,11 +246,13 @@ impl Host {
         match (whole.as_slice(), overlapping.as_slice()) {
             ([one], _) => Ok(one),
             // Without an address the publication on all of them is meant, if there is one.
-            (several @ [_, _, ..], _) => several.iter().find(|one| one.host_ip.is_none()).copied().ok_or_else(|| {
-                let list = several.iter().map(|one| one.spec()).collect::<Vec<_>>().join(", ");
-                Error::conflict(format!("{spec} is published on several addresses: {list}"))
-                    .hint("name the address: 127.0.0.1:8080")
-            }),
+            (several @ [_, _, ..], _) => {
+                several.iter().find(|one| one.host_ip.is_none()).copied().ok_or_else(|| {
+                    let list = several.iter().map(|one| one.spec()).collect::<Vec<_>>().join(", ");
+                    Error::conflict(format!("{spec} is published on several addresses: {list}"))
+                        .hint("name the address: 127.0.0.1:8080")
+                })
+            }
             ([], [part, ..]) => Err(Error::invalid(format!("{spec} is a part of {}", part.spec()))
                 .hint("a range is taken back as a whole")),
             ([], []) => Err(not_published(spec)),
@@ -244,7 +263,8 @@ impl Host {
 impl Publication {
     /// As it is written for `-p`.
     pub fn spec(&self) -> String {
-        let ports = |first, last| PortRange::new(first, last).map_or_else(String::new, |range| range.to_string());
+        let ports =
+            |first, last| PortRange::new(first, last).map_or_else(String::new, |range| range.to_string());
         let address = self.host_ip.map_or_else(String::new, |address| format!("{address}:"));
         let host = ports(self.host_port, self.host_port_end);
         format!("{address}{host}:{}/{}", ports(self.target_port, self.target_port_end()), self.proto)

@@ -10,9 +10,7 @@ use crate::dataplane::{self, PublicationStats};
 use crate::error::Result;
 use crate::link::Netlink;
 use crate::netns::Netns;
-use crate::report::{
-    Address, Container, Count, Drop, Features, Flows, InOut, Member, Network, Port, Status,
-};
+use crate::report::{Address, Container, Count, Drop, Features, Flows, InOut, Member, Network, Port, Status};
 use crate::spec::Name;
 use crate::store::{self, Attachment, Publication};
 
@@ -186,11 +184,16 @@ impl Host {
                 ));
             }
             if uplinks.is_empty() {
-                warnings.push("no interface holds a route: published ports are reachable from this host only".to_owned());
+                warnings.push(
+                    "no interface holds a route: published ports are reachable from this host only"
+                        .to_owned(),
+                );
             }
         }
         if cgroup2.is_none() {
-            warnings.push("no cgroup v2 is mounted: published ports are not reachable from this host itself".to_owned());
+            warnings.push(
+                "no cgroup v2 is mounted: published ports are not reachable from this host itself".to_owned(),
+            );
         }
         Ok(Status {
             instance: self.store.instance.clone(),

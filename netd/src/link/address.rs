@@ -41,11 +41,8 @@ impl Netlink {
 
     /// Gives an interface an address.
     pub async fn add_address(&self, index: u32, address: IpAddr, prefix_len: u8) -> Result<()> {
-        self.handle
-            .address()
-            .add(index, address, prefix_len)
-            .execute()
-            .await
-            .map_err(|error| refused(format!("add address {address}/{prefix_len} to interface {index}"), error))
+        self.handle.address().add(index, address, prefix_len).execute().await.map_err(|error| {
+            refused(format!("add address {address}/{prefix_len} to interface {index}"), error)
+        })
     }
 }

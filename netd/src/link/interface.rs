@@ -88,18 +88,27 @@ impl Netlink {
     /// Every interface.
     pub async fn interfaces(&self) -> Result<Vec<Interface>> {
         let links = self.handle.link().get().execute();
-        links.map_ok(Interface::from).try_collect().await.map_err(|error| refused("list interfaces".into(), error))
+        links
+            .map_ok(Interface::from)
+            .try_collect()
+            .await
+            .map_err(|error| refused("list interfaces".into(), error))
     }
 
     /// The interface of this name.
     pub async fn interface(&self, name: &IfName) -> Result<Option<Interface>> {
-        self.one(self.handle.link().get().match_name(name.as_str()).execute(), || format!("look up interface {name}"))
-            .await
+        self.one(self.handle.link().get().match_name(name.as_str()).execute(), || {
+            format!("look up interface {name}")
+        })
+        .await
     }
 
     /// The interface of this index.
     pub async fn interface_at(&self, index: u32) -> Result<Option<Interface>> {
-        self.one(self.handle.link().get().match_index(index).execute(), || format!("look up interface {index}")).await
+        self.one(self.handle.link().get().match_index(index).execute(), || {
+            format!("look up interface {index}")
+        })
+        .await
     }
 
     async fn one(
@@ -119,7 +128,12 @@ impl Netlink {
     /// name and address is known to be netd's at any moment.
     pub async fn create_bridge(&self, name: &IfName, mac: Mac, mtu: u32) -> Result<u32> {
         let bridge = LinkBridge::new(name.as_str()).down().address(mac.bytes().to_vec()).mtu(mtu).build();
-        self.handle.link().add(bridge).execute().await.map_err(|error| exists_or(name, "create bridge", error))?;
+        self.handle
+            .link()
+            .add(bridge)
+            .execute()
+            .await
+            .map_err(|error| exists_or(name, "create bridge", error))?;
         match self.interface(name).await? {
             Some(made) => Ok(made.index),
             None => Err(Error::conflict(format!("bridge {name} was removed by somebody as it was made"))),
@@ -128,7 +142,12 @@ impl Netlink {
 
     /// Makes an interface a port of a bridge.
     pub async fn set_master(&self, index: u32, bridge: u32) -> Result<()> {
-        self.change(LinkUnspec::new_with_index(index).controller(bridge).build(), "put into its bridge", index).await
+        self.change(
+            LinkUnspec::new_with_index(index).controller(bridge).build(),
+            "put into its bridge",
+            index,
+        )
+        .await
     }
 
     /// Sets an interface up.
@@ -144,13 +163,20 @@ impl Netlink {
     }
 
     async fn change(&self, link: LinkMessage, what: &str, index: u32) -> Result<()> {
-        self.handle.link().set(link).execute().await.map_err(|error| refused(format!("{what} interface {index}"), error))
+        self.handle
+            .link()
+            .set(link)
+            .execute()
+            .await
+            .map_err(|error| refused(format!("{what} interface {index}"), error))
     }
 
     /// Removes an interface; a veth's other end goes with it. Absent is fine.
     pub async fn delete(&self, index: u32) -> Result<()> {
         match self.handle.link().del(index).execute().await {
-            Err(error) if errno(&error) != Some(libc::ENODEV) => Err(refused(format!("remove interface {index}"), error)),
+            Err(error) if errno(&error) != Some(libc::ENODEV) => {
+                Err(refused(format!("remove interface {index}"), error))
+            }
             _ => Ok(()),
         }
     }
@@ -160,8 +186,10 @@ impl Netlink {
         let Ok(signed) = i32::try_from(index) else { return Ok(()) };
         let mut request = self.handle.qdisc().del(signed);
         // TC_H_CLSACT, and the handle that the kernel gives the one qdisc which can be there.
-        request.message_mut().header.parent = rtnetlink::packet_route::tc::TcHandle { major: 0xffff, minor: 0xfff1 };
-        request.message_mut().header.handle = rtnetlink::packet_route::tc::TcHandle { major: 0xffff, minor: 0 };
+        request.message_mut().header.parent =
+            rtnetlink::packet_route::tc::TcHandle { major: 0xffff, minor: 0xfff1 };
+        request.message_mut().header.handle =
+            rtnetlink::packet_route::tc::TcHandle { major: 0xffff, minor: 0 };
         match request.execute().await {
             Err(error) if !matches!(errno(&error), Some(libc::ENODEV | libc::ENOENT | libc::EINVAL)) => {
                 Err(refused(format!("remove the clsact qdisc of interface {index}"), error))

@@ -38,6 +38,8 @@ impl Sysctl {
 
     /// Sets it, in `netns`.
     pub fn set(&self, netns: &Netns, value: &str) -> Result<()> {
-        netns.run(|| fs::write(&self.path, value))?.doing(|| format!("set {} to {value}", self.path.display()))
+        netns
+            .run(|| fs::write(&self.path, value))?
+            .doing(|| format!("set {} to {value}", self.path.display()))
     }
 }

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::{LinkUnspec, LinkVeth};
 
-use super::interface::exists_or;
 use super::Netlink;
+use super::interface::exists_or;
 use crate::error::{Error, Result};
 use crate::netns::Netns;
 use crate::spec::{IfName, Mac};
@@ -49,7 +49,9 @@ impl Netlink {
         })?;
         match self.interface(veth.name).await? {
             Some(made) => Ok(made.index),
-            None => Err(Error::conflict(format!("veth {} was removed by somebody as it was made", veth.name))),
+            None => {
+                Err(Error::conflict(format!("veth {} was removed by somebody as it was made", veth.name)))
+            }
         }
     }
 }

@@ -90,13 +90,10 @@ impl FromStr for Mac {
             .split([':', '-'])
             .map(|byte| (byte.len() == 2).then(|| u8::from_str_radix(byte, 16).ok()).flatten())
             .collect();
-        bytes
-            .and_then(|bytes| <[u8; 6]>::try_from(bytes).ok())
-            .and_then(Self::new)
-            .ok_or_else(|| {
-                Error::invalid(format!("'{text}' is not a station's MAC address"))
-                    .hint("write six bytes, the first one even: 02:42:ac:11:00:02")
-            })
+        bytes.and_then(|bytes| <[u8; 6]>::try_from(bytes).ok()).and_then(Self::new).ok_or_else(|| {
+            Error::invalid(format!("'{text}' is not a station's MAC address"))
+                .hint("write six bytes, the first one even: 02:42:ac:11:00:02")
+        })
     }
 }
 
@@ -183,7 +180,13 @@ mod tests {
         let mac: Mac = "02:42:AC:11:00:02".parse().unwrap();
         assert_eq!(mac.to_string(), "02:42:ac:11:00:02");
         assert_eq!(mac, Mac::local([172, 17, 0, 2]));
-        for bad in ["01:00:5e:00:00:01", "00:00:00:00:00:00", "02:42:ac:11:00", "2:42:ac:11:0:2", "zz:42:ac:11:00:02"] {
+        for bad in [
+            "01:00:5e:00:00:01",
+            "00:00:00:00:00:00",
+            "02:42:ac:11:00",
+            "2:42:ac:11:0:2",
+            "zz:42:ac:11:00:02",
+        ] {
             assert!(bad.parse::<Mac>().is_err(), "{bad}");
         }
     }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-const EXAMPLE: &str = "for example 8080:80, 127.0.0.1:8080:80/tcp, 53:53/udp, 8000-8010:9000-9010 or [::1]:8080:80";
+const EXAMPLE: &str =
+    "for example 8080:80, 127.0.0.1:8080:80/tcp, 53:53/udp, 8000-8010:9000-9010 or [::1]:8080:80";
 
 /// A protocol with ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -114,7 +115,11 @@ impl FromStr for PortRange {
 
 impl fmt::Display for PortRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.first == self.last { write!(f, "{}", self.first) } else { write!(f, "{}-{}", self.first, self.last) }
+        if self.first == self.last {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
     }
 }
 
@@ -249,7 +254,8 @@ fn host_address<'a>(text: &str, rest: &'a str) -> Result<(Option<IpAddr>, &'a st
         let (address, rest) = bracketed
             .split_once("]:")
             .ok_or_else(|| invalid(text, "after '[' an IPv6 address, then ']:' and the ports"))?;
-        let address = address.parse().map_err(|_| invalid(text, &format!("'{address}' is no IPv6 address")))?;
+        let address =
+            address.parse().map_err(|_| invalid(text, &format!("'{address}' is no IPv6 address")))?;
         return Ok((Some(checked(text, IpAddr::V6(address))?), rest));
     }
     // With two colons the first part is an address; with one it could be an address or a port, and ports have no dots.
@@ -283,7 +289,8 @@ fn invalid(text: &str, why: &str) -> Error {
 }
 
 fn context(text: &str, error: &Error) -> Error {
-    Error::invalid(format!("'{text}' is no port to publish: {error}")).hint(error.hint_text().unwrap_or(EXAMPLE))
+    Error::invalid(format!("'{text}' is no port to publish: {error}"))
+        .hint(error.hint_text().unwrap_or(EXAMPLE))
 }
 
 #[cfg(test)]
@@ -311,7 +318,10 @@ mod tests {
         assert_eq!(spec("0:80"), tcp(None, HostPorts::Any, web));
         assert_eq!(spec(":80"), tcp(None, HostPorts::Any, web));
         assert_eq!(spec("127.0.0.1::80"), tcp(Some("127.0.0.1"), HostPorts::Any, web));
-        assert_eq!(spec("127.0.0.1:8080:80"), tcp(Some("127.0.0.1"), HostPorts::Range(range(8080, 8080)), web));
+        assert_eq!(
+            spec("127.0.0.1:8080:80"),
+            tcp(Some("127.0.0.1"), HostPorts::Range(range(8080, 8080)), web)
+        );
         assert_eq!(spec("[::1]:8080:80"), tcp(Some("::1"), HostPorts::Range(range(8080, 8080)), web));
         assert_eq!(spec("8000-8010:80"), tcp(None, HostPorts::FirstFree(range(8000, 8010)), web));
         assert_eq!(
@@ -325,10 +335,37 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         for bad in [
-            "", ":", "a", "80:", "65536", "8080:65536", "0", "8080:0", "-1:80", "+80:80", "80/", "80/icmp", "80/tcp/udp",
-            "9-8:80", "8000-8001:80-82", "8000-8010:80-81", "::80:80", "1.2.3:80:80", "localhost:80:80", "1.2.3.4:80",
-            "[::1]:80", "[::1]80:80", "[1.2.3.4]:80:80", "224.0.0.1:80:80", "255.255.255.255:80:80", "80:80:80:80",
-            " 80:80", "80:80 ", "80-:80", "8 0:80", "host:80",
+            "",
+            ":",
+            "a",
+            "80:",
+            "65536",
+            "8080:65536",
+            "0",
+            "8080:0",
+            "-1:80",
+            "+80:80",
+            "80/",
+            "80/icmp",
+            "80/tcp/udp",
+            "9-8:80",
+            "8000-8001:80-82",
+            "8000-8010:80-81",
+            "::80:80",
+            "1.2.3:80:80",
+            "localhost:80:80",
+            "1.2.3.4:80",
+            "[::1]:80",
+            "[::1]80:80",
+            "[1.2.3.4]:80:80",
+            "224.0.0.1:80:80",
+            "255.255.255.255:80:80",
+            "80:80:80:80",
+            " 80:80",
+            "80:80 ",
+            "80-:80",
+            "8 0:80",
+            "host:80",
         ] {
             let error = bad.parse::<PortSpec>().expect_err(bad);
             assert!(error.hint_text().is_some(), "{bad}: {}", error.chain());

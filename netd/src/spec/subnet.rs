@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 /// Parses a network's subnet: a CIDR without host bits that has room for a gateway and a container.
 pub fn parse_subnet(text: &str) -> Result<IpNet> {
     let subnet: IpNet = text.parse().map_err(|_| {
-        Error::invalid(format!("'{text}' is no subnet")).hint("write an address and a prefix length: 10.20.0.0/24")
+        Error::invalid(format!("'{text}' is no subnet"))
+            .hint("write an address and a prefix length: 10.20.0.0/24")
     })?;
     let network = subnet.trunc();
     if network != subnet {
@@ -69,7 +70,16 @@ mod tests {
     fn a_subnet_has_room_and_no_odd_addresses() {
         assert!(parse_subnet("10.20.0.0/24").is_ok());
         assert!(parse_subnet("192.0.2.0/30").is_ok());
-        for bad in ["", "10.0.0.0", "10.0.0.0/33", "10.0.0.1/24", "10.0.0.0/31", "127.0.0.0/16", "224.0.0.0/24", "0.0.0.0/0"] {
+        for bad in [
+            "",
+            "10.0.0.0",
+            "10.0.0.0/33",
+            "10.0.0.1/24",
+            "10.0.0.0/31",
+            "127.0.0.0/16",
+            "224.0.0.0/24",
+            "0.0.0.0/0",
+        ] {
             assert!(parse_subnet(bad).is_err(), "{bad}");
         }
     }

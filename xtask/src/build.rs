@@ -1,0 +1,31 @@
+//! netd, with the BPF programs inside.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::{cargo, run, say, setup};
+
+/// Builds netd.
+pub(crate) fn build(release: bool) -> Result<()> {
+    setup::toolchain()?;
+    let mut command = cargo();
+    command.args(["build", "--package", "netd"]);
+    if release {
+        command.arg("--release");
+    }
+    run(&mut command)?;
+    say(&format!("built {}", binary(release).display()));
+    Ok(())
+}
+
+/// Where the binary is.
+pub(crate) fn binary(release: bool) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    target.join(if release { "release" } else { "debug" }).join("netd")
+}
+
+/// The top of the repository.
+pub(crate) fn root() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}

@@ -1,0 +1,68 @@
+//! Format, lints and documentation, warnings denied.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{cargo, output_of, run, say, setup, tidy};
+
+/// Checks everything that can be checked without running it.
+pub(crate) fn lint() -> Result<()> {
+    setup::toolchain()?;
+    tidy::tidy()?;
+    say("format");
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    say("clippy, host side");
+    let host_side =
+        ["--package", "netd", "--package", "netd-common", "--package", "netd-tests", "--package", "xtask"];
+    run(cargo().args(["clippy", "--quiet", "--all-targets"]).args(host_side).args(["--", "-D", "warnings"]))?;
+    say("clippy, BPF side");
+    let toolchain = std::env::var("NETD_BPF_TOOLCHAIN")?;
+    if output_of(Command::new("rustup").args(["run", &toolchain, "cargo-clippy", "--version"])).is_some() {
+        run(Command::new("rustup")
+            .args(["run", &toolchain, "cargo", "clippy", "--quiet", "--release", "--package", "netd-ebpf"])
+            .args([
+                "--target",
+                "bpfel-unknown-none",
+                "-Z",
+                "build-std=core",
+                "--target-dir",
+                "target/bpf-lint",
+            ])
+            .args(["--", "-D", "warnings"])
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env_remove("RUSTUP_TOOLCHAIN")
+            .env_remove("CARGO"))?;
+    } else {
+        say(&format!(
+            "not run: toolchain {toolchain} has no clippy; the compiler's own warnings are denied instead"
+        ));
+        run(Command::new("rustup")
+            .args(["run", &toolchain, "cargo", "check", "--quiet", "--release", "--package", "netd-ebpf"])
+            .args([
+                "--target",
+                "bpfel-unknown-none",
+                "-Z",
+                "build-std=core",
+                "--target-dir",
+                "target/bpf-lint",
+            ])
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("RUSTFLAGS", "-D warnings")
+            .env_remove("RUSTUP_TOOLCHAIN")
+            .env_remove("CARGO"))?;
+    }
+    say("documentation");
+    run(cargo()
+        .args([
+            "doc",
+            "--quiet",
+            "--no-deps",
+            "--document-private-items",
+            "--package",
+            "netd",
+            "--package",
+            "netd-common",
+        ])
+        .env("RUSTDOCFLAGS", "-D warnings"))
+}

@@ -1,0 +1,216 @@
+//! The BPF toolchain and the test tools: what is there is used, what is missing is installed.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{cargo, output_of, run, say};
+
+/// bpf-linker, pinned: its own major moves with LLVM's.
+const BPF_LINKER: &str = "0.13.0";
+/// Debian's compiler with its library's sources, which Debian moves along in its stable releases.
+const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
+/// Programs that demo and tests run, and the Debian package that has each.
+const TOOLS: [(&str, &str); 14] = [
+    ("nginx", "nginx-light"),
+    ("curl", "curl"),
+    ("iperf3", "iperf3"),
+    ("dnsmasq", "dnsmasq-base"),
+    ("dig", "bind9-dnsutils"),
+    ("nft", "nftables"),
+    ("iptables", "iptables"),
+    ("tcpdump", "tcpdump"),
+    ("ip", "iproute2"),
+    ("tc", "iproute2"),
+    ("ping", "iputils-ping"),
+    ("nsenter", "util-linux"),
+    ("mount", "mount"),
+    ("cc", "gcc"),
+];
+
+/// Toolchain and tools.
+pub(crate) fn everything() -> Result<()> {
+    toolchain()?;
+    tools()?;
+    say("setup: everything is there");
+    Ok(())
+}
+
+/// The BPF side's compiler and linker.
+pub(crate) fn toolchain() -> Result<()> {
+    let name = toolchain_name()?;
+    if compiler(&name).is_none() {
+        link_compiler(&name)?;
+    }
+    let Some(compiler) = compiler(&name) else {
+        bail!("toolchain {name} does not work; `rustup run {name} rustc -vV` says why");
+    };
+    if linker_for(&compiler)?.is_none() {
+        install_linker(&compiler)?;
+    }
+    Ok(())
+}
+
+fn toolchain_name() -> Result<String> {
+    env::var("NETD_BPF_TOOLCHAIN")
+        .context("NETD_BPF_TOOLCHAIN is not set: run this as `cargo xtask`, which reads .cargo/config.toml")
+}
+
+/// A compiler that can build core for another target.
+struct Compiler {
+    /// LLVM's major version, which the linker must share.
+    llvm: u32,
+}
+
+/// Asks a rustup toolchain what it is; none if it is missing or has no library sources.
+fn compiler(name: &str) -> Option<Compiler> {
+    let run =
+        |arguments: &[&str]| output_of(Command::new("rustup").args(["run", name, "rustc"]).args(arguments));
+    let version = run(&["-vV"])?;
+    let llvm = version.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
+    let llvm = llvm.split('.').next()?.parse().ok()?;
+    let sysroot = run(&["--print", "sysroot"])?;
+    let sources = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core");
+    (sources.exists() && output_of(Command::new("rustup").args(["run", name, "cargo", "-V"])).is_some())
+        .then_some(Compiler { llvm })
+}
+
+/// Gives the toolchain its name: an installed nightly with sources if there is one, else Debian's compiler.
+fn link_compiler(name: &str) -> Result<()> {
+    let installed = output_of(Command::new("rustup").args(["toolchain", "list"]))
+        .context("rustup does not answer: netd is built with rustup's cargo")?;
+    let nightlies = installed
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .filter(|line| line.starts_with("nightly"));
+    for nightly in nightlies {
+        if compiler(nightly).is_some()
+            && let Some(sysroot) =
+                output_of(Command::new("rustup").args(["run", nightly, "rustc", "--print", "sysroot"]))
+        {
+            say(&format!("setup: {name} is {nightly}"));
+            return run(Command::new("rustup").args(["toolchain", "link", name, sysroot.trim()]));
+        }
+    }
+    say("setup: installing Debian's Rust compiler with its library's sources, for the BPF programs");
+    install(&COMPILER_PACKAGES)?;
+    run(Command::new("rustup").args(["toolchain", "link", name, "/usr"]))
+}
+
+/// The folder of bpf-linker.
+fn tools_folder() -> Result<PathBuf> {
+    let home = env::var_os("HOME").context("HOME is not set")?;
+    let folder = env::var_os("NETD_TOOLS").context("NETD_TOOLS is not set: run this as `cargo xtask`")?;
+    Ok(Path::new(&home).join(folder))
+}
+
+/// What the linker beside this mark was made for.
+fn mark(compiler: &Compiler) -> String {
+    format!("bpf-linker {BPF_LINKER} llvm {}\n", compiler.llvm)
+}
+
+fn linker_for(compiler: &Compiler) -> Result<Option<PathBuf>> {
+    let folder = tools_folder()?;
+    let linker = folder.join("bin/bpf-linker");
+    let made_for = fs::read_to_string(folder.join("made-for")).unwrap_or_default();
+    let works = made_for == mark(compiler) && output_of(Command::new(&linker).arg("--version")).is_some();
+    Ok(works.then_some(linker))
+}
+
+fn install_linker(compiler: &Compiler) -> Result<()> {
+    let llvm = compiler.llvm;
+    let prefix = format!("/usr/lib/llvm-{llvm}");
+    if !Path::new(&prefix).join("bin/llvm-config").exists() {
+        say(&format!("setup: installing LLVM {llvm}, which bpf-linker shares with the BPF side's compiler"));
+        install(&[&format!("llvm-{llvm}-dev")]).with_context(|| {
+            format!("the BPF side's compiler has LLVM {llvm}, and no package llvm-{llvm}-dev goes with it")
+        })?;
+    }
+    say(&format!("setup: building bpf-linker {BPF_LINKER} for LLVM {llvm} (under a minute)"));
+    let folder = tools_folder()?;
+    run(cargo()
+        .args(["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--force", "--quiet"])
+        .args(["--no-default-features", "--features", &format!("llvm-{llvm}"), "--root"])
+        .arg(&folder)
+        .env("LLVM_PREFIX", prefix)
+        .env_remove("CARGO_TARGET_DIR"))?;
+    fs::write(folder.join("made-for"), mark(compiler)).context("note what bpf-linker was made for")
+}
+
+/// The programs that demo and tests run.
+pub(crate) fn tools() -> Result<()> {
+    let mut missing: Vec<&str> =
+        TOOLS.iter().filter(|(tool, _)| !is_installed(tool)).map(|(_, package)| *package).collect();
+    missing.dedup();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    say(&format!("setup: installing {}", missing.join(" ")));
+    install(&missing)
+}
+
+/// Whether a program is in PATH or where Debian keeps the administrator's.
+fn is_installed(tool: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_else(OsString::new);
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .any(|folder| folder.join(tool).exists())
+}
+
+/// Installs Debian packages. No service is started: what the tests need they start themselves, in namespaces.
+fn install(packages: &[&str]) -> Result<()> {
+    if !is_installed("apt-get") {
+        bail!(
+            "this machine has no apt-get; install what goes by these names in Debian: {}",
+            packages.join(" ")
+        );
+    }
+    let apt = || {
+        let mut apt = Command::new("apt-get");
+        // policy-rc.d's answer 101 is "do not start"; RUNLEVEL alone makes invoke-rc.d quiet on machines without init.
+        apt.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1").arg("-qq");
+        apt
+    };
+    run(apt().arg("update"))?;
+    let mut command = apt();
+    command.args(["install", "-y", "--no-install-recommends"]).args(packages);
+    let policy = Policy::forbid_services()?;
+    let installed = command.stdout(std::process::Stdio::null()).status();
+    drop(policy);
+    if !installed.context("start apt-get")?.success() {
+        bail!("apt-get could not install {}", packages.join(" "));
+    }
+    Ok(())
+}
+
+/// Debian's switch against starting services while packages are installed; gone again when this is dropped.
+struct Policy {
+    made: bool,
+}
+
+impl Policy {
+    const PATH: &str = "/usr/sbin/policy-rc.d";
+
+    fn forbid_services() -> Result<Self> {
+        use std::os::unix::fs::PermissionsExt as _;
+        if Path::new(Self::PATH).exists() {
+            return Ok(Self { made: false });
+        }
+        fs::write(Self::PATH, "#!/bin/sh\nexit 101\n").context("write policy-rc.d")?;
+        fs::set_permissions(Self::PATH, fs::Permissions::from_mode(0o755)).context("write policy-rc.d")?;
+        Ok(Self { made: true })
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        if self.made {
+            // A switch that somebody else removed is removed.
+            let _gone = fs::remove_file(Self::PATH);
+        }
+    }
+}
