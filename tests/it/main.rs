@@ -1,1 +1,13 @@
-//! Privileged tests.
+//! The privileged tests, one binary: a module per behaviour.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+mod bad_input;
+mod bulk;
+mod host;
+mod lifecycle;
+mod network;
+mod packets;
+mod publish;
+mod run;
+mod verifier;

@@ -1,0 +1,104 @@
+//! Journeys from the host itself: localhost and the host's own addresses, by the socket hooks.
+
+use std::net::{TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use netd_tests::lab::{HOST, HOST_OUTSIDE, Lab};
+use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask, udp_socket};
+
+fn sandbox(name: &str) -> PathBuf {
+    Path::new("/run/netns").join(name)
+}
+
+#[test]
+fn the_host_reaches_its_published_ports_by_localhost_and_by_its_addresses() {
+    let lab = Lab::new();
+    let web = lab.container("web", &["-p", "8080:80", "-p", "5353:53/udp"]);
+    let _tcp = Server::tcp_echo(&sandbox(&web), 80);
+    let _udp = Server::udp_echo(&sandbox(&web), 53);
+    lab.host.run(|| {
+        for host in ["127.0.0.1", "127.0.0.53", HOST, HOST_OUTSIDE] {
+            assert!(tcp_first_line(&format!("{host}:8080"), PATIENCE).is_ok(), "{host}");
+            let to = format!("{host}:5353");
+            let (answer, from) = udp_ask(&udp_socket(PATIENCE), &to, b"x").unwrap();
+            assert_eq!((answer.as_slice(), from.to_string()), (b"x".as_slice(), to));
+        }
+        // IPv6 sockets: ::1, and addresses in IPv4-mapped form, as programs with one socket for both use them.
+        assert!(tcp_first_line("[::1]:8080", PATIENCE).is_ok());
+        assert!(tcp_first_line("[::ffff:127.0.0.1]:8080", PATIENCE).is_ok());
+        let socket = UdpSocket::bind("[::]:0").unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        for to in ["[::1]:5353", "[::ffff:127.0.0.1]:5353"] {
+            let (_, from) = udp_ask(&socket, to, b"x").unwrap();
+            assert_eq!(from.to_string(), to);
+        }
+    });
+}
+
+#[test]
+fn a_host_program_sees_the_peer_that_it_asked_for() {
+    let lab = Lab::new();
+    let web = lab.container("web", &["-p", "8080:80", "-p", "5353:53/udp"]);
+    let _tcp = Server::tcp_echo(&sandbox(&web), 80);
+    let _udp = Server::udp_echo(&sandbox(&web), 53);
+    lab.host.run(|| {
+        let stream = TcpStream::connect("127.0.0.1:8080").unwrap();
+        assert_eq!(stream.peer_addr().unwrap().to_string(), "127.0.0.1:8080");
+        // A connected datagram socket, as resolvers use it.
+        let socket = udp_socket(PATIENCE);
+        socket.connect("127.0.0.1:5353").unwrap();
+        assert_eq!(socket.peer_addr().unwrap().to_string(), "127.0.0.1:5353");
+        socket.send(b"x").unwrap();
+        let mut buffer = [0; 16];
+        let (len, from) = socket.recv_from(&mut buffer).unwrap();
+        assert_eq!((len, from.to_string()), (1, "127.0.0.1:5353".to_owned()));
+    });
+}
+
+#[test]
+fn curl_reaches_localhost_in_every_spelling() {
+    let lab = Lab::new();
+    let web = lab.container("web", &["-p", "8080:80"]);
+    let _server = Server::tcp(&sandbox(&web), 80, |mut stream, _| {
+        let mut request = [0; 1024];
+        let _asked = std::io::Read::read(&mut stream, &mut request);
+        let _told = std::io::Write::write_all(
+            &mut stream,
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello",
+        );
+    });
+    for host in ["localhost", "127.0.0.1", "[::1]", HOST] {
+        assert_eq!(lab.host.sh(&format!("curl -sS -m 5 'http://{host}:8080/'")), "hello", "{host}");
+    }
+}
+
+#[test]
+fn other_namespaces_localhost_is_left_alone() {
+    let lab = Lab::new();
+    let web = lab.container("web", &["-p", "8080:80"]);
+    let other = lab.container("other", &[]);
+    let _server = Server::tcp_echo(&sandbox(&web), 80);
+    // A container's 127.0.0.1 is its own, also that of the container which the port belongs to.
+    for container in [&other, &web] {
+        let refused = lab.run_in(container, || tcp_first_line("127.0.0.1:8080", SILENCE));
+        assert!(refused.is_err(), "{container} was redirected");
+    }
+    assert!(lab.client.run(|| tcp_first_line("127.0.0.1:8080", SILENCE)).is_err());
+    // A server of another namespace on the same port is reached there.
+    let _theirs = Server::tcp(&lab.client.path(), 8080, |mut stream, _| {
+        let _sent = std::io::Write::write_all(&mut stream, b"theirs\n");
+    });
+    assert_eq!(lab.client.run(|| tcp_first_line("127.0.0.1:8080", PATIENCE)).unwrap(), "theirs");
+}
+
+#[test]
+fn a_destination_that_is_not_the_hosts_is_left_alone() {
+    let lab = Lab::new();
+    let web = lab.container("web", &["-p", "8080:80"]);
+    let _server = Server::tcp_echo(&sandbox(&web), 80);
+    let _theirs = Server::tcp(&lab.outside.path(), 8080, |mut stream, _| {
+        let _sent = std::io::Write::write_all(&mut stream, b"theirs\n");
+    });
+    let to = format!("{}:8080", netd_tests::lab::OUTSIDE);
+    assert_eq!(lab.host.run(|| tcp_first_line(&to, PATIENCE)).unwrap(), "theirs");
+}

@@ -1,0 +1,201 @@
+//! A host with netd on it, between a client and an outside network.
+//!
+//! ```text
+//! client 198.18.0.2 ── 198.18.0.1 host 198.19.0.1 ── 198.19.0.2 outside
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::netns::{Netns, run_in, unique};
+use crate::{need_root, netd_binary};
+
+/// The host's address towards the client.
+pub const HOST: &str = "198.18.0.1";
+/// The host's address towards the outside network.
+pub const HOST_OUTSIDE: &str = "198.19.0.1";
+/// The client's address.
+pub const CLIENT: &str = "198.18.0.2";
+/// The address of a machine in the outside network.
+pub const OUTSIDE: &str = "198.19.0.2";
+
+/// Three hosts; the one in the middle is netd's.
+#[derive(Debug)]
+pub struct Lab {
+    /// A neighbour of the host.
+    pub client: Netns,
+    /// Where netd runs.
+    pub host: Netns,
+    /// Where the host's default route leads.
+    pub outside: Netns,
+    /// Folder of this test alone; the state folder is in it.
+    pub folder: TempDir,
+    prefix: String,
+}
+
+/// What a netd command said.
+#[derive(Debug)]
+pub struct Said {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// What it printed.
+    pub stdout: String,
+    /// What it told by the way.
+    pub stderr: String,
+    words: String,
+}
+
+impl Said {
+    /// Fails unless the command succeeded.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert!(self.status.success(), "netd {}: {}\n{}{}", self.words, self.status, self.stdout, self.stderr);
+        self
+    }
+
+    /// Fails unless the command failed with this status, and an `error:` line with this in it.
+    #[track_caller]
+    pub fn fails(self, status: i32, part: &str) -> Self {
+        assert_eq!(self.status.code(), Some(status), "netd {}:\n{}{}", self.words, self.stdout, self.stderr);
+        let line = self.stderr.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
+        assert!(line.contains(part), "netd {}: expected '{part}' in: {}", self.words, self.stderr);
+        self
+    }
+
+    /// What it printed, as JSON.
+    #[track_caller]
+    pub fn json(self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("netd {}: {error} in:\n{}{}", self.words, self.stdout, self.stderr))
+    }
+}
+
+impl Lab {
+    /// Makes the hosts and the wires between them.
+    pub fn new() -> Self {
+        Self::with_mtu(1500)
+    }
+
+    /// The same with another MTU on every wire.
+    pub fn with_mtu(mtu: u32) -> Self {
+        need_root();
+        let (client, host, outside) = (Netns::new("client"), Netns::new("host"), Netns::new("outside"));
+        for (name, far) in [("up0", &client), ("up1", &outside)] {
+            host.ip(&format!("link add {name} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {}", far.name));
+        }
+        for (netns, interface, address) in [
+            (&client, "eth0", "198.18.0.2/24"),
+            (&host, "up0", "198.18.0.1/24"),
+            (&host, "up1", "198.19.0.1/24"),
+            (&outside, "eth0", "198.19.0.2/24"),
+        ] {
+            netns.ip(&format!("address add {address} dev {interface}"));
+            netns.ip(&format!("link set {interface} up"));
+        }
+        client.ip("route add default via 198.18.0.1");
+        host.ip("route add default via 198.19.0.2");
+        outside.ip("route add default via 198.19.0.1");
+        let folder = tempfile::Builder::new().prefix("netd-test-").tempdir().expect("a folder for the test");
+        Self { client, host, outside, folder, prefix: unique("") }
+    }
+
+    /// The state folder.
+    pub fn state_dir(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    /// A container name of this lab alone: named namespaces are the whole machine's.
+    pub fn name(&self, label: &str) -> String {
+        format!("{}{label}", self.prefix)
+    }
+
+    /// netd as a command, in the host, on this lab's state.
+    pub fn netd_command(&self, words: &[&str]) -> Command {
+        self.netd_command_in(&self.host, &self.state_dir(), words)
+    }
+
+    /// netd as a command, elsewhere.
+    pub fn netd_command_in(&self, host: &Netns, state_dir: &Path, words: &[&str]) -> Command {
+        let mut command = host.command(&netd_binary().to_string_lossy());
+        command.arg("--state-dir").arg(state_dir).args(words).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs netd.
+    #[track_caller]
+    pub fn netd(&self, words: &[&str]) -> Said {
+        said(&mut self.netd_command(words), words)
+    }
+
+    /// Runs netd on another state folder or host.
+    #[track_caller]
+    pub fn netd_in(&self, host: &Netns, state_dir: &Path, words: &[&str]) -> Said {
+        said(&mut self.netd_command_in(host, state_dir, words), words)
+    }
+
+    /// Adds a container with these options; returns its full name.
+    #[track_caller]
+    pub fn container(&self, label: &str, options: &[&str]) -> String {
+        let name = self.name(label);
+        let words: Vec<&str> = ["container", "add", &name].into_iter().chain(options.iter().copied()).collect();
+        self.netd(&words).ok();
+        name
+    }
+
+    /// The address of a container.
+    #[track_caller]
+    pub fn address(&self, container: &str) -> String {
+        let inspected = self.netd(&["--json", "container", "inspect", container]).ok().json();
+        inspected["addresses"][0]["ip"].as_str().expect("an address").to_owned()
+    }
+
+    /// A command in a container.
+    pub fn command_in(&self, container: &str, line: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{container}")).args(["sh", "-c", line]).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `visit` on a thread in a container.
+    #[track_caller]
+    pub fn run_in<T: Send>(&self, container: &str, visit: impl FnOnce() -> T + Send) -> T {
+        run_in(&Path::new("/run/netns").join(container), visit)
+    }
+
+    /// The publication of this host port as `netd ports --json` shows it.
+    #[track_caller]
+    pub fn port(&self, proto: &str, host_port: u16) -> Value {
+        let ports = self.netd(&["--json", "ports"]).ok().json();
+        let found = ports.as_array().expect("an array").iter().find(|port| {
+            port["proto"] == proto && port["host_port"] == host_port
+        });
+        found.unwrap_or_else(|| panic!("no {proto} {host_port} in {ports}")).clone()
+    }
+}
+
+impl Default for Lab {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // A test that failed half way leaves its containers; a second failure would hide the first.
+        let _down = self.netd_command(&["--quiet", "down"]).output();
+    }
+}
+
+#[track_caller]
+fn said(command: &mut Command, words: &[&str]) -> Said {
+    let output = command.output().expect("netd starts");
+    Said {
+        status: output.status,
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        words: words.join(" "),
+    }
+}

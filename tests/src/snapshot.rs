@@ -1,0 +1,120 @@
+//! What a host looks like, to be compared with what it looked like before.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::lab::Lab;
+use crate::netns::Netns;
+
+/// A host's state, by kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    parts: BTreeMap<String, String>,
+}
+
+impl Snapshot {
+    /// Links, addresses, routes, rules, switches, queues, filters and rules of a host; pins, mounts and socket hooks of
+    /// the machine as far as they are the lab's.
+    pub fn of(lab: &Lab) -> Self {
+        let host = &lab.host;
+        let mut parts = BTreeMap::new();
+        let mut add = |name: &str, value: String| {
+            parts.insert(name.to_owned(), value);
+        };
+        add("links", links(host));
+        add("addresses", host.sh("ip -o address show | sed 's/valid_lft.*//'"));
+        for table in ["ip -4 route show table all", "ip -6 route show table all", "ip -4 rule", "ip -6 rule"] {
+            add(table, host.sh(table));
+        }
+        add("qdiscs", host.sh("tc qdisc show"));
+        add("nftables", host.sh("nft list ruleset"));
+        add("switches", host.run(switches));
+        for link in ["lo", "up0", "up1"] {
+            add(&format!("filters of {link}"), host.sh(&format!("tc filter show dev {link} ingress; tc filter show dev {link} egress")));
+        }
+        add("namespaces", own_namespaces(lab));
+        add("pins", pins(lab));
+        add("processes", processes(lab));
+        add("state folder", lab.state_dir().exists().to_string());
+        Self { parts }
+    }
+
+    /// Fails, showing what differs, unless both are the same.
+    #[track_caller]
+    pub fn assert_same_as(&self, before: &Self) {
+        for (name, value) in &self.parts {
+            let was = before.parts.get(name).map(String::as_str).unwrap_or_default();
+            assert!(value == was, "{name} differ.\nbefore:\n{was}\nafter:\n{value}");
+        }
+    }
+}
+
+fn links(host: &Netns) -> String {
+    // The order of the list and the counters in it are not the host's state.
+    let mut links: Vec<String> =
+        host.sh("ip -o -details link show").lines().map(|line| line.split_once(": ").expect("a link").1.to_owned()).collect();
+    links.sort();
+    links.join("\n")
+}
+
+/// Every network switch that can be read.
+fn switches() -> String {
+    let mut all = Vec::new();
+    collect(Path::new("/proc/sys/net"), &mut all);
+    all.sort();
+    all.join("\n")
+}
+
+fn collect(folder: &Path, all: &mut Vec<String>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            collect(&path, all);
+        } else if let Ok(value) = fs::read_to_string(&path) {
+            all.push(format!("{}={}", path.display(), value.trim()));
+        }
+    }
+}
+
+/// Namespaces with this lab's names.
+fn own_namespaces(lab: &Lab) -> String {
+    let prefix = lab.name("");
+    let mut names: Vec<String> = fs::read_dir("/run/netns")
+        .map(|entries| entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+        .unwrap_or_default();
+    names.retain(|name: &String| name.starts_with(&prefix));
+    names.sort();
+    names.join("\n")
+}
+
+/// Pins of this lab's instances, which the namespace's cookie names.
+fn pins(lab: &Lab) -> String {
+    let cookie = cookie(&lab.host);
+    let mut found: Vec<String> = fs::read_dir("/sys/fs/bpf/netd")
+        .map(|entries| entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+        .unwrap_or_default();
+    found.retain(|name: &String| name.starts_with(&format!("{cookie}-")));
+    found.sort();
+    found.join("\n")
+}
+
+/// The number of a namespace.
+pub fn cookie(netns: &Netns) -> u64 {
+    netd::netns::Netns::open(&netns.path()).and_then(|netns| netns.cookie()).expect("a cookie")
+}
+
+/// Programs that run on this lab's state folder.
+fn processes(lab: &Lab) -> String {
+    let state = lab.state_dir().to_string_lossy().into_owned();
+    let output = Command::new("ps").args(["-eo", "args"]).output().expect("ps (package procps) starts");
+    let mut lines: Vec<String> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter(|line| line.contains(&state))
+        .map(str::to_owned)
+        .collect();
+    lines.sort();
+    lines.join("\n")
+}
