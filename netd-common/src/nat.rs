@@ -19,14 +19,23 @@ pub struct Connection {
 }
 
 /// A client outside speaks to a published port: the destination becomes the container's, the source stays.
+///
+/// `client_port` is what the container sees as the client's port. It is the client's own, unless another connection has
+/// the tuple that the answers would come in with: the same client socket at two host addresses, or two host ports, that
+/// lead to one container port.
 #[inline(always)]
-pub fn publish(original: FlowKey, publication: &PublicationRow, endpoint: &EndpointRow) -> Connection {
+pub fn publish(
+    original: FlowKey,
+    client_port: Be16,
+    publication: &PublicationRow,
+    endpoint: &EndpointRow,
+) -> Connection {
     let target_port = publication.target_port(original.dst_port);
     let reply = FlowKey::new(
         publication.target,
         original.src,
         target_port,
-        original.src_port,
+        client_port,
         original.protocol(),
         Zone::container(endpoint.ifindex),
     );
@@ -39,7 +48,7 @@ pub fn publish(original: FlowKey, publication: &PublicationRow, endpoint: &Endpo
     let inner = Tuple {
         src: original.src,
         dst: publication.target,
-        src_port: original.src_port,
+        src_port: client_port,
         dst_port: target_port,
     };
     let outer = Tuple {

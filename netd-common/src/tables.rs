@@ -255,6 +255,20 @@ impl FlowRow {
         (self.state >> 8) as u8
     }
 
+    /// Whether a packet with these TCP flags begins a new connection on a row whose old one has ended: a client may use a
+    /// port again as soon as it likes.
+    #[inline(always)]
+    pub const fn begins_anew(&self, flags: u8) -> bool {
+        use crate::packet::tcp_flag::{ACK, FIN, RST, SYN};
+        flags & (SYN | ACK) == SYN && !self.is_outward() && self.tcp_flags() & (FIN | RST) != 0
+    }
+
+    /// Forgets the TCP flags.
+    #[inline(always)]
+    pub fn forget_flags(&mut self) {
+        self.state &= 0xff;
+    }
+
     /// Whether a packet passed in the last `millis` and the connection has not been ended this way.
     pub const fn is_active(&self, now: u32, millis: u64) -> bool {
         let ended = self.tcp_flags() & (crate::packet::tcp_flag::FIN | crate::packet::tcp_flag::RST) != 0;

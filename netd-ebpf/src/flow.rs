@@ -1,7 +1,7 @@
 //! Sending a packet on by a row of the flow table: what every established packet goes through.
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use netd_common::bytes::Ipv4;
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
+use netd_common::bytes::{Be16, Ipv4};
 use netd_common::flow::FlowKey;
 use netd_common::packet::{ETHERNET_LEN, Ipv4Header, Transport};
 use netd_common::tables::{EndpointRow, FlowRow, PublicationRow, direction, pending, tick};
@@ -39,6 +39,15 @@ pub(crate) fn find(key: &FlowKey) -> Option<Live> {
     Some(Live { row, endpoint: maps::endpoint(endpoint)?, publication: maps::publication(publication)? })
 }
 
+/// A port above the privileged ones.
+#[inline(always)]
+pub(crate) fn random_port() -> Be16 {
+    // SAFETY: the helper takes nothing and returns a number.
+    let random = unsafe { bpf_get_prandom_u32() };
+    // 1024 and up, by a multiplication instead of a division.
+    Be16::new((1024 + ((random as u64 * (65536 - 1024)) >> 32)) as u16)
+}
+
 /// Seconds, nearly: see [`tick`] (kernel 5.11; reads a word instead of a clock).
 #[inline(always)]
 pub(crate) fn now() -> u32 {
@@ -52,6 +61,16 @@ impl Live {
     pub(crate) fn row(&self) -> &FlowRow {
         // SAFETY: the pointer comes from the flow table in this run of the program, see the note in `maps`.
         unsafe { &*self.row }
+    }
+
+    /// Whether it turns packets into the same tuple as another row.
+    #[inline(always)]
+    pub(crate) fn leads_to(&self, other: &FlowRow) -> bool {
+        let row = self.row();
+        row.src == other.src
+            && row.dst == other.dst
+            && row.src_port == other.src_port
+            && row.dst_port == other.dst_port
     }
 
     /// Translates a packet and sends it on.
@@ -77,6 +96,11 @@ impl Live {
         let inward = row.state & direction::OUTWARD == 0;
         if row.last != now || (!inward && row.oif == 0) {
             self.refresh(packet.skb, row, now)?;
+        }
+        if row.begins_anew(packet.transport.tcp_flags) {
+            row.forget_flags();
+            // SAFETY: an aligned word of a publication's row, which is never freed.
+            unsafe { maps::add(&raw mut (*maps::counters(self.publication)).flows, 1) };
         }
         let seen = row.state | (u32::from(packet.transport.tcp_flags) << 8);
         if seen != row.state {

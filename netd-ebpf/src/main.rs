@@ -71,16 +71,11 @@ pub fn connect6(ctx: SockAddrContext) -> i32 {
     socket::outgoing6(&ctx)
 }
 
-/// A host process sends a datagram to an address (IPv4).
+/// A host process sends a datagram to an address (IPv4, from an IPv6 socket too; for `::1` the kernel takes no IPv4 address
+/// in exchange, so that needs a connected socket or IPv6).
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
     socket::outgoing4(&ctx)
-}
-
-/// A host process sends a datagram to an address (IPv6 socket).
-#[cgroup_sock_addr(sendmsg6)]
-pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
-    socket::outgoing6(&ctx)
 }
 
 /// A host process asks where a datagram came from (IPv4).

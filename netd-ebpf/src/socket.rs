@@ -49,7 +49,7 @@ pub(crate) fn outgoing4(ctx: &SockAddrContext) -> i32 {
     ALLOW
 }
 
-/// connect and sendmsg of an IPv6 socket.
+/// connect of an IPv6 socket.
 #[inline(always)]
 pub(crate) fn outgoing6(ctx: &SockAddrContext) -> i32 {
     if let Some(addr) = of_host(ctx) {

@@ -65,29 +65,37 @@ fn is_ours(skb: &Skb, ip: &Ipv4Header, found: &Found) -> bool {
     !found.any_address || matches!(route::lookup(skb, found.endpoint.bridge, ip.src, ip.dst), Route::Local)
 }
 
+/// How many ports are tried for a client whose own is taken.
+const TRIES: u32 = 16;
+
 /// Makes the two rows of a connection and returns the original direction's.
 #[inline(always)]
 fn open(key: FlowKey, found: &Found) -> Result<Live, Reason> {
     // SAFETY: array rows are never freed, and a publication's row is complete before its port leads to it.
     let publication = unsafe { &*found.publication };
-    let Connection { original, mut forward, reply, mut backward } =
-        nat::publish(key, publication, found.endpoint);
     let now = flow::now();
-    forward.last = now;
-    backward.last = now;
-    if let Some(taken) = flow::find(&reply)
-        && (taken.row().src != backward.src || taken.row().src_port != backward.src_port)
-    {
-        return Err(Reason::Collision);
+    let mut client_port = key.src_port;
+    for _try in 0..TRIES {
+        let Connection { original, mut forward, reply, mut backward } =
+            nat::publish(key, client_port, publication, found.endpoint);
+        if let Some(taken) = flow::find(&reply)
+            && !taken.leads_to(&backward)
+        {
+            client_port = flow::random_port();
+            continue;
+        }
+        forward.last = now;
+        backward.last = now;
+        maps::put_flow(&reply, &backward)?;
+        if let Err(reason) = maps::put_flow(&original, &forward) {
+            maps::remove_flow(&reply);
+            return Err(reason);
+        }
+        // SAFETY: an aligned word of a publication's row.
+        unsafe { maps::add(&raw mut (*maps::counters(found.publication)).flows, 1) };
+        return flow::find(&original).ok_or(Reason::TableFull);
     }
-    maps::put_flow(&reply, &backward)?;
-    if let Err(reason) = maps::put_flow(&original, &forward) {
-        maps::remove_flow(&reply);
-        return Err(reason);
-    }
-    // SAFETY: an aligned word of a publication's row.
-    unsafe { maps::add(&raw mut (*maps::counters(found.publication)).flows, 1) };
-    flow::find(&original).ok_or(Reason::TableFull)
+    Err(Reason::Collision)
 }
 
 /// No flow and no publication: the host's, unless its addresses give it away.

@@ -25,8 +25,8 @@ fn started(lab: &Lab, name: &str) -> Process {
 }
 
 fn is_gone(lab: &Lab, name: &str) -> bool {
-    !Path::new("/run/netns").join(name).exists()
-        && lab.netd(&["--json", "container", "ls"]).ok().json().as_array().unwrap().is_empty()
+    let listed = lab.netd(&["--json", "container", "ls"]).ok().json();
+    listed.as_array().unwrap().is_empty() && !Path::new("/run/netns").join(name).exists()
 }
 
 #[test]

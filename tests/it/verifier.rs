@@ -2,13 +2,12 @@
 //! run, but instructions are the same everywhere.
 
 /// The most translated bytes that each program may have (`bpf_prog_info.xlated_prog_len`).
-const BUDGET: [(&str, u32); 10] = [
+const BUDGET: [(&str, u32); 9] = [
     ("uplink_ingress", 10_500),
     ("container_ingress", 6_000),
     ("connect4", 2_400),
     ("connect6", 2_800),
     ("sendmsg4", 2_400),
-    ("sendmsg6", 2_800),
     ("recvmsg4", 600),
     ("recvmsg6", 700),
     ("getpeername4", 600),

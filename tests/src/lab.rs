@@ -83,6 +83,10 @@ impl Lab {
     pub fn with_mtu(mtu: u32) -> Self {
         need_root();
         let (client, host, outside) = (Netns::new("client"), Netns::new("host"), Netns::new("outside"));
+        for netns in [&client, &host, &outside] {
+            // Addresses are ready at once; a snapshot would see them become so.
+            netns.sh("sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0");
+        }
         for (name, far) in [("up0", &client), ("up1", &outside)] {
             host.ip(&format!("link add {name} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {}", far.name));
         }
@@ -98,6 +102,10 @@ impl Lab {
         client.ip("route add default via 198.18.0.1");
         host.ip("route add default via 198.19.0.2");
         outside.ip("route add default via 198.19.0.1");
+        crate::wait_for("the host's link-local addresses", std::time::Duration::from_secs(5), || {
+            let addresses = host.sh("ip -6 -o address show scope link");
+            addresses.contains("up0") && addresses.contains("up1") && !addresses.contains("tentative")
+        });
         let folder = tempfile::Builder::new().prefix("netd-test-").tempdir().expect("a folder for the test");
         Self { client, host, outside, folder, prefix: unique("") }
     }

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::netns::run_in;
+use crate::wait_for;
 
 /// How long a probe waits for an answer that must come.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,7 +32,12 @@ impl Server {
 
     /// Sends every datagram back, from the namespace at `netns`.
     pub fn udp_echo(netns: &Path, port: u16) -> Self {
-        let socket = run_in(netns, || UdpSocket::bind(("0.0.0.0", port)).expect("bind"));
+        let mut socket = None;
+        wait_for("the port to be free", PATIENCE, || {
+            socket = run_in(netns, || UdpSocket::bind(("0.0.0.0", port))).ok();
+            socket.is_some()
+        });
+        let socket = socket.expect("bound");
         socket.set_read_timeout(Some(Duration::from_millis(50))).expect("timeout");
         Self::new(move |stop| {
             let mut buffer = vec![0; 65536];
@@ -60,7 +66,13 @@ impl Server {
 
     /// Does `serve` with each TCP client, on a thread of its own.
     pub fn tcp(netns: &Path, port: u16, serve: impl Fn(TcpStream, SocketAddr) + Send + Sync + 'static) -> Self {
-        let listener = run_in(netns, || TcpListener::bind(("0.0.0.0", port)).expect("bind"));
+        let mut listener = None;
+        // A process that another test is just starting holds a copy of the last server's socket until it becomes itself.
+        wait_for("the port to be free", PATIENCE, || {
+            listener = run_in(netns, || TcpListener::bind(("0.0.0.0", port))).ok();
+            listener.is_some()
+        });
+        let listener = listener.expect("bound");
         listener.set_nonblocking(true).expect("nonblocking");
         let serve = Arc::new(serve);
         Self::new(move |stop| {

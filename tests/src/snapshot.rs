@@ -54,7 +54,7 @@ impl Snapshot {
 fn links(host: &Netns) -> String {
     // The order of the list and the counters in it are not the host's state.
     let mut links: Vec<String> =
-        host.sh("ip -o -details link show").lines().map(|line| line.split_once(": ").expect("a link").1.to_owned()).collect();
+        host.sh("ip -o link show").lines().map(|line| line.split_once(": ").expect("a link").1.to_owned()).collect();
     links.sort();
     links.join("\n")
 }

@@ -1,6 +1,6 @@
 //! The BPF file system, where pins live: found, mounted where it is missing, unmounted if netd mounted it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -9,8 +9,19 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use crate::error::{Doing as _, Error, Result};
 
 const BPFFS: &str = "/sys/fs/bpf";
+const ABOVE: &str = "/sys/fs";
 /// The mount's source: anything will do for the kernel, so it carries who mounted it, for the day of unmounting.
 const SOURCE: &str = "netd";
+
+/// Held while pins are made or removed: one instance must not unmount what another has just mounted.
+///
+/// The lock is on the folder above the mount point, which is there always and the same for everybody.
+pub(super) fn lock() -> Result<File> {
+    let what = || format!("lock {ABOVE}");
+    let folder = File::open(ABOVE).doing(what)?;
+    folder.lock().doing(what)?;
+    Ok(folder)
+}
 
 /// The folder that holds every instance's pins; mounts the BPF file system if it is missing.
 pub(super) fn ensure() -> Result<PathBuf> {

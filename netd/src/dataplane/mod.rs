@@ -29,6 +29,7 @@ impl Dataplane {
     /// Opens the instance's dataplane, or loads it if this is the first command. `host_netns` is the cookie of the
     /// network namespace that is the host.
     pub fn open_or_load(instance: &str, host_netns: u64) -> Result<Self> {
+        let _lock = bpffs::lock()?;
         let pins = bpffs::ensure()?.join(instance);
         if pins.exists() {
             object::check_layout(&pins)?;
@@ -86,6 +87,7 @@ impl Dataplane {
 /// Removes everything an instance has pinned, whatever state it is in, and the BPF file system's mount if netd made it
 /// and nobody else needs it. Links go first, so that no program runs on half-removed tables.
 pub fn remove(instance: &str) -> Result<()> {
+    let _lock = bpffs::lock()?;
     let pins = bpffs::root().join(instance);
     object::remove_tree(&pins.join(object::LINKS))?;
     object::remove_tree(&pins)?;

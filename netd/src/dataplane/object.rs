@@ -23,11 +23,10 @@ pub(super) mod program {
     /// On the ingress of each container's host-side veth.
     pub(in super::super) const CONTAINER_INGRESS: &str = "container_ingress";
     /// On the root of the cgroup hierarchy, for sockets, and the hook that each is for.
-    pub(in super::super) const SOCKET: [(&str, Hook); 8] = [
+    pub(in super::super) const SOCKET: [(&str, Hook); 7] = [
         ("connect4", Hook::Connect4),
         ("connect6", Hook::Connect6),
         ("sendmsg4", Hook::UDPSendMsg4),
-        ("sendmsg6", Hook::UDPSendMsg6),
         ("recvmsg4", Hook::UDPRecvMsg4),
         ("recvmsg6", Hook::UDPRecvMsg6),
         ("getpeername4", Hook::GetPeerName4),

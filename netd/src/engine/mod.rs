@@ -287,6 +287,8 @@ pub fn remove_gone(state_dir: &Path) -> Result<Vec<String>> {
             errors.extend(fs::remove_dir_all(&state).doing(|| format!("remove {}", state.display())).err());
         }
     }
+    // Another namespace's state in it is a reason to leave it.
+    let _in_use = fs::remove_dir(&folder);
     match Error::many(errors) {
         None => Ok(removed),
         Some(error) => Err(error),
