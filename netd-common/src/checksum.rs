@@ -4,6 +4,8 @@
 //! word adds `!old + new` to that sum; and carries out of the top are added back in at the bottom. A [`Delta`] is what a
 //! set of replacements adds, folded to 16 bits. It can be computed once per flow and applied to every packet.
 
+#![expect(clippy::cast_possible_truncation, reason = "parts of words are taken on purpose")]
+
 use bytemuck::{Pod, Zeroable};
 
 /// What some replaced words add to a ones'-complement sum (native words of wire bytes, see [`crate::bytes`]).
@@ -39,7 +41,7 @@ impl Delta {
     /// The checksum field (a native word of wire bytes) after the change: RFC 1624 equation 3.
     #[must_use]
     pub const fn apply(self, checksum: u16) -> u16 {
-        !fold(!checksum as u16 as u32 + self.0 as u32)
+        !fold(!checksum as u32 + self.0 as u32)
     }
 
     /// As the kernel's `__wsum` difference, the `to` of `bpf_l4_csum_replace(.., 0, to, ..)`.

@@ -1,5 +1,7 @@
 //! The key of a flow, and the generations that tell a live row from a stale one.
 
+#![expect(clippy::cast_possible_truncation, reason = "parts of words are taken on purpose")]
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::bytes::{Be16, Ipv4};

@@ -45,12 +45,8 @@ pub fn publish(
         state: way,
         ..translated(key, tuple)
     };
-    let inner = Tuple {
-        src: original.src,
-        dst: publication.target,
-        src_port: client_port,
-        dst_port: target_port,
-    };
+    let inner =
+        Tuple { src: original.src, dst: publication.target, src_port: client_port, dst_port: target_port };
     let outer = Tuple {
         src: original.dst,
         dst: original.src,

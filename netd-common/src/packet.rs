@@ -2,6 +2,8 @@
 //!
 //! Where the bytes come from is [`PacketBytes`]' business: a slice in tests and fuzzing, the packet itself in the kernel.
 
+#![expect(clippy::cast_possible_truncation, reason = "parts of words are taken on purpose")]
+
 use crate::bytes::{Be16, Ipv4};
 use crate::flow::{FlowKey, Zone, protocol};
 use crate::verdict::Reason;
@@ -117,7 +119,7 @@ pub fn ipv4<B: PacketBytes + ?Sized>(bytes: &B) -> Result<Ipv4Header, Reason> {
         addresses @ ..,
     ] = header;
     let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
-    let header_len = (version_and_length & 0x0f) as u32 * 4;
+    let header_len = u32::from(version_and_length & 0x0f) * 4;
     if version_and_length >> 4 != 4 || header_len < 20 {
         return Err(Reason::Malformed);
     }

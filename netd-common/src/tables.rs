@@ -3,6 +3,8 @@
 //! Rows are [`Pod`]: no hidden padding, no invariants; what a field may mean is decided by the code that reads it. Keys
 //! and rows are made of words, because the BPF side copies byte arrays a byte at a time.
 
+#![expect(clippy::cast_possible_truncation, reason = "parts of words are taken on purpose")]
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::bytes::{Be16, Ipv4};

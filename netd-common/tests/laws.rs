@@ -1,5 +1,7 @@
 //! Laws: there and back is identity, a changed checksum is the recomputed one, and no bytes make the parser panic.
 
+#![expect(clippy::cast_possible_truncation, reason = "parts of words are taken on purpose")]
+
 use netd_common::bytes::{Be16, Ipv4};
 use netd_common::checksum::Delta;
 use netd_common::flow::{FlowKey, Handle, Zone, protocol};

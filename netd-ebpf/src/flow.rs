@@ -45,7 +45,7 @@ pub(crate) fn random_port() -> Be16 {
     // SAFETY: the helper takes nothing and returns a number.
     let random = unsafe { bpf_get_prandom_u32() };
     // 1024 and up, by a multiplication instead of a division.
-    Be16::new((1024 + ((random as u64 * (65536 - 1024)) >> 32)) as u16)
+    Be16::new((1024 + ((u64::from(random) * (65536 - 1024)) >> 32)) as u16)
 }
 
 /// Seconds, nearly: see [`tick`] (kernel 5.11; reads a word instead of a clock).
@@ -113,7 +113,7 @@ impl Live {
             if !packet.skb.is_gso() && packet.skb.len() > self.endpoint.mtu + ETHERNET_LEN as u32 {
                 return Err(Reason::TooBig);
             }
-            packet.skb.write_ethernet(packet.frame, &self.endpoint.ethernet)?;
+            Skb::write_ethernet(packet.frame, &self.endpoint.ethernet)?;
         }
         packet.skb.translate(packet.frame, &packet.ip, &packet.transport, row)?;
         if inward {

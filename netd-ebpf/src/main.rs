@@ -14,6 +14,18 @@
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
+#![expect(missing_docs, unreachable_pub, reason = "the macros add public functions of their own")]
+#![expect(clippy::needless_pass_by_value, reason = "the macros hand contexts over by value")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "the kernel's helpers and contexts speak in C's integers"
+)]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a field's address and the atomic operation on it are one step"
+)]
 
 mod container;
 mod flow;
@@ -54,7 +66,7 @@ fn action(skb: &Skb, outcome: Result<Verdict, Reason>) -> i32 {
         Ok(Verdict::Redirected(code)) => code,
         Err(reason) => {
             maps::count_drop(reason, skb.len());
-            TC_ACT_SHOT as i32
+            TC_ACT_SHOT
         }
     }
 }

@@ -95,7 +95,7 @@ impl Skb {
 
     /// Writes destination and source of the Ethernet header.
     #[inline(always)]
-    pub(crate) fn write_ethernet(&self, frame: &Frame, ethernet: &[u32; 3]) -> Result<(), Reason> {
+    pub(crate) fn write_ethernet(frame: &Frame, ethernet: &[u32; 3]) -> Result<(), Reason> {
         let [first, second, third] = *ethernet;
         frame.write(0, first)?;
         frame.write(4, second)?;

@@ -73,11 +73,11 @@ pub(crate) fn outgoing6(ctx: &SockAddrContext) -> i32 {
 /// recvmsg and getpeername of an IPv4 socket.
 #[inline(always)]
 pub(crate) fn peer4(ctx: &SockAddrContext) -> i32 {
-    if let Some(addr) = of_host(ctx) {
-        if let Some(row) = asked_for(ctx, addr, Ipv4::from_word(addr.user_ip4)) {
-            addr.user_ip4 = row.address[3];
-            addr.user_port = u32::from(row.port.word());
-        }
+    if let Some(addr) = of_host(ctx)
+        && let Some(row) = asked_for(ctx, addr, Ipv4::from_word(addr.user_ip4))
+    {
+        addr.user_ip4 = row.address[3];
+        addr.user_port = u32::from(row.port.word());
     }
     ALLOW
 }
@@ -89,14 +89,13 @@ pub(crate) fn peer6(ctx: &SockAddrContext) -> i32 {
         && addr.user_ip6[0] == 0
         && addr.user_ip6[1] == 0
         && addr.user_ip6[2] == MAPPED
+        && let Some(row) = asked_for(ctx, addr, Ipv4::from_word(addr.user_ip6[3]))
     {
-        if let Some(row) = asked_for(ctx, addr, Ipv4::from_word(addr.user_ip6[3])) {
-            addr.user_ip6[0] = row.address[0];
-            addr.user_ip6[1] = row.address[1];
-            addr.user_ip6[2] = row.address[2];
-            addr.user_ip6[3] = row.address[3];
-            addr.user_port = u32::from(row.port.word());
-        }
+        addr.user_ip6[0] = row.address[0];
+        addr.user_ip6[1] = row.address[1];
+        addr.user_ip6[2] = row.address[2];
+        addr.user_ip6[3] = row.address[3];
+        addr.user_port = u32::from(row.port.word());
     }
     ALLOW
 }

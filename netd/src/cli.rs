@@ -254,8 +254,8 @@ pub struct AttachOptions {
     /// Its MAC address; without one, 02:42 and its address
     #[arg(long, value_name = "MAC", value_parser = word::<Mac>)]
     pub mac: Option<Mac>,
-    /// Publish a port: [HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp]
-    #[arg(short, long, value_name = "SPEC", value_parser = word::<PortSpec>)]
+    /// What to publish, as for `docker run -p`
+    #[arg(help = "Publish a port: [HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp]", short, long, value_name = "SPEC", value_parser = word::<PortSpec>)]
     pub publish: Vec<PortSpec>,
 }
 
@@ -307,8 +307,8 @@ pub struct Become {
 /// A publication to be made.
 #[derive(Debug, Args)]
 pub struct Publish {
-    /// [HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp]
-    #[arg(value_parser = word::<PortSpec>)]
+    /// What to publish, as for `docker run -p`
+    #[arg(help = "[HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp]", value_parser = word::<PortSpec>)]
     pub spec: PortSpec,
     /// The container
     #[arg(value_parser = word::<Name>)]
@@ -319,8 +319,8 @@ pub struct Publish {
 #[derive(Debug, Args)]
 #[group(id = "which", required = true, multiple = true)]
 pub struct Unpublish {
-    /// [HOSTIP:]HOSTPORT[-END][:PORT[-END]][/tcp|udp]
-    #[arg(value_name = "SPEC", value_parser = word::<UnpublishSpec>, group = "which")]
+    /// What to take back, as it was published
+    #[arg(help = "[HOSTIP:]HOSTPORT[-END][:PORT[-END]][/tcp|udp]", value_name = "SPEC", value_parser = word::<UnpublishSpec>, group = "which")]
     pub specs: Vec<UnpublishSpec>,
     /// All of this container
     #[arg(long, value_name = "NAME", value_parser = word::<Name>, conflicts_with = "specs", group = "which")]

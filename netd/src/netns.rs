@@ -52,7 +52,7 @@ impl Netns {
         }
         let netns = Self { file, path: path.to_owned() };
         // Joining asks for the kind too: a mount or user namespace is refused here.
-        netns.run(|| ()).map_err(|_| not_one())?;
+        netns.run(|| ()).map_err(|_refusal| not_one())?;
         Ok(netns)
     }
 
@@ -120,9 +120,9 @@ impl Netns {
         let what = || format!("read the cookie of {}", self.path.display());
         let socket = self.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))?.doing(what)?;
         let mut cookie = 0_u64;
-        let mut len = size_of::<u64>() as libc::socklen_t;
+        let mut len: libc::socklen_t = 8;
         // SAFETY: the descriptor is open for the call, and the option's value and its length are live, aligned places on
-        // this stack; the kernel writes at most the eight bytes that `len` grants (net/core/sock.c, SO_NETNS_COOKIE).
+        // this stack; the kernel writes at most the eight bytes of `cookie` that `len` grants (net/core/sock.c, SO_NETNS_COOKIE).
         let code = unsafe {
             libc::getsockopt(
                 socket.as_raw_fd(),

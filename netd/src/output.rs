@@ -35,18 +35,12 @@ impl Output {
 
     /// Prints a result.
     pub fn print<T: Text + Serialize>(self, result: &T) -> Result<()> {
-        if self.json { self.json(result) } else { raw(&result.text()) }
+        if self.json { json(result) } else { raw(&result.text()) }
     }
 
     /// Prints a result that is told in JSON only; as text it is no news.
     pub fn print_json_only<T: Serialize>(self, result: &T) -> Result<()> {
-        if self.json { self.json(result) } else { Ok(()) }
-    }
-
-    fn json<T: Serialize>(self, result: &T) -> Result<()> {
-        let mut text = serde_json::to_string_pretty(result).doing(|| "write JSON".into())?;
-        text.push('\n');
-        raw(&text)
+        if self.json { json(result) } else { Ok(()) }
     }
 
     /// Prints a failure: one line on stderr and a hint, or an object on stdout.
@@ -58,7 +52,7 @@ impl Output {
                 hint: hint.map(str::to_owned),
             };
             // Whoever should hear of it has hung up.
-            let _gone = self.json(&Failure { error });
+            let _gone = json(&Failure { error });
         }
         let (red, plain) = if io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
         let mut text = format!("{red}error:{plain} {message}\n");
@@ -75,6 +69,12 @@ impl Output {
         let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or("system");
         self.fail(kind, &error.chain(), error.hint_text());
     }
+}
+
+fn json<T: Serialize>(result: &T) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(result).doing(|| "write JSON".into())?;
+    text.push('\n');
+    raw(&text)
 }
 
 /// Prints text as it is. A reader that has gone away (`| head`) is no failure.

@@ -32,7 +32,11 @@ fn words_that_make_no_sense_are_usage_errors_that_name_them() {
     for (words, part) in table {
         let said = lab.netd(words);
         assert_eq!(said.status.code(), Some(2), "{words:?}: {}", said.stderr);
-        assert!(said.stderr.starts_with("error:") && said.stderr.contains(part), "{words:?}: {}", said.stderr);
+        assert!(
+            said.stderr.starts_with("error:") && said.stderr.contains(part),
+            "{words:?}: {}",
+            said.stderr
+        );
         let with_json: Vec<&str> = ["--json"].into_iter().chain(words.iter().copied()).collect();
         let object = lab.netd(&with_json).json();
         assert_eq!(object["error"]["kind"], "usage", "{words:?}");
@@ -49,9 +53,13 @@ fn requests_that_cannot_be_met_say_why_and_change_nothing() {
     let _listener = lab.host.run(|| std::net::TcpListener::bind(("127.0.0.1", 9000)).unwrap());
     let _datagrams = lab.host.run(|| std::net::UdpSocket::bind(("0.0.0.0", 9001)).unwrap());
     let before = Snapshot::of(&lab);
-    let state = || std::fs::read_dir(lab.state_dir()).unwrap().flatten().map(|entry| {
-        std::fs::read(entry.path().join("state.json")).unwrap()
-    }).collect::<Vec<_>>();
+    let state = || {
+        std::fs::read_dir(lab.state_dir())
+            .unwrap()
+            .flatten()
+            .map(|entry| std::fs::read(entry.path().join("state.json")).unwrap())
+            .collect::<Vec<_>>()
+    };
     let state_before = state();
     let other = lab.name("other");
     let me = format!("pid {}", std::process::id());
@@ -69,11 +77,23 @@ fn requests_that_cannot_be_met_say_why_and_change_nothing() {
         (&["ports", "--container", "nobody"], "not_found", "nobody"),
         (&["container", "add", &web], "conflict", "exists already"),
         (&["container", "add", &other, "--network", "nowhere"], "not_found", "there is no network nowhere"),
-        (&["container", "add", &other, "--ip", "10.9.9.9"], "invalid", "10.9.9.9 is no host's address in 172.17.0.0/16"),
+        (
+            &["container", "add", &other, "--ip", "10.9.9.9"],
+            "invalid",
+            "10.9.9.9 is no host's address in 172.17.0.0/16",
+        ),
         (&["container", "add", &other, "--ip", "172.17.0.1"], "conflict", "gateway"),
         (&["container", "add", &other, "--ip", &address], "conflict", &web),
-        (&["container", "add", &other, "--netns", "/run/netns/nothing-here"], "not_found", "/run/netns/nothing-here"),
-        (&["container", "add", &other, "--netns", "/etc/passwd"], "invalid", "/etc/passwd is no network namespace"),
+        (
+            &["container", "add", &other, "--netns", "/run/netns/nothing-here"],
+            "not_found",
+            "/run/netns/nothing-here",
+        ),
+        (
+            &["container", "add", &other, "--netns", "/etc/passwd"],
+            "invalid",
+            "/etc/passwd is no network namespace",
+        ),
         (&["container", "add", &other, "--pid", "2147483647"], "not_found", "2147483647"),
         (&["container", "add", &other, "-p", "8085:80", "-p", "8085:81"], "conflict", "8085"),
         (&["container", "add", &other, "-p", "8086:80", "-p", "8080:80"], "conflict", &web),
@@ -116,7 +136,8 @@ fn a_step_that_fails_half_way_is_undone() {
     theirs.ip("link add eth0 type veth peer name other");
     let name = lab.name("app");
     let path = theirs.path();
-    lab.netd(&["container", "add", &name, "--netns", &path.to_string_lossy(), "-p", "8080:80"]).fails(1, "eth0");
+    lab.netd(&["container", "add", &name, "--netns", &path.to_string_lossy(), "-p", "8080:80"])
+        .fails(1, "eth0");
     assert!(theirs.sh("ip -o link").contains("eth0"), "somebody else's interface was removed");
     Snapshot::of(&lab).assert_same_as(&before);
     assert_eq!(lab.netd(&["--json", "ports"]).ok().json(), json!([]));
@@ -144,5 +165,4 @@ fn who_is_not_root_is_told_so() {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("needs to be root") && stderr.contains("hint:"), "{stderr}");
-
 }

@@ -19,7 +19,8 @@ fn after_down_the_host_is_as_before() {
     let lab = Lab::new();
     let before = Snapshot::of(&lab);
     lab.netd(&["network", "create", "lab", "--subnet", "10.20.0.0/24"]).ok();
-    let web = lab.container("web", &["-p", "8080:80", "-p", "127.0.0.1:5353:53/udp", "-p", "30000-30099:30000-30099"]);
+    let web = lab
+        .container("web", &["-p", "8080:80", "-p", "127.0.0.1:5353:53/udp", "-p", "30000-30099:30000-30099"]);
     lab.container("other", &["--network", "lab"]);
     lab.container("alone", &["--network", "none"]);
     let _server = Server::tcp_echo(&sandbox(&web), 80);

@@ -43,8 +43,12 @@ fn containers_on_one_network_and_the_host_reach_each_other() {
 fn networks_are_listed_with_their_drivers() {
     let lab = Lab::new();
     let list = lab.netd(&["--json", "network", "ls"]).ok().json();
-    let drivers: Vec<_> =
-        list.as_array().unwrap().iter().map(|network| (network["name"].clone(), network["driver"].clone())).collect();
+    let drivers: Vec<_> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|network| (network["name"].clone(), network["driver"].clone()))
+        .collect();
     assert_eq!(
         drivers,
         [(json!("bridge"), json!("bridge")), (json!("host"), json!("host")), (json!("none"), json!("null"))]
@@ -69,7 +73,8 @@ fn inspect_agrees_with_what_ip_shows() {
     assert_eq!(shown["mtu"], inside["mtu"]);
     // Of the default route's interface.
     assert_eq!(shown["mtu"], 1400);
-    let address = inside["addr_info"].as_array().unwrap().iter().find(|address| address["family"] == "inet").unwrap();
+    let address =
+        inside["addr_info"].as_array().unwrap().iter().find(|address| address["family"] == "inet").unwrap();
     assert_eq!(shown["addresses"][0]["ip"], address["local"]);
     assert_eq!(shown["addresses"][0]["prefix_len"], address["prefixlen"]);
     let routes = ip_json(&lab, Some(&web), "route show default");
@@ -86,7 +91,19 @@ fn inspect_agrees_with_what_ip_shows() {
 #[test]
 fn a_network_of_the_users_is_as_it_was_asked_for() {
     let lab = Lab::new();
-    let words = ["network", "create", "lab", "--subnet", "10.20.0.0/24", "--gateway", "10.20.0.254", "--bridge", "lab0", "--mtu", "1300"];
+    let words = [
+        "network",
+        "create",
+        "lab",
+        "--subnet",
+        "10.20.0.0/24",
+        "--gateway",
+        "10.20.0.254",
+        "--bridge",
+        "lab0",
+        "--mtu",
+        "1300",
+    ];
     lab.netd(&words).ok();
     let web = lab.container("web", &["--network", "lab", "--ip", "10.20.0.7", "--mac", "02:00:00:00:00:07"]);
     let shown = lab.netd(&["--json", "container", "inspect", &web]).ok().json();

@@ -35,7 +35,10 @@ struct Interface {
 impl Bench {
     fn new() -> Self {
         let lab = Lab::new();
-        let web = lab.container("web", &["-p", "8080:80", "-p", "5353:53/udp", "-p", "127.0.0.1:9000:90", "-p", "8443:8443"]);
+        let web = lab.container(
+            "web",
+            &["-p", "8080:80", "-p", "5353:53/udp", "-p", "127.0.0.1:9000:90", "-p", "8443:8443"],
+        );
         lab.container("other", &[]);
         lab.netd(&["network", "create", "elsewhere", "--subnet", "10.20.0.0/24"]).ok();
         let pins = lab.netd(&["--json", "status"]).ok().json()["pins"].as_str().unwrap().into();
@@ -62,7 +65,7 @@ impl Bench {
             let result = program.test_run(options).unwrap();
             let len = result.data_size_out as usize;
             out.truncate(len);
-            (result.return_value as i32, out)
+            (result.return_value.cast_signed(), out)
         })
     }
 
@@ -88,10 +91,18 @@ impl Bench {
 }
 
 fn interface(lab: &Lab, name: &str) -> Interface {
-    let shown: serde_json::Value = serde_json::from_str(&lab.host.sh(&format!("ip -j link show {name}"))).unwrap();
-    let mac: Vec<u8> =
-        shown[0]["address"].as_str().unwrap().split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
-    Interface { index: u32::try_from(shown[0]["ifindex"].as_u64().unwrap()).unwrap(), mac: mac.try_into().unwrap() }
+    let shown: serde_json::Value =
+        serde_json::from_str(&lab.host.sh(&format!("ip -j link show {name}"))).unwrap();
+    let mac: Vec<u8> = shown[0]["address"]
+        .as_str()
+        .unwrap()
+        .split(':')
+        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+        .collect();
+    Interface {
+        index: u32::try_from(shown[0]["ifindex"].as_u64().unwrap()).unwrap(),
+        mac: mac.try_into().unwrap(),
+    }
 }
 
 #[test]

@@ -67,7 +67,8 @@ fn neither_unpublished_ports_nor_the_containers_own_address_are_reached_from_out
         assert!(udp_ask(&udp_socket(SILENCE), &format!("{address}:82"), b"x").is_err());
     });
     let drops = lab.netd(&["--json", "status"]).ok().json();
-    let direct = drops["drops"].as_array().unwrap().iter().find(|drop| drop["reason"] == "direct_access").unwrap();
+    let direct =
+        drops["drops"].as_array().unwrap().iter().find(|drop| drop["reason"] == "direct_access").unwrap();
     assert!(direct["packets"].as_u64().unwrap() >= 3, "{direct}");
     assert!(!lab.client.try_sh(&format!("ping -c 1 -W 1 {address}")).status.success());
     // The same container, by what is published.
@@ -113,7 +114,8 @@ fn a_port_on_one_address_is_not_on_the_others() {
 #[test]
 fn a_range_leads_each_port_to_its_own() {
     let lab = Lab::new();
-    let game = lab.container("game", &["-p", "30000-30099:7000-7099", "-p", &format!("{HOST}:31001-31007:7001-7007")]);
+    let game = lab
+        .container("game", &["-p", "30000-30099:7000-7099", "-p", &format!("{HOST}:31001-31007:7001-7007")]);
     let _first = Server::tcp(&sandbox(&game), 7000, |mut stream, _| {
         let _sent = std::io::Write::write_all(&mut stream, b"first\n");
     });

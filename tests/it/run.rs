@@ -64,7 +64,9 @@ fn a_run_is_taken_down_when_netd_is_killed() {
     let mut run = started(&lab, &name);
     run.signal(Signal::SIGKILL);
     run.wait();
-    wait_for("the run to be taken down by itself", PATIENCE, || !Path::new("/run/netns").join(&name).exists());
+    wait_for("the run to be taken down by itself", PATIENCE, || {
+        !Path::new("/run/netns").join(&name).exists()
+    });
     assert!(is_gone(&lab, &name));
 }
 
@@ -104,7 +106,9 @@ fn a_detached_run_stays_until_it_is_removed() {
     let name = lab.name("web");
     let said = lab.netd(&["run", "-d", "--name", &name, "-p", "8080:80", "--", "python3", "-c", SERVER]).ok();
     assert!(said.stdout.starts_with(&format!("{name}\n")), "{}", said.stdout);
-    wait_for("the server", PATIENCE, || lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), PATIENCE)).is_ok());
+    wait_for("the server", PATIENCE, || {
+        lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), PATIENCE)).is_ok()
+    });
     lab.netd(&["run", "-d", "--name", &name, "--", "true"]).fails(1, "exists already");
     lab.netd(&["container", "rm", &name]).ok();
     assert!(is_gone(&lab, &name));
@@ -120,7 +124,15 @@ fn a_command_that_leaves_something_running_leaves_nothing() {
     let lab = Lab::new();
     let name = lab.name("web");
     let mark = lab.name("mark");
-    lab.netd(&["run", "--name", &name, "--", "sh", "-c", &format!("exec -a {mark} true; sleep 1000 & exit 3")]);
+    lab.netd(&[
+        "run",
+        "--name",
+        &name,
+        "--",
+        "sh",
+        "-c",
+        &format!("exec -a {mark} true; sleep 1000 & exit 3"),
+    ]);
     assert!(is_gone(&lab, &name));
 }
 
@@ -128,7 +140,8 @@ fn a_command_that_leaves_something_running_leaves_nothing() {
 fn exec_runs_inside_and_its_exit_status_is_the_commands() {
     let lab = Lab::new();
     let web = lab.container("web", &[]);
-    let inside = lab.netd(&["container", "exec", &web, "--", "ip", "-j", "address", "show", "eth0"]).ok().json();
+    let inside =
+        lab.netd(&["container", "exec", &web, "--", "ip", "-j", "address", "show", "eth0"]).ok().json();
     assert!(inside.to_string().contains(&lab.address(&web)));
     assert_eq!(lab.netd(&["container", "exec", &web, "--", "sh", "-c", "exit 9"]).status.code(), Some(9));
     lab.netd(&["container", "exec", &web, "--", "/no/such"]).fails(127, "/no/such");

@@ -52,7 +52,14 @@ impl Said {
     /// Fails unless the command succeeded.
     #[track_caller]
     pub fn ok(self) -> Self {
-        assert!(self.status.success(), "netd {}: {}\n{}{}", self.words, self.status, self.stdout, self.stderr);
+        assert!(
+            self.status.success(),
+            "netd {}: {}\n{}{}",
+            self.words,
+            self.status,
+            self.stdout,
+            self.stderr
+        );
         self
     }
 
@@ -68,8 +75,9 @@ impl Said {
     /// What it printed, as JSON.
     #[track_caller]
     pub fn json(self) -> Value {
-        serde_json::from_str(&self.stdout)
-            .unwrap_or_else(|error| panic!("netd {}: {error} in:\n{}{}", self.words, self.stdout, self.stderr))
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| {
+            panic!("netd {}: {error} in:\n{}{}", self.words, self.stdout, self.stderr)
+        })
     }
 }
 
@@ -88,7 +96,10 @@ impl Lab {
             netns.sh("sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0");
         }
         for (name, far) in [("up0", &client), ("up1", &outside)] {
-            host.ip(&format!("link add {name} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {}", far.name));
+            host.ip(&format!(
+                "link add {name} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {}",
+                far.name
+            ));
         }
         for (netns, interface, address) in [
             (&client, "eth0", "198.18.0.2/24"),
@@ -148,7 +159,8 @@ impl Lab {
     #[track_caller]
     pub fn container(&self, label: &str, options: &[&str]) -> String {
         let name = self.name(label);
-        let words: Vec<&str> = ["container", "add", &name].into_iter().chain(options.iter().copied()).collect();
+        let words: Vec<&str> =
+            ["container", "add", &name].into_iter().chain(options.iter().copied()).collect();
         self.netd(&words).ok();
         name
     }
@@ -177,9 +189,11 @@ impl Lab {
     #[track_caller]
     pub fn port(&self, proto: &str, host_port: u16) -> Value {
         let ports = self.netd(&["--json", "ports"]).ok().json();
-        let found = ports.as_array().expect("an array").iter().find(|port| {
-            port["proto"] == proto && port["host_port"] == host_port
-        });
+        let found = ports
+            .as_array()
+            .expect("an array")
+            .iter()
+            .find(|port| port["proto"] == proto && port["host_port"] == host_port);
         found.unwrap_or_else(|| panic!("no {proto} {host_port} in {ports}")).clone()
     }
 }

@@ -4,7 +4,7 @@
 //! failure that names it: nothing here passes without having run.
 
 #![expect(clippy::missing_panics_doc, reason = "tests fail by panicking")]
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+#![expect(clippy::expect_used, reason = "tests fail by panicking")]
 
 pub mod lab;
 pub mod netns;
@@ -17,15 +17,20 @@ use std::time::{Duration, Instant};
 
 /// The netd under test: `NETD_BIN`, or what `cargo xtask build --release` left.
 pub fn netd_binary() -> PathBuf {
-    let path = std::env::var_os("NETD_BIN")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/netd")), PathBuf::from);
+    let path = std::env::var_os("NETD_BIN").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/netd")),
+        PathBuf::from,
+    );
     assert!(path.exists(), "there is no netd at {}: run `cargo xtask build --release`", path.display());
     path
 }
 
 /// Fails with a clear word where the tests cannot run.
 pub fn need_root() {
-    assert!(nix::unistd::geteuid().is_root(), "these tests need root: they load BPF programs and make namespaces");
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "these tests need root: they load BPF programs and make namespaces"
+    );
 }
 
 /// Waits until something holds. The one place that sleeps.

@@ -55,7 +55,8 @@ impl Netns {
     #[track_caller]
     pub fn sh(&self, line: &str) -> String {
         let output = self.try_sh(line);
-        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let (stdout, stderr) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{}: {line}: {}\n{stdout}{stderr}", self.name, output.status);
         stdout.into_owned()
     }
@@ -68,7 +69,11 @@ impl Netns {
     /// Starts a shell line inside; ended when dropped.
     pub fn spawn(&self, line: &str) -> Process {
         let mut command = self.command("sh");
-        command.args(["-c", &format!("exec {line}")]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(["-c", &format!("exec {line}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         Process::new(&mut command)
     }
 
@@ -111,7 +116,12 @@ pub struct Process {
 impl Process {
     /// Starts a command in a process group of its own, so that what it starts ends with it.
     pub fn new(command: &mut Command) -> Self {
-        Self { child: command.process_group(0).spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}")) }
+        Self {
+            child: command
+                .process_group(0)
+                .spawn()
+                .unwrap_or_else(|error| panic!("start {command:?}: {error}")),
+        }
     }
 
     /// Its number.
@@ -140,7 +150,8 @@ impl Drop for Process {
 
 #[track_caller]
 fn ip(words: &str) -> String {
-    let output = Command::new("ip").args(words.split_whitespace()).output().expect("ip (package iproute2) starts");
+    let output =
+        Command::new("ip").args(words.split_whitespace()).output().expect("ip (package iproute2) starts");
     assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

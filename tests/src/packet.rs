@@ -24,7 +24,15 @@ pub struct Packet {
 impl Packet {
     /// A UDP packet.
     pub fn udp(from: ([u8; 4], u16), to: ([u8; 4], u16)) -> Self {
-        Self { from, to, tcp: None, ttl: 64, options: Vec::new(), payload: b"payload".to_vec(), no_checksum: false }
+        Self {
+            from,
+            to,
+            tcp: None,
+            ttl: 64,
+            options: Vec::new(),
+            payload: b"payload".to_vec(),
+            no_checksum: false,
+        }
     }
 
     /// A TCP packet with these flags: letters of SAFR.
@@ -59,7 +67,8 @@ impl Packet {
                 tcp.write(&mut bytes).expect("write");
             }
             None => {
-                let mut udp = UdpHeader::with_ipv4_checksum(self.from.1, self.to.1, &ip, &self.payload).expect("udp");
+                let mut udp =
+                    UdpHeader::with_ipv4_checksum(self.from.1, self.to.1, &ip, &self.payload).expect("udp");
                 if self.no_checksum {
                     udp.checksum = 0;
                 }

@@ -65,7 +65,11 @@ impl Server {
     }
 
     /// Does `serve` with each TCP client, on a thread of its own.
-    pub fn tcp(netns: &Path, port: u16, serve: impl Fn(TcpStream, SocketAddr) + Send + Sync + 'static) -> Self {
+    pub fn tcp(
+        netns: &Path,
+        port: u16,
+        serve: impl Fn(TcpStream, SocketAddr) + Send + Sync + 'static,
+    ) -> Self {
         let mut listener = None;
         // A process that another test is just starting holds a copy of the last server's socket until it becomes itself.
         wait_for("the port to be free", PATIENCE, || {

@@ -25,14 +25,18 @@ impl Snapshot {
         };
         add("links", links(host));
         add("addresses", host.sh("ip -o address show | sed 's/valid_lft.*//'"));
-        for table in ["ip -4 route show table all", "ip -6 route show table all", "ip -4 rule", "ip -6 rule"] {
+        for table in ["ip -4 route show table all", "ip -6 route show table all", "ip -4 rule", "ip -6 rule"]
+        {
             add(table, host.sh(table));
         }
         add("qdiscs", host.sh("tc qdisc show"));
         add("nftables", host.sh("nft list ruleset"));
         add("switches", host.run(switches));
         for link in ["lo", "up0", "up1"] {
-            add(&format!("filters of {link}"), host.sh(&format!("tc filter show dev {link} ingress; tc filter show dev {link} egress")));
+            add(
+                &format!("filters of {link}"),
+                host.sh(&format!("tc filter show dev {link} ingress; tc filter show dev {link} egress")),
+            );
         }
         add("namespaces", own_namespaces(lab));
         add("pins", pins(lab));
@@ -53,8 +57,11 @@ impl Snapshot {
 
 fn links(host: &Netns) -> String {
     // The order of the list and the counters in it are not the host's state.
-    let mut links: Vec<String> =
-        host.sh("ip -o link show").lines().map(|line| line.split_once(": ").expect("a link").1.to_owned()).collect();
+    let mut links: Vec<String> = host
+        .sh("ip -o link show")
+        .lines()
+        .map(|line| line.split_once(": ").expect("a link").1.to_owned())
+        .collect();
     links.sort();
     links.join("\n")
 }

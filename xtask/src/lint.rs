@@ -18,9 +18,10 @@ pub(crate) fn lint() -> Result<()> {
     run(cargo().args(["clippy", "--quiet", "--all-targets"]).args(host_side).args(["--", "-D", "warnings"]))?;
     say("clippy, BPF side");
     let toolchain = std::env::var("NETD_BPF_TOOLCHAIN")?;
-    if output_of(Command::new("rustup").args(["run", &toolchain, "cargo-clippy", "--version"])).is_some() {
-        run(Command::new("rustup")
-            .args(["run", &toolchain, "cargo", "clippy", "--quiet", "--release", "--package", "netd-ebpf"])
+    let bpf_side = |verb: &str| {
+        let mut command = Command::new("rustup");
+        command
+            .args(["run", &toolchain, "cargo", verb, "--quiet", "--release", "--package", "netd-ebpf"])
             .args([
                 "--target",
                 "bpfel-unknown-none",
@@ -29,28 +30,18 @@ pub(crate) fn lint() -> Result<()> {
                 "--target-dir",
                 "target/bpf-lint",
             ])
-            .args(["--", "-D", "warnings"])
             .env("RUSTC_BOOTSTRAP", "1")
             .env_remove("RUSTUP_TOOLCHAIN")
-            .env_remove("CARGO"))?;
+            .env_remove("CARGO");
+        command
+    };
+    if output_of(Command::new("rustup").args(["run", &toolchain, "cargo-clippy", "--version"])).is_some() {
+        run(bpf_side("clippy").args(["--", "-D", "warnings"]))?;
     } else {
         say(&format!(
             "not run: toolchain {toolchain} has no clippy; the compiler's own warnings are denied instead"
         ));
-        run(Command::new("rustup")
-            .args(["run", &toolchain, "cargo", "check", "--quiet", "--release", "--package", "netd-ebpf"])
-            .args([
-                "--target",
-                "bpfel-unknown-none",
-                "-Z",
-                "build-std=core",
-                "--target-dir",
-                "target/bpf-lint",
-            ])
-            .env("RUSTC_BOOTSTRAP", "1")
-            .env("RUSTFLAGS", "-D warnings")
-            .env_remove("RUSTUP_TOOLCHAIN")
-            .env_remove("CARGO"))?;
+        run(bpf_side("check").env("RUSTFLAGS", "-D warnings"))?;
     }
     say("documentation");
     run(cargo()

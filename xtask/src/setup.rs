@@ -1,7 +1,6 @@
 //! The BPF toolchain and the test tools: what is there is used, what is missing is installed.
 
 use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +12,7 @@ use crate::{cargo, output_of, run, say};
 /// bpf-linker, pinned: its own major moves with LLVM's.
 const BPF_LINKER: &str = "0.13.0";
 /// Debian's compiler with its library's sources, which Debian moves along in its stable releases.
-const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
+const COMPILER_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];
 /// Programs that demo and tests run, and the Debian package that has each.
 const TOOLS: [(&str, &str); 14] = [
     ("nginx", "nginx-light"),
@@ -155,7 +154,7 @@ pub(crate) fn tools() -> Result<()> {
 
 /// Whether a program is in PATH or where Debian keeps the administrator's.
 fn is_installed(tool: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_else(OsString::new);
+    let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
         .any(|folder| folder.join(tool).exists())

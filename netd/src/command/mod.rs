@@ -42,7 +42,7 @@ pub fn execute(cli: Cli) -> Result<u8> {
                 host.close()?;
             }
             Command::Down { all } => {
-                let mut removed = Host::open_to_remove(&settings).await?.down().await?;
+                let mut removed = Host::open_to_remove(&settings)?.down().await?;
                 if all {
                     removed.extend(engine::remove_gone(&settings.state_dir)?);
                 }

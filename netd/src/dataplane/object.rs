@@ -132,6 +132,8 @@ pub(super) fn check_layout(pins: &Path) -> Result<()> {
 
 /// What the maps must look like, from the one place that says so.
 mod layout {
+    #![expect(clippy::cast_possible_truncation, reason = "rows are small, and there are few reasons")]
+
     use netd_common::bytes::Ipv4;
     use netd_common::flow::{FlowKey, Handle};
     use netd_common::tables::{

@@ -263,7 +263,7 @@ impl Tables {
     /// Walks the flow table. Rows that come and go meanwhile may be missed.
     pub fn each_flow(&self, mut visit: impl FnMut(FlowKey, FlowRow)) -> Result<()> {
         let flows = self.flows()?;
-        for entry in flows.iter() {
+        for entry in &flows {
             match entry {
                 Ok((Wire(key), Wire(row))) => visit(key, row),
                 // The row that the walk stood on was evicted; the kernel starts over, which for counting is worse than

@@ -225,8 +225,11 @@ impl Host {
         }
         let Some(link) = container.link() else { return Ok(()) };
         if inside.interface(&INTERFACE.parse()?).await?.is_some() {
-            return Err(Error::conflict(format!("{} has an interface {INTERFACE} already", sandbox.path().display()))
-                .hint("a container is attached by one interface of that name"));
+            return Err(Error::conflict(format!(
+                "{} has an interface {INTERFACE} already",
+                sandbox.path().display()
+            ))
+            .hint("a container is attached by one interface of that name"));
         }
         let Some(network) = self.store.state.networks.get(&container.network).cloned() else {
             return Err(super::network::no_network(&container.network));

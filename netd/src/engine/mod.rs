@@ -67,7 +67,7 @@ impl Host {
     }
 
     /// Opens the instance for being taken down: whatever of it cannot be understood is no obstacle.
-    pub async fn open_to_remove(settings: &Settings) -> Result<Self> {
+    pub fn open_to_remove(settings: &Settings) -> Result<Self> {
         check_machine()?;
         let netns = Netns::current()?;
         let cookie = netns.cookie()?;

@@ -32,14 +32,14 @@ impl Route {
                 RouteAttribute::Table(number) => table = *number,
                 RouteAttribute::Oif(index) => interfaces.push(*index),
                 RouteAttribute::MultiPath(hops) => {
-                    interfaces.extend(hops.iter().map(|hop| hop.interface_index))
+                    interfaces.extend(hops.iter().map(|hop| hop.interface_index));
                 }
                 RouteAttribute::Priority(number) => metric = *number,
                 RouteAttribute::Destination(RouteAddress::Inet(address)) => {
-                    destination = Some(IpAddr::from(*address))
+                    destination = Some(IpAddr::from(*address));
                 }
                 RouteAttribute::Destination(RouteAddress::Inet6(address)) => {
-                    destination = Some(IpAddr::from(*address))
+                    destination = Some(IpAddr::from(*address));
                 }
                 _ => {}
             }

@@ -255,7 +255,7 @@ fn host_address<'a>(text: &str, rest: &'a str) -> Result<(Option<IpAddr>, &'a st
             .split_once("]:")
             .ok_or_else(|| invalid(text, "after '[' an IPv6 address, then ']:' and the ports"))?;
         let address =
-            address.parse().map_err(|_| invalid(text, &format!("'{address}' is no IPv6 address")))?;
+            address.parse().map_err(|_not_one| invalid(text, &format!("'{address}' is no IPv6 address")))?;
         return Ok((Some(checked(text, IpAddr::V6(address))?), rest));
     }
     // With two colons the first part is an address; with one it could be an address or a port, and ports have no dots.
@@ -265,7 +265,7 @@ fn host_address<'a>(text: &str, rest: &'a str) -> Result<(Option<IpAddr>, &'a st
     }
     match rest.split_once(':') {
         Some((first, after)) if colons == 2 || first.contains('.') => {
-            let address = first.parse().map_err(|_| {
+            let address = first.parse().map_err(|_not_one| {
                 Error::invalid(format!("'{text}': '{first}' is no IP address"))
                     .hint("write the host's address in numbers; host names are not looked up")
             })?;

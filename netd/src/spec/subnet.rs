@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 
 /// Parses a network's subnet: a CIDR without host bits that has room for a gateway and a container.
 pub fn parse_subnet(text: &str) -> Result<IpNet> {
-    let subnet: IpNet = text.parse().map_err(|_| {
+    let subnet: IpNet = text.parse().map_err(|_not_one| {
         Error::invalid(format!("'{text}' is no subnet"))
             .hint("write an address and a prefix length: 10.20.0.0/24")
     })?;
@@ -35,7 +35,7 @@ pub fn parse_subnet(text: &str) -> Result<IpNet> {
 /// This network, loopback, link-local, multicast and reserved ranges (RFC 6890).
 fn unusable(subnet: Ipv4Net) -> bool {
     const RANGES: [(Ipv4Addr, u8); 5] = [
-        (Ipv4Addr::new(0, 0, 0, 0), 8),
+        (Ipv4Addr::UNSPECIFIED, 8),
         (Ipv4Addr::new(127, 0, 0, 0), 8),
         (Ipv4Addr::new(169, 254, 0, 0), 16),
         (Ipv4Addr::new(224, 0, 0, 0), 4),
