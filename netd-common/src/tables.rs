@@ -350,7 +350,7 @@ pub struct SocketRow {
     pub pad: u16,
 }
 
-/// Packets and bytes on one CPU.
+/// Dropped packets and bytes on one CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct CounterRow {
@@ -358,6 +358,10 @@ pub struct CounterRow {
     pub packets: u64,
     /// Bytes, Ethernet header included.
     pub bytes: u64,
+    /// The [`tick`] in which one of them was last reported.
+    pub reported: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 // The kernel hashes and compares keys by their bytes, and the memory per connection is a promise of the README.

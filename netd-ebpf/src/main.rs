@@ -10,6 +10,7 @@
 //! | [`route`] | questions to the kernel's routing table |
 //! | [`skb`] | reading and changing the packet |
 //! | [`maps`] | the maps |
+//! | [`report`] | what is told of a dropped packet |
 
 #![no_std]
 #![no_main]
@@ -31,6 +32,7 @@ mod container;
 mod flow;
 mod maps;
 mod publication;
+mod report;
 mod route;
 mod skb;
 mod socket;
@@ -47,25 +49,27 @@ use crate::skb::Skb;
 #[classifier]
 pub fn uplink_ingress(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    action(&skb, uplink::ingress(&skb))
+    action(&ctx, &skb, uplink::ingress(&skb))
 }
 
 /// On the ingress of each container's host-side veth: what the container sends.
 #[classifier]
 pub fn container_ingress(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    action(&skb, container::ingress(&skb))
+    action(&ctx, &skb, container::ingress(&skb))
 }
 
 /// What TC is told. A packet that is not ours goes on to the next program (TCX_NEXT is TC_ACT_UNSPEC's number too), so
 /// netd ends nobody else's chain.
 #[inline(always)]
-fn action(skb: &Skb, outcome: Result<Verdict, Reason>) -> i32 {
+fn action(ctx: &TcContext, skb: &Skb, outcome: Result<Verdict, Reason>) -> i32 {
     match outcome {
         Ok(Verdict::Pass) => TC_ACT_UNSPEC,
         Ok(Verdict::Redirected(code)) => code,
         Err(reason) => {
-            maps::count_drop(reason, skb.len());
+            if maps::count_drop(reason, skb.len(), flow::now()) {
+                report::drop(ctx, skb, reason);
+            }
             TC_ACT_SHOT
         }
     }

@@ -66,16 +66,20 @@ pub(crate) unsafe fn take(counter: *mut u64) -> u64 {
     word
 }
 
-/// Counts a dropped packet.
+/// Counts a dropped packet. Tells whether it is the first of its reason and CPU in this tick, to be reported.
 #[inline(always)]
-pub(crate) fn count_drop(reason: Reason, len: u32) {
+pub(crate) fn count_drop(reason: Reason, len: u32, now: u32) -> bool {
     if let Some(row) = DROPS.get_ptr_mut(reason as u32) {
         // SAFETY: the pointer is to this CPU's copy of the row, which no other CPU writes; a program is not preempted by
         // another that counts the same reason on the same CPU, since both run with bottom halves off.
         let row = unsafe { &mut *row };
         row.packets += 1;
         row.bytes += u64::from(len);
+        let first = row.reported != now;
+        row.reported = now;
+        return first;
     }
+    false
 }
 
 /// The row of a flow, if there is one; it may be stale, see [`endpoint`] and [`publication`].

@@ -101,6 +101,13 @@ Examples:
     },
     /// Show what is attached where, how full the tables are, and what was dropped
     Status,
+    /// Print what the programs report: one dropped packet a second for each reason
+    #[command(after_help = "Example:\n  netd log -f | grep direct_access")]
+    Log {
+        /// Go on until interrupted
+        #[arg(short, long)]
+        follow: bool,
+    },
     /// Detach and remove everything that this instance made
     Down {
         /// Also what is left of namespaces that are gone

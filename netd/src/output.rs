@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use serde::Serialize;
 use tabwriter::TabWriter;
 
-use crate::dataplane::Fill;
+use crate::dataplane::{Dropped, Fill};
 use crate::error::{Doing as _, Error, Result};
 use crate::report::{Container, Failure, FailureBody, Member, Network, Port, Removed, Status};
 
@@ -85,6 +85,14 @@ pub fn raw(text: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Prints one of many results that come one by one: a line of text, or an object on a line of its own.
+pub fn line<T: Serialize>(output: Output, text: &str, result: &T) -> Result<()> {
+    if !output.json {
+        return raw(&format!("{text}\n"));
+    }
+    raw(&format!("{}\n", serde_json::to_string(result).doing(|| "write JSON".into())?))
 }
 
 /// Tells something by the way, on stderr.
@@ -352,6 +360,15 @@ impl Text for Status {
             let _ok = writeln!(text, "\nwarning: {warning}");
         }
         text
+    }
+}
+
+impl Text for Dropped {
+    fn text(&self) -> String {
+        let Self { reason, src, src_port, dst, dst_port, protocol, bytes, interface } = self;
+        format!(
+            "{reason} {src}:{src_port} -> {dst}:{dst_port} protocol {protocol} {bytes} bytes by interface {interface}"
+        )
     }
 }
 

@@ -265,8 +265,9 @@ fn traffic_flows_while_no_netd_runs_and_down_all_clears_what_dead_hosts_left() {
     lab.netd_in(&ghost, &lab.state_dir(), &["container", "add", &ghostly, "--network", "bridge"]).ok();
     let pins = format!("{}-", cookie(&ghost));
     let left = || {
-        let entries = std::fs::read_dir("/sys/fs/bpf/netd").unwrap();
-        entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with(&pins))
+        std::fs::read_dir("/sys/fs/bpf/netd").is_ok_and(|mut entries| {
+            entries.any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with(&pins))
+        })
     };
     assert!(left());
     drop(ghost);
@@ -278,4 +279,30 @@ fn traffic_flows_while_no_netd_runs_and_down_all_clears_what_dead_hosts_left() {
     lab.netd(&["down", "--all"]).ok();
     assert!(!left());
     assert!(!lab.state_dir().exists());
+}
+
+#[test]
+fn without_tcx_everything_works_by_clsact_and_is_taken_away_as_well() {
+    let mut lab = Lab::new();
+    lab.clsact = true;
+    // Somebody else's qdisc and filter stay; netd's own qdisc goes.
+    lab.host.sh("tc qdisc add dev up1 clsact");
+    let before = Snapshot::of(&lab);
+    let web = lab.container("web", &["-p", "8080:80"]);
+    let _server = Server::tcp_echo(&sandbox(&web), 80);
+    for _twice in 0..2 {
+        lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), PATIENCE)).unwrap();
+        lab.outside.run(|| tcp_first_line("198.19.0.1:8080", PATIENCE)).unwrap();
+        lab.netd(&["ports"]).ok();
+    }
+    for uplink in ["up0", "up1"] {
+        let filters = lab.host.sh(&format!("tc filter show dev {uplink} ingress"));
+        assert_eq!(filters.matches("direct-action").count(), 1, "{filters}");
+    }
+    let status = lab.netd(&["--json", "status"]).ok().json();
+    assert_eq!(status["programs"][0]["hook"], "clsact ingress");
+    lab.netd(&["container", "rm", &web]).ok();
+    assert!(lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), SILENCE)).is_err());
+    lab.netd(&["down"]).ok();
+    Snapshot::of(&lab).assert_same_as(&before);
 }

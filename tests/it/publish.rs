@@ -71,6 +71,12 @@ fn neither_unpublished_ports_nor_the_containers_own_address_are_reached_from_out
         drops["drops"].as_array().unwrap().iter().find(|drop| drop["reason"] == "direct_access").unwrap();
     assert!(direct["packets"].as_u64().unwrap() >= 3, "{direct}");
     assert!(!lab.client.try_sh(&format!("ping -c 1 -W 1 {address}")).status.success());
+    // The programs report one of them in words.
+    let log = lab.netd(&["log"]).ok().stdout;
+    assert!(
+        log.contains("direct_access 198.18.0.2:") && log.contains(&format!("-> {address}:80 protocol 6")),
+        "{log}"
+    );
     // The same container, by what is published.
     assert_eq!(lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), PATIENCE)).unwrap(), CLIENT);
 }

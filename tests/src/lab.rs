@@ -33,6 +33,8 @@ pub struct Lab {
     pub outside: Netns,
     /// Folder of this test alone; the state folder is in it.
     pub folder: TempDir,
+    /// Whether netd is to work as on kernels without tcx.
+    pub clsact: bool,
     prefix: String,
 }
 
@@ -118,7 +120,7 @@ impl Lab {
             addresses.contains("up0") && addresses.contains("up1") && !addresses.contains("tentative")
         });
         let folder = tempfile::Builder::new().prefix("netd-test-").tempdir().expect("a folder for the test");
-        Self { client, host, outside, folder, prefix: unique("") }
+        Self { client, host, outside, folder, clsact: false, prefix: unique("") }
     }
 
     /// The state folder.
@@ -140,6 +142,9 @@ impl Lab {
     pub fn netd_command_in(&self, host: &Netns, state_dir: &Path, words: &[&str]) -> Command {
         let mut command = host.command(&netd_binary().to_string_lossy());
         command.arg("--state-dir").arg(state_dir).args(words).stdin(Stdio::null());
+        if self.clsact {
+            command.env("NETD_TC", "clsact");
+        }
         command
     }
 

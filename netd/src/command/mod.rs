@@ -1,6 +1,7 @@
 //! What each word of the command line does: dispatch, nothing more.
 
 mod container;
+mod log;
 mod network;
 mod publish;
 mod run;
@@ -41,6 +42,7 @@ pub fn execute(cli: Cli) -> Result<u8> {
                 output.print(&host.report_status().await?)?;
                 host.close()?;
             }
+            Command::Log { follow } => log::execute(&settings, output, follow).await?,
             Command::Down { all } => {
                 let mut removed = Host::open_to_remove(&settings)?.down().await?;
                 if all {

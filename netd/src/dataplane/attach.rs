@@ -97,7 +97,7 @@ impl Hooks<'_> {
         match tc::qdisc_add_clsact(ifname) {
             Ok(()) => create_folder(&self.qdisc(ifindex))?,
             // It is there already, and whoever made it keeps it.
-            Err(tc::TcError::AlreadyAttached) => {}
+            Err(error) if already_there(&error) => {}
             Err(error) => return Err(Error::system(format!("add a clsact qdisc to {ifname}"), error)),
         }
         let options =
@@ -242,6 +242,21 @@ fn remove(path: &Path) -> Result<()> {
         Err(error) if !is_absent(&error) => Err(Error::system(format!("remove {}", path.display()), error)),
         _ => Ok(()),
     }
+}
+
+/// Whether the qdisc is there already. aya says so in its own words or in the kernel's.
+fn already_there(error: &tc::TcError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.raw_os_error() == Some(libc::EEXIST))
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    matches!(error, tc::TcError::AlreadyAttached)
 }
 
 /// No such file, or no such interface.

@@ -4,6 +4,7 @@
 
 mod attach;
 mod bpffs;
+mod log;
 mod object;
 mod tables;
 mod wire;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use attach::Hooks;
 pub use attach::{Attachment, Place, cgroup_root, has_tcx};
+pub use log::{Dropped, Log};
 pub use object::load;
 pub use tables::{Fill, Publication, PublicationStats, Tables};
 
@@ -76,6 +78,11 @@ impl Dataplane {
     /// The interfaces that have the program of `place`, by index.
     pub fn attached(&self, place: Place) -> Result<Vec<(u32, String)>> {
         Ok(self.hooks().attached(place)?.into_iter().collect())
+    }
+
+    /// What the programs report.
+    pub fn log(&self) -> Result<Log> {
+        Log::open(&self.pins)
     }
 
     /// Every program and whether it sits where it should.

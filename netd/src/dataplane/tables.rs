@@ -287,6 +287,7 @@ impl Tables {
                 let sum = cpus.iter().fold(CounterRow::default(), |sum, Wire(cpu)| CounterRow {
                     packets: sum.packets + cpu.packets,
                     bytes: sum.bytes + cpu.bytes,
+                    ..sum
                 });
                 Ok((reason, sum))
             })

@@ -18,7 +18,7 @@ use nix::unistd::Uid;
 pub use container::ContainerRequest;
 pub use network::NetworkRequest;
 
-use crate::dataplane::{self, Dataplane, Place};
+use crate::dataplane::{self, Dataplane, Log, Place};
 use crate::error::{Doing as _, Error, Kind, Result};
 use crate::link::{Interface, Netlink};
 use crate::netns::Netns;
@@ -76,6 +76,11 @@ impl Host {
         // Tables of another version are not read, only removed.
         let dataplane = Dataplane::open(&store.instance).unwrap_or_default();
         Ok(Self { settings: settings.clone(), netns, cookie, netlink, store, dataplane })
+    }
+
+    /// What the programs report; none before first use.
+    pub fn log(&self) -> Result<Option<Log>> {
+        self.dataplane.as_ref().map(Dataplane::log).transpose()
     }
 
     /// The folder of this namespace's state.

@@ -1,0 +1,24 @@
+//! `netd log`.
+
+use crate::dataplane::Dropped;
+use crate::engine::{Host, Settings};
+use crate::error::Result;
+use crate::output::{Output, Text as _, line};
+
+pub(super) async fn execute(settings: &Settings, output: Output, follow: bool) -> Result<()> {
+    let host = Host::open(settings).await?;
+    let log = host.log();
+    // The lock is given back: others work on while this one watches.
+    host.close()?;
+    let Some(mut log) = log? else { return Ok(()) };
+    print(output, &log.take())?;
+    while follow {
+        log.wait()?;
+        print(output, &log.take())?;
+    }
+    Ok(())
+}
+
+fn print(output: Output, dropped: &[Dropped]) -> Result<()> {
+    dropped.iter().try_for_each(|packet| line(output, &packet.text(), packet))
+}
