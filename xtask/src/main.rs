@@ -9,6 +9,7 @@ mod lint;
 mod setup;
 mod test;
 mod tidy;
+mod vm;
 
 use std::process::{Command, ExitCode};
 
@@ -44,6 +45,8 @@ enum Verb {
     Lint,
     /// Check the project's own rules
     Tidy,
+    /// Run the main job on Debian's older kernels, in QEMU
+    Vm,
 }
 
 fn main() -> ExitCode {
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Verb::Test { filter } => test::test(&filter),
         Verb::Lint => lint::lint(),
         Verb::Tidy => tidy::tidy(),
+        Verb::Vm => vm::vm(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

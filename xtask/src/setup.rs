@@ -31,10 +31,22 @@ const TOOLS: [(&str, &str); 14] = [
     ("cc", "gcc"),
 ];
 
+/// The same for guests on other kernels.
+const GUEST_TOOLS: [(&str, &str); 8] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("modprobe", "kmod"),
+    ("cpio", "cpio"),
+    ("xz", "xz-utils"),
+    ("ip", "iproute2"),
+    ("nsenter", "util-linux"),
+    ("timeout", "coreutils"),
+];
+
 /// Toolchain and tools.
 pub(crate) fn everything() -> Result<()> {
     toolchain()?;
-    tools()?;
+    tools(&TOOLS)?;
     say("setup: everything is there");
     Ok(())
 }
@@ -100,6 +112,12 @@ fn link_compiler(name: &str) -> Result<()> {
     run(Command::new("rustup").args(["toolchain", "link", name, "/usr"]))
 }
 
+/// A folder for what is downloaded or built once a machine.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let tools = tools_folder()?;
+    Ok(tools.parent().map_or_else(|| tools.clone(), Path::to_path_buf))
+}
+
 /// The folder of bpf-linker.
 fn tools_folder() -> Result<PathBuf> {
     let home = env::var_os("HOME").context("HOME is not set")?;
@@ -140,10 +158,15 @@ fn install_linker(compiler: &Compiler) -> Result<()> {
     fs::write(folder.join("made-for"), mark(compiler)).context("note what bpf-linker was made for")
 }
 
-/// The programs that demo and tests run.
-pub(crate) fn tools() -> Result<()> {
+/// What guests on other kernels need.
+pub(crate) fn guest_tools() -> Result<()> {
+    tools(&GUEST_TOOLS)
+}
+
+/// Programs with the packages that have them.
+fn tools(needed: &[(&str, &'static str)]) -> Result<()> {
     let mut missing: Vec<&str> =
-        TOOLS.iter().filter(|(tool, _)| !is_installed(tool)).map(|(_, package)| *package).collect();
+        needed.iter().filter(|(tool, _)| !is_installed(tool)).map(|(_, package)| *package).collect();
     missing.dedup();
     if missing.is_empty() {
         return Ok(());
@@ -154,10 +177,16 @@ pub(crate) fn tools() -> Result<()> {
 
 /// Whether a program is in PATH or where Debian keeps the administrator's.
 fn is_installed(tool: &str) -> bool {
+    find(tool).is_some()
+}
+
+/// Where a program is.
+pub(crate) fn find(tool: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
-        .any(|folder| folder.join(tool).exists())
+        .map(|folder| folder.join(tool))
+        .find(|place| place.exists())
 }
 
 /// Installs Debian packages. No service is started: what the tests need they start themselves, in namespaces.

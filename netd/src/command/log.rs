@@ -12,11 +12,13 @@ pub(super) async fn execute(settings: &Settings, output: Output, follow: bool) -
     host.close()?;
     let Some(mut log) = log? else { return Ok(()) };
     print(output, &log.take())?;
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         log.wait()?;
         print(output, &log.take())?;
     }
-    Ok(())
 }
 
 fn print(output: Output, dropped: &[Dropped]) -> Result<()> {

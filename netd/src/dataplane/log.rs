@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_line_of_numbers_is_a_dropped_packet() {
-        let ports = (40_000_u32 << 16) | 80;
+        let ports = (0x9c40_u32 << 16) | 0x50;
         let line = format!("{} {} {} {ports} 74 2", 3 | 6 << 8, 0xc612_0002_u32, 0xac11_0002_u32);
         let expected = Dropped {
             reason: "direct_access",
