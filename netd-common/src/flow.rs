@@ -4,7 +4,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::bytes::{Be16, Ipv4};
+use crate::bytes::{Address, Be16};
 
 /// Protocol numbers (IANA "Protocol Numbers").
 pub mod protocol {
@@ -14,6 +14,8 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// ICMP for IPv6.
+    pub const ICMPV6: u8 = 58;
     /// SCTP.
     pub const SCTP: u8 = 132;
 }
@@ -41,14 +43,19 @@ impl Zone {
     }
 }
 
-/// One direction of a connection as its packets look when they come in (16 bytes, no padding).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
-#[repr(C)]
-pub struct FlowKey {
+/// One direction of a connection as its packets look when they come in (16 or 40 bytes, no padding). Aligned, because the
+/// verifier takes no double word across two of the stack's.
+///
+/// An ICMP echo has its identifier for a port: the source port of the request, the destination port of the reply, and
+/// zero for the other; so the answer's tuple is the question's with source and destination exchanged, as for ports. A
+/// protocol that netd knows no ports of has zeros.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C, align(8))]
+pub struct FlowKey<A> {
     /// Source address.
-    pub src: Ipv4,
+    pub src: A,
     /// Destination address.
-    pub dst: Ipv4,
+    pub dst: A,
     /// Source port.
     pub src_port: Be16,
     /// Destination port.
@@ -57,20 +64,52 @@ pub struct FlowKey {
     protocol_and_zone: u32,
 }
 
-impl FlowKey {
+impl<A: Address> FlowKey<A> {
     /// The key of a packet with this tuple, coming in from `zone`.
-    pub const fn new(src: Ipv4, dst: Ipv4, src_port: Be16, dst_port: Be16, protocol: u8, zone: Zone) -> Self {
+    #[inline(always)]
+    pub const fn new(tuple: Tuple<A>, protocol: u8, zone: Zone) -> Self {
+        let Tuple { src, dst, src_port, dst_port } = tuple;
         Self { src, dst, src_port, dst_port, protocol_and_zone: protocol as u32 | (zone.0 << 8) }
     }
 
+    /// The addresses and ports.
+    #[inline(always)]
+    pub const fn tuple(&self) -> Tuple<A> {
+        Tuple { src: self.src, dst: self.dst, src_port: self.src_port, dst_port: self.dst_port }
+    }
+
     /// The protocol number.
+    #[inline(always)]
     pub const fn protocol(&self) -> u8 {
         self.protocol_and_zone as u8
     }
 
     /// Where the packet comes in from.
+    #[inline(always)]
     pub const fn zone(&self) -> Zone {
         Zone(self.protocol_and_zone >> 8)
+    }
+}
+
+/// The addresses and ports of a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tuple<A> {
+    /// Source address.
+    pub src: A,
+    /// Destination address.
+    pub dst: A,
+    /// Source port.
+    pub src_port: Be16,
+    /// Destination port.
+    pub dst_port: Be16,
+}
+
+impl<A: Address> Tuple<A> {
+    /// That of the answer.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        Self { src: self.dst, dst: self.src, src_port: self.dst_port, dst_port: self.src_port }
     }
 }
 
@@ -117,17 +156,13 @@ impl Handle {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bytes::Ipv4;
 
     #[test]
     fn a_key_gives_back_its_parts() {
-        let key = FlowKey::new(
-            Ipv4::UNSPECIFIED,
-            Ipv4::UNSPECIFIED,
-            Be16::new(1),
-            Be16::new(2),
-            protocol::SCTP,
-            Zone::container(Zone::MAX_IFINDEX),
-        );
+        let tuple = Tuple::<Ipv4> { src_port: Be16::new(1), dst_port: Be16::new(2), ..Tuple::default() };
+        let key = FlowKey::new(tuple, protocol::SCTP, Zone::container(Zone::MAX_IFINDEX));
+        assert_eq!(key.tuple(), tuple);
         assert_eq!(key.protocol(), protocol::SCTP);
         assert_eq!(key.zone(), Zone::container(Zone::MAX_IFINDEX));
     }

@@ -2,7 +2,7 @@
 //! it, and what the rows of the tables between them look like.
 //!
 //! One rule holds everywhere: **addresses and ports are in network order at rest**, in packets, keys and rows alike.
-//! [`bytes`] is the only room that changes byte order. There is no I/O, no clock and no `unsafe` here, so host tests run
+//! [`bytes`] is the only room that changes byte order. There is no I/O and no clock here, and `unsafe` only in [`plain`], so host tests run
 //! the very code that the kernel runs.
 //!
 //! | room | owns |
@@ -10,18 +10,24 @@
 //! | [`bytes`] | the words that packets and rows are made of |
 //! | [`packet`] | bytes → headers |
 //! | [`flow`] | the key of a flow, and the generations that tell a live row from a stale one |
+//! | [`guard`] | what a container may say on its own link |
 //! | [`checksum`] | RFC 1624 arithmetic |
 //! | [`nat`] | decisions: which rows a new connection gets |
+//! | [`plain`] | the promise that rows are plain words |
 //! | [`tables`] | every map: its name, capacity and row |
+//! | [`track`] | how far a connection has come, and how long it may be idle |
 //! | [`verdict`] | what becomes of a packet, and why |
 
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod bytes;
 pub mod checksum;
 pub mod flow;
+pub mod guard;
 pub mod nat;
 pub mod packet;
+pub mod plain;
 pub mod tables;
+pub mod track;
 pub mod verdict;

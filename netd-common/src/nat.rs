@@ -1,88 +1,116 @@
-//! Decisions: which rows a new connection gets. Pure; whoever calls looks things up before and writes rows after.
+//! Decisions: which rows a new connection gets, and how a row is made again from its partner's. Pure; whoever calls looks
+//! things up before and writes rows after.
 
-use crate::bytes::{Be16, Ipv4};
+use crate::bytes::{Address, Be16};
 use crate::checksum::Delta;
-use crate::flow::{FlowKey, Zone};
-use crate::tables::{EndpointRow, FlowRow, PublicationRow, direction};
+use crate::flow::{FlowKey, Handle, Tuple, Zone};
+use crate::tables::{FlowRow, direction};
 
 /// The two rows of a connection, each under the key that its packets come in with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Connection {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connection<A: Address> {
     /// Key of the originator's packets.
-    pub original: FlowKey,
+    pub original: FlowKey<A>,
     /// What becomes of them.
-    pub forward: FlowRow,
+    pub forward: FlowRow<A>,
     /// Key of the answers.
-    pub reply: FlowKey,
+    pub reply: FlowKey<A>,
     /// What becomes of them.
-    pub backward: FlowRow,
+    pub backward: FlowRow<A>,
 }
 
-/// A client outside speaks to a published port: the destination becomes the container's, the source stays.
-///
-/// `client_port` is what the container sees as the client's port. It is the client's own, unless another connection has
-/// the tuple that the answers would come in with: the same client socket at two host addresses, or two host ports, that
-/// lead to one container port.
-#[inline(always)]
-pub fn publish(
-    original: FlowKey,
-    client_port: Be16,
-    publication: &PublicationRow,
-    endpoint: &EndpointRow,
-) -> Connection {
-    let target_port = publication.target_port(original.dst_port);
-    let reply = FlowKey::new(
-        publication.target,
-        original.src,
-        target_port,
-        client_port,
-        original.protocol(),
-        Zone::container(endpoint.ifindex),
-    );
-    let row = |key: &FlowKey, tuple: Tuple, way| FlowRow {
-        endpoint: publication.endpoint,
-        publication: publication.handle,
-        state: way,
-        ..translated(key, tuple)
-    };
-    let inner =
-        Tuple { src: original.src, dst: publication.target, src_port: client_port, dst_port: target_port };
-    let outer = Tuple {
-        src: original.dst,
-        dst: original.src,
-        src_port: original.dst_port,
-        dst_port: original.src_port,
-    };
-    Connection {
-        original,
-        forward: row(&original, inner, direction::INWARD),
-        reply,
-        backward: row(&reply, outer, direction::OUTWARD),
+/// Where packets go, and therefore where their answers come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Side {
+    /// The container's zone, or outside.
+    pub zone: Zone,
+    /// The container whose row says how to get there; for outside the container at the other end.
+    pub endpoint: Handle,
+}
+
+impl<A: Address> Connection<A> {
+    /// A connection whose packets of `original` become `inner` and go to `to`. Every kind of NAT is a choice of these:
+    ///
+    /// | | `inner` | `to` | `back` |
+    /// |---|---|---|---|
+    /// | publishing | destination is the container's | the container | the container |
+    /// | masquerade | source is the host's | outside | the container |
+    /// | hairpin | destination is the target's | the target | the requester |
+    ///
+    /// `back` is the endpoint that answers need: that of the originator if it is a container, else as in `to`.
+    #[inline(always)]
+    pub fn set(
+        &mut self,
+        original: FlowKey<A>,
+        inner: &Tuple<A>,
+        to: Side,
+        back: Handle,
+        publication: Handle,
+    ) {
+        self.original = original;
+        self.reply = FlowKey::new(inner.reversed(), original.protocol(), to.zone);
+        fill(&mut self.forward, &self.original, inner, way(to.zone), to.endpoint, publication);
+        let outer = original.tuple().reversed();
+        let state = way(original.zone()) | direction::REPLY;
+        fill(&mut self.backward, &self.reply, &outer, state, back, publication);
     }
 }
 
-/// The addresses and ports of a packet.
-#[derive(Clone, Copy)]
-struct Tuple {
-    src: Ipv4,
-    dst: Ipv4,
-    src_port: Be16,
-    dst_port: Be16,
+/// How packets reach a zone.
+#[inline(always)]
+const fn way(zone: Zone) -> u32 {
+    if zone.ifindex() == Zone::OUTSIDE.ifindex() { direction::OUTWARD } else { direction::INWARD }
 }
 
-/// A row that turns packets of `key` into `tuple`, with the checksum changes worked out.
+/// Makes a row that turns packets of `key` into `tuple`, with the checksum changes worked out. In its place, since the BPF
+/// side has no stack for a copy.
 #[inline(always)]
-fn translated(key: &FlowKey, tuple: Tuple) -> FlowRow {
-    let Tuple { src, dst, src_port, dst_port } = tuple;
-    FlowRow {
-        src,
-        dst,
-        src_port,
-        dst_port,
-        addresses: Delta::NONE.double(key.src.word(), src.word()).double(key.dst.word(), dst.word()),
-        ports: Delta::NONE
-            .word(key.src_port.word(), src_port.word())
-            .word(key.dst_port.word(), dst_port.word()),
-        ..FlowRow::default()
-    }
+fn fill<A: Address>(
+    row: &mut FlowRow<A>,
+    key: &FlowKey<A>,
+    tuple: &Tuple<A>,
+    state: u32,
+    endpoint: Handle,
+    publication: Handle,
+) {
+    *row = FlowRow::default();
+    row.src = tuple.src;
+    row.dst = tuple.dst;
+    row.src_port = tuple.src_port;
+    row.dst_port = tuple.dst_port;
+    row.addresses = key.src.change(tuple.src).and(key.dst.change(tuple.dst));
+    row.ports = Delta::NONE
+        .word(key.src_port.word(), tuple.src_port.word())
+        .word(key.dst_port.word(), tuple.dst_port.word());
+    row.endpoint = endpoint;
+    row.publication = publication;
+    row.state = state;
+}
+
+/// The key of the other direction. `to` is the zone that the row's packets go to.
+#[inline(always)]
+pub fn partner_key<A: Address>(key: &FlowKey<A>, row: &FlowRow<A>, to: Zone) -> FlowKey<A> {
+    FlowKey::new(row.tuple().reversed(), key.protocol(), to)
+}
+
+/// Makes the other direction's row as it was: everything in it follows from this one. `back` is as in
+/// [`Connection::set`], seen from the partner.
+#[inline(always)]
+pub fn restore<A: Address>(
+    into: &mut FlowRow<A>,
+    key: &FlowKey<A>,
+    own: &FlowRow<A>,
+    partner: &FlowKey<A>,
+    back: Handle,
+) {
+    let turned = (own.state & direction::REPLY) ^ direction::REPLY;
+    fill(into, partner, &key.tuple().reversed(), way(key.zone()) | turned, back, own.publication);
+}
+
+/// A port from `random`, above the privileged ones (RFC 6056 §3.3.2).
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the product's high half is below 2^16")]
+pub const fn ephemeral_port(random: u32) -> Be16 {
+    // A multiplication instead of a division.
+    Be16::new((1024 + ((random as u64 * (65536 - 1024)) >> 32)) as u16)
 }

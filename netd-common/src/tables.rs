@@ -7,14 +7,24 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::bytes::{Be16, Ipv4};
+use crate::bytes::{Address, Be16, Ipv4, Ipv6};
 use crate::checksum::Delta;
-use crate::flow::Handle;
+use crate::flow::{Handle, Tuple, Zone};
 
-/// Names of the maps, as the object and the pins carry them (at most 15 bytes: BPF_OBJ_NAME_LEN).
+/// Names of the maps, as the object and the pins carry them (at most 15 bytes: BPF_OBJ_NAME_LEN). Those of IPv6 end in 6.
 pub mod name {
-    /// LRU hash: [`FlowKey`](crate::flow::FlowKey) → [`FlowRow`](super::FlowRow).
+    /// LRU hash: [`FlowKey`](crate::flow::FlowKey) → [`FlowRow`](super::FlowRow), of connections that both sides want.
     pub const FLOWS: &str = "FLOWS";
+    /// The same, IPv6.
+    pub const FLOWS6: &str = "FLOWS6";
+    /// As [`FLOWS`], of young and half-open connections: what a flood can push out is in here.
+    pub const YOUNG: &str = "YOUNG";
+    /// The same, IPv6.
+    pub const YOUNG6: &str = "YOUNG6";
+    /// LRU hash: [`FragmentKey`](super::FragmentKey) → [`FragmentRow`](super::FragmentRow).
+    pub const FRAGMENTS: &str = "FRAGMENTS";
+    /// The same, IPv6.
+    pub const FRAGMENTS6: &str = "FRAGMENTS6";
     /// Array: slot → [`EndpointRow`](super::EndpointRow).
     pub const ENDPOINTS: &str = "ENDPOINTS";
     /// Hash: index of a host-side veth → its endpoint's handle.
@@ -25,24 +35,107 @@ pub mod name {
     pub const PORTS: &str = "PORTS";
     /// LPM trie: [`BoundPortKey`](super::BoundPortKey) → publication handle.
     pub const BOUND_PORTS: &str = "BOUND_PORTS";
-    /// LPM trie: [`SubnetKey`](super::SubnetKey) → network number.
+    /// The same, IPv6.
+    pub const BOUND_PORTS6: &str = "BOUND_PORTS6";
+    /// LPM trie: [`TargetPortKey`](super::TargetPortKey) → publication handle.
+    pub const TARGET_PORTS: &str = "TARGET_PORTS";
+    /// LPM trie: address → network number, never zero.
     pub const SUBNETS: &str = "SUBNETS";
-    /// Hash: the host's own addresses, for the socket hooks.
+    /// The same, IPv6.
+    pub const SUBNETS6: &str = "SUBNETS6";
+    /// Hash: interface index → [`UplinkRow`](super::UplinkRow).
+    pub const UPLINKS: &str = "UPLINKS";
+    /// Hash: the host's own addresses as IPv6 ones, for the socket hooks.
     pub const LOCALS: &str = "LOCALS";
     /// LRU hash: [`SocketKey`](super::SocketKey) → [`SocketRow`](super::SocketRow).
     pub const SOCKETS: &str = "SOCKETS";
+    /// Array: [`Phase`](crate::track::Phase) → how long a connection in it may be idle, in [`tick`](super::tick)s.
+    pub const TIMEOUTS: &str = "TIMEOUTS";
     /// Per-CPU array: [`Reason`](crate::verdict::Reason) → [`CounterRow`](super::CounterRow).
     pub const DROPS: &str = "DROPS";
+    /// Program array: [`stage`](super::stage) → program.
+    pub const STAGES: &str = "STAGES";
 
-    /// Every map, for pinning and checking.
-    pub const ALL: [&str; 10] =
-        [FLOWS, ENDPOINTS, ENDPOINT_OF, PUBLICATIONS, PORTS, BOUND_PORTS, SUBNETS, LOCALS, SOCKETS, DROPS];
+    /// Every map that is pinned.
+    pub const ALL: [&str; 21] = [
+        FLOWS,
+        FLOWS6,
+        YOUNG,
+        YOUNG6,
+        FRAGMENTS,
+        FRAGMENTS6,
+        ENDPOINTS,
+        ENDPOINT_OF,
+        PUBLICATIONS,
+        PORTS,
+        BOUND_PORTS,
+        BOUND_PORTS6,
+        TARGET_PORTS,
+        SUBNETS,
+        SUBNETS6,
+        UPLINKS,
+        LOCALS,
+        SOCKETS,
+        TIMEOUTS,
+        DROPS,
+        STAGES,
+    ];
+}
+
+/// The programs that go on where the first one on a hook needs more than a look: they are entered by tail calls, so that
+/// each has a stack of its own and what every packet runs stays short.
+///
+/// ```text
+/// uplink_ingress ────┬──▶ follow ──▶ young ──▶ uplink_first ────┐
+/// container_ingress ─┘                 ▲  └──▶ container_first ─┤
+///                                      └────────────────────────┘     every one of them ──▶ report
+/// ```
+pub mod stage {
+    /// A packet of which the flow table alone does not say what becomes, IPv4.
+    pub const FOLLOW: u32 = 0;
+    /// The same, IPv6.
+    pub const FOLLOW6: u32 = 1;
+    /// A packet that has no flow that both sides want, IPv4.
+    pub const YOUNG: u32 = 2;
+    /// The same, IPv6.
+    pub const YOUNG6: u32 = 3;
+    /// A packet from outside of no flow, IPv4.
+    pub const UPLINK: u32 = 4;
+    /// The same, IPv6.
+    pub const UPLINK6: u32 = 5;
+    /// A packet from a container of no flow, IPv4.
+    pub const CONTAINER: u32 = 6;
+    /// The same, IPv6.
+    pub const CONTAINER6: u32 = 7;
+    /// A dropped packet that is to be told of.
+    pub const REPORT: u32 = 8;
+
+    /// The programs in the order of their numbers.
+    pub const PROGRAMS: [&str; 9] = [
+        "follow",
+        "follow6",
+        "young",
+        "young6",
+        "uplink_first",
+        "uplink_first6",
+        "container_first",
+        "container_first6",
+        "report",
+    ];
 }
 
 /// Capacities of the maps, in rows.
 pub mod capacity {
     /// Two rows a connection. At 128 bytes a row and 16 a bucket this is 36 MiB, allocated when netd is first used.
     pub const FLOWS: u32 = 1 << 18;
+    /// The same for IPv6, at 168 bytes a row.
+    pub const FLOWS6: u32 = 1 << 16;
+    /// Two rows a connection.
+    pub const YOUNG: u32 = 1 << 16;
+    /// The same for IPv6.
+    pub const YOUNG6: u32 = 1 << 15;
+    /// Fragmented datagrams under way, each family.
+    pub const FRAGMENTS: u32 = 1 << 12;
     /// Containers; a slot number fits 16 bits.
     pub const ENDPOINTS: u32 = 1 << 14;
     /// Publications; a range of ports is one.
@@ -51,15 +144,21 @@ pub mod capacity {
     pub const PORTS: u32 = 3 << 16;
     /// Publications on one host address: one row a port, or up to 30 a range.
     pub const BOUND_PORTS: u32 = 1 << 18;
+    /// Published ports of containers: one row a port, or up to 30 a range.
+    pub const TARGET_PORTS: u32 = 1 << 18;
     /// Container subnets.
     pub const SUBNETS: u32 = 4096;
+    /// Interfaces that lead outside.
+    pub const UPLINKS: u32 = 1024;
     /// Host addresses.
     pub const LOCALS: u32 = 4096;
     /// Host sockets that were sent to a container.
     pub const SOCKETS: u32 = 1 << 16;
+    /// Stages.
+    pub const STAGES: u32 = super::stage::PROGRAMS.len() as u32;
 }
 
-/// A container's attachment.
+/// A container's attachment. What every packet needs is in front.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct EndpointRow {
@@ -67,30 +166,81 @@ pub struct EndpointRow {
     pub handle: Handle,
     /// Index of the host-side veth.
     pub ifindex: u32,
-    /// The container's address.
-    pub address: Ipv4,
-    /// The mask of its network.
-    pub mask: Ipv4,
-    /// The number of its network, see [`SubnetKey`].
-    pub network: u32,
-    /// Index of the network's bridge, whose forwarding switch opens the FIB to lookups.
-    pub bridge: u32,
     /// MTU of the container's interface, bytes.
     pub mtu: u32,
     /// The first 12 bytes of a frame to the container: its MAC address, then the bridge's.
     pub ethernet: [u32; 3],
-    /// The host's address on its network.
-    pub gateway: Ipv4,
+    /// Index of the network's bridge, whose forwarding switch opens the FIB to lookups.
+    pub bridge: u32,
+    /// The number of its network, see [`name::SUBNETS`].
+    pub network: u32,
     /// [`network_flag`]s of its network.
     pub flags: u32,
+    /// Its place in IPv4.
+    pub subnet4: Subnet<Ipv4>,
+    /// Its place in IPv6; all zero if it has none.
+    pub subnet6: Subnet<Ipv6>,
 }
 
-/// What a network forbids.
+/// A container's place in one family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct Subnet<A>([A; 4]);
+
+impl<A: Address> Subnet<A> {
+    /// The container's `address`, the `mask` of its network, the host's address on it (`gateway`), and the source address
+    /// of its connections to outside (`snat`), unspecified for that of the uplink.
+    pub const fn new(address: A, mask: A, gateway: A, snat: A) -> Self {
+        Self([address, mask, gateway, snat])
+    }
+
+    /// The container's address; unspecified if it has none in this family.
+    #[inline(always)]
+    pub const fn address(&self) -> A {
+        self.0[0]
+    }
+
+    /// The mask of its network.
+    #[inline(always)]
+    pub const fn mask(&self) -> A {
+        self.0[1]
+    }
+
+    /// The host's address on its network.
+    #[inline(always)]
+    pub const fn gateway(&self) -> A {
+        self.0[2]
+    }
+
+    /// The source address of its connections to outside; unspecified for that of the uplink.
+    #[inline(always)]
+    pub const fn snat(&self) -> A {
+        self.0[3]
+    }
+}
+
+/// What a network forbids or wants.
 pub mod network_flag {
     /// Containers on it do not reach each other directly.
     pub const NO_ICC: u32 = 1;
     /// Nothing beyond it is reached.
     pub const INTERNAL: u32 = 2;
+    /// IPv4 connections to outside keep the container's address.
+    pub const NO_MASQUERADE: u32 = 4;
+    /// The same for IPv6.
+    pub const NO_MASQUERADE6: u32 = 8;
+}
+
+/// An interface that leads outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct UplinkRow {
+    /// In whose name IPv4 connections leave by it; unspecified if it has no address.
+    pub address4: Ipv4,
+    /// Its MTU, bytes.
+    pub mtu: u32,
+    /// The same for IPv6.
+    pub address6: Ipv6,
 }
 
 impl EndpointRow {
@@ -101,7 +251,15 @@ impl EndpointRow {
         [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]), u32::from_ne_bytes([i, j, k, l])]
     }
 
+    /// The container's MAC address as the wire's bytes in native words.
+    #[inline(always)]
+    pub const fn mac_words(&self) -> (u32, u16) {
+        let [a, b, _, _] = self.ethernet[1].to_ne_bytes();
+        (self.ethernet[0], u16::from_ne_bytes([a, b]))
+    }
+
     /// The container's MAC address.
+    #[inline(always)]
     pub fn mac(&self) -> [u8; 6] {
         let [first, second, _] = self.ethernet;
         let [a, b, c, d] = first.to_ne_bytes();
@@ -116,14 +274,16 @@ impl EndpointRow {
 pub struct PublicationRow {
     /// The slot's present handle; zero in a free slot.
     pub handle: Handle,
-    /// The container's.
+    /// The container's, whose address is the target's.
     pub endpoint: Handle,
-    /// Target address.
-    pub target: Ipv4,
     /// The first host port.
     pub host_port: Be16,
     /// The first target port; host port `n` of the range goes to target port `n`.
     pub target_port: Be16,
+    /// How many ports it has.
+    pub ports: u32,
+    /// The one host address that it is on, IPv4 in its mapped form; unspecified for all.
+    pub address: Ipv6,
     /// What passed and what did not.
     pub counters: PublicationCounters,
 }
@@ -134,6 +294,14 @@ impl PublicationRow {
     pub const fn target_port(&self, host_port: Be16) -> Be16 {
         let offset = host_port.get().wrapping_sub(self.host_port.get());
         Be16::new(self.target_port.get().wrapping_add(offset))
+    }
+
+    /// The host port for a packet from `target_port`; the first, if the publication has no such port.
+    #[inline(always)]
+    pub const fn host_port_of(&self, target_port: Be16) -> Be16 {
+        let offset = target_port.get().wrapping_sub(self.target_port.get());
+        let offset = if (offset as u32) < self.ports { offset } else { 0 };
+        Be16::new(self.host_port.get().wrapping_add(offset))
     }
 }
 
@@ -179,45 +347,50 @@ pub const fn port_index(protocol: u8, port: Be16) -> Option<u32> {
 
 /// A publication on one host address, as the data of an LPM trie: the longest prefix wins, and a range of ports is a few
 /// prefixes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C)]
-pub struct BoundPortKey {
-    /// The host's address.
-    pub address: Ipv4,
+pub struct BoundPortKey<A> {
+    /// The host's address; unspecified for all of them in this family.
+    pub address: A,
     /// Protocol number, in network order so that the port's bits come last.
     pub protocol: Be16,
     /// The host port, or the first of an aligned block of them.
     pub port: Be16,
 }
 
-impl BoundPortKey {
+impl<A: Address> BoundPortKey<A> {
+    /// Bits of the whole key, for one port; a block of 2ⁿ ports has n fewer.
+    pub const BITS: u32 = A::BITS + 32;
+}
+
+/// A published port of a container, as the data of an LPM trie: for a packet of a connection that the flow table has
+/// forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[repr(C)]
+pub struct TargetPortKey {
+    /// The container's handle.
+    pub endpoint: Handle,
+    /// Protocol number, in network order so that the port's bits come last.
+    pub protocol: Be16,
+    /// The container's port, or the first of an aligned block of them.
+    pub port: Be16,
+}
+
+impl TargetPortKey {
     /// Bits of the whole key, for one port; a block of 2ⁿ ports has n fewer.
     pub const BITS: u32 = 64;
 }
 
-/// A container subnet, as the data of an LPM trie; its row is the number of the network, never zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
-#[repr(C)]
-pub struct SubnetKey {
-    /// The address.
-    pub address: Ipv4,
-}
-
-impl SubnetKey {
-    /// Bits of the whole key.
-    pub const BITS: u32 = 32;
-}
-
-/// One direction of a connection: everything needed to send its packets on (64 bytes).
+/// One direction of a connection: everything needed to send its packets on (64 or 104 bytes).
 ///
 /// Each direction writes its own row only, so that the two never share a cache line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct FlowRow {
+pub struct FlowRow<A: Address> {
     /// Source address after translation.
-    pub src: Ipv4,
+    pub src: A,
     /// Destination address after translation.
-    pub dst: Ipv4,
+    pub dst: A,
     /// Source port after translation.
     pub src_port: Be16,
     /// Destination port after translation.
@@ -226,57 +399,135 @@ pub struct FlowRow {
     pub addresses: Delta,
     /// What the new ports add to a checksum.
     pub ports: Delta,
-    /// The container at the inner end.
+    /// The container that the packets go to; for those to outside the one at the other end.
     pub endpoint: Handle,
-    /// The publication it was made by.
+    /// The publication it was made by; none for a connection that a container made to outside.
     pub publication: Handle,
-    /// [`direction`] in the low bits; TCP flags seen this way from bit 8 up.
+    /// [`direction`] in the low bits; TCP flags seen this way from bit 8; MTU of the way from bit 16, see [`Self::mtu`].
     pub state: u32,
-    /// When a packet last passed, in [`tick`]s; counters and route are refreshed when it moves.
+    /// When a packet last passed, in [`tick`]s; zero if none has. Whatever is done once a tick is done when it moves.
     pub last: u32,
     /// The interface to leave by, for packets to outside; 0 if not known yet.
     pub oif: u32,
+    /// TCP's acknowledgement number of the last packet this way: what the other side may go on with.
+    pub acknowledged: u32,
     /// The next hop on that interface.
-    pub next_hop: Ipv4,
+    pub next_hop: A,
+    /// The low part of the packets before `last`, see [`Self::totals`].
+    pub(crate) packets_low: u32,
+    /// Zero.
+    pub(crate) pad: A::Pad,
     /// Packets and bytes since `last`, see [`pending`].
     pub pending: u64,
-    /// Packets before that.
-    pub packets: u64,
-    /// Bytes before that.
-    pub bytes: u64,
+    /// The bytes before `last`, and above them the high part of the packets.
+    pub(crate) bytes_and_packets: u64,
 }
 
-impl FlowRow {
-    /// Whether its packets go from a container to outside.
+/// Bits of a row's total bytes, 64 PiB; above them 8 bits of its packets, 40 altogether.
+const TOTAL_BYTES: u32 = 56;
+
+impl<A: Address> FlowRow<A> {
+    /// The addresses and ports after translation.
+    #[inline(always)]
+    pub const fn tuple(&self) -> Tuple<A> {
+        Tuple { src: self.src, dst: self.dst, src_port: self.src_port, dst_port: self.dst_port }
+    }
+
+    /// Whether its packets go to outside.
+    #[inline(always)]
     pub const fn is_outward(&self) -> bool {
         self.state & direction::OUTWARD != 0
     }
 
-    /// The TCP flags seen this way, all packets together.
-    pub const fn tcp_flags(&self) -> u8 {
-        (self.state >> 8) as u8
+    /// Whether its packets are the answers.
+    #[inline(always)]
+    pub const fn is_reply(&self) -> bool {
+        self.state & direction::REPLY != 0
     }
 
-    /// Whether a packet with these TCP flags begins a new connection on a row whose old one has ended: a client may use a
-    /// port again as soon as it likes.
+    /// What has been seen this way.
     #[inline(always)]
-    pub const fn begins_anew(&self, flags: u8) -> bool {
-        use crate::packet::tcp_flag::{ACK, FIN, RST, SYN};
-        flags & (SYN | ACK) == SYN && !self.is_outward() && self.tcp_flags() & (FIN | RST) != 0
+    pub const fn seen(&self) -> crate::track::Seen {
+        crate::track::Seen { any: self.last != 0, flags: (self.state >> 8) as u8 }
+    }
+
+    /// Notes TCP flags.
+    #[inline(always)]
+    pub fn see(&mut self, flags: u8) {
+        self.state |= u32::from(flags) << 8;
     }
 
     /// Forgets the TCP flags.
     #[inline(always)]
     pub fn forget_flags(&mut self) {
-        self.state &= 0xff;
+        self.state &= !0xff00;
+        self.acknowledged = 0;
     }
 
-    /// Whether a packet passed in the last `millis` and the connection has not been ended this way.
-    pub const fn is_active(&self, now: u32, millis: u64) -> bool {
-        let ended = self.tcp_flags() & (crate::packet::tcp_flag::FIN | crate::packet::tcp_flag::RST) != 0;
-        !ended && tick::to_millis(now.wrapping_sub(self.last)) <= millis
+    /// MTU of the way to outside, bytes; 0 if not known yet. Larger ones than 65,535 are as good as that.
+    #[inline(always)]
+    pub const fn mtu(&self) -> u32 {
+        self.state >> 16
+    }
+
+    /// Notes the MTU of the way to outside.
+    #[inline(always)]
+    pub fn set_mtu(&mut self, mtu: u32) {
+        let mtu = if mtu > 0xffff { 0xffff } else { mtu };
+        self.state = (self.state & 0xffff) | (mtu << 16);
+    }
+
+    /// Packets and bytes before `last`.
+    pub const fn totals(&self) -> (u64, u64) {
+        let packets = (self.bytes_and_packets >> TOTAL_BYTES << 32) | self.packets_low as u64;
+        (packets, self.bytes_and_packets & ((1 << TOTAL_BYTES) - 1))
+    }
+
+    /// Adds to [`Self::totals`].
+    #[inline(always)]
+    pub fn add_totals(&mut self, packets: u64, bytes: u64) {
+        let sum = u64::from(self.packets_low) + packets;
+        self.packets_low = sum as u32;
+        self.bytes_and_packets = self.bytes_and_packets.wrapping_add(bytes + (sum >> 32 << TOTAL_BYTES));
     }
 }
+
+/// A fragmented datagram under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C, align(8))]
+pub struct FragmentKey<A> {
+    /// Source address.
+    pub src: A,
+    /// Destination address.
+    pub dst: A,
+    /// The datagram's number (a native word of wire bytes).
+    pub id: u32,
+    /// Protocol number in the low 8 bits, zone above, as in a flow's key.
+    protocol_and_zone: u32,
+}
+
+impl<A: Address> FragmentKey<A> {
+    /// The key of the datagram with this number, coming in from `zone`.
+    #[inline(always)]
+    pub const fn new(src: A, dst: A, id: u32, protocol: u8, zone: Zone) -> Self {
+        Self { src, dst, id, protocol_and_zone: protocol as u32 | (zone.ifindex() << 8) }
+    }
+}
+
+/// The ports that only a datagram's first fragment holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct FragmentRow {
+    /// Source port.
+    pub src_port: Be16,
+    /// Destination port.
+    pub dst_port: Be16,
+    /// When the first fragment passed, in [`tick`]s: numbers are used again.
+    pub last: u32,
+}
+
+/// How long a datagram's fragments may be apart, ticks: the reassembly timeout of Linux (`IP_FRAG_TIME`, 30 s).
+pub const FRAGMENT_TICKS: u32 = 28;
 
 /// The clock of the flow table: the kernel's monotonic clock in units of 2³⁰ ns, a shift instead of a division.
 pub mod tick {
@@ -284,6 +535,12 @@ pub mod tick {
     #[inline(always)]
     pub const fn of_nanos(nanos: u64) -> u32 {
         (nanos >> 30) as u32
+    }
+
+    /// The ticks of that many seconds, one at least.
+    pub const fn of_seconds(seconds: u32) -> u32 {
+        let ticks = of_nanos(seconds as u64 * 1_000_000_000);
+        if ticks == 0 { 1 } else { ticks }
     }
 
     /// Milliseconds in that many ticks.
@@ -294,10 +551,12 @@ pub mod tick {
 
 /// Which way a row's packets go.
 pub mod direction {
-    /// From outside to a container.
+    /// To a container.
     pub const INWARD: u32 = 0;
-    /// From a container to outside.
+    /// To outside.
     pub const OUTWARD: u32 = 1;
+    /// The row is of the answers.
+    pub const REPLY: u32 = 2;
 }
 
 /// Packets and bytes in one word, so that counting a packet is one atomic addition. Emptied every second: 2²⁴ packets and
@@ -330,20 +589,22 @@ pub mod pending {
 pub struct SocketKey {
     /// The kernel's number for the socket.
     pub cookie: u64,
-    /// The container's address.
-    pub target: Ipv4,
-    /// The container's port, and zero.
+    /// The container's address, IPv4 in its mapped form.
+    pub target: Ipv6,
+    /// The container's port.
     pub target_port: Be16,
     /// Protocol number.
     pub protocol: Be16,
+    /// Zero.
+    pub pad: u32,
 }
 
 /// The address that the application thinks it talks to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct SocketRow {
-    /// The address, as four words of a 16-byte address; an IPv4 one is mapped (RFC 4291 §2.5.5.2).
-    pub address: [u32; 4],
+    /// The address, IPv4 in its mapped form (RFC 4291 §2.5.5.2).
+    pub address: Ipv6,
     /// The port.
     pub port: Be16,
     /// Zero.
@@ -364,11 +625,9 @@ pub struct CounterRow {
     pub pad: u32,
 }
 
-// The kernel hashes and compares keys by their bytes, and the memory per connection is a promise of the README.
+// The memory per connection is a promise of the README; what every packet reads of an endpoint is one cache line.
 const _: () = {
-    assert!(size_of::<crate::flow::FlowKey>() == 16);
-    assert!(size_of::<FlowRow>() == 64);
-    assert!(size_of::<EndpointRow>() == 48);
-    assert!(size_of::<PublicationRow>() == 64);
-    assert!(size_of::<SocketKey>() == 16);
+    assert!(size_of::<FlowRow<Ipv4>>() == 64);
+    assert!(size_of::<EndpointRow>() == 36 + 16 + 64);
+    assert!(size_of::<PublicationRow>() == 80);
 };

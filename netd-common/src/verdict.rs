@@ -29,17 +29,25 @@ pub enum Reason {
     NoRoute = 9,
     /// The flow table refused a row.
     TableFull = 10,
-    /// The reply tuple of a new connection belongs to another connection.
+    /// No port is free that would tell the answers of a new connection from those of others.
     Collision = 11,
-    /// A fragment of a flow's datagram.
+    /// A later fragment whose first has not been seen.
     Fragment = 12,
     /// The kernel's helpers refused to change the packet.
     RewriteFailed = 13,
+    /// From a container: neither IP nor ARP, or with a VLAN tag.
+    Foreign = 14,
+    /// The end of a TCP connection, or an answer to its beginning, of no connection that there is.
+    OutOfState = 15,
+    /// An ICMP message about a packet, or an answer, of no flow that there is.
+    NotRelated = 16,
+    /// The source is not allowed to use the port.
+    Denied = 17,
 }
 
 impl Reason {
     /// Every reason, in counter order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::Malformed,
         Self::Martian,
         Self::ForgedSource,
@@ -54,6 +62,10 @@ impl Reason {
         Self::Collision,
         Self::Fragment,
         Self::RewriteFailed,
+        Self::Foreign,
+        Self::OutOfState,
+        Self::NotRelated,
+        Self::Denied,
     ];
 
     /// The name programs see (`netd stats --json`).
@@ -73,6 +85,10 @@ impl Reason {
             Self::Collision => "collision",
             Self::Fragment => "fragment",
             Self::RewriteFailed => "rewrite_failed",
+            Self::Foreign => "foreign",
+            Self::OutOfState => "out_of_state",
+            Self::NotRelated => "not_related",
+            Self::Denied => "denied",
         }
     }
 
@@ -90,9 +106,13 @@ impl Reason {
             Self::TooBig => "larger than the next link takes",
             Self::NoRoute => "no route to the destination",
             Self::TableFull => "the flow table took no new row",
-            Self::Collision => "its reply tuple belongs to another connection",
-            Self::Fragment => "a fragment, which is not translated",
+            Self::Collision => "no port was free to tell its answers from others'",
+            Self::Fragment => "a fragment of a datagram whose first part was not seen",
             Self::RewriteFailed => "the kernel refused to change it",
+            Self::Foreign => "a container sent neither IP nor ARP",
+            Self::OutOfState => "the end of a TCP connection that does not exist",
+            Self::NotRelated => "an ICMP message about no flow that exists",
+            Self::Denied => "its source may not use the port",
         }
     }
 }

@@ -2,12 +2,14 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "parts of words are taken on purpose")]
 
-use netd_common::bytes::{Be16, Ipv4};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use netd_common::bytes::{Address, Be16, Ipv4, Ipv6};
 use netd_common::checksum::Delta;
-use netd_common::flow::{FlowKey, Handle, Zone, protocol};
-use netd_common::nat::{self, Connection};
-use netd_common::packet;
-use netd_common::tables::{EndpointRow, FlowRow, PublicationRow, pending, port_index, tick};
+use netd_common::flow::{FlowKey, Handle, Tuple, Zone, protocol};
+use netd_common::nat::{self, Connection, Side};
+use netd_common::packet::{self, Family, IP_AT, Layout, Part};
+use netd_common::tables::{FlowRow, PublicationRow, direction, pending, port_index, tick};
 use proptest::prelude::*;
 
 /// RFC 1071, straight from its text: the oracle for changed checksums.
@@ -24,69 +26,121 @@ fn same_sum(a: u16, b: u16) -> bool {
     a == b || (a == 0 && b == 0xffff) || (a == 0xffff && b == 0)
 }
 
-prop_compose! {
-    fn tuple()(src: [u8; 4], dst: [u8; 4], src_port: u16, dst_port: u16, udp: bool) -> FlowKey {
-        let protocol = if udp { protocol::UDP } else { protocol::TCP };
-        FlowKey::new(Ipv4::from_wire(src), Ipv4::from_wire(dst), Be16::new(src_port), Be16::new(dst_port), protocol, Zone::OUTSIDE)
+fn four() -> impl Strategy<Value = Ipv4> + Clone {
+    any::<[u8; 4]>().prop_map(Ipv4::from_wire)
+}
+
+fn six() -> impl Strategy<Value = Ipv6> + Clone {
+    any::<[u8; 16]>().prop_map(|bytes| Ipv6Addr::from(bytes).into())
+}
+
+fn tuple<A: Address>(address: impl Strategy<Value = A> + Clone) -> impl Strategy<Value = Tuple<A>> {
+    (address.clone(), address, any::<u16>(), any::<u16>()).prop_map(|(src, dst, src_port, dst_port)| Tuple {
+        src,
+        dst,
+        src_port: Be16::new(src_port),
+        dst_port: Be16::new(dst_port),
+    })
+}
+
+/// Outside, or behind an interface.
+fn zone() -> impl Strategy<Value = Zone> {
+    prop_oneof![Just(Zone::OUTSIDE), (1..=Zone::MAX_IFINDEX).prop_map(Zone::container)]
+}
+
+/// A connection between these zones.
+fn connection<A: Address>(outer: Tuple<A>, inner: Tuple<A>, from: Zone, to: Zone) -> Connection<A> {
+    let mut connection = Connection::default();
+    let side = Side { zone: to, endpoint: Handle::new(3, 7) };
+    let original = FlowKey::new(outer, protocol::TCP, from);
+    connection.set(original, &inner, side, Handle::new(4, 8), Handle::new(5, 9));
+    connection
+}
+
+fn there_and_back<A: Address>(
+    outer: Tuple<A>,
+    inner: Tuple<A>,
+    from: Zone,
+    to: Zone,
+) -> Result<(), TestCaseError> {
+    let connection = connection(outer, inner, from, to);
+    prop_assert_eq!(connection.original.tuple(), outer);
+    prop_assert_eq!(connection.forward.tuple(), inner);
+    // The answer to what came out comes in under the reply's key, and leaves as the answer to what came in.
+    prop_assert_eq!(connection.reply, FlowKey::new(inner.reversed(), protocol::TCP, to));
+    prop_assert_eq!(connection.backward.tuple(), outer.reversed());
+    prop_assert_eq!(connection.forward.is_outward(), to == Zone::OUTSIDE);
+    prop_assert_eq!(connection.backward.is_outward(), from == Zone::OUTSIDE);
+    prop_assert!(connection.backward.is_reply() && !connection.forward.is_reply());
+    // Each direction is enough to make the other anew.
+    let (key, row) = (connection.reply, connection.backward);
+    prop_assert_eq!(nat::partner_key(&key, &row, from), connection.original);
+    let mut restored = FlowRow::default();
+    nat::restore(&mut restored, &key, &row, &connection.original, connection.forward.endpoint);
+    prop_assert_eq!(restored, connection.forward);
+    let (key, row) = (connection.original, connection.forward);
+    prop_assert_eq!(nat::partner_key(&key, &row, to), connection.reply);
+    nat::restore(&mut restored, &key, &row, &connection.reply, connection.backward.endpoint);
+    prop_assert_eq!(restored, connection.backward);
+    Ok(())
+}
+
+/// A tuple's words as they stand in a packet.
+fn words<A: Address>(tuple: &Tuple<A>, rest: &[u16]) -> Vec<u16> {
+    let mut words = rest.to_vec();
+    for address in [tuple.src, tuple.dst] {
+        words.extend(
+            bytemuck::bytes_of(&address).chunks(2).map(|half| u16::from_ne_bytes([half[0], half[1]])),
+        );
     }
+    words.extend([tuple.src_port.word(), tuple.dst_port.word()]);
+    words
 }
 
-prop_compose! {
-    fn publication()(target: [u8; 4], first in 1_u16..=60_000, target_first in 1_u16..=60_000, ifindex in 1_u32..1 << 24)
-        -> (PublicationRow, EndpointRow)
-    {
-        let endpoint = EndpointRow { handle: Handle::new(3, 7), ifindex, address: Ipv4::from_wire(target), ..EndpointRow::default() };
-        let publication = PublicationRow {
-            handle: Handle::new(5, 9),
-            endpoint: endpoint.handle,
-            target: endpoint.address,
-            host_port: Be16::new(first),
-            target_port: Be16::new(target_first),
-            ..PublicationRow::default()
-        };
-        (publication, endpoint)
+fn checksum_changes<A: Address>(outer: Tuple<A>, inner: Tuple<A>, rest: &[u16]) -> Result<(), TestCaseError> {
+    let connection = connection(outer, inner, Zone::OUTSIDE, Zone::container(7));
+    for (key, row) in [(connection.original, connection.forward), (connection.reply, connection.backward)] {
+        let before = checksum(&words(&key.tuple(), rest));
+        let after = checksum(&words(&row.tuple(), rest));
+        prop_assert!(same_sum(row.addresses.and(row.ports).apply(before), after));
     }
-}
-
-/// What a row makes of a key's tuple.
-fn translated(row: &FlowRow, key: &FlowKey, zone: Zone) -> FlowKey {
-    FlowKey::new(row.src, row.dst, row.src_port, row.dst_port, key.protocol(), zone)
-}
-
-/// The tuple of the answer to a packet.
-fn answer(key: &FlowKey, zone: Zone) -> FlowKey {
-    FlowKey::new(key.dst, key.src, key.dst_port, key.src_port, key.protocol(), zone)
+    Ok(())
 }
 
 proptest! {
     #[test]
-    fn there_and_back_is_identity(mut key in tuple(), (publication, endpoint) in publication(), offset in 0_u16..5000, port: u16) {
-        key.dst_port = Be16::new(publication.host_port.get() + offset);
-        let Connection { original, forward, reply, backward } = nat::publish(key, Be16::new(port), &publication, &endpoint);
-        prop_assert_eq!(original, key);
-        let inside = translated(&forward, &key, Zone::container(endpoint.ifindex));
-        prop_assert_eq!(inside.dst, publication.target);
-        prop_assert_eq!(inside.dst_port.get(), publication.target_port.get() + offset);
-        prop_assert_eq!(inside.src, key.src);
-        // The container's answer comes in under the reply's key, and leaves as the answer to what the client sent.
-        prop_assert_eq!(reply, answer(&inside, Zone::container(endpoint.ifindex)));
-        prop_assert_eq!(translated(&backward, &reply, Zone::OUTSIDE), answer(&key, Zone::OUTSIDE));
+    fn there_and_back_is_identity(
+        four in (tuple(four()), tuple(four())), six in (tuple(six()), tuple(six())), from in zone(), to in zone(),
+    ) {
+        there_and_back(four.0, four.1, from, to)?;
+        there_and_back(six.0, six.1, from, to)?;
     }
 
     #[test]
-    fn a_row_knows_what_its_tuple_adds_to_a_checksum(key in tuple(), (publication, endpoint) in publication(), port: u16, rest: Vec<u16>) {
-        let connection = nat::publish(key, Be16::new(port), &publication, &endpoint);
-        for (key, row) in [(connection.original, connection.forward), (connection.reply, connection.backward)] {
-            let words = |src: Ipv4, dst: Ipv4, src_port: Be16, dst_port: Be16| {
-                let halves = |address: Ipv4| [address.word() as u16, (address.word() >> 16) as u16];
-                let mut words = rest.clone();
-                words.extend(halves(src).into_iter().chain(halves(dst)).chain([src_port.word(), dst_port.word()]));
-                words
-            };
-            let before = checksum(&words(key.src, key.dst, key.src_port, key.dst_port));
-            let after = checksum(&words(row.src, row.dst, row.src_port, row.dst_port));
-            prop_assert!(same_sum(row.addresses.and(row.ports).apply(before), after));
-        }
+    fn a_row_knows_what_its_tuple_adds_to_a_checksum(
+        four in (tuple(four()), tuple(four())), six in (tuple(six()), tuple(six())), rest: Vec<u16>,
+    ) {
+        checksum_changes(four.0, four.1, &rest)?;
+        checksum_changes(six.0, six.1, &rest)?;
+    }
+
+    #[test]
+    fn a_range_leads_port_by_port_and_back(first in 1_u16..30_000, target in 1_u16..30_000, ports in 1_u16..30_000, offset: u16) {
+        let row = PublicationRow {
+            host_port: Be16::new(first),
+            target_port: Be16::new(target),
+            ports: ports.into(),
+            ..PublicationRow::default()
+        };
+        let host = Be16::new(first + offset % ports);
+        prop_assert_eq!(row.target_port(host).get(), target + offset % ports);
+        prop_assert_eq!(row.host_port_of(row.target_port(host)), host);
+        prop_assert_eq!(row.host_port_of(Be16::new(target.wrapping_sub(1))).get(), first, "no port of it");
+    }
+
+    #[test]
+    fn a_random_port_is_no_privileged_one(random: u32) {
+        prop_assert!(nat::ephemeral_port(random).get() >= 1024);
     }
 
     #[test]
@@ -118,33 +172,54 @@ proptest! {
     #[test]
     fn no_bytes_make_the_parser_panic(bytes: Vec<u8>) {
         let _type = packet::ethertype(bytes.as_slice());
-        if let Ok(ip) = packet::ipv4(bytes.as_slice()) {
-            prop_assert!((34..=74).contains(&ip.transport_at.get()));
-            if let Ok(Some(transport)) = packet::transport(bytes.as_slice(), &ip) {
-                prop_assert!(transport.checksum_at + 2 <= bytes.len());
-            }
-        }
+        read::<Ipv4>(&bytes)?;
+        read::<Ipv6>(&bytes)?;
     }
 
     #[test]
-    fn a_headers_fields_are_where_the_rfc_draws_them(src: [u8; 4], dst: [u8; 4], ttl: u8, options in 0_u8..=10, ports: [u8; 4], flags: u8, bits: [u8; 2]) {
+    fn no_ipv6_headers_make_the_parser_panic(kinds in prop::collection::vec(prop::sample::select(vec![0_u8, 43, 44, 60, 6, 17, 58, 59]), 1..10), mut bytes in prop::collection::vec(any::<u8>(), 54..300), lens in prop::collection::vec(0_u8..4, 10)) {
+        bytes[14] = 0x60;
+        let (mut at, mut next_at) = (20, 54);
+        for (kind, len) in kinds.iter().zip(lens) {
+            let Some(place) = bytes.get_mut(at) else { break };
+            *place = *kind;
+            at = next_at;
+            if let Some(place) = bytes.get_mut(at + 1) {
+                *place = len;
+            }
+            next_at += if *kind == 44 { 8 } else { 8 + usize::from(len) * 8 };
+        }
+        read::<Ipv6>(&bytes)?;
+    }
+
+    #[test]
+    fn a_headers_fields_are_where_the_rfc_draws_them(src: [u8; 4], dst: [u8; 4], ttl: u8, options in 0_u8..=10, ports: [u8; 4], numbers: [u8; 8], flags: u8, id: [u8; 2], bits: [u8; 2]) {
         let mut bytes = vec![0; 14];
-        bytes.extend([0x45 + options, 0, 0, 0, 0, 0, bits[0], bits[1], ttl, 6, 0xab, 0xcd]);
+        bytes.extend([0x45 + options, 0, 0, 0, id[0], id[1], bits[0], bits[1], ttl, 6, 0xab, 0xcd]);
         bytes.extend(src);
         bytes.extend(dst);
         bytes.extend(vec![1; usize::from(options) * 4]);
         bytes.extend(ports);
-        bytes.extend([0; 9]);
-        bytes.extend([flags, 0, 0, 0, 0, 0, 0]);
-        let ip = packet::ipv4(bytes.as_slice()).unwrap();
+        bytes.extend(numbers);
+        bytes.extend([0x80, flags, 0, 0, 0, 0, 0, 0]);
+        let ip = Ipv4::header(bytes.as_slice(), IP_AT).unwrap();
         prop_assert_eq!((ip.src, ip.dst, ip.ttl), (Ipv4::from_wire(src), Ipv4::from_wire(dst), ttl));
         prop_assert_eq!(ip.checksum.to_ne_bytes(), [0xab, 0xcd]);
-        prop_assert_eq!(ip.fragment, bits[0] & 0x3f != 0 || bits[1] != 0);
-        let transport = packet::transport(bytes.as_slice(), &ip).unwrap().unwrap();
+        let id = u32::from(u16::from_ne_bytes(id));
+        let expected = match (bits[0] & 0x1f != 0 || bits[1] != 0, bits[0] & 0x20 != 0) {
+            (true, _) => Part::Later(id),
+            (false, true) => Part::First(id),
+            (false, false) => Part::Whole,
+        };
+        prop_assert_eq!(ip.part, expected);
+        prop_assert_eq!(ip.transport_at.get(), 14 + 20 + usize::from(options) * 4);
+        let transport = packet::transport(bytes.as_slice(), &ip).unwrap();
         prop_assert_eq!(transport.src_port.to_wire(), [ports[0], ports[1]]);
         prop_assert_eq!(transport.dst_port.to_wire(), [ports[2], ports[3]]);
-        prop_assert_eq!(transport.tcp_flags, flags);
-        prop_assert_eq!(transport.checksum_at, 14 + 20 + usize::from(options) * 4 + 16);
+        prop_assert_eq!(transport.sequence, u32::from_be_bytes(numbers[..4].try_into().unwrap()));
+        prop_assert_eq!(transport.acknowledgement, u32::from_be_bytes(numbers[4..].try_into().unwrap()));
+        prop_assert_eq!((transport.tcp_flags, transport.tcp_len), (flags, 32));
+        prop_assert_eq!(transport.layout, Layout::Tcp);
     }
 
     #[test]
@@ -167,34 +242,130 @@ fn a_protocol_without_ports_has_no_row() {
     assert_eq!(port_index(protocol::ICMP, Be16::new(80)), None);
 }
 
+/// Reads everything that there is to read, and checks that it lies inside.
+fn read<A: Family>(bytes: &[u8]) -> Result<(), TestCaseError> {
+    let Ok(ip) = A::header(bytes, IP_AT) else { return Ok(()) };
+    prop_assert!((14 + A::HEADER_LEN..=191).contains(&ip.transport_at.get()));
+    for transport in [packet::transport(bytes, &ip), packet::quoted(bytes, &ip)].into_iter().flatten() {
+        if transport.layout != Layout::Bare {
+            prop_assert!(ip.transport_at.get() + 8 <= bytes.len());
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn short_and_lying_headers_are_refused() {
     let mut packet = [0_u8; 54];
     packet[14] = 0x45;
     packet[23] = 6;
-    assert!(packet::ipv4(packet.as_slice()).is_ok());
-    assert!(packet::ipv4(&packet[..33]).is_err());
+    assert!(Ipv4::header(packet.as_slice(), IP_AT).is_ok());
+    assert!(Ipv4::header(&packet[..33], IP_AT).is_err());
     for version in [0x44, 0x65, 0x40, 0x00] {
         packet[14] = version;
-        assert!(packet::ipv4(packet.as_slice()).is_err(), "{version:#x}");
+        assert!(Ipv4::header(packet.as_slice(), IP_AT).is_err(), "{version:#x}");
     }
     packet[14] = 0x46;
-    let ip = packet::ipv4(packet.as_slice()).unwrap();
+    let ip = Ipv4::header(packet.as_slice(), IP_AT).unwrap();
     assert!(packet::transport(packet.as_slice(), &ip).is_err());
 }
 
+/// An IPv6 packet with these headers behind the fixed one, each with its kind in front, and UDP at the end.
+fn chain(headers: &[(u8, [u8; 8])]) -> Vec<u8> {
+    let mut bytes = vec![0; 54];
+    bytes[14] = 0x60;
+    let mut at = 20;
+    for (kind, header) in headers {
+        bytes[at] = *kind;
+        at = bytes.len();
+        bytes.extend(header);
+    }
+    bytes[at] = protocol::UDP;
+    bytes.extend([0x9c, 0x40, 0, 53, 0, 8, 0, 0]);
+    bytes
+}
+
 #[test]
-fn a_new_connection_on_an_old_row_is_told_from_a_retransmission() {
-    use netd_common::packet::tcp_flag::{ACK, FIN, RST, SYN};
-    let row = |flags: u8| FlowRow { state: u32::from(flags) << 8, ..FlowRow::default() };
-    assert!(row(SYN | ACK | FIN).begins_anew(SYN));
-    assert!(row(SYN | RST).begins_anew(SYN));
-    assert!(!row(SYN).begins_anew(SYN));
-    assert!(!row(SYN | ACK | FIN).begins_anew(ACK));
-    assert!(!row(SYN | ACK | FIN).begins_anew(SYN | ACK));
-    let mut ended = row(SYN | FIN);
-    ended.forget_flags();
-    assert_eq!(ended.tcp_flags(), 0);
+fn extension_headers_are_passed_over() {
+    let part = |headers: &[(u8, [u8; 8])]| {
+        let bytes = chain(headers);
+        Ipv6::header(bytes.as_slice(), IP_AT).map(|ip| {
+            assert_eq!(ip.protocol, protocol::UDP);
+            assert_eq!(ip.transport_at.get(), bytes.len() - 8);
+            ip.part
+        })
+    };
+    let fragment = |offset_and_flags: u16| {
+        let [a, b] = Be16::new(offset_and_flags).to_wire();
+        (44, [0, 0, a, b, 1, 2, 3, 4])
+    };
+    let id = u32::from_ne_bytes([1, 2, 3, 4]);
+    assert_eq!(part(&[]), Ok(Part::Whole));
+    assert_eq!(part(&[(0, [0; 8]), (60, [0; 8]), (43, [0; 8])]), Ok(Part::Whole));
+    assert_eq!(part(&[fragment(0)]), Ok(Part::Whole), "an atomic fragment");
+    assert_eq!(part(&[(0, [0; 8]), fragment(1)]), Ok(Part::First(id)));
+    assert_eq!(part(&[fragment(8 | 1)]), Ok(Part::Later(id)));
+    assert_eq!(part(&[fragment(8)]), Ok(Part::Later(id)), "the last");
+    assert_eq!(part(&[fragment(0x1000)]), Ok(Part::Later(id)));
+    // What follows a later fragment's header is no header.
+    let mut bytes = chain(&[fragment(8)]);
+    bytes[54] = 0;
+    let ip = Ipv6::header(bytes.as_slice(), IP_AT).unwrap();
+    assert_eq!((ip.protocol, ip.part), (0, Part::Later(id)));
+    // A chain without an end is nobody's.
+    assert!(part(&[(60, [0, 255, 0, 0, 0, 0, 0, 0])]).is_err());
+}
+
+#[test]
+fn quoted_packets_need_eight_bytes() {
+    let mut packet = [0_u8; 42];
+    packet[14] = 0x45;
+    packet[23] = protocol::TCP;
+    packet[34..42].copy_from_slice(&[0x9c, 0x40, 0, 80, 0, 0, 0, 7]);
+    let ip = Ipv4::header(packet.as_slice(), IP_AT).unwrap();
+    let quoted = packet::quoted(packet.as_slice(), &ip).unwrap();
+    assert_eq!((quoted.src_port.get(), quoted.dst_port.get(), quoted.sequence), (40_000, 80, 7));
+    assert!(packet::quoted(&packet[..41], &ip).is_err());
+    assert!(packet::transport(packet.as_slice(), &ip).is_err(), "all of TCP's header is not there");
+}
+
+#[test]
+fn an_echos_number_stands_for_its_port() {
+    let echo = |kind: u8| {
+        let mut packet = [0_u8; 42];
+        packet[14] = 0x45;
+        packet[23] = protocol::ICMP;
+        packet[34] = kind;
+        packet[38..40].copy_from_slice(&[0x12, 0x34]);
+        let ip = Ipv4::header(packet.as_slice(), IP_AT).unwrap();
+        packet::transport(packet.as_slice(), &ip).map(|echo| (echo.src_port.get(), echo.dst_port.get()))
+    };
+    assert_eq!(echo(8), Ok((0x1234, 0)));
+    assert_eq!(echo(0), Ok((0, 0x1234)));
+    assert!(echo(13).is_err(), "a timestamp is no echo");
+}
+
+#[test]
+fn an_address_of_one_family_has_a_form_in_the_other() {
+    let four = Ipv4::from(Ipv4Addr::new(192, 0, 2, 1));
+    assert_eq!(Ipv6::mapped(four).as_mapped(), Some(four));
+    assert_eq!(Ipv6::LOCALHOST.as_mapped(), None);
+}
+
+#[test]
+fn a_row_counts_beyond_its_words() {
+    let mut row = FlowRow::<Ipv4>::default();
+    row.add_totals(u64::from(u32::MAX), 1 << 50);
+    row.add_totals(3, 7);
+    assert_eq!(row.totals(), ((1 << 32) + 2, (1 << 50) + 7));
+    row.state = direction::OUTWARD | direction::REPLY;
+    row.see(0x12);
+    row.set_mtu(70_000);
+    assert_eq!((row.mtu(), row.seen().flags), (0xffff, 0x12));
+    assert!(row.is_outward() && row.is_reply());
+    row.set_mtu(1280);
+    row.forget_flags();
+    assert_eq!((row.mtu(), row.seen().flags), (1280, 0));
 }
 
 #[test]

@@ -1,51 +1,38 @@
-//! Sending a packet on by a row of the flow table: what every established packet goes through.
+//! The flow table: finding a packet's row, keeping the two rows of a connection alive and in agreement, making new ones,
+//! sending on.
 
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
-use netd_common::bytes::{Be16, Ipv4};
-use netd_common::flow::FlowKey;
-use netd_common::packet::{ETHERNET_LEN, Ipv4Header, Transport};
-use netd_common::tables::{EndpointRow, FlowRow, PublicationRow, direction, pending, tick};
+use netd_common::bytes::Be16;
+use netd_common::flow::{FlowKey, Handle, Tuple, Zone, protocol};
+use netd_common::nat::{self, Connection, Side};
+use netd_common::packet::{self, ETHERNET_LEN, IP_AT, Ip, Part, Transport, tcp_flag};
+use netd_common::tables::{
+    EndpointRow, FRAGMENT_TICKS, FlowRow, FragmentKey, FragmentRow, PublicationRow, pending, tick,
+};
+use netd_common::track::{self, Phase, Seen};
 use netd_common::verdict::{Reason, Verdict};
 
-use crate::maps;
+use crate::maps::{self, Flows};
 use crate::route::{self, Route};
-use crate::skb::{Frame, Skb};
+use crate::skb::{Frame, NOTE_MTU, NOTE_TRIES, NOTE_ZONE, Skb, Wire};
 
 /// A packet that has been read.
-pub(crate) struct Packet<'a> {
+pub(crate) struct Packet<'a, A> {
     /// The packet itself.
     pub(crate) skb: &'a Skb,
     /// Its front.
-    pub(crate) frame: &'a Frame,
-    /// Its IPv4 header.
-    pub(crate) ip: Ipv4Header,
+    pub(crate) frame: Frame,
+    /// Its IP header.
+    pub(crate) ip: Ip<A>,
     /// Its ports.
     pub(crate) transport: Transport,
 }
 
-/// A row whose owners are proved to be the present ones.
-pub(crate) struct Live {
-    row: *mut FlowRow,
-    endpoint: &'static EndpointRow,
-    publication: *mut PublicationRow,
-}
-
-/// The flow of a packet; none if there is no row, or if it is left over from a container or publication that is gone.
+/// A random word.
 #[inline(always)]
-pub(crate) fn find(key: &FlowKey) -> Option<Live> {
-    let row = maps::flow(key)?;
-    // SAFETY: the pointer comes from the flow table in this run of the program, see the note in `maps`.
-    let (endpoint, publication) = unsafe { ((*row).endpoint, (*row).publication) };
-    Some(Live { row, endpoint: maps::endpoint(endpoint)?, publication: maps::publication(publication)? })
-}
-
-/// A port above the privileged ones.
-#[inline(always)]
-pub(crate) fn random_port() -> Be16 {
+fn random() -> u32 {
     // SAFETY: the helper takes nothing and returns a number.
-    let random = unsafe { bpf_get_prandom_u32() };
-    // 1024 and up, by a multiplication instead of a division.
-    Be16::new((1024 + ((u64::from(random) * (65536 - 1024)) >> 32)) as u16)
+    unsafe { bpf_get_prandom_u32() }
 }
 
 /// Seconds, nearly: see [`tick`] (kernel 5.11; reads a word instead of a clock).
@@ -55,109 +42,458 @@ pub(crate) fn now() -> u32 {
     tick::of_nanos(unsafe { bpf_ktime_get_coarse_ns() })
 }
 
-impl Live {
-    /// The row as it is now.
-    #[inline(always)]
-    pub(crate) fn row(&self) -> &FlowRow {
-        // SAFETY: the pointer comes from the flow table in this run of the program, see the note in `maps`.
-        unsafe { &*self.row }
-    }
+/// What becomes of a packet that has no flow.
+pub(crate) enum First {
+    /// It needs none, see [`Verdict::Pass`].
+    Pass,
+    /// It has one now.
+    Opened,
+    /// The source port that was tried is taken.
+    Taken,
+}
 
-    /// Whether it turns packets into the same tuple as another row.
-    #[inline(always)]
-    pub(crate) fn leads_to(&self, other: &FlowRow) -> bool {
-        let row = self.row();
-        row.src == other.src
-            && row.dst == other.dst
-            && row.src_port == other.src_port
-            && row.dst_port == other.dst_port
-    }
+/// The two tables of flows. They are never mixed in one run of a program: the verifier follows every combination of
+/// pointers separately.
+pub(crate) trait Table<A: Wire> {
+    /// Whether connections leave it for the other one when both sides have shown that they want them.
+    const YOUNG: bool;
 
-    /// Translates a packet and sends it on.
-    #[inline(always)]
-    pub(crate) fn forward(self, packet: &Packet<'_>) -> Result<Verdict, Reason> {
-        let publication = self.publication;
-        let outcome = self.send(packet);
-        if outcome.is_err() {
-            // SAFETY: an aligned word of a publication's row, which is never freed.
-            unsafe { maps::add(&raw mut (*maps::counters(publication)).dropped, 1) };
-        }
-        outcome
-    }
+    /// The table.
+    fn rows() -> &'static Flows<A>;
+}
+
+/// Connections that both sides want.
+pub(crate) enum Assured {}
+
+impl<A: Wire> Table<A> for Assured {
+    const YOUNG: bool = false;
 
     #[inline(always)]
-    fn send(self, packet: &Packet<'_>) -> Result<Verdict, Reason> {
-        // SAFETY: as in `row`.
-        let row = unsafe { &mut *self.row };
-        if packet.ip.ttl <= 1 {
-            return Err(Reason::TtlExceeded);
-        }
-        let now = now();
-        let inward = row.state & direction::OUTWARD == 0;
-        if row.last != now || (!inward && row.oif == 0) {
-            self.refresh(packet.skb, row, now)?;
-        }
-        if row.begins_anew(packet.transport.tcp_flags) {
-            row.forget_flags();
-            // SAFETY: an aligned word of a publication's row, which is never freed.
-            unsafe { maps::add(&raw mut (*maps::counters(self.publication)).flows, 1) };
-        }
-        let seen = row.state | (u32::from(packet.transport.tcp_flags) << 8);
-        if seen != row.state {
-            row.state = seen;
-        }
-        // SAFETY: an aligned word of a map's value, which the kernel side changes by atomic operations only.
-        unsafe { maps::add(&raw mut row.pending, pending::packet(packet.skb.len())) };
-        let (oif, next_hop) = (row.oif, row.next_hop);
-        if inward {
-            if !packet.skb.is_gso() && packet.skb.len() > self.endpoint.mtu + ETHERNET_LEN as u32 {
-                return Err(Reason::TooBig);
-            }
-            Skb::write_ethernet(packet.frame, &self.endpoint.ethernet)?;
-        }
-        packet.skb.translate(packet.frame, &packet.ip, &packet.transport, row)?;
-        if inward {
-            Ok(Skb::redirect_to_peer(self.endpoint.ifindex))
-        } else {
-            Ok(Skb::redirect_to_neighbour(oif, next_hop))
-        }
-    }
-
-    /// Once a tick and direction: hands the counters on and looks the route up anew, so that a change of routes takes
-    /// hold without anybody having to tell.
-    #[inline(always)]
-    fn refresh(&self, skb: &Skb, row: &mut FlowRow, now: u32) -> Result<(), Reason> {
-        row.last = now;
-        // SAFETY: as in `send`.
-        let word = unsafe { maps::take(&raw mut row.pending) };
-        let (packets, bytes) = (pending::packets(word), pending::bytes(word));
-        row.packets += packets;
-        row.bytes += bytes;
-        let outward = row.state & direction::OUTWARD != 0;
-        count(self.publication, outward, packets, bytes);
-        if outward {
-            match route::lookup(skb, self.endpoint.bridge, row.src, row.dst) {
-                Route::Via(oif, next_hop) => {
-                    row.oif = oif;
-                    row.next_hop = next_hop;
-                }
-                Route::Local | Route::None => {
-                    row.oif = 0;
-                    row.next_hop = Ipv4::UNSPECIFIED;
-                    return Err(Reason::NoRoute);
-                }
-            }
-        }
-        Ok(())
+    fn rows() -> &'static Flows<A> {
+        A::flows()
     }
 }
 
+/// Young and half-open ones.
+pub(crate) enum Young {}
+
+impl<A: Wire> Table<A> for Young {
+    const YOUNG: bool = true;
+
+    #[inline(always)]
+    fn rows() -> &'static Flows<A> {
+        A::young()
+    }
+}
+
+/// Sends a packet on by its flow in one of the tables; `None` if it has none there.
 #[inline(always)]
-fn count(publication: *mut PublicationRow, outward: bool, packets: u64, bytes: u64) {
+pub(crate) fn follow<A: Wire, T: Table<A>>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
+    let zone = Zone::container(skb.note(NOTE_ZONE));
+    let frame = skb.front();
+    let ip = A::header(&frame, IP_AT).ok()?;
+    let transport = transport(&frame, &ip, zone).ok()?;
+    // Keys are kept off the stack, which is too small for two of IPv6 beside the packet's headers.
+    let Connection { original: key, reply: other, backward: spare, .. } = scratch()?;
+    *key = packet::flow_key(&ip, &transport, zone);
+    let live = find::<A, T>(key, other, spare)?;
+    let outcome = live.settle(&Packet { skb, frame, ip, transport }, key);
+    if outcome.is_err() {
+        live.count_drop();
+    }
+    if T::YOUNG && matches!(outcome, Ok((_, Due::Promotion))) {
+        live.promote(key, other);
+    }
+    Some(outcome.map(|(verdict, _)| verdict))
+}
+
+/// Room to put a connection together.
+#[inline(always)]
+fn scratch<A: Wire>() -> Option<&'static mut Connection<A>> {
+    let scratch = A::scratch().get_ptr_mut(0)?;
+    // SAFETY: this CPU's copy, which no other program uses while this one runs, and each program asks for it once.
+    Some(unsafe { &mut *scratch })
+}
+
+/// Reads a packet's transport header; a later fragment's ports are those of its datagram's first.
+#[inline(always)]
+pub(crate) fn transport<A: Wire>(frame: &Frame, ip: &Ip<A>, zone: Zone) -> Result<Transport, Reason> {
+    let Part::Later(id) = ip.part else { return packet::transport(frame, ip) };
+    let key = FragmentKey::new(ip.src, ip.dst, id, ip.protocol, zone);
+    let row = maps::fragment(&key).ok_or(Reason::Fragment)?;
+    if now().wrapping_sub(row.last) > FRAGMENT_TICKS {
+        return Err(Reason::Fragment);
+    }
+    Ok(Transport::bare(row.src_port, row.dst_port))
+}
+
+impl<A: Wire> Packet<'_, A> {
+    /// Whether a link with this MTU (bytes; 0 if not known) does not take it. Of a packet that the kernel cuts into
+    /// segments, one segment counts.
+    #[inline(always)]
+    pub(crate) fn is_too_big(&self, mtu: u32) -> bool {
+        let segment = self.skb.gso_size();
+        let size = if segment == 0 {
+            self.skb.len() - ETHERNET_LEN as u32
+        } else {
+            let tcp = self.ip.protocol == protocol::TCP;
+            let transport_len = if tcp { u32::from(self.transport.tcp_len) } else { 8 };
+            segment + transport_len + self.ip.transport_at.get() as u32 - ETHERNET_LEN as u32
+        };
+        mtu != 0 && size > mtu
+    }
+}
+
+/// MTU of a row's way, bytes; 0 if not known.
+#[inline(always)]
+pub(crate) fn mtu<A: Wire>(row: &FlowRow<A>, endpoint: &EndpointRow) -> u32 {
+    if row.is_outward() { row.mtu() } else { endpoint.mtu }
+}
+
+/// The zone that a row's packets go to.
+#[inline(always)]
+pub(crate) fn zone_of<A: Wire>(row: &FlowRow<A>, endpoint: &EndpointRow) -> Zone {
+    if row.is_outward() { Zone::OUTSIDE } else { Zone::container(endpoint.ifindex) }
+}
+
+/// A row whose owners are proved to be the present ones.
+struct Owned<A: Wire> {
+    row: *mut FlowRow<A>,
+    endpoint: &'static EndpointRow,
+}
+
+/// The row under a key; none if there is none, or if it is left over from a container or publication that is gone.
+#[inline(always)]
+fn owned<A: Wire, T: Table<A>>(key: &FlowKey<A>) -> Option<Owned<A>> {
+    let row = T::rows().get_ptr_mut(key)?;
+    // SAFETY: the pointer comes from the flow table in this run of the program, see the note in `maps`.
+    let (endpoint, publication) = unsafe { ((*row).endpoint, (*row).publication) };
+    if !publication.is_none() {
+        maps::publication(publication)?;
+    }
+    Some(Owned { row, endpoint: maps::endpoint(endpoint)? })
+}
+
+/// How far a connection has come, and for how many ticks it has been idle.
+#[inline(always)]
+fn state<A: Wire>(protocol: u8, row: &FlowRow<A>, partner: Option<&FlowRow<A>>) -> (Phase, u32) {
+    let (seen, last) = partner.map_or((Seen::default(), 0), |partner| (partner.seen(), partner.last));
+    let (originator, replier) = if row.is_reply() { (seen, row.seen()) } else { (row.seen(), seen) };
+    let last = if last > row.last { last } else { row.last };
+    (Phase::of(protocol, originator, replier), now().saturating_sub(last))
+}
+
+/// Whether a connection has been idle for too long.
+#[inline(always)]
+fn is_over(phase: Phase, idle: u32) -> bool {
+    maps::timeout(phase).is_some_and(|timeout| idle > timeout)
+}
+
+/// A connection that a packet belongs to.
+struct Live<A: Wire> {
+    /// The row of the packet's direction.
+    row: *mut FlowRow<A>,
+    /// The other direction's.
+    partner: *mut FlowRow<A>,
+    /// The row's container.
+    endpoint: &'static EndpointRow,
+    phase: Phase,
+}
+
+/// The connection of a packet with this key; none if there is none that is not over. A direction that is missing is made
+/// anew from the one that is there, with `spare` for room. `other` becomes that one's key.
+#[inline(always)]
+fn find<A: Wire, T: Table<A>>(
+    key: &FlowKey<A>,
+    other: &mut FlowKey<A>,
+    spare: &mut FlowRow<A>,
+) -> Option<Live<A>> {
+    let Owned { row, endpoint } = owned::<A, T>(key)?;
+    // SAFETY: as in `owned`.
+    let own = unsafe { &*row };
+    *other = nat::partner_key(key, own, zone_of(own, endpoint));
+    let partner = match T::rows().get_ptr_mut(&*other) {
+        Some(partner) => partner,
+        None => restore::<A, T>(key, own, other, spare)?,
+    };
+    // SAFETY: as in `owned`.
+    let there = unsafe { &*partner };
+    if there.tuple() != key.tuple().reversed() {
+        // Another connection's, which came when the partner was missing.
+        maps::forget(T::rows(), key);
+        return None;
+    }
+    let (phase, idle) = state(key.protocol(), own, Some(there));
+    if is_over(phase, idle) {
+        maps::forget(T::rows(), key);
+        maps::forget(T::rows(), other);
+        return None;
+    }
+    Some(Live { row, partner, endpoint, phase })
+}
+
+/// Makes a partner anew.
+#[inline(always)]
+fn restore<A: Wire, T: Table<A>>(
+    key: &FlowKey<A>,
+    row: &FlowRow<A>,
+    other: &FlowKey<A>,
+    spare: &mut FlowRow<A>,
+) -> Option<*mut FlowRow<A>> {
+    let back = match maps::endpoint_behind(key.zone().ifindex()) {
+        Some(sender) => sender.handle,
+        None => row.endpoint,
+    };
+    nat::restore(spare, key, row, other, back);
+    // What this direction has shown stands for both, so that it has not the looks of one that was never answered.
+    spare.see(row.seen().flags);
+    spare.last = row.last.saturating_sub(1);
+    maps::claim(T::rows(), other, spare).ok()?;
+    T::rows().get_ptr_mut(other)
+}
+
+/// What a new connection is to be, but for its inner source port.
+pub(crate) struct Plan<'a, A> {
+    /// Its first packet's key.
+    pub(crate) original: &'a FlowKey<A>,
+    /// What that becomes; the source port is a wish.
+    pub(crate) inner: Tuple<A>,
+    /// Where it goes.
+    pub(crate) to: Side,
+    /// See [`Connection::set`].
+    pub(crate) back: Handle,
+    /// The publication that lets it in; none if it goes out.
+    pub(crate) publication: Handle,
+}
+
+/// How many source ports are tried for a connection whose own is taken.
+pub(crate) const TRIES: u32 = 16;
+
+/// Makes the two rows of a connection; `may_use` says whether a source port is nobody else's. Each run of a program tries
+/// one: the connection's own in the first, in those that follow a random one.
+#[inline(always)]
+pub(crate) fn open<A: Wire>(
+    skb: &Skb,
+    plan: &Plan<'_, A>,
+    may_use: impl Fn(Be16) -> bool,
+) -> Result<First, Reason> {
+    let connection = scratch().ok_or(Reason::RewriteFailed)?;
+    let tries = skb.note(NOTE_TRIES);
+    let mut inner = plan.inner;
+    if tries != 0 {
+        if tries >= TRIES || !packet::has_port::<A>(plan.original.protocol()) {
+            return Err(Reason::Collision);
+        }
+        inner.src_port = nat::ephemeral_port(random());
+    }
+    if !may_use(inner.src_port) {
+        return Ok(First::Taken);
+    }
+    connection.set(*plan.original, &inner, plan.to, plan.back, plan.publication);
+    enter(connection)
+}
+
+/// Enters a connection's rows, unless its answers could not be told from those of another one.
+#[inline(always)]
+fn enter<A: Wire>(connection: &mut Connection<A>) -> Result<First, Reason> {
+    if is_taken::<A, Assured>(connection) || is_taken::<A, Young>(connection) {
+        return Ok(First::Taken);
+    }
+    // As if it had been seen before this tick: so its first packet does what is due once a tick.
+    connection.forward.last = now().saturating_sub(1);
+    match maps::claim(A::young(), &connection.reply, &connection.backward) {
+        Ok(()) => {}
+        Err(maps::Refused::Exists) if leads_back::<A, Young>(connection) => {
+            // Another CPU has made the same connection of a copy of the packet.
+        }
+        Err(maps::Refused::Exists) => return Ok(First::Taken),
+        Err(maps::Refused::Full) => return Err(Reason::TableFull),
+    }
+    if maps::put(A::young(), &connection.original, &connection.forward).is_err() {
+        maps::forget(A::young(), &connection.reply);
+        return Err(Reason::TableFull);
+    }
+    Ok(First::Opened)
+}
+
+/// Whether the row under the reply's key is this very connection's.
+#[inline(always)]
+fn leads_back<A: Wire, T: Table<A>>(connection: &Connection<A>) -> bool {
+    // SAFETY: as in `owned`.
+    T::rows()
+        .get_ptr(&connection.reply)
+        .is_some_and(|row| unsafe { (*row).tuple() } == connection.backward.tuple())
+}
+
+/// Whether the reply's key is that of another connection which goes on. One that is over, closed, or this one's own past
+/// is taken away.
+#[inline(always)]
+fn is_taken<A: Wire, T: Table<A>>(connection: &mut Connection<A>) -> bool {
+    let key = &connection.reply;
+    if T::rows().get_ptr(key).is_none() {
+        return false;
+    }
+    if let Some(Owned { row, endpoint }) = owned::<A, T>(key) {
+        // SAFETY: as in `owned`.
+        let row = unsafe { &*row };
+        let other = nat::partner_key(key, row, zone_of(row, endpoint));
+        // SAFETY: as in `owned`.
+        let partner = T::rows().get_ptr(&other).map(|partner| unsafe { &*partner });
+        let (phase, idle) = state(key.protocol(), row, partner);
+        let closed = matches!(phase, Phase::TimeWait | Phase::Closed) && idle > 1;
+        if row.tuple() != connection.backward.tuple() && !closed && !is_over(phase, idle) {
+            return true;
+        }
+    }
+    maps::forget(T::rows(), key);
+    false
+}
+
+/// What is still to be done when a packet has been sent on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Due {
+    /// Nothing.
+    Nothing,
+    /// Its connection moves to the table of those that both sides want.
+    Promotion,
+}
+
+impl<A: Wire> Live<A> {
+    /// Does what is due once a tick, and what the packet's flags ask for; then sends it on.
+    #[inline(always)]
+    fn settle(&self, packet: &Packet<'_, A>, key: &FlowKey<A>) -> Result<(Verdict, Due), Reason> {
+        // SAFETY: the pointers come from the flow table in this run of the program, see the note in `maps`; the rows are
+        // distinct, since they lead to different tuples.
+        let (row, partner) = unsafe { (&mut *self.row, &mut *self.partner) };
+        let (before, now) = (row.last, now());
+        if packet.ip.ttl <= 1 {
+            return Err(Reason::TtlExceeded);
+        }
+        if before != now || (row.is_outward() && row.oif == 0) {
+            self.refresh(packet.skb, row, now)?;
+        }
+        let mtu = mtu(row, self.endpoint);
+        if packet.is_too_big(mtu) {
+            packet.skb.leave_note(NOTE_MTU, mtu);
+            return Err(Reason::TooBig);
+        }
+        self.see(packet, row, partner);
+        if let Part::First(id) = packet.ip.part {
+            let FlowKey { src, dst, src_port, dst_port, .. } = *key;
+            let datagram = FragmentKey::new(src, dst, id, key.protocol(), key.zone());
+            maps::put_fragment(&datagram, &FragmentRow { src_port, dst_port, last: now });
+        }
+        // SAFETY: an aligned word of a map's value, which the kernel side changes by atomic operations only.
+        unsafe { maps::add(&raw mut row.pending, pending::packet(packet.skb.len())) };
+        // Both sides want it, and it has outlived a tick.
+        let assured = before != now && partner.last != 0 && self.phase.is_assured();
+        let due = if assured { Due::Promotion } else { Due::Nothing };
+        Ok((send(packet, row, self.endpoint)?, due))
+    }
+
+    /// Counts a drop for the publication.
+    #[inline(always)]
+    fn count_drop(&self) {
+        // SAFETY: as in `owned`.
+        if let Some(publication) = maps::publication(unsafe { (*self.row).publication }) {
+            // SAFETY: an aligned word of a publication's row, which is never freed.
+            unsafe { maps::add(&raw mut (*maps::counters(publication)).dropped, 1) };
+        }
+    }
+
+    /// Notes what the packet's flags say.
+    #[inline(always)]
+    fn see(&self, packet: &Packet<'_, A>, row: &mut FlowRow<A>, partner: &mut FlowRow<A>) {
+        let transport = &packet.transport;
+        let mut flags = transport.tcp_flags;
+        if flags & tcp_flag::RST != 0 {
+            let answered = partner.seen().flags & tcp_flag::ACK != 0;
+            let expected = if answered { Some(partner.acknowledged) } else { None };
+            if !track::is_credible_reset(transport.sequence, expected) {
+                // It goes on its way, for the receiver to judge, and changes nothing here.
+                flags &= !tcp_flag::RST;
+            }
+        }
+        if !row.is_reply() && self.phase.may_begin_anew(flags) {
+            row.forget_flags();
+            partner.forget_flags();
+            if let Some(publication) = maps::publication(row.publication) {
+                // SAFETY: an aligned word of a publication's row, which is never freed.
+                unsafe { maps::add(&raw mut (*maps::counters(publication)).flows, 1) };
+            }
+        }
+        row.see(flags);
+        if flags & tcp_flag::ACK != 0 {
+            row.acknowledged = transport.acknowledgement;
+        }
+    }
+
+    /// Once a tick and direction: hands the counters on and looks the route up anew, so that a change of routes takes hold
+    /// without anybody having to tell.
+    #[inline(always)]
+    fn refresh(&self, skb: &Skb, row: &mut FlowRow<A>, now: u32) -> Result<(), Reason> {
+        row.last = now;
+        // SAFETY: as for `pending` everywhere.
+        let word = unsafe { maps::take(&raw mut row.pending) };
+        let (packets, bytes) = (pending::packets(word), pending::bytes(word));
+        row.add_totals(packets, bytes);
+        if let Some(publication) = maps::publication(row.publication) {
+            count(publication, row.is_reply(), packets, bytes);
+        }
+        if !row.is_outward() {
+            return Ok(());
+        }
+        match route::lookup(skb, self.endpoint.bridge, row.src, row.dst) {
+            Route::Via(oif, next_hop) => {
+                row.oif = oif;
+                row.next_hop = next_hop;
+                row.set_mtu(maps::uplink(oif).map_or(0, |uplink| uplink.mtu));
+                Ok(())
+            }
+            Route::Local | Route::None => {
+                row.oif = 0;
+                Err(Reason::NoRoute)
+            }
+        }
+    }
+
+    /// Moves a connection to the table of those that both sides want. Where it has no room the connection stays.
+    #[inline(always)]
+    fn promote(&self, key: &FlowKey<A>, other: &FlowKey<A>) {
+        // SAFETY: as in `settle`.
+        let (row, partner) = unsafe { (&*self.row, &*self.partner) };
+        if maps::put(A::flows(), other, partner).is_ok() && maps::put(A::flows(), key, row).is_ok() {
+            maps::forget(A::young(), key);
+            maps::forget(A::young(), other);
+        }
+    }
+}
+
+/// Rewrites a packet as its row says and sends it on.
+#[inline(always)]
+pub(crate) fn send<A: Wire>(
+    packet: &Packet<'_, A>,
+    row: &FlowRow<A>,
+    endpoint: &EndpointRow,
+) -> Result<Verdict, Reason> {
+    let (outward, oif, next_hop) = (row.is_outward(), row.oif, row.next_hop);
+    if !outward {
+        Skb::write_ethernet(&packet.frame, &endpoint.ethernet)?;
+    }
+    packet.skb.translate(&packet.frame, &packet.ip, &packet.transport, row)?;
+    Ok(if outward {
+        Skb::redirect_to_neighbour(oif, next_hop)
+    } else {
+        Skb::redirect_to_peer(endpoint.ifindex)
+    })
+}
+
+#[inline(always)]
+fn count(publication: *mut PublicationRow, from_container: bool, packets: u64, bytes: u64) {
     let counters = maps::counters(publication);
     // SAFETY: aligned words of a publication's row, which is never freed.
     unsafe {
-        if outward {
+        if from_container {
             maps::add(&raw mut (*counters).packets_out, packets);
             maps::add(&raw mut (*counters).bytes_out, bytes);
         } else {

@@ -2,10 +2,12 @@
 //!
 //! | room | owns |
 //! |---|---|
-//! | [`uplink`] | packets from outside |
-//! | [`container`] | packets from containers |
+//! | [`fast`] | packets of established connections |
+//! | [`uplink`] | other packets from outside |
+//! | [`container`] | other packets from containers |
+//! | [`masquerade`] | connections from containers to outside |
 //! | [`socket`] | connections that the host's own processes make |
-//! | [`flow`] | sending a packet on by a row of the flow table |
+//! | [`flow`] | the flow table: finding, making, keeping and following rows |
 //! | [`publication`] | who has a host port |
 //! | [`route`] | questions to the kernel's routing table |
 //! | [`skb`] | reading and changing the packet |
@@ -24,13 +26,19 @@
     reason = "the kernel's helpers and contexts speak in C's integers"
 )]
 #![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a key handed over by value would take a second place on a stack of 512 bytes"
+)]
+#![expect(
     clippy::multiple_unsafe_ops_per_block,
     reason = "a field's address and the atomic operation on it are one step"
 )]
 
 mod container;
+mod fast;
 mod flow;
 mod maps;
+mod masquerade;
 mod publication;
 mod report;
 mod route;
@@ -41,22 +49,172 @@ mod uplink;
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::macros::{cgroup_sock_addr, classifier};
 use aya_ebpf::programs::{SockAddrContext, TcContext};
+use netd_common::bytes::{Ipv4, Ipv6};
+use netd_common::flow::Zone;
+use netd_common::packet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
+use netd_common::tables::stage;
 use netd_common::verdict::{Reason, Verdict};
 
-use crate::skb::Skb;
+use crate::flow::{Assured, First, Young};
+use crate::skb::{NOTE_OPENED, NOTE_REASON, NOTE_TRIES, NOTE_ZONE, Skb};
 
 /// On the ingress of each uplink.
 #[classifier]
 pub fn uplink_ingress(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    action(&ctx, &skb, uplink::ingress(&skb))
+    if !skb.is_for_this_interface() {
+        return TC_ACT_UNSPEC;
+    }
+    let frame = skb.frame();
+    let (outcome, next) = match packet::ethertype(&frame) {
+        Some(ETHERTYPE_IPV4) => (fast::established::<Ipv4>(&skb, frame, Zone::OUTSIDE), stage::FOLLOW),
+        Some(ETHERTYPE_IPV6) => (fast::established::<Ipv6>(&skb, frame, Zone::OUTSIDE), stage::FOLLOW6),
+        _ => return TC_ACT_UNSPEC,
+    };
+    match outcome {
+        Some(outcome) => action(&ctx, &skb, outcome),
+        None => {
+            begin(&skb, Zone::OUTSIDE);
+            go_on(&ctx, &skb, next)
+        }
+    }
 }
 
 /// On the ingress of each container's host-side veth: what the container sends.
 #[classifier]
 pub fn container_ingress(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    action(&ctx, &skb, container::ingress(&skb))
+    if skb.has_vlan_tag() {
+        return action(&ctx, &skb, Err(Reason::Foreign));
+    }
+    let zone = Zone::container(skb.ifindex());
+    let frame = skb.frame();
+    let (outcome, next) = match packet::ethertype(&frame) {
+        Some(ETHERTYPE_IPV4) => (fast::established::<Ipv4>(&skb, frame, zone), stage::FOLLOW),
+        Some(ETHERTYPE_IPV6) => (fast::established::<Ipv6>(&skb, frame, zone), stage::FOLLOW6),
+        _ => (Some(container::other(&skb)), stage::FOLLOW),
+    };
+    match outcome {
+        Some(outcome) => action(&ctx, &skb, outcome),
+        None => {
+            begin(&skb, zone);
+            go_on(&ctx, &skb, next)
+        }
+    }
+}
+
+/// Leaves what the stages ask for.
+#[inline(always)]
+fn begin(skb: &Skb, zone: Zone) {
+    skb.leave_note(NOTE_ZONE, zone.ifindex());
+    skb.leave_note(NOTE_OPENED, 0);
+    skb.leave_note(NOTE_TRIES, 0);
+}
+
+/// A packet of which the flow table alone does not say what becomes, IPv4.
+#[classifier]
+pub fn follow(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    match flow::follow::<Ipv4, Assured>(&skb) {
+        Some(outcome) => action(&ctx, &skb, outcome),
+        None => go_on(&ctx, &skb, stage::YOUNG),
+    }
+}
+
+/// A packet of which the flow table alone does not say what becomes, IPv6.
+#[classifier]
+pub fn follow6(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    match flow::follow::<Ipv6, Assured>(&skb) {
+        Some(outcome) => action(&ctx, &skb, outcome),
+        None => go_on(&ctx, &skb, stage::YOUNG6),
+    }
+}
+
+/// A packet that has no flow that both sides want, IPv4.
+#[classifier]
+pub fn young(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    let outcome = flow::follow::<Ipv4, Young>(&skb);
+    followed(&ctx, &skb, outcome, stage::UPLINK, stage::CONTAINER)
+}
+
+/// A packet that has no flow that both sides want, IPv6.
+#[classifier]
+pub fn young6(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    let outcome = flow::follow::<Ipv6, Young>(&skb);
+    followed(&ctx, &skb, outcome, stage::UPLINK6, stage::CONTAINER6)
+}
+
+/// A packet without a flow goes on to where one is made, unless it comes from there.
+#[inline(always)]
+fn followed(
+    ctx: &TcContext,
+    skb: &Skb,
+    outcome: Option<Result<Verdict, Reason>>,
+    uplink: u32,
+    container: u32,
+) -> i32 {
+    match outcome {
+        Some(outcome) => action(ctx, skb, outcome),
+        None if skb.note(NOTE_OPENED) != 0 => action(ctx, skb, Err(Reason::TableFull)),
+        None if skb.note(NOTE_ZONE) == Zone::OUTSIDE.ifindex() => go_on(ctx, skb, uplink),
+        None => go_on(ctx, skb, container),
+    }
+}
+
+/// Goes on in the next stage. If that were missing, the host would keep its own traffic, and nothing would leave a
+/// container.
+#[inline(always)]
+fn go_on(ctx: &TcContext, skb: &Skb, next: u32) -> i32 {
+    maps::go_on(ctx, next);
+    if skb.note(NOTE_ZONE) == Zone::OUTSIDE.ifindex() { TC_ACT_UNSPEC } else { TC_ACT_SHOT }
+}
+
+/// A packet from outside of no flow, IPv4.
+#[classifier]
+pub fn uplink_first(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    opened(&ctx, &skb, uplink::first::<Ipv4>(&skb), stage::UPLINK, stage::YOUNG)
+}
+
+/// A packet from outside of no flow, IPv6.
+#[classifier]
+pub fn uplink_first6(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    opened(&ctx, &skb, uplink::first::<Ipv6>(&skb), stage::UPLINK6, stage::YOUNG6)
+}
+
+/// A packet from a container of no flow, IPv4.
+#[classifier]
+pub fn container_first(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    opened(&ctx, &skb, container::first::<Ipv4>(&skb), stage::CONTAINER, stage::YOUNG)
+}
+
+/// A packet from a container of no flow, IPv6.
+#[classifier]
+pub fn container_first6(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    opened(&ctx, &skb, container::first::<Ipv6>(&skb), stage::CONTAINER6, stage::YOUNG6)
+}
+
+/// A packet that has a flow now follows it; one whose source port was taken tries another, in another run of `first`.
+#[inline(always)]
+fn opened(ctx: &TcContext, skb: &Skb, outcome: Result<First, Reason>, first: u32, follow: u32) -> i32 {
+    match outcome {
+        Ok(First::Opened) => {
+            skb.leave_note(NOTE_OPENED, 1);
+            go_on(ctx, skb, follow)
+        }
+        Ok(First::Taken) => {
+            skb.leave_note(NOTE_TRIES, skb.note(NOTE_TRIES) + 1);
+            go_on(ctx, skb, first)
+        }
+        Ok(First::Pass) => action(ctx, skb, Ok(Verdict::Pass)),
+        Err(reason) => action(ctx, skb, Err(reason)),
+    }
 }
 
 /// What TC is told. A packet that is not ours goes on to the next program (TCX_NEXT is TC_ACT_UNSPEC's number too), so
@@ -68,11 +226,19 @@ fn action(ctx: &TcContext, skb: &Skb, outcome: Result<Verdict, Reason>) -> i32 {
         Ok(Verdict::Redirected(code)) => code,
         Err(reason) => {
             if maps::count_drop(reason, skb.len(), flow::now()) {
-                report::drop(ctx, skb, reason);
+                skb.leave_note(NOTE_REASON, reason as u32);
+                maps::go_on(ctx, stage::REPORT);
             }
             TC_ACT_SHOT
         }
     }
+}
+
+/// Where a dropped packet ends that is to be told of.
+#[classifier]
+pub fn report(ctx: TcContext) -> i32 {
+    report::drop(&ctx, &Skb::new(&ctx));
+    TC_ACT_SHOT
 }
 
 /// A host process connects (IPv4).
@@ -81,17 +247,23 @@ pub fn connect4(ctx: SockAddrContext) -> i32 {
     socket::outgoing4(&ctx)
 }
 
-/// A host process connects (IPv6 socket: `::1` and IPv4-mapped addresses).
+/// A host process connects (IPv6 socket, IPv4-mapped addresses too).
 #[cgroup_sock_addr(connect6)]
 pub fn connect6(ctx: SockAddrContext) -> i32 {
-    socket::outgoing6(&ctx)
+    socket::outgoing6(&ctx, socket::Takes::EitherFamily)
 }
 
-/// A host process sends a datagram to an address (IPv4, from an IPv6 socket too; for `::1` the kernel takes no IPv4 address
-/// in exchange, so that needs a connected socket or IPv6).
+/// A host process sends a datagram to an address (IPv4, from an IPv6 socket too).
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
     socket::outgoing4(&ctx)
+}
+
+/// A host process sends a datagram to an address (IPv6). The kernel takes no IPv4 address in exchange here, so a container
+/// without IPv6 needs a connected socket.
+#[cgroup_sock_addr(sendmsg6)]
+pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
+    socket::outgoing6(&ctx, socket::Takes::Ipv6Only)
 }
 
 /// A host process asks where a datagram came from (IPv4).

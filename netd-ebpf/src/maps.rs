@@ -6,22 +6,46 @@
 
 use core::arch::asm;
 
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::bpf_fib_lookup;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
-use netd_common::bytes::{Be16, Ipv4};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
+use netd_common::bytes::{Address as _, Be16, Ipv4, Ipv6};
 use netd_common::flow::{FlowKey, Handle};
+use netd_common::nat::Connection;
+use netd_common::packet::Family;
 use netd_common::tables::{
-    BoundPortKey, CounterRow, EndpointRow, FlowRow, PortRow, PublicationCounters, PublicationRow, SocketKey,
-    SocketRow, SubnetKey, capacity, port_index,
+    BoundPortKey, CounterRow, EndpointRow, FlowRow, FragmentKey, FragmentRow, PortRow, PublicationCounters,
+    PublicationRow, SocketKey, SocketRow, TargetPortKey, UplinkRow, capacity, port_index,
 };
+use netd_common::track::Phase;
 use netd_common::verdict::Reason;
 
 /// `bpf_map_update_elem`: whether or not the row exists.
 const BPF_ANY: u64 = 0;
+/// `bpf_map_update_elem`: only if it does not exist.
+const BPF_NOEXIST: u64 = 1;
+/// The row exists already (linux/errno-base.h).
+const EEXIST: i32 = 17;
+
+/// Flows by their keys.
+pub(crate) type Flows<A> = LruHashMap<FlowKey<A>, FlowRow<A>>;
 
 #[map]
-static FLOWS: LruHashMap<FlowKey, FlowRow> = LruHashMap::with_max_entries(capacity::FLOWS, 0);
+static FLOWS: Flows<Ipv4> = Flows::with_max_entries(capacity::FLOWS, 0);
+#[map]
+static FLOWS6: Flows<Ipv6> = Flows::with_max_entries(capacity::FLOWS6, 0);
+#[map]
+static YOUNG: Flows<Ipv4> = Flows::with_max_entries(capacity::YOUNG, 0);
+#[map]
+static YOUNG6: Flows<Ipv6> = Flows::with_max_entries(capacity::YOUNG6, 0);
+#[map]
+static FRAGMENTS: LruHashMap<FragmentKey<Ipv4>, FragmentRow> =
+    LruHashMap::with_max_entries(capacity::FRAGMENTS, 0);
+#[map]
+static FRAGMENTS6: LruHashMap<FragmentKey<Ipv6>, FragmentRow> =
+    LruHashMap::with_max_entries(capacity::FRAGMENTS, 0);
 #[map]
 static ENDPOINTS: Array<EndpointRow> = Array::with_max_entries(capacity::ENDPOINTS, 0);
 #[map]
@@ -31,15 +55,150 @@ static PUBLICATIONS: Array<PublicationRow> = Array::with_max_entries(capacity::P
 #[map]
 static PORTS: Array<PortRow> = Array::with_max_entries(capacity::PORTS, 0);
 #[map]
-static BOUND_PORTS: LpmTrie<BoundPortKey, Handle> = LpmTrie::with_max_entries(capacity::BOUND_PORTS, 0);
+static BOUND_PORTS: LpmTrie<BoundPortKey<Ipv4>, Handle> = LpmTrie::with_max_entries(capacity::BOUND_PORTS, 0);
 #[map]
-static SUBNETS: LpmTrie<SubnetKey, u32> = LpmTrie::with_max_entries(capacity::SUBNETS, 0);
+static BOUND_PORTS6: LpmTrie<BoundPortKey<Ipv6>, Handle> =
+    LpmTrie::with_max_entries(capacity::BOUND_PORTS, 0);
 #[map]
-static LOCALS: HashMap<Ipv4, u32> = HashMap::with_max_entries(capacity::LOCALS, 0);
+static TARGET_PORTS: LpmTrie<TargetPortKey, Handle> = LpmTrie::with_max_entries(capacity::TARGET_PORTS, 0);
+#[map]
+static SUBNETS: LpmTrie<Ipv4, u32> = LpmTrie::with_max_entries(capacity::SUBNETS, 0);
+#[map]
+static SUBNETS6: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(capacity::SUBNETS, 0);
+#[map]
+static UPLINKS: HashMap<u32, UplinkRow> = HashMap::with_max_entries(capacity::UPLINKS, 0);
+#[map]
+static LOCALS: HashMap<Ipv6, u32> = HashMap::with_max_entries(capacity::LOCALS, 0);
 #[map]
 static SOCKETS: LruHashMap<SocketKey, SocketRow> = LruHashMap::with_max_entries(capacity::SOCKETS, 0);
 #[map]
+static TIMEOUTS: Array<u32> = Array::with_max_entries(Phase::ALL.len() as u32, 0);
+#[map]
 static DROPS: PerCpuArray<CounterRow> = PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
+#[map]
+static STAGES: ProgramArray = ProgramArray::with_max_entries(capacity::STAGES, 0);
+
+/// Room to put a connection together, since two rows and two keys are more than half of a program's stack.
+#[map]
+static SCRATCH: PerCpuArray<Connection<Ipv4>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static SCRATCH6: PerCpuArray<Connection<Ipv6>> = PerCpuArray::with_max_entries(1, 0);
+
+/// Room for a question to the routing table, for the same reason.
+#[map]
+static QUESTION: PerCpuArray<bpf_fib_lookup> = PerCpuArray::with_max_entries(1, 0);
+
+/// The maps of a family.
+pub(crate) trait Tables: Family {
+    /// Connections that both sides want.
+    fn flows() -> &'static Flows<Self>;
+    /// Young and half-open ones.
+    fn young() -> &'static Flows<Self>;
+    /// Fragmented datagrams under way.
+    fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentRow>;
+    /// Publications on one address of the host.
+    fn bound_ports() -> &'static LpmTrie<BoundPortKey<Self>, Handle>;
+    /// Networks by address.
+    fn subnets() -> &'static LpmTrie<Self, u32>;
+    /// Room for a connection.
+    fn scratch() -> &'static PerCpuArray<Connection<Self>>;
+    /// An address of this family in the form that both share.
+    fn unified(self) -> Ipv6;
+    /// And back; unspecified for one of the other family.
+    fn of_unified(address: Ipv6) -> Self;
+}
+
+impl Tables for Ipv4 {
+    #[inline(always)]
+    fn flows() -> &'static Flows<Self> {
+        &FLOWS
+    }
+    #[inline(always)]
+    fn young() -> &'static Flows<Self> {
+        &YOUNG
+    }
+    #[inline(always)]
+    fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentRow> {
+        &FRAGMENTS
+    }
+    #[inline(always)]
+    fn bound_ports() -> &'static LpmTrie<BoundPortKey<Self>, Handle> {
+        &BOUND_PORTS
+    }
+    #[inline(always)]
+    fn subnets() -> &'static LpmTrie<Self, u32> {
+        &SUBNETS
+    }
+    #[inline(always)]
+    fn scratch() -> &'static PerCpuArray<Connection<Self>> {
+        &SCRATCH
+    }
+    #[inline(always)]
+    fn unified(self) -> Ipv6 {
+        Ipv6::mapped(self)
+    }
+    #[inline(always)]
+    fn of_unified(address: Ipv6) -> Self {
+        address.as_mapped().unwrap_or(Self::UNSPECIFIED)
+    }
+}
+
+impl Tables for Ipv6 {
+    #[inline(always)]
+    fn flows() -> &'static Flows<Self> {
+        &FLOWS6
+    }
+    #[inline(always)]
+    fn young() -> &'static Flows<Self> {
+        &YOUNG6
+    }
+    #[inline(always)]
+    fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentRow> {
+        &FRAGMENTS6
+    }
+    #[inline(always)]
+    fn bound_ports() -> &'static LpmTrie<BoundPortKey<Self>, Handle> {
+        &BOUND_PORTS6
+    }
+    #[inline(always)]
+    fn subnets() -> &'static LpmTrie<Self, u32> {
+        &SUBNETS6
+    }
+    #[inline(always)]
+    fn scratch() -> &'static PerCpuArray<Connection<Self>> {
+        &SCRATCH6
+    }
+    #[inline(always)]
+    fn unified(self) -> Ipv6 {
+        self
+    }
+    #[inline(always)]
+    fn of_unified(address: Ipv6) -> Self {
+        address
+    }
+}
+
+/// Goes on in another program; comes back only if it is not there.
+#[inline(always)]
+pub(crate) fn go_on<C: EbpfContext>(ctx: &C, stage: u32) {
+    // SAFETY: the context is the one that this program was started with, and every stage is of its type.
+    unsafe { STAGES.tail_call(ctx, stage) }
+}
+
+/// The key of an LPM trie in a place where its data, which follow a word, are aligned: the verifier takes no double word
+/// across two of the stack's.
+#[repr(C, align(8))]
+struct Placed<K> {
+    pad: u32,
+    key: Key<K>,
+}
+
+/// The row of an LPM trie with the longest prefix of `data`, which has `bits`.
+#[inline(always)]
+fn longest<K, V: Copy>(trie: &LpmTrie<K, V>, bits: u32, data: K) -> Option<V> {
+    let place = Placed { pad: 0, key: Key::new(bits, data) };
+    trie.get(&place.key).copied()
+}
 
 /// Adds to a counter that other CPUs add to (`lock xadd`). Rust's own atomics have no additions on this target.
 ///
@@ -82,23 +241,68 @@ pub(crate) fn count_drop(reason: Reason, len: u32, now: u32) -> bool {
     false
 }
 
-/// The row of a flow, if there is one; it may be stale, see [`endpoint`] and [`publication`].
+/// Why a row was not written.
+pub(crate) enum Refused {
+    /// There is one under this key.
+    Exists,
+    /// The table has no room.
+    Full,
+}
+
+/// Writes a flow's row, unless there is one under its key: whoever is first has the tuple.
 #[inline(always)]
-pub(crate) fn flow(key: &FlowKey) -> Option<*mut FlowRow> {
-    FLOWS.get_ptr_mut(key)
+pub(crate) fn claim<A: Tables>(flows: &Flows<A>, key: &FlowKey<A>, row: &FlowRow<A>) -> Result<(), Refused> {
+    flows
+        .insert(key, row, BPF_NOEXIST)
+        .map_err(|errno| if errno == -EEXIST { Refused::Exists } else { Refused::Full })
 }
 
 /// Writes a flow's row.
 #[inline(always)]
-pub(crate) fn put_flow(key: &FlowKey, row: &FlowRow) -> Result<(), Reason> {
-    FLOWS.insert(key, row, BPF_ANY).map_err(|_errno| Reason::TableFull)
+pub(crate) fn put<A: Tables>(flows: &Flows<A>, key: &FlowKey<A>, row: &FlowRow<A>) -> Result<(), Reason> {
+    flows.insert(key, row, BPF_ANY).map_err(|_errno| Reason::TableFull)
 }
 
 /// Takes a flow's row away.
 #[inline(always)]
-pub(crate) fn remove_flow(key: &FlowKey) {
+pub(crate) fn forget<A: Tables>(flows: &Flows<A>, key: &FlowKey<A>) {
     // A row that is gone already is what is wanted.
-    let _gone = FLOWS.remove(key);
+    let _gone = flows.remove(key);
+}
+
+/// Room for a question to the routing table.
+#[inline(always)]
+pub(crate) fn question() -> Option<*mut bpf_fib_lookup> {
+    QUESTION.get_ptr_mut(0)
+}
+
+/// How long a connection in this phase may be idle, in ticks.
+#[inline(always)]
+pub(crate) fn timeout(phase: Phase) -> Option<u32> {
+    TIMEOUTS.get(phase as u32).copied()
+}
+
+/// The ports of a fragmented datagram.
+#[inline(always)]
+pub(crate) fn fragment<A: Tables>(key: &FragmentKey<A>) -> Option<FragmentRow> {
+    // SAFETY: a copy is made at once; a row reused within these instructions yields the ports of another datagram, whose
+    // flow is then none of this one's addresses.
+    unsafe { A::fragments().get(key) }.copied()
+}
+
+/// Remembers the ports of a fragmented datagram.
+#[inline(always)]
+pub(crate) fn put_fragment<A: Tables>(key: &FragmentKey<A>, row: &FragmentRow) {
+    // If the table takes no row, the later fragments are dropped and counted.
+    let _full = A::fragments().insert(key, row, BPF_ANY);
+}
+
+/// The interface that leads outside, if it is one.
+#[inline(always)]
+pub(crate) fn uplink(ifindex: u32) -> Option<&'static UplinkRow> {
+    // SAFETY: the kernel frees no row under a running program, and the user side replaces rows as a whole; a new address
+    // that appears half way would make one connection in a name that nobody has.
+    unsafe { UPLINKS.get(ifindex) }
 }
 
 /// The live endpoint of a handle.
@@ -141,21 +345,28 @@ pub(crate) fn port(protocol: u8, port: Be16) -> Option<PortRow> {
 
 /// The publication on one address of the host.
 #[inline(always)]
-pub(crate) fn bound_port(address: Ipv4, protocol: u8, port: Be16) -> Option<Handle> {
+pub(crate) fn bound_port<A: Tables>(address: A, protocol: u8, port: Be16) -> Option<Handle> {
     let data = BoundPortKey { address, protocol: Be16::new(u16::from(protocol)), port };
-    BOUND_PORTS.get(Key::new(BoundPortKey::BITS, data)).copied()
+    longest(A::bound_ports(), BoundPortKey::<A>::BITS, data)
+}
+
+/// The publication that has this port of a container for its target.
+#[inline(always)]
+pub(crate) fn target_port(endpoint: Handle, protocol: u8, port: Be16) -> Option<Handle> {
+    let data = TargetPortKey { endpoint, protocol: Be16::new(u16::from(protocol)), port };
+    longest(&TARGET_PORTS, TargetPortKey::BITS, data)
 }
 
 /// The number of the network whose subnet an address lies in.
 #[inline(always)]
-pub(crate) fn network_of(address: Ipv4) -> Option<u32> {
-    SUBNETS.get(Key::new(SubnetKey::BITS, SubnetKey { address })).copied()
+pub(crate) fn network_of<A: Tables>(address: A) -> Option<u32> {
+    longest(A::subnets(), A::BITS, address)
 }
 
 /// Whether an address was the host's own when netd last looked.
 #[inline(always)]
-pub(crate) fn is_local(address: Ipv4) -> bool {
-    LOCALS.get_ptr(address).is_some()
+pub(crate) fn is_local<A: Tables>(address: A) -> bool {
+    LOCALS.get_ptr(address.unified()).is_some()
 }
 
 /// The address that a host socket thinks it talks to.

@@ -1,10 +1,13 @@
 //! Who has a host port.
 
-use netd_common::bytes::{Be16, Ipv4};
+use netd_common::bytes::Be16;
 use netd_common::flow::Handle;
 use netd_common::tables::{EndpointRow, PublicationRow};
+use netd_common::verdict::Reason;
 
-use crate::maps;
+use crate::flow::{self, First, Plan};
+use crate::maps::{self, Tables};
+use crate::skb::{Skb, Wire};
 
 /// A live publication and its container.
 pub(crate) struct Found {
@@ -16,17 +19,62 @@ pub(crate) struct Found {
     pub(crate) any_address: bool,
 }
 
-/// The publication that a packet or a connection to `address` and `port` means: one on that very address first.
+impl Found {
+    /// The publication's row, for reading.
+    #[inline(always)]
+    pub(crate) fn row(&self) -> &PublicationRow {
+        // SAFETY: array rows are never freed, and a publication's row is complete before its port leads to it.
+        unsafe { &*self.publication }
+    }
+
+    /// Opens a connection to it.
+    #[inline(always)]
+    pub(crate) fn open<A: Wire>(&self, skb: &Skb, plan: &Plan<'_, A>) -> Result<First, Reason> {
+        let first = flow::open(skb, plan, |_port| true)?;
+        if matches!(first, First::Opened) {
+            self.count_flow();
+        }
+        Ok(first)
+    }
+
+    /// Counts a connection.
+    #[inline(always)]
+    pub(crate) fn count_flow(&self) {
+        // SAFETY: an aligned word of a publication's row, which is never freed.
+        unsafe { maps::add(&raw mut (*maps::counters(self.publication)).flows, 1) };
+    }
+}
+
+/// The publication that a packet or a connection to `address` and `port` means: one on that very address first, then one
+/// on all addresses of the family, then one on all.
 #[inline(always)]
-pub(crate) fn find(protocol: u8, address: Ipv4, port: Be16) -> Option<Found> {
+pub(crate) fn find<A: Tables>(protocol: u8, address: A, port: Be16) -> Option<Found> {
     let row = maps::port(protocol, port)?;
-    if row.bound != 0
-        && let Some(handle) = maps::bound_port(address, protocol, port)
-        && let Some(found) = live(handle, false)
-    {
-        return Some(found);
+    if row.bound != 0 {
+        if let Some(handle) = maps::bound_port(address, protocol, port)
+            && let Some(found) = live(handle, false)
+        {
+            return Some(found);
+        }
+        if let Some(handle) = maps::bound_port(A::UNSPECIFIED, protocol, port)
+            && let Some(found) = live(handle, true)
+        {
+            return Some(found);
+        }
     }
     live(row.any, true)
+}
+
+/// Whether somebody has a port on an address, or on all of them.
+#[inline(always)]
+pub(crate) fn is_taken<A: Tables>(protocol: u8, address: A, port: Be16) -> bool {
+    find(protocol, address, port).is_some()
+}
+
+/// The publication of a container's port, for a packet whose connection the flow table has forgotten.
+#[inline(always)]
+pub(crate) fn of_target(endpoint: Handle, protocol: u8, port: Be16) -> Option<Found> {
+    live(maps::target_port(endpoint, protocol, port)?, false)
 }
 
 #[inline(always)]

@@ -1,28 +1,142 @@
 //! The packet: reading it, changing it, sending it on. The only room that touches its bytes.
 
+use core::arch::asm;
 use core::sync::atomic::{Ordering, compiler_fence};
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
-    __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
+    __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, bpf_fib_lookup, bpf_redir_neigh,
+    bpf_redir_neigh__bindgen_ty_1,
 };
 use aya_ebpf::helpers::generated::{
-    bpf_l4_csum_replace, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_pull_data,
+    bpf_l4_csum_replace, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_pull_data, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
-use netd_common::bytes::Ipv4;
+use netd_common::bytes::{Ipv4, Ipv6};
 use netd_common::checksum::Delta;
 use netd_common::flow::protocol;
-use netd_common::packet::{ETHERNET_LEN, Ipv4Header, PacketBytes, Transport, TransportAt, ipv4_at};
+use netd_common::packet::{ETHERNET_LEN, Ip, Layout, Offset, PacketBytes, Transport, ipv4_at, ipv6_at};
 use netd_common::tables::FlowRow;
 use netd_common::verdict::{Reason, Verdict};
 
-/// `AF_INET` of the kernel's socket.h.
-const AF_INET: u32 = 2;
+use crate::maps::Tables;
+
 /// `PACKET_HOST` of if_packet.h: addressed to this host.
 const PACKET_HOST: u32 = 0;
-/// Ethernet, the longest IPv4 header and TCP's fixed part: all that is ever read.
+/// Ethernet, the longest IPv4 header and TCP's fixed part: all that an established connection's packet is read for.
 const HEADERS_LEN: u32 = ETHERNET_LEN as u32 + 60 + 20;
+/// What is read of a packet that takes a decision: an ICMP error's headers and the ones that it quotes.
+const FRONT_LEN: u32 = Offset::MAX + 1 + 20;
+
+/// The word of [`__sk_buff`]'s `cb` in which one program leaves the reason of a drop for the next.
+pub(crate) const NOTE_REASON: usize = 0;
+/// The word in which the zone is left that the packet comes from.
+pub(crate) const NOTE_ZONE: usize = 2;
+/// The word in which is left that the packet's flow has just been made.
+pub(crate) const NOTE_OPENED: usize = 3;
+/// The word in which is left how many source ports were tried.
+pub(crate) const NOTE_TRIES: usize = 4;
+/// The word in which the MTU is left that a packet did not fit.
+pub(crate) const NOTE_MTU: usize = 1;
+
+/// What differs between the families in speaking to the kernel and in writing a header.
+pub(crate) trait Wire: Tables {
+    /// The address family's number (linux/socket.h).
+    const AF: u32;
+
+    /// Puts the addresses into a question to the routing table.
+    fn ask(question: &mut bpf_fib_lookup, src: Self, dst: Self);
+
+    /// The next hop in its answer.
+    fn next_hop(answer: &bpf_fib_lookup) -> Self;
+
+    /// The address as the neighbour table's key.
+    fn hop(self) -> [u32; 4];
+
+    /// Writes addresses and the decremented TTL into the header of `ip`. No packet pointer is good after it.
+    fn rewrite_header(skb: &Skb, frame: &Frame, ip: &Ip<Self>, row: &FlowRow<Self>) -> Result<(), Reason>;
+}
+
+impl Wire for Ipv4 {
+    const AF: u32 = 2;
+
+    #[inline(always)]
+    fn ask(question: &mut bpf_fib_lookup, src: Self, dst: Self) {
+        question.__bindgen_anon_3.ipv4_src = src.word();
+        question.__bindgen_anon_4.ipv4_dst = dst.word();
+    }
+
+    #[inline(always)]
+    fn next_hop(answer: &bpf_fib_lookup) -> Self {
+        // SAFETY: the kernel wrote an IPv4 address there, as the family says; every member is plain words.
+        Self::from_word(unsafe { answer.__bindgen_anon_4.ipv4_dst })
+    }
+
+    #[inline(always)]
+    fn hop(self) -> [u32; 4] {
+        // The kernel reads the first; like this all of them are written in aligned double words.
+        [self.word(); 4]
+    }
+
+    #[inline(always)]
+    fn rewrite_header(_skb: &Skb, frame: &Frame, ip: &Ip<Self>, row: &FlowRow<Self>) -> Result<(), Reason> {
+        let change = row.addresses.and(Delta::TTL_DECREMENTED);
+        frame.write(ETHERNET_LEN + ipv4_at::TTL, ip.ttl - 1)?;
+        frame.write(ETHERNET_LEN + ipv4_at::CHECKSUM, change.apply(ip.checksum))?;
+        frame.write(ETHERNET_LEN + ipv4_at::SOURCE, row.src.word())?;
+        frame.write(ETHERNET_LEN + ipv4_at::DESTINATION, row.dst.word())
+    }
+}
+
+impl Wire for Ipv6 {
+    const AF: u32 = 10;
+
+    #[inline(always)]
+    fn ask(question: &mut bpf_fib_lookup, src: Self, dst: Self) {
+        question.__bindgen_anon_3.ipv6_src = src.words();
+        question.__bindgen_anon_4.ipv6_dst = dst.words();
+    }
+
+    #[inline(always)]
+    fn next_hop(answer: &bpf_fib_lookup) -> Self {
+        // SAFETY: the kernel wrote an IPv6 address there, as the family says; every member is plain words.
+        Self::from_words(unsafe { answer.__bindgen_anon_4.ipv6_dst })
+    }
+
+    #[inline(always)]
+    fn hop(self) -> [u32; 4] {
+        self.words()
+    }
+
+    /// By the helper that keeps a device's checksum over the whole packet (CHECKSUM_COMPLETE) right: IPv6 has no header
+    /// checksum that would cancel the change out, as IPv4's does.
+    #[inline(always)]
+    fn rewrite_header(skb: &Skb, frame: &Frame, ip: &Ip<Self>, row: &FlowRow<Self>) -> Result<(), Reason> {
+        let start = ETHERNET_LEN + ipv6_at::LENGTH_WORD;
+        let [len0, len1, next, _]: [u8; 4] = frame.read(start).ok_or(Reason::Malformed)?;
+        let (src, dst) = (row.src.words(), row.dst.words());
+        let value = [
+            u32::from_ne_bytes([len0, len1, next, ip.ttl - 1]),
+            src[0],
+            src[1],
+            src[2],
+            src[3],
+            dst[0],
+            dst[1],
+            dst[2],
+            dst[3],
+        ];
+        skb.store(start, &Placed { pad: 0, value }.value)
+    }
+}
+
+/// A place for a helper to read from, for a value of a word and double words: the verifier takes no double word across two
+/// of the stack's.
+#[repr(C, align(8))]
+struct Placed<T> {
+    pad: u32,
+    value: T,
+}
 
 /// A packet in TC.
 pub(crate) struct Skb {
@@ -55,10 +169,24 @@ impl Skb {
         self.context().len
     }
 
-    /// Whether the kernel is to cut it into segments that fit the link.
+    /// Payload bytes of each segment that the kernel is to cut it into; 0 if it is one packet.
     #[inline(always)]
-    pub(crate) fn is_gso(&self) -> bool {
-        self.context().gso_size != 0
+    pub(crate) fn gso_size(&self) -> u32 {
+        self.context().gso_size
+    }
+
+    /// Leaves a word for the program that goes on.
+    #[inline(always)]
+    pub(crate) fn leave_note(&self, at: usize, word: u32) {
+        // SAFETY: the context is valid and these words of it are the programs' own; `at` is one of the constants above.
+        // Volatile, since the verifier takes no two of them written as one.
+        unsafe { (&raw mut (*self.raw).cb[at]).write_volatile(word) };
+    }
+
+    /// What an earlier program left.
+    #[inline(always)]
+    pub(crate) fn note(&self, at: usize) -> u32 {
+        self.context().cb[at]
     }
 
     /// The interface it came in by.
@@ -67,21 +195,38 @@ impl Skb {
         self.context().ifindex
     }
 
+    /// Whether the frame carried a VLAN tag, which the kernel has taken off.
+    #[inline(always)]
+    pub(crate) fn has_vlan_tag(&self) -> bool {
+        self.context().vlan_present != 0
+    }
+
     /// Whether the frame is addressed to this host and carries no VLAN tag: a tagged one belongs to the VLAN's own
     /// interface, which it reaches after this program.
     #[inline(always)]
     pub(crate) fn is_for_this_interface(&self) -> bool {
-        self.context().pkt_type == PACKET_HOST && self.context().vlan_present == 0
+        self.context().pkt_type == PACKET_HOST && !self.has_vlan_tag()
     }
 
-    /// The frame's bytes, made contiguous as far as headers go.
+    /// The frame's bytes, made contiguous as far as the headers of an established connection's packet go.
     #[inline(always)]
     pub(crate) fn frame(&self) -> Frame {
+        self.contiguous(HEADERS_LEN)
+    }
+
+    /// The frame's bytes, made contiguous as far as any decision reads.
+    #[inline(always)]
+    pub(crate) fn front(&self) -> Frame {
+        self.contiguous(FRONT_LEN)
+    }
+
+    #[inline(always)]
+    fn contiguous(&self, len: u32) -> Frame {
         let frame = self.linear();
-        if frame.end - frame.start >= HEADERS_LEN as usize || frame.end - frame.start >= self.len() as usize {
+        if frame.end - frame.start >= len as usize || frame.end - frame.start >= self.len() as usize {
             return frame;
         }
-        let wanted = if self.len() < HEADERS_LEN { self.len() } else { HEADERS_LEN };
+        let wanted = if self.len() < len { self.len() } else { len };
         // SAFETY: the context is valid; a refusal leaves the packet as it was, and the reader then finds it short.
         unsafe { bpf_skb_pull_data(self.raw, wanted) };
         self.linear()
@@ -90,7 +235,7 @@ impl Skb {
     #[inline(always)]
     fn linear(&self) -> Frame {
         let context = self.context();
-        Frame { start: context.data as usize, end: context.data_end as usize }
+        Frame { salt: context.len, start: context.data as usize, end: context.data_end as usize }
     }
 
     /// Writes destination and source of the Ethernet header.
@@ -102,40 +247,63 @@ impl Skb {
         frame.write(8, third)
     }
 
+    /// Writes words at an offset, keeping a device's checksum over the packet right. No packet pointer is good after it.
+    #[inline(always)]
+    fn store<const N: usize>(&self, at: usize, words: &[u32; N]) -> Result<(), Reason> {
+        let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
+        let len = size_of::<[u32; N]>() as u32;
+        // SAFETY: the context is valid, the words live on this stack for the call, and the helper checks the offset.
+        let code = unsafe { bpf_skb_store_bytes(self.raw, at as u32, words.as_ptr().cast(), len, flags) };
+        if code == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
+    }
+
     /// Rewrites addresses, ports and TTL as `row` says, with the checksums.
     ///
     /// The transport checksum is changed by two calls, because a packet whose checksum the device is to finish
     /// (CHECKSUM_PARTIAL) holds only the sum of its pseudo header: the addresses' change must reach it, the ports' must not.
     #[inline(always)]
-    pub(crate) fn translate(
+    pub(crate) fn translate<A: Wire>(
         &self,
         frame: &Frame,
-        ip: &Ipv4Header,
+        ip: &Ip<A>,
         transport: &Transport,
-        row: &FlowRow,
+        row: &FlowRow<A>,
     ) -> Result<(), Reason> {
-        let header_change = row.addresses.and(Delta::TTL_DECREMENTED);
-        frame.write(ipv4_at::TTL, ip.ttl - 1)?;
-        frame.write(ipv4_at::CHECKSUM, header_change.apply(ip.checksum))?;
-        frame.write(ipv4_at::SOURCE, row.src.word())?;
-        frame.write(ipv4_at::DESTINATION, row.dst.word())?;
-        frame.write_ports(ip.transport_at, row.src_port.word(), row.dst_port.word())?;
-        // The stores above must not sink below the helpers, after which the verifier knows no packet pointer.
+        let at = ip.transport_at.get();
+        match transport.layout {
+            Layout::Tcp | Layout::Udp => {
+                let [a, b] = row.src_port.to_wire();
+                let [c, d] = row.dst_port.to_wire();
+                frame.write(at, u32::from_ne_bytes([a, b, c, d]))?;
+            }
+            Layout::EchoRequest => frame.write(at + 4, row.src_port.word())?,
+            Layout::EchoReply => frame.write(at + 4, row.dst_port.word())?,
+            Layout::Bare => {}
+        }
+        // The stores must not sink below the helpers, after which the verifier knows no packet pointer.
         compiler_fence(Ordering::SeqCst);
-        let mangled = if ip.protocol == protocol::UDP { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
-        self.change_checksum(transport, row.addresses, mangled | u64::from(BPF_F_PSEUDO_HDR))?;
+        A::rewrite_header(self, frame, ip, row)?;
+        compiler_fence(Ordering::SeqCst);
+        let (checksum_at, flags) = match transport.layout {
+            Layout::Tcp => (at + 16, 0),
+            Layout::Udp => (at + 6, u64::from(BPF_F_MARK_MANGLED_0)),
+            Layout::EchoRequest | Layout::EchoReply => (at + 2, 0),
+            Layout::Bare => return Ok(()),
+        };
+        // ICMP over IPv4 is the one whose checksum does not cover the addresses (RFC 792; RFC 4443 §2.3).
+        if A::IS_V6 || ip.protocol != protocol::ICMP {
+            self.change_checksum(checksum_at, row.addresses, flags | u64::from(BPF_F_PSEUDO_HDR))?;
+        }
         if row.ports != Delta::NONE {
-            self.change_checksum(transport, row.ports, mangled)?;
+            self.change_checksum(checksum_at, row.ports, flags)?;
         }
         Ok(())
     }
 
     #[inline(always)]
-    fn change_checksum(&self, transport: &Transport, change: Delta, flags: u64) -> Result<(), Reason> {
+    fn change_checksum(&self, at: usize, change: Delta, flags: u64) -> Result<(), Reason> {
         // SAFETY: the context is valid; the helper checks the offset itself. Size 0 makes `to` the difference.
-        let code = unsafe {
-            bpf_l4_csum_replace(self.raw, transport.checksum_at as u32, 0, u64::from(change.as_wsum()), flags)
-        };
+        let code = unsafe { bpf_l4_csum_replace(self.raw, at as u32, 0, u64::from(change.as_wsum()), flags) };
         if code == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
     }
 
@@ -149,25 +317,28 @@ impl Skb {
     /// Out by this interface to the next hop, whose link address the kernel finds (kernel 5.10). An unspecified next hop
     /// leaves the route to the kernel as well.
     #[inline(always)]
-    pub(crate) fn redirect_to_neighbour(ifindex: u32, next_hop: Ipv4) -> Verdict {
-        if next_hop == Ipv4::UNSPECIFIED {
+    pub(crate) fn redirect_to_neighbour<A: Wire>(ifindex: u32, next_hop: A) -> Verdict {
+        if next_hop == A::UNSPECIFIED {
             // SAFETY: no parameters are passed, and the length says so.
             return Verdict::Redirected(
                 unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) } as i32
             );
         }
-        let mut hop = bpf_redir_neigh {
-            nh_family: AF_INET,
-            __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: [next_hop.word(), 0, 0, 0] },
-        };
+        // The address in it follows a word, and is aligned like this.
+        let address = bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: next_hop.hop() };
+        let mut place =
+            Placed { pad: 0, value: bpf_redir_neigh { nh_family: A::AF, __bindgen_anon_1: address } };
+        let hop = &raw mut place.value;
         let len = size_of::<bpf_redir_neigh>() as i32;
         // SAFETY: the parameters live on this stack for the call and their length is exact.
-        Verdict::Redirected(unsafe { bpf_redirect_neigh(ifindex, &raw mut hop, len, 0) } as i32)
+        Verdict::Redirected(unsafe { bpf_redirect_neigh(ifindex, hop, len, 0) } as i32)
     }
 }
 
 /// The contiguous front of a packet. Valid until a helper changes the packet.
 pub(crate) struct Frame {
+    /// A number that the verifier knows nothing of.
+    salt: u32,
     start: usize,
     end: usize,
 }
@@ -186,24 +357,29 @@ impl Frame {
         unsafe { place.write_unaligned(value) };
         Ok(())
     }
-
-    #[inline(always)]
-    fn write_ports(&self, at: TransportAt, src: u16, dst: u16) -> Result<(), Reason> {
-        self.write(
-            at.get(),
-            u32::from_ne_bytes({
-                let [a, b] = src.to_ne_bytes();
-                let [c, d] = dst.to_ne_bytes();
-                [a, b, c, d]
-            }),
-        )
-    }
 }
 
 impl PacketBytes for Frame {
     #[inline(always)]
     fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         let place = self.at::<[u8; N]>(at)?;
+        // SAFETY: as in `write`.
+        Some(unsafe { place.read_unaligned() })
+    }
+
+    #[inline(always)]
+    fn opaque(&self, number: u32) -> u32 {
+        let mut number = number;
+        // SAFETY: two exclusive-ors with the same word leave the number as it was, and touch nothing else.
+        unsafe {
+            asm!("{0} ^= {1}", "{0} ^= {1}", inout(reg) number, in(reg) self.salt, options(pure, nomem, nostack));
+        }
+        number
+    }
+
+    #[inline(always)]
+    fn read_words(&self, at: usize) -> Option<[u32; 4]> {
+        let place = self.at::<[u32; 4]>(at)?;
         // SAFETY: as in `write`.
         Some(unsafe { place.read_unaligned() })
     }

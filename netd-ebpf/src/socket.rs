@@ -9,11 +9,11 @@ use aya_ebpf::Global;
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie};
 use aya_ebpf::programs::SockAddrContext;
-use netd_common::bytes::{Be16, Ipv4};
-use netd_common::tables::{PublicationRow, SocketKey, SocketRow};
+use netd_common::bytes::{Address as _, Be16, Ipv4, Ipv6};
+use netd_common::tables::{SocketKey, SocketRow};
 
-use crate::maps;
-use crate::publication;
+use crate::maps::{self, Tables};
+use crate::publication::{self, Found};
 
 /// The cookie of the network namespace that is "the host"; the loader sets it.
 // SAFETY: no other symbol of the object has this name.
@@ -22,48 +22,39 @@ static HOST_NETNS: Global<u64> = Global::new(0);
 
 /// What a cgroup program says to let the call go on; these programs refuse nothing.
 const ALLOW: i32 = 1;
-/// The third word of an IPv4-mapped address, ::ffff:0:0/96 (RFC 4291 §2.5.5.2).
-const MAPPED: u32 = 0x0000_ffff_u32.to_be();
-/// The last word of ::1.
-const LAST_ONE: u32 = 1_u32.to_be();
-
-/// A destination in the application's words.
-struct Destination {
-    /// For the tables: ::1 is 127.0.0.1 there.
-    address: Ipv4,
-    /// As the application wrote it.
-    words: [u32; 4],
+/// What the kernel takes in exchange for an IPv6 address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// An IPv6 address, or an IPv4 one in its mapped form.
+    EitherFamily,
+    /// An IPv6 address.
+    Ipv6Only,
 }
 
 /// connect and sendmsg of an IPv4 socket.
 #[inline(always)]
 pub(crate) fn outgoing4(ctx: &SockAddrContext) -> i32 {
-    if let Some(addr) = of_host(ctx) {
-        let address = Ipv4::from_word(addr.user_ip4);
-        let destination = Destination { address, words: [0, 0, MAPPED, address.word()] };
-        if let Some((target, port)) = exchange(ctx, addr, &destination) {
-            addr.user_ip4 = target.word();
-            addr.user_port = u32::from(port.word());
-        }
+    if let Some(addr) = of_host(ctx)
+        && let Some((target, port)) = exchange(ctx, addr, Ipv4::from_word(addr.user_ip4), Takes::EitherFamily)
+        && let Some(target) = target.as_mapped()
+    {
+        addr.user_ip4 = target.word();
+        addr.user_port = u32::from(port.word());
     }
     ALLOW
 }
 
-/// connect of an IPv6 socket.
+/// connect and sendmsg of an IPv6 socket.
 #[inline(always)]
-pub(crate) fn outgoing6(ctx: &SockAddrContext) -> i32 {
+pub(crate) fn outgoing6(ctx: &SockAddrContext, takes: Takes) -> i32 {
     if let Some(addr) = of_host(ctx) {
-        let words = [addr.user_ip6[0], addr.user_ip6[1], addr.user_ip6[2], addr.user_ip6[3]];
-        let address = match words {
-            [0, 0, MAPPED, last] => Ipv4::from_word(last),
-            [0, 0, 0, LAST_ONE] => Ipv4::from_wire([127, 0, 0, 1]),
-            _ => return ALLOW,
+        let address = address6(addr);
+        let target = match address.as_mapped() {
+            Some(address) => exchange(ctx, addr, address, takes),
+            None => exchange(ctx, addr, address, takes),
         };
-        if let Some((target, port)) = exchange(ctx, addr, &Destination { address, words }) {
-            addr.user_ip6[0] = 0;
-            addr.user_ip6[1] = 0;
-            addr.user_ip6[2] = MAPPED;
-            addr.user_ip6[3] = target.word();
+        if let Some((target, port)) = target {
+            set_address6(addr, target);
             addr.user_port = u32::from(port.word());
         }
     }
@@ -74,9 +65,10 @@ pub(crate) fn outgoing6(ctx: &SockAddrContext) -> i32 {
 #[inline(always)]
 pub(crate) fn peer4(ctx: &SockAddrContext) -> i32 {
     if let Some(addr) = of_host(ctx)
-        && let Some(row) = asked_for(ctx, addr, Ipv4::from_word(addr.user_ip4))
+        && let Some(row) = asked_for(ctx, addr, Ipv6::mapped(Ipv4::from_word(addr.user_ip4)))
+        && let Some(address) = row.address.as_mapped()
     {
-        addr.user_ip4 = row.address[3];
+        addr.user_ip4 = address.word();
         addr.user_port = u32::from(row.port.word());
     }
     ALLOW
@@ -86,18 +78,27 @@ pub(crate) fn peer4(ctx: &SockAddrContext) -> i32 {
 #[inline(always)]
 pub(crate) fn peer6(ctx: &SockAddrContext) -> i32 {
     if let Some(addr) = of_host(ctx)
-        && addr.user_ip6[0] == 0
-        && addr.user_ip6[1] == 0
-        && addr.user_ip6[2] == MAPPED
-        && let Some(row) = asked_for(ctx, addr, Ipv4::from_word(addr.user_ip6[3]))
+        && let Some(row) = asked_for(ctx, addr, address6(addr))
     {
-        addr.user_ip6[0] = row.address[0];
-        addr.user_ip6[1] = row.address[1];
-        addr.user_ip6[2] = row.address[2];
-        addr.user_ip6[3] = row.address[3];
+        set_address6(addr, row.address);
         addr.user_port = u32::from(row.port.word());
     }
     ALLOW
+}
+
+/// The address of an IPv6 call.
+#[inline(always)]
+fn address6(addr: &bpf_sock_addr) -> Ipv6 {
+    Ipv6::from_words([addr.user_ip6[0], addr.user_ip6[1], addr.user_ip6[2], addr.user_ip6[3]])
+}
+
+#[inline(always)]
+fn set_address6(addr: &mut bpf_sock_addr, address: Ipv6) {
+    let [a, b, c, d] = address.words();
+    addr.user_ip6[0] = a;
+    addr.user_ip6[1] = b;
+    addr.user_ip6[2] = c;
+    addr.user_ip6[3] = d;
 }
 
 /// The call's address block, if the socket is the host's own.
@@ -116,36 +117,50 @@ fn port_of(addr: &bpf_sock_addr) -> Be16 {
 }
 
 #[inline(always)]
-fn key_of(ctx: &SockAddrContext, addr: &bpf_sock_addr, target: Ipv4, target_port: Be16) -> SocketKey {
+fn key_of(ctx: &SockAddrContext, addr: &bpf_sock_addr, target: Ipv6, target_port: Be16) -> SocketKey {
     // SAFETY: the context is valid; the helper gives the socket a number if it has none.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    SocketKey { cookie, target, target_port, protocol: Be16::new(addr.protocol as u16) }
+    SocketKey { cookie, target, target_port, protocol: Be16::new(addr.protocol as u16), pad: 0 }
 }
 
 /// The container's address and port for a destination that is published; remembers what was asked for.
 #[inline(always)]
-fn exchange(ctx: &SockAddrContext, addr: &bpf_sock_addr, destination: &Destination) -> Option<(Ipv4, Be16)> {
+fn exchange<A: Tables>(
+    ctx: &SockAddrContext,
+    addr: &bpf_sock_addr,
+    address: A,
+    takes: Takes,
+) -> Option<(Ipv6, Be16)> {
     let port = port_of(addr);
-    let found = publication::find(addr.protocol as u8, destination.address, port)?;
-    let address = destination.address;
+    let found = publication::find(addr.protocol as u8, address, port)?;
     if found.any_address && !address.is_loopback() && !maps::is_local(address) {
         return None;
     }
-    // SAFETY: array rows are never freed, and a publication's row is complete before its port leads to it.
-    let publication: &PublicationRow = unsafe { &*found.publication };
-    let (target, target_port) = (publication.target, publication.target_port(port));
+    let target = target::<A>(&found, takes)?;
+    let target_port = found.row().target_port(port);
     let key = key_of(ctx, addr, target, target_port);
-    let row = SocketRow { address: destination.words, port, pad: 0 };
+    let row = SocketRow { address: address.unified(), port, pad: 0 };
     if maps::socket(&key) != Some(row) {
         maps::put_socket(&key, &row);
-        // SAFETY: an aligned word of a publication's row.
-        unsafe { maps::add(&raw mut (*maps::counters(found.publication)).flows, 1) };
+        found.count_flow();
     }
     Some((target, target_port))
 }
 
+/// The target's address in the family that was asked for, or else its IPv4 address, if the kernel takes that.
+#[inline(always)]
+fn target<A: Tables>(found: &Found, takes: Takes) -> Option<Ipv6> {
+    let same = A::subnet(found.endpoint).address();
+    if same != A::UNSPECIFIED {
+        return Some(same.unified());
+    }
+    let four = found.endpoint.subnet4.address();
+    let fits = A::IS_V6 && takes == Takes::EitherFamily && four != Ipv4::UNSPECIFIED;
+    if fits { Some(Ipv6::mapped(four)) } else { None }
+}
+
 /// The address that the application asked for when it got to `target`.
 #[inline(always)]
-fn asked_for(ctx: &SockAddrContext, addr: &bpf_sock_addr, target: Ipv4) -> Option<SocketRow> {
+fn asked_for(ctx: &SockAddrContext, addr: &bpf_sock_addr, target: Ipv6) -> Option<SocketRow> {
     maps::socket(&key_of(ctx, addr, target, port_of(addr)))
 }

@@ -1,106 +1,68 @@
-//! Packets from outside.
+//! Packets from outside that have no flow.
 
-use netd_common::flow::{FlowKey, Zone};
-use netd_common::nat::{self, Connection};
-use netd_common::packet::{self, ETHERTYPE_IPV4, Ipv4Header};
-use netd_common::verdict::{Reason, Verdict};
+use netd_common::flow::{FlowKey, Tuple, Zone};
+use netd_common::nat::Side;
+use netd_common::packet::{self, IP_AT, Ip};
+use netd_common::verdict::Reason;
 
-use crate::flow::{self, Live, Packet};
+use crate::flow::{self, First, Plan};
 use crate::maps;
 use crate::publication::{self, Found};
 use crate::route::{self, Route};
-use crate::skb::Skb;
+use crate::skb::{Skb, Wire};
 
-/// A flow's packets are translated; a first packet to a published port makes a flow; nothing else from outside reaches a
-/// container; the rest is the host's.
+/// A first packet to a published port makes a flow; nothing else from outside reaches a container; the rest is the host's.
 #[inline(always)]
-pub(crate) fn ingress(skb: &Skb) -> Result<Verdict, Reason> {
-    if !skb.is_for_this_interface() {
-        return Ok(Verdict::Pass);
-    }
-    let frame = skb.frame();
-    if packet::ethertype(&frame) != Some(ETHERTYPE_IPV4) {
-        return Ok(Verdict::Pass);
-    }
+pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<First, Reason> {
+    let frame = skb.front();
     // What cannot be read has no flow; the host's own stack refuses it and counts it.
-    let Ok(ip) = packet::ipv4(&frame) else { return Ok(Verdict::Pass) };
-    let transport = if ip.fragment { None } else { packet::transport(&frame, &ip).unwrap_or(None) };
-    let Some(transport) = transport else {
-        return unpublished(&ip);
-    };
-    let key = packet::flow_key(&ip, &transport, Zone::OUTSIDE);
-    let packet = Packet { skb, frame: &frame, ip, transport };
-    let live = match flow::find(&key) {
-        Some(live) => live,
-        None => match first(&packet, key)? {
-            Some(live) => live,
-            None => return unpublished(&packet.ip),
-        },
-    };
-    live.forward(&packet)
+    let Ok(ip) = A::header(&frame, IP_AT) else { return Ok(First::Pass) };
+    if let Ok(transport) = flow::transport(&frame, &ip, Zone::OUTSIDE)
+        && let Some(first) = open(skb, &ip, &packet::flow_key(&ip, &transport, Zone::OUTSIDE))?
+    {
+        return Ok(first);
+    }
+    unpublished(&ip)
 }
 
-/// The flow of a first packet to a published port; none if it is not ours.
+/// Opens a flow to a published port; none if it is not ours.
 #[inline(always)]
-fn first(packet: &Packet<'_>, key: FlowKey) -> Result<Option<Live>, Reason> {
-    let Packet { skb, ip, transport, .. } = packet;
+fn open<A: Wire>(skb: &Skb, ip: &Ip<A>, key: &FlowKey<A>) -> Result<Option<First>, Reason> {
     // A source that no answer may be sent to makes no flow.
-    if ip.src.is_loopback() || ip.src.is_multicast_or_reserved() {
+    if key.src.is_loopback() || key.src.is_not_one_hosts() || key.src == A::UNSPECIFIED {
         return Ok(None);
     }
-    match publication::find(ip.protocol, ip.dst, transport.dst_port) {
-        Some(found) if is_ours(skb, ip, &found) && maps::network_of(ip.src).is_none() => {
-            open(key, &found).map(Some)
-        }
-        _ => Ok(None),
+    let Some(found) = publication::find(key.protocol(), key.dst, key.dst_port) else { return Ok(None) };
+    if !is_ours(skb, ip, &found) || maps::network_of(key.src).is_some() {
+        return Ok(None);
     }
+    let row = found.row();
+    let target = A::subnet(found.endpoint).address();
+    if target == A::UNSPECIFIED {
+        return Ok(None);
+    }
+    let plan = Plan {
+        original: key,
+        inner: Tuple { dst: target, dst_port: row.target_port(key.dst_port), ..key.tuple() },
+        to: Side { zone: Zone::container(found.endpoint.ifindex), endpoint: found.endpoint.handle },
+        back: found.endpoint.handle,
+        publication: row.handle,
+    };
+    found.open(skb, &plan).map(Some)
 }
 
 /// Whether the packet is addressed to the host, for a publication on all of its addresses.
 #[inline(always)]
-fn is_ours(skb: &Skb, ip: &Ipv4Header, found: &Found) -> bool {
+fn is_ours<A: Wire>(skb: &Skb, ip: &Ip<A>, found: &Found) -> bool {
     if ip.dst.is_loopback() {
         return false;
     }
     !found.any_address || matches!(route::lookup(skb, found.endpoint.bridge, ip.src, ip.dst), Route::Local)
 }
 
-/// How many ports are tried for a client whose own is taken.
-const TRIES: u32 = 16;
-
-/// Makes the two rows of a connection and returns the original direction's.
-#[inline(always)]
-fn open(key: FlowKey, found: &Found) -> Result<Live, Reason> {
-    // SAFETY: array rows are never freed, and a publication's row is complete before its port leads to it.
-    let publication = unsafe { &*found.publication };
-    let now = flow::now();
-    let mut client_port = key.src_port;
-    for _try in 0..TRIES {
-        let Connection { original, mut forward, reply, mut backward } =
-            nat::publish(key, client_port, publication, found.endpoint);
-        if let Some(taken) = flow::find(&reply)
-            && !taken.leads_to(&backward)
-        {
-            client_port = flow::random_port();
-            continue;
-        }
-        forward.last = now;
-        backward.last = now;
-        maps::put_flow(&reply, &backward)?;
-        if let Err(reason) = maps::put_flow(&original, &forward) {
-            maps::remove_flow(&reply);
-            return Err(reason);
-        }
-        // SAFETY: an aligned word of a publication's row.
-        unsafe { maps::add(&raw mut (*maps::counters(found.publication)).flows, 1) };
-        return flow::find(&original).ok_or(Reason::TableFull);
-    }
-    Err(Reason::Collision)
-}
-
 /// No flow and no publication: the host's, unless its addresses give it away.
 #[inline(always)]
-fn unpublished(ip: &Ipv4Header) -> Result<Verdict, Reason> {
+fn unpublished<A: Wire>(ip: &Ip<A>) -> Result<First, Reason> {
     if ip.src.is_loopback() || ip.dst.is_loopback() {
         return Err(Reason::Martian);
     }
@@ -110,5 +72,5 @@ fn unpublished(ip: &Ipv4Header) -> Result<Verdict, Reason> {
     if maps::network_of(ip.src).is_some() {
         return Err(Reason::ForgedSource);
     }
-    Ok(Verdict::Pass)
+    Ok(First::Pass)
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
 
 use serde::Serialize;
 use tabwriter::TabWriter;
@@ -366,9 +367,8 @@ impl Text for Status {
 impl Text for Dropped {
     fn text(&self) -> String {
         let Self { reason, src, src_port, dst, dst_port, protocol, bytes, interface } = self;
-        format!(
-            "{reason} {src}:{src_port} -> {dst}:{dst_port} protocol {protocol} {bytes} bytes by interface {interface}"
-        )
+        let (from, to) = (SocketAddr::new(*src, *src_port), SocketAddr::new(*dst, *dst_port));
+        format!("{reason} {from} -> {to} protocol {protocol} {bytes} bytes by interface {interface}")
     }
 }
 

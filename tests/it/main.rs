@@ -7,6 +7,7 @@ mod bulk;
 mod host;
 mod lifecycle;
 mod network;
+mod outside;
 mod packets;
 mod publish;
 mod run;

@@ -3,9 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use aya::maps::{HashMap, Map, MapData};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use netd_common::bytes::Ipv4;
+use netd_common::flow::FlowKey;
+use netd_common::tables::name;
 use netd_tests::lab::Lab;
-use netd_tests::packet::Packet;
+use netd_tests::packet::{Kind, Packet};
 
 /// TC's numbers (linux/pkt_cls.h).
 const NEXT: i32 = -1;
@@ -15,13 +19,20 @@ const REDIRECT: i32 = 7;
 const CLIENT: [u8; 4] = [198, 18, 0, 2];
 const HOST: [u8; 4] = [198, 18, 0, 1];
 const WEB: [u8; 4] = [172, 17, 0, 2];
+const WEB_MAC: [u8; 6] = [2, 0x42, 172, 17, 0, 2];
 const OTHER: [u8; 4] = [172, 17, 0, 3];
+const GATEWAY: [u8; 4] = [172, 17, 0, 1];
+/// The host's address on the interface of its default route.
+const HOST_OUTSIDE: [u8; 4] = [198, 19, 0, 1];
+/// Somebody beyond that.
+const FAR: [u8; 4] = [203, 0, 113, 1];
 
 /// A host with two containers, and its programs.
 struct Bench {
     lab: Lab,
     pins: std::path::PathBuf,
     uplink: Interface,
+    outside: Interface,
     veth: Interface,
 }
 
@@ -35,17 +46,16 @@ struct Interface {
 impl Bench {
     fn new() -> Self {
         let lab = Lab::new();
-        let web = lab.container(
+        lab.container(
             "web",
             &["-p", "8080:80", "-p", "5353:53/udp", "-p", "127.0.0.1:9000:90", "-p", "8443:8443"],
         );
         lab.container("other", &[]);
         lab.netd(&["network", "create", "elsewhere", "--subnet", "10.20.0.0/24"]).ok();
         let pins = lab.netd(&["--json", "status"]).ok().json()["pins"].as_str().unwrap().into();
-        let inspected = lab.netd(&["--json", "container", "inspect", &web]).ok().json();
-        let uplink = interface(&lab, "up0");
-        let veth = interface(&lab, inspected["host_interface"].as_str().unwrap());
-        Self { lab, pins, uplink, veth }
+        let (uplink, outside) = (interface(&lab, "up0"), interface(&lab, "up1"));
+        let veth = interface_of(&lab, "web");
+        Self { lab, pins, uplink, outside, veth }
     }
 
     /// Runs a packet through a program as if it had come in by `from`, addressed to that interface.
@@ -74,7 +84,37 @@ impl Bench {
     }
 
     fn container(&self, packet: &Packet) -> (i32, Vec<u8>) {
-        self.run("container_ingress", self.veth, packet.bytes())
+        self.container_frame(packet.bytes())
+    }
+
+    /// A frame that the container `web` sends.
+    fn container_frame(&self, mut frame: Vec<u8>) -> (i32, Vec<u8>) {
+        frame[6..12].copy_from_slice(&WEB_MAC);
+        self.run("container_ingress", self.veth, frame)
+    }
+
+    /// From beyond the interface of the default route.
+    fn outside(&self, packet: &Packet) -> (i32, Vec<u8>) {
+        self.run("uplink_ingress", self.outside, packet.bytes())
+    }
+
+    /// Forgets the rows of packets for which `which` says so, as an eviction would.
+    fn forget(&self, which: impl Fn(&FlowKey<Ipv4>) -> bool) {
+        for table in [name::FLOWS, name::YOUNG] {
+            let path = self.pins.join("maps").join(table);
+            let map = Map::LruHashMap(MapData::from_pin(path).unwrap());
+            let mut rows: HashMap<_, [u8; 16], [u8; 64]> = HashMap::try_from(map).unwrap();
+            let keys: Vec<_> = rows.keys().map(Result::unwrap).collect();
+            for key in keys {
+                if which(&bytemuck::pod_read_unaligned(&key)) {
+                    rows.remove(&key).unwrap();
+                }
+            }
+        }
+    }
+
+    fn forget_flows(&self) {
+        self.forget(|_key| true);
     }
 
     /// Drop counters that are not zero.
@@ -88,6 +128,12 @@ impl Bench {
             .filter(|(_, packets)| *packets > 0)
             .collect()
     }
+}
+
+/// The host's end of a container's veth pair.
+fn interface_of(lab: &Lab, label: &str) -> Interface {
+    let inspected = lab.netd(&["--json", "container", "inspect", &lab.name(label)]).ok().json();
+    interface(lab, inspected["host_interface"].as_str().unwrap())
 }
 
 fn interface(lab: &Lab, name: &str) -> Interface {
@@ -160,7 +206,12 @@ fn a_packet_that_is_not_ours_is_handed_on_untouched() {
         ("a header length beyond the packet", lying),
         ("another IP version", version),
         ("cut inside the TCP header", host(8080)[..44].to_vec()),
-        ("a fragment", fragment(Packet::udp((CLIENT, 1), (HOST, 5353)).bytes())),
+        ("a fragment to an unpublished port", fragment(Packet::udp((CLIENT, 1), (HOST, 53)).bytes())),
+        ("a later fragment of nothing known", {
+            let mut bytes = fragment(Packet::udp((CLIENT, 1), (HOST, 5353)).bytes());
+            bytes[21] = 1;
+            bytes
+        }),
     ];
     for (what, packet) in table {
         let mut expected = packet.clone();
@@ -171,13 +222,14 @@ fn a_packet_that_is_not_ours_is_handed_on_untouched() {
     }
     let table: Vec<(&str, Packet)> = vec![
         ("to a neighbour", Packet::tcp((WEB, 1), (OTHER, 80), "S")),
-        ("to the gateway", Packet::udp((WEB, 1), ([172, 17, 0, 1], 53))),
+        ("to the gateway", Packet::udp((WEB, 1), (GATEWAY, 53))),
         ("to another address of the host", Packet::tcp((WEB, 1), (HOST, 22), "S")),
         ("to everybody", Packet::udp((WEB, 1), ([255; 4], 67))),
     ];
     for (what, packet) in table {
         let mut expected = packet.bytes();
         expected[..6].copy_from_slice(&bench.veth.mac);
+        expected[6..12].copy_from_slice(&WEB_MAC);
         assert_eq!(bench.container(&packet), (NEXT, expected), "{what}");
     }
     assert_eq!(bench.drops(), BTreeMap::new());
@@ -201,7 +253,11 @@ fn each_drop_is_counted_by_its_reason_and_by_no_other() {
         ("spoofed", true, Packet::tcp((OTHER, 1), (HOST, 22), "S")),
         ("spoofed", true, Packet::udp(([0, 0, 0, 0], 68), ([255; 4], 67))),
         ("isolated", true, Packet::tcp((WEB, 1), ([10, 20, 0, 2], 80), "S")),
-        ("no_way_out", true, Packet::tcp((WEB, 1), ([203, 0, 113, 1], 80), "S")),
+        ("isolated", true, Packet::tcp((WEB, 1), ([10, 20, 0, 1], 8080), "S")),
+        ("martian", true, Packet::tcp((WEB, 1), ([127, 0, 0, 1], 9000), "S")),
+        ("out_of_state", true, Packet::tcp((WEB, 1), (FAR, 80), "R")),
+        ("out_of_state", true, Packet::tcp((WEB, 1), (FAR, 80), "FA")),
+        ("out_of_state", true, Packet::tcp((WEB, 1), (FAR, 80), "SA")),
     ];
     for (reason, from_container, packet) in table {
         let before = bench.drops();
@@ -249,4 +305,172 @@ fn a_flow_of_a_container_that_is_gone_is_nobodys() {
     // Somebody else on the address, without the port.
     bench.lab.container("squatter", &["--ip", "172.17.0.2"]);
     assert_eq!(bench.uplink(&asked).0, NEXT);
+}
+
+#[test]
+fn a_container_speaks_to_outside_in_the_hosts_name() {
+    let bench = Bench::new();
+    for make in [
+        (|from, to| Packet::tcp(from, to, "S")) as fn(_, _) -> Packet,
+        |from, to| Packet::udp(from, to),
+        |from, to| Packet { no_checksum: true, ..Packet::udp(from, to) },
+        |from: ([u8; 4], u16), to| Packet::echo(from.0, to.0, from.1, true),
+        |from: ([u8; 4], u16), to| Packet::other(from.0, to.0, 47),
+    ] {
+        let (inside, far) = ((WEB, 40_000), (FAR, 80));
+        let asked = make(inside, far);
+        let (verdict, out) = bench.container(&asked);
+        assert_eq!(verdict, REDIRECT, "{asked:?}");
+        let expected = Packet { ttl: 63, ..make((HOST_OUTSIDE, 40_000), far) }.bytes();
+        assert_eq!(out[14..], expected[14..], "{asked:?}");
+
+        let answer = |to| match &asked.kind {
+            Kind::Tcp(_) => Packet::tcp(far, to, "SA"),
+            Kind::Udp => Packet { no_checksum: asked.no_checksum, ..Packet::udp(far, to) },
+            Kind::Echo { .. } => Packet::echo(FAR, to.0, 40_000, false),
+            Kind::Other(number) => Packet::other(FAR, to.0, *number),
+        };
+        let (verdict, out) = bench.outside(&answer((HOST_OUTSIDE, 40_000)));
+        assert_eq!(verdict, REDIRECT, "{asked:?}");
+        let expected = Packet { ttl: 63, ..answer(inside) }.bytes();
+        assert_eq!(out[14..], expected[14..], "{asked:?}");
+        // Somebody else's packet to the same port is none of it.
+        let stranger = Packet { from: ([203, 0, 113, 2], 80), ..answer((HOST_OUTSIDE, 40_000)) };
+        assert_eq!(bench.outside(&stranger).0, NEXT, "{asked:?}");
+    }
+    assert_eq!(bench.drops(), BTreeMap::new());
+}
+
+#[test]
+fn two_containers_with_one_source_port_are_told_apart() {
+    let bench = Bench::new();
+    let port = |frame: &[u8]| u16::from_be_bytes([frame[34], frame[35]]);
+    let (_, first) = bench.container(&Packet::udp((WEB, 40_000), (FAR, 53)));
+    let other = interface_of(&bench.lab, "other");
+    let mut frame = Packet::udp((OTHER, 40_000), (FAR, 53)).bytes();
+    frame[6..12].copy_from_slice(&[2, 0x42, 172, 17, 0, 3]);
+    let (verdict, second) = bench.run("container_ingress", other, frame);
+    assert_eq!(verdict, REDIRECT);
+    assert_eq!(port(&first), 40_000, "kept, since it was free");
+    assert!(port(&second) >= 1024 && port(&second) != 40_000, "{}", port(&second));
+    for (outside, inside, address) in [(40_000, 40_000, WEB), (port(&second), 40_000, OTHER)] {
+        let (verdict, out) = bench.outside(&Packet::udp((FAR, 53), (HOST_OUTSIDE, outside)));
+        assert_eq!(verdict, REDIRECT);
+        let expected = Packet { ttl: 63, ..Packet::udp((FAR, 53), (address, inside)) }.bytes();
+        assert_eq!(out[14..], expected[14..]);
+    }
+}
+
+#[test]
+fn a_masqueraded_port_is_never_a_published_one_nor_one_of_a_socket_of_the_host() {
+    let bench = Bench::new();
+    let port = |frame: &[u8]| u16::from_be_bytes([frame[34], frame[35]]);
+    let (verdict, out) = bench.container(&Packet::udp((WEB, 5353), (FAR, 53)));
+    assert_eq!(verdict, REDIRECT);
+    assert_ne!(port(&out), 5353, "published");
+    let socket = bench.lab.host.run(|| std::net::UdpSocket::bind("0.0.0.0:41000").unwrap());
+    let (verdict, out) = bench.container(&Packet::udp((WEB, 41_000), (FAR, 53)));
+    assert_eq!(verdict, REDIRECT);
+    assert_ne!(port(&out), 41_000, "a socket's");
+    drop(socket);
+    let (_, out) = bench.container(&Packet::udp((WEB, 41_000), (FAR, 54)));
+    assert_eq!(port(&out), 41_000, "nobody's any more");
+}
+
+#[test]
+fn a_published_port_is_reached_by_the_hosts_address_from_inside() {
+    let bench = Bench::new();
+    let other = interface_of(&bench.lab, "other");
+    let from_other = |packet: &Packet| {
+        let mut frame = packet.bytes();
+        frame[6..12].copy_from_slice(&[2, 0x42, 172, 17, 0, 3]);
+        bench.run("container_ingress", other, frame)
+    };
+    for host in [HOST, HOST_OUTSIDE, GATEWAY] {
+        // Another container is seen as who it is.
+        let (verdict, out) = from_other(&Packet::tcp((OTHER, 40_000), (host, 8080), "S"));
+        assert_eq!(verdict, REDIRECT, "{host:?}");
+        let port = u16::from_be_bytes([out[34], out[35]]);
+        let expected = Packet { ttl: 63, ..Packet::tcp((OTHER, port), (WEB, 80), "S") }.bytes();
+        assert_eq!(out[14..], expected[14..], "{host:?}");
+        assert_eq!(out[..6], WEB_MAC);
+        let (verdict, out) = bench.container(&Packet::tcp((WEB, 80), (OTHER, port), "SA"));
+        assert_eq!(verdict, REDIRECT, "{host:?}");
+        let expected = Packet { ttl: 63, ..Packet::tcp((host, 8080), (OTHER, 40_000), "SA") }.bytes();
+        assert_eq!(out[14..], expected[14..], "{host:?}");
+        // Itself it sees by the gateway's address.
+        let (verdict, out) = bench.container(&Packet::tcp((WEB, 40_000), (host, 8080), "S"));
+        assert_eq!(verdict, REDIRECT, "{host:?}");
+        let port = u16::from_be_bytes([out[34], out[35]]);
+        let expected = Packet { ttl: 63, ..Packet::tcp((GATEWAY, port), (WEB, 80), "S") }.bytes();
+        assert_eq!(out[14..], expected[14..], "{host:?}");
+        let (verdict, out) = bench.container(&Packet::tcp((WEB, 80), (GATEWAY, port), "SA"));
+        assert_eq!(verdict, REDIRECT, "{host:?}");
+        let expected = Packet { ttl: 63, ..Packet::tcp((host, 8080), (WEB, 40_000), "SA") }.bytes();
+        assert_eq!(out[14..], expected[14..], "{host:?}");
+    }
+    assert_eq!(bench.drops(), BTreeMap::new());
+}
+
+#[test]
+fn a_connection_outlives_its_rows() {
+    let bench = Bench::new();
+    let client = (CLIENT, 40_000);
+    let to_web = Packet::tcp(client, (HOST, 8080), "A");
+    let to_client = Packet::tcp((WEB, 80), client, "A");
+    let translated = |out: &[u8], expected: Packet| {
+        assert_eq!(out[14..], Packet { ttl: 63, ..expected }.bytes()[14..]);
+    };
+    // From the client's side first, in the middle of the connection; then from the container's.
+    for _round in 0..2 {
+        let (verdict, out) = bench.uplink(&to_web);
+        assert_eq!(verdict, REDIRECT);
+        translated(&out, Packet::tcp(client, (WEB, 80), "A"));
+        bench.forget_flows();
+        let (verdict, out) = bench.container(&to_client);
+        assert_eq!(verdict, REDIRECT);
+        translated(&out, Packet::tcp((HOST, 8080), client, "A"));
+        bench.forget_flows();
+    }
+    // One direction alone is enough for the other.
+    bench.uplink(&to_web);
+    bench.forget(|key| key.src == Ipv4::from_wire(WEB));
+    let (verdict, out) = bench.container(&to_client);
+    assert_eq!(verdict, REDIRECT);
+    translated(&out, Packet::tcp((HOST, 8080), client, "A"));
+    // So is a masqueraded one's, as long as its port is free.
+    let out_there = Packet::tcp((WEB, 50_000), (FAR, 443), "S");
+    assert_eq!(bench.container(&out_there).0, REDIRECT);
+    bench.forget_flows();
+    let (verdict, out) = bench.container(&Packet::tcp((WEB, 50_000), (FAR, 443), "A"));
+    assert_eq!(verdict, REDIRECT);
+    translated(&out, Packet::tcp((HOST_OUTSIDE, 50_000), (FAR, 443), "A"));
+}
+
+#[test]
+fn a_container_speaks_in_its_own_name_only() {
+    let bench = Bench::new();
+    let arp = |mac: [u8; 6], address: [u8; 4]| {
+        let mut frame = vec![0xff; 6];
+        frame.extend(mac);
+        frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+        frame.extend(mac);
+        frame.extend(address);
+        frame.extend([0; 6]);
+        frame.extend(GATEWAY);
+        frame
+    };
+    let run = |frame: Vec<u8>| bench.run("container_ingress", bench.veth, frame).0;
+    assert_eq!(run(arp(WEB_MAC, WEB)), NEXT);
+    assert_eq!(run(arp(WEB_MAC, OTHER)), SHOT, "another's address");
+    assert_eq!(run(arp([2, 0x42, 172, 17, 0, 3], WEB)), SHOT, "another's MAC address");
+    let mut frame = Packet::udp((WEB, 1), (OTHER, 53)).bytes();
+    assert_eq!(run(frame.clone()), SHOT, "an IP packet by another MAC address");
+    frame[6..12].copy_from_slice(&WEB_MAC);
+    assert_eq!(run(frame.clone()), NEXT);
+    frame[12..14].copy_from_slice(&[0x88, 0xcc]);
+    assert_eq!(run(frame.clone()), SHOT, "another protocol");
+    frame[12..14].copy_from_slice(&[0x81, 0]);
+    assert_eq!(run(frame), SHOT, "a VLAN tag");
+    assert_eq!(bench.drops(), BTreeMap::from([("spoofed".to_owned(), 3), ("foreign".to_owned(), 2)]));
 }

@@ -1,16 +1,36 @@
 //! Packets built and judged independently of netd-common: the oracle must not share the bug.
 
-use etherparse::{Ethernet2Header, IpNumber, Ipv4Header, TcpHeader, UdpHeader};
+use etherparse::{
+    Ethernet2Header, IcmpEchoHeader, Icmpv4Header, Icmpv4Type, IpNumber, Ipv4Header, TcpHeader, UdpHeader,
+};
 
-/// A TCP or UDP packet over IPv4 and Ethernet.
+/// What a packet carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// TCP with these flags: letters of SAFR.
+    Tcp(&'static str),
+    /// UDP.
+    Udp,
+    /// An ICMP echo with this identifier: a request or a reply.
+    Echo {
+        /// Identifier.
+        id: u16,
+        /// Whether it asks.
+        request: bool,
+    },
+    /// Another protocol, by number.
+    Other(u8),
+}
+
+/// A packet over IPv4 and Ethernet.
 #[derive(Clone, Debug)]
 pub struct Packet {
     /// Source address and port.
     pub from: ([u8; 4], u16),
     /// Destination address and port.
     pub to: ([u8; 4], u16),
-    /// TCP flags: `None` makes it UDP.
-    pub tcp: Option<&'static str>,
+    /// What it is.
+    pub kind: Kind,
     /// Time to live.
     pub ttl: u8,
     /// IPv4 options, a multiple of four bytes.
@@ -27,7 +47,7 @@ impl Packet {
         Self {
             from,
             to,
-            tcp: None,
+            kind: Kind::Udp,
             ttl: 64,
             options: Vec::new(),
             payload: b"payload".to_vec(),
@@ -37,14 +57,29 @@ impl Packet {
 
     /// A TCP packet with these flags: letters of SAFR.
     pub fn tcp(from: ([u8; 4], u16), to: ([u8; 4], u16), flags: &'static str) -> Self {
-        Self { tcp: Some(flags), payload: Vec::new(), ..Self::udp(from, to) }
+        Self { kind: Kind::Tcp(flags), payload: Vec::new(), ..Self::udp(from, to) }
+    }
+
+    /// An ICMP echo.
+    pub fn echo(from: [u8; 4], to: [u8; 4], id: u16, request: bool) -> Self {
+        Self { kind: Kind::Echo { id, request }, ..Self::udp((from, 0), (to, 0)) }
+    }
+
+    /// A packet of another protocol.
+    pub fn other(from: [u8; 4], to: [u8; 4], number: u8) -> Self {
+        Self { kind: Kind::Other(number), ..Self::udp((from, 0), (to, 0)) }
     }
 
     /// The bytes on the wire, every checksum right.
     pub fn bytes(&self) -> Vec<u8> {
-        let transport_len = self.payload.len() + if self.tcp.is_some() { 20 } else { 8 };
-        let number = if self.tcp.is_some() { IpNumber::TCP } else { IpNumber::UDP };
-        let len = u16::try_from(transport_len).expect("a small packet");
+        let transport = self.transport();
+        let number = match self.kind {
+            Kind::Tcp(_) => IpNumber::TCP,
+            Kind::Udp => IpNumber::UDP,
+            Kind::Echo { .. } => IpNumber::ICMP,
+            Kind::Other(number) => IpNumber(number),
+        };
+        let len = u16::try_from(transport.len()).expect("a small packet");
         let mut ip = Ipv4Header::new(len, self.ttl, number, self.from.0, self.to.0).expect("a header");
         ip.options = self.options.as_slice().try_into().expect("options");
         ip.header_checksum = ip.calc_header_checksum();
@@ -56,8 +91,16 @@ impl Packet {
         };
         ethernet.write(&mut bytes).expect("write");
         ip.write(&mut bytes).expect("write");
-        match self.tcp {
-            Some(flags) => {
+        bytes.extend(transport);
+        bytes
+    }
+
+    /// The transport header and what it carries.
+    fn transport(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let ip = Ipv4Header { source: self.from.0, destination: self.to.0, ..Ipv4Header::default() };
+        match self.kind {
+            Kind::Tcp(flags) => {
                 let mut tcp = TcpHeader::new(self.from.1, self.to.1, 1000, 65535);
                 tcp.syn = flags.contains('S');
                 tcp.ack = flags.contains('A');
@@ -66,7 +109,7 @@ impl Packet {
                 tcp.checksum = tcp.calc_checksum_ipv4(&ip, &self.payload).expect("checksum");
                 tcp.write(&mut bytes).expect("write");
             }
-            None => {
+            Kind::Udp => {
                 let mut udp =
                     UdpHeader::with_ipv4_checksum(self.from.1, self.to.1, &ip, &self.payload).expect("udp");
                 if self.no_checksum {
@@ -74,6 +117,12 @@ impl Packet {
                 }
                 udp.write(&mut bytes).expect("write");
             }
+            Kind::Echo { id, request } => {
+                let echo = IcmpEchoHeader { id, seq: 1 };
+                let kind = if request { Icmpv4Type::EchoRequest(echo) } else { Icmpv4Type::EchoReply(echo) };
+                Icmpv4Header::with_checksum(kind, &self.payload).write(&mut bytes).expect("write");
+            }
+            Kind::Other(_) => {}
         }
         bytes.extend_from_slice(&self.payload);
         bytes

@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 use attach::Hooks;
 pub use attach::{Attachment, Place, cgroup_root, has_tcx};
 pub use log::{Dropped, Log};
+use netd_common::track::Phase;
 pub use object::load;
-pub use tables::{Fill, Publication, PublicationStats, Tables};
+pub use tables::{Fill, Publication, PublicationStats, Tables, Uplink};
 
 use crate::error::Result;
 
@@ -37,6 +38,7 @@ impl Dataplane {
             object::check_layout(&pins)?;
         } else {
             object::load_and_pin(&pins, host_netns)?;
+            Tables::new(&pins).set_timeouts(Phase::default_timeout)?;
         }
         Ok(Self { tables: Tables::new(&pins), pins })
     }

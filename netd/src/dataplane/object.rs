@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use aya::maps::MapInfo;
+use aya::maps::{MapInfo, ProgramArray};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use netd_common::tables::name;
+use netd_common::tables::{name, stage};
 
 use super::wire::Wire;
 use crate::error::{Doing as _, Error, Kind, Result};
@@ -22,11 +22,14 @@ pub(super) mod program {
     pub(in super::super) const UPLINK_INGRESS: &str = "uplink_ingress";
     /// On the ingress of each container's host-side veth.
     pub(in super::super) const CONTAINER_INGRESS: &str = "container_ingress";
+    /// Where dropped packets are told of.
+    pub(in super::super) const REPORT: &str = "report";
     /// On the root of the cgroup hierarchy, for sockets, and the hook that each is for.
-    pub(in super::super) const SOCKET: [(&str, Hook); 7] = [
+    pub(in super::super) const SOCKET: [(&str, Hook); 8] = [
         ("connect4", Hook::Connect4),
         ("connect6", Hook::Connect6),
         ("sendmsg4", Hook::UDPSendMsg4),
+        ("sendmsg6", Hook::UDPSendMsg6),
         ("recvmsg4", Hook::UDPRecvMsg4),
         ("recvmsg6", Hook::UDPRecvMsg6),
         ("getpeername4", Hook::GetPeerName4),
@@ -57,7 +60,22 @@ pub fn load(host_netns: u64) -> Result<Ebpf> {
         };
         loaded.map_err(|error| refused(&format!("load BPF program {name}"), error))?;
     }
+    fill_stages(&mut object)?;
     Ok(object)
+}
+
+/// Lets each stage's number lead to its program.
+fn fill_stages(object: &mut Ebpf) -> Result<()> {
+    let what = || format!("fill BPF map {}", name::STAGES);
+    let mut programs = Vec::new();
+    for (number, name) in (0..).zip(stage::PROGRAMS) {
+        let program = object.program(name).ok_or_else(|| missing("program", name))?;
+        let fd = program.fd().doing(what)?.try_clone().doing(what)?;
+        programs.push((number, fd));
+    }
+    let map = object.map_mut(name::STAGES).ok_or_else(|| missing("map", name::STAGES))?;
+    let mut stages = ProgramArray::try_from(map).doing(what)?;
+    programs.iter().try_for_each(|(number, program)| stages.set(*number, program, 0)).doing(what)
 }
 
 /// The kernel's no to a program or map, told apart by what the user can do about it.
@@ -91,7 +109,7 @@ pub(super) fn load_and_pin(pins: &Path, host_netns: u64) -> Result<()> {
     }
     let mut object = load(host_netns)?;
     for name in name::ALL {
-        let map = object.map(name).ok_or_else(|| missing(name))?;
+        let map = object.map(name).ok_or_else(|| missing("map", name))?;
         map.pin(staging.join(MAPS).join(name)).doing(|| format!("pin BPF map {name}"))?;
     }
     for (name, program) in object.programs_mut() {
@@ -107,8 +125,8 @@ pub(super) fn staging(pins: &Path) -> PathBuf {
     path.into()
 }
 
-fn missing(name: &str) -> Error {
-    Error::new(Kind::System, format!("the BPF object has no map {name}"))
+fn missing(what: &str, name: &str) -> Error {
+    Error::new(Kind::System, format!("the BPF object has no {what} {name}"))
 }
 
 /// Refuses pins whose maps are not laid out as this program believes: opening them would corrupt memory, since the kernel
@@ -134,12 +152,13 @@ pub(super) fn check_layout(pins: &Path) -> Result<()> {
 mod layout {
     #![expect(clippy::cast_possible_truncation, reason = "rows are small, and there are few reasons")]
 
-    use netd_common::bytes::Ipv4;
+    use netd_common::bytes::{Ipv4, Ipv6};
     use netd_common::flow::{FlowKey, Handle};
     use netd_common::tables::{
-        BoundPortKey, CounterRow, EndpointRow, FlowRow, PortRow, PublicationRow, SocketKey, SocketRow,
-        SubnetKey, capacity, name,
+        BoundPortKey, CounterRow, EndpointRow, FlowRow, FragmentKey, FragmentRow, PortRow, PublicationRow,
+        SocketKey, SocketRow, TargetPortKey, UplinkRow, capacity, name,
     };
+    use netd_common::track::Phase;
     use netd_common::verdict::Reason;
 
     pub(super) struct Layout {
@@ -156,17 +175,28 @@ mod layout {
     /// An LPM trie's key has its prefix length in front.
     type Prefix<T> = ([u8; 4], T);
 
-    pub(super) const ALL: [Layout; 10] = [
-        of::<FlowKey, FlowRow>(name::FLOWS, capacity::FLOWS),
+    pub(super) const ALL: [Layout; name::ALL.len()] = [
+        of::<FlowKey<Ipv4>, FlowRow<Ipv4>>(name::FLOWS, capacity::FLOWS),
+        of::<FlowKey<Ipv6>, FlowRow<Ipv6>>(name::FLOWS6, capacity::FLOWS6),
+        of::<FlowKey<Ipv4>, FlowRow<Ipv4>>(name::YOUNG, capacity::YOUNG),
+        of::<FlowKey<Ipv6>, FlowRow<Ipv6>>(name::YOUNG6, capacity::YOUNG6),
+        of::<FragmentKey<Ipv4>, FragmentRow>(name::FRAGMENTS, capacity::FRAGMENTS),
+        of::<FragmentKey<Ipv6>, FragmentRow>(name::FRAGMENTS6, capacity::FRAGMENTS),
         of::<u32, EndpointRow>(name::ENDPOINTS, capacity::ENDPOINTS),
         of::<u32, Handle>(name::ENDPOINT_OF, capacity::ENDPOINTS),
         of::<u32, PublicationRow>(name::PUBLICATIONS, capacity::PUBLICATIONS),
         of::<u32, PortRow>(name::PORTS, capacity::PORTS),
-        of::<Prefix<BoundPortKey>, Handle>(name::BOUND_PORTS, capacity::BOUND_PORTS),
-        of::<Prefix<SubnetKey>, u32>(name::SUBNETS, capacity::SUBNETS),
-        of::<Ipv4, u32>(name::LOCALS, capacity::LOCALS),
+        of::<Prefix<BoundPortKey<Ipv4>>, Handle>(name::BOUND_PORTS, capacity::BOUND_PORTS),
+        of::<Prefix<BoundPortKey<Ipv6>>, Handle>(name::BOUND_PORTS6, capacity::BOUND_PORTS),
+        of::<Prefix<TargetPortKey>, Handle>(name::TARGET_PORTS, capacity::TARGET_PORTS),
+        of::<Prefix<Ipv4>, u32>(name::SUBNETS, capacity::SUBNETS),
+        of::<Prefix<Ipv6>, u32>(name::SUBNETS6, capacity::SUBNETS),
+        of::<u32, UplinkRow>(name::UPLINKS, capacity::UPLINKS),
+        of::<Ipv6, u32>(name::LOCALS, capacity::LOCALS),
         of::<SocketKey, SocketRow>(name::SOCKETS, capacity::SOCKETS),
+        of::<u32, u32>(name::TIMEOUTS, Phase::ALL.len() as u32),
         of::<u32, CounterRow>(name::DROPS, Reason::ALL.len() as u32),
+        of::<u32, u32>(name::STAGES, capacity::STAGES),
     ];
 }
 

@@ -1,17 +1,19 @@
 //! Verbs over the maps: callers publish a port, they do not insert a key.
 
 use std::collections::HashMap as Table;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
-use netd_common::bytes::{Be16, Ipv4};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use netd_common::bytes::{Address, Be16, Ipv4, Ipv6};
 use netd_common::flow::{FlowKey, Handle};
 use netd_common::tables::{
-    BoundPortKey, CounterRow, EndpointRow, FlowRow, PortRow, PublicationCounters, PublicationRow, SubnetKey,
-    name, pending, port_index, tick,
+    BoundPortKey, CounterRow, EndpointRow, FlowRow, PortRow, PublicationCounters, PublicationRow,
+    TargetPortKey, UplinkRow, capacity, name, pending, port_index, tick,
 };
+use netd_common::track::Phase;
 use netd_common::verdict::Reason;
 
 use super::object::MAPS;
@@ -26,14 +28,12 @@ const ANY: u64 = 0;
 pub struct Publication {
     /// Protocol number.
     pub protocol: u8,
-    /// The one host address it is on; all of them if `None`.
-    pub host_address: Option<Ipv4Addr>,
+    /// The one host address it is on, or an unspecified one for all of a family; all of them if `None`.
+    pub host_address: Option<IpAddr>,
     /// First host port.
     pub host_port: u16,
     /// Last host port.
     pub host_port_end: u16,
-    /// The container's address.
-    pub target: Ipv4Addr,
     /// The target port of the first host port.
     pub target_port: u16,
     /// The container's handle.
@@ -51,6 +51,19 @@ pub struct PublicationStats {
 
 /// A flow counts as active for as long as Linux keeps an answered UDP flow (nf_conntrack_udp_timeout_stream, 120 s).
 pub(super) const ACTIVE_MILLIS: u64 = 120_000;
+
+/// An interface that leads outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Its index.
+    pub ifindex: u32,
+    /// MTU, bytes.
+    pub mtu: u32,
+    /// In whose name IPv4 connections leave by it.
+    pub address4: Option<Ipv4Addr>,
+    /// In whose name IPv6 connections leave by it.
+    pub address6: Option<Ipv6Addr>,
+}
 
 /// How full a table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -88,9 +101,11 @@ impl Tables {
         HashMap::try_from(Map::HashMap(self.open(name)?)).doing(|| format!("open BPF map {name}"))
     }
 
-    fn flows(&self) -> Result<HashMap<MapData, Wire<FlowKey>, Wire<FlowRow>>> {
-        let map = Map::LruHashMap(self.open(name::FLOWS)?);
-        HashMap::try_from(map).doing(|| format!("open BPF map {}", name::FLOWS))
+    fn lru<K: bytemuck::Pod, V: bytemuck::Pod>(
+        &self,
+        name: &'static str,
+    ) -> Result<HashMap<MapData, Wire<K>, Wire<V>>> {
+        HashMap::try_from(Map::LruHashMap(self.open(name)?)).doing(|| format!("open BPF map {name}"))
     }
 
     fn trie<K: bytemuck::Pod, V: bytemuck::Pod>(
@@ -128,23 +143,50 @@ impl Tables {
         let row = PublicationRow {
             handle,
             endpoint: publication.endpoint,
-            target: publication.target.into(),
             host_port: Be16::new(publication.host_port),
             target_port: Be16::new(publication.target_port),
+            ports: u32::from(publication.host_port_end - publication.host_port) + 1,
+            address: match publication.host_address {
+                None => Ipv6::UNSPECIFIED,
+                Some(IpAddr::V4(address)) if address.is_unspecified() => Ipv6::UNSPECIFIED,
+                Some(IpAddr::V4(address)) => Ipv6::mapped(address.into()),
+                Some(IpAddr::V6(address)) => address.into(),
+            },
             counters: PublicationCounters::default(),
         };
         let what = || format!("write row {slot} of {}", name::PUBLICATIONS);
         self.array(name::PUBLICATIONS)?.set(slot, Wire(row), ANY).doing(what)?;
-        if let Some(address) = publication.host_address {
-            let mut bound = self.trie(name::BOUND_PORTS)?;
-            for key in bound_keys(address, publication) {
-                bound.insert(&key, Wire(handle), ANY).doing(|| format!("write to {}", name::BOUND_PORTS))?;
+        let mut targets = self.trie(name::TARGET_PORTS)?;
+        for key in target_keys(publication) {
+            targets.insert(&key, Wire(handle), ANY).doing(|| format!("write to {}", name::TARGET_PORTS))?;
+        }
+        match publication.host_address {
+            None => {}
+            Some(IpAddr::V4(address)) => {
+                self.bind::<Ipv4>(name::BOUND_PORTS, address.into(), handle, publication)?;
+            }
+            Some(IpAddr::V6(address)) => {
+                self.bind::<Ipv6>(name::BOUND_PORTS6, address.into(), handle, publication)?;
             }
         }
         self.change_ports(publication, |row| match publication.host_address {
             Some(_) => PortRow { bound: row.bound + 1, ..row },
             None => PortRow { any: handle, ..row },
         })
+    }
+
+    fn bind<A: Address>(
+        &self,
+        name: &'static str,
+        address: A,
+        handle: Handle,
+        publication: &Publication,
+    ) -> Result<()> {
+        let mut bound = self.trie(name)?;
+        for key in bound_keys(address, publication) {
+            bound.insert(&key, Wire(handle), ANY).doing(|| format!("write to {name}"))?;
+        }
+        Ok(())
     }
 
     /// Takes a publication back: its ports lead nowhere, then its row is emptied, and with it every flow it made is dead.
@@ -154,28 +196,45 @@ impl Tables {
         let what = || format!("empty row {slot} of {}", name::PUBLICATIONS);
         let mut rows = self.array::<PublicationRow>(name::PUBLICATIONS)?;
         let Wire(row) = rows.get(&slot, 0).doing(what)?;
-        if let Some(address) = publication.host_address {
-            let mut bound = self.trie::<BoundPortKey, Handle>(name::BOUND_PORTS)?;
-            let mut was_there = false;
-            for key in bound_keys(address, publication) {
-                let found = bound.get(&key, 0).is_ok_and(|Wire(found)| found == handle);
-                if found {
-                    was_there = true;
-                    absent_is_fine(bound.remove(&key)).doing(what)?;
-                }
+        let was_bound = match publication.host_address {
+            None => false,
+            Some(IpAddr::V4(address)) => {
+                self.remove_own(name::BOUND_PORTS, bound_keys::<Ipv4>(address.into(), publication), handle)?
             }
-            if was_there {
-                self.change_ports(publication, |row| PortRow { bound: row.bound.saturating_sub(1), ..row })?;
+            Some(IpAddr::V6(address)) => {
+                self.remove_own(name::BOUND_PORTS6, bound_keys::<Ipv6>(address.into(), publication), handle)?
             }
-        } else {
+        };
+        if was_bound {
+            self.change_ports(publication, |row| PortRow { bound: row.bound.saturating_sub(1), ..row })?;
+        } else if publication.host_address.is_none() {
             self.change_ports(publication, |row| {
                 if row.any == handle { PortRow { any: Handle::NONE, ..row } } else { row }
             })?;
         }
+        self.remove_own(name::TARGET_PORTS, target_keys(publication), handle)?;
         if row.handle == handle {
             rows.set(slot, Wire(PublicationRow::default()), ANY).doing(what)?;
         }
         Ok(())
+    }
+
+    /// Removes those of these rows that lead to `handle`; tells whether there were any.
+    fn remove_own<K: bytemuck::Pod>(
+        &self,
+        name: &'static str,
+        keys: impl Iterator<Item = Key<Wire<K>>>,
+        handle: Handle,
+    ) -> Result<bool> {
+        let mut rows = self.trie::<K, Handle>(name)?;
+        let mut were_there = false;
+        for key in keys {
+            if rows.get(&key, 0).is_ok_and(|Wire(found)| found == handle) {
+                were_there = true;
+                absent_is_fine(rows.remove(&key)).doing(|| format!("remove a row of {name}"))?;
+            }
+        }
+        Ok(were_there)
     }
 
     fn change_ports(&self, publication: &Publication, change: impl Fn(PortRow) -> PortRow) -> Result<()> {
@@ -193,30 +252,77 @@ impl Tables {
     }
 
     /// Makes a subnet known as a network's: nothing from outside may speak to it or in its name.
-    pub fn put_subnet(&self, subnet: ipnet::Ipv4Net, network: u32) -> Result<()> {
-        self.trie(name::SUBNETS)?
-            .insert(&subnet_key(subnet), Wire(network), ANY)
-            .doing(|| format!("write {subnet} to {}", name::SUBNETS))
+    pub fn put_subnet(&self, subnet: IpNet, network: u32) -> Result<()> {
+        let what = || format!("write {subnet} to the table of subnets");
+        match subnet {
+            IpNet::V4(net) => {
+                self.trie(name::SUBNETS)?.insert(&subnet_key4(net), Wire(network), ANY).doing(what)
+            }
+            IpNet::V6(net) => {
+                self.trie(name::SUBNETS6)?.insert(&subnet_key6(net), Wire(network), ANY).doing(what)
+            }
+        }
     }
 
     /// Forgets a subnet. Absent is fine.
-    pub fn remove_subnet(&self, subnet: ipnet::Ipv4Net) -> Result<()> {
-        absent_is_fine(self.trie::<SubnetKey, u32>(name::SUBNETS)?.remove(&subnet_key(subnet)))
-            .doing(|| format!("remove {subnet} from {}", name::SUBNETS))
+    pub fn remove_subnet(&self, subnet: IpNet) -> Result<()> {
+        let removed = match subnet {
+            IpNet::V4(net) => self.trie::<Ipv4, u32>(name::SUBNETS)?.remove(&subnet_key4(net)),
+            IpNet::V6(net) => self.trie::<Ipv6, u32>(name::SUBNETS6)?.remove(&subnet_key6(net)),
+        };
+        absent_is_fine(removed).doing(|| format!("remove {subnet} from the table of subnets"))
     }
 
     /// Makes the host's own addresses known to the socket hooks, which cannot ask the routing table.
-    pub fn set_locals(&self, addresses: &[Ipv4Addr]) -> Result<()> {
-        let what = || format!("write {}", name::LOCALS);
-        let mut locals = self.hash::<Ipv4, u32>(name::LOCALS)?;
-        let wanted: Vec<Ipv4> = addresses.iter().copied().map(Into::into).collect();
-        let present: Vec<Ipv4> =
-            locals.keys().map(|key| key.map(|Wire(key)| key)).collect::<Result<_, _>>().doing(what)?;
-        for gone in present.iter().filter(|address| !wanted.contains(address)) {
-            absent_is_fine(locals.remove(&Wire(*gone))).doing(what)?;
+    pub fn set_locals(&self, addresses: &[IpAddr]) -> Result<()> {
+        let wanted = addresses.iter().map(|address| (unified(*address), 1_u32)).collect();
+        self.set_all(name::LOCALS, &wanted)
+    }
+
+    /// Makes the interfaces known that lead outside.
+    pub fn set_uplinks(&self, uplinks: &[Uplink]) -> Result<()> {
+        let wanted = uplinks
+            .iter()
+            .map(|uplink| {
+                let row = UplinkRow {
+                    address4: uplink.address4.map_or(Ipv4::UNSPECIFIED, Into::into),
+                    mtu: uplink.mtu,
+                    address6: uplink.address6.map_or(Ipv6::UNSPECIFIED, Into::into),
+                };
+                (uplink.ifindex, row)
+            })
+            .collect();
+        self.set_all(name::UPLINKS, &wanted)
+    }
+
+    /// Makes a table hold exactly these rows, without a moment in which one that stays is missing.
+    fn set_all<K: bytemuck::Pod + Eq + std::hash::Hash, V: bytemuck::Pod + PartialEq>(
+        &self,
+        name: &'static str,
+        wanted: &Table<K, V>,
+    ) -> Result<()> {
+        let what = || format!("write {name}");
+        let mut rows = self.hash::<K, V>(name)?;
+        let present: Table<K, V> = rows
+            .iter()
+            .map(|row| row.map(|(Wire(key), Wire(row))| (key, row)))
+            .collect::<Result<_, _>>()
+            .doing(what)?;
+        for (key, row) in wanted.iter().filter(|(key, row)| present.get(key) != Some(row)) {
+            rows.insert(Wire(*key), Wire(*row), ANY).doing(what)?;
         }
-        for new in wanted.iter().filter(|address| !present.contains(address)) {
-            locals.insert(Wire(*new), Wire(1), ANY).doing(what)?;
+        for gone in present.keys().filter(|key| !wanted.contains_key(key)) {
+            absent_is_fine(rows.remove(&Wire(*gone))).doing(what)?;
+        }
+        Ok(())
+    }
+
+    /// Sets how long connections may be idle: seconds, by phase.
+    pub fn set_timeouts(&self, seconds: impl Fn(Phase) -> u32) -> Result<()> {
+        let mut rows = self.array(name::TIMEOUTS)?;
+        for phase in Phase::ALL {
+            let ticks = Wire(tick::of_seconds(seconds(phase)));
+            rows.set(phase as u32, ticks, ANY).doing(|| format!("write {}", name::TIMEOUTS))?;
         }
         Ok(())
     }
@@ -227,18 +333,12 @@ impl Tables {
         let mut live: Table<Handle, PublicationStats> = Table::new();
         if !handles.is_empty() {
             let now = now()?;
-            self.each_flow(|_key, row| {
-                let stats = live.entry(row.publication).or_default();
-                let (packets, bytes) = (pending::packets(row.pending), pending::bytes(row.pending));
-                if row.is_outward() {
-                    stats.counters.packets_out += packets;
-                    stats.counters.bytes_out += bytes;
-                } else {
-                    stats.counters.packets_in += packets;
-                    stats.counters.bytes_in += bytes;
-                    stats.active += u64::from(row.is_active(now, ACTIVE_MILLIS));
-                }
-            })?;
+            for name in [name::FLOWS, name::YOUNG] {
+                self.each_flow::<Ipv4>(name, |_key, row| live_row(&mut live, &row, now))?;
+            }
+            for name in [name::FLOWS6, name::YOUNG6] {
+                self.each_flow::<Ipv6>(name, |_key, row| live_row(&mut live, &row, now))?;
+            }
         }
         handles
             .iter()
@@ -260,16 +360,20 @@ impl Tables {
             .collect()
     }
 
-    /// Walks the flow table. Rows that come and go meanwhile may be missed.
-    pub fn each_flow(&self, mut visit: impl FnMut(FlowKey, FlowRow)) -> Result<()> {
-        let flows = self.flows()?;
+    /// Walks a flow table. Rows that come and go meanwhile may be missed.
+    fn each_flow<A: Address>(
+        &self,
+        name: &'static str,
+        mut visit: impl FnMut(FlowKey<A>, FlowRow<A>),
+    ) -> Result<()> {
+        let flows = self.lru::<FlowKey<A>, FlowRow<A>>(name)?;
         for entry in &flows {
             match entry {
                 Ok((Wire(key), Wire(row))) => visit(key, row),
                 // The row that the walk stood on was evicted; the kernel starts over, which for counting is worse than
                 // stopping.
                 Err(MapError::KeyNotFound) => break,
-                Err(error) => return Err(Error::system(format!("walk {}", name::FLOWS), error)),
+                Err(error) => return Err(Error::system(format!("walk {name}"), error)),
             }
         }
         Ok(())
@@ -294,11 +398,16 @@ impl Tables {
             .collect()
     }
 
-    /// How full the flow table is.
+    /// How full the flow tables are.
     pub fn flow_fill(&self) -> Result<Fill> {
         let mut rows = 0;
-        self.each_flow(|_key, _row| rows += 1)?;
-        Ok(Fill { rows, capacity: netd_common::tables::capacity::FLOWS })
+        for name in [name::FLOWS, name::YOUNG] {
+            self.each_flow::<Ipv4>(name, |_key, _row| rows += 1)?;
+        }
+        for name in [name::FLOWS6, name::YOUNG6] {
+            self.each_flow::<Ipv6>(name, |_key, _row| rows += 1)?;
+        }
+        Ok(Fill { rows, capacity: capacity::FLOWS + capacity::YOUNG + capacity::FLOWS6 + capacity::YOUNG6 })
     }
 }
 
@@ -311,16 +420,58 @@ fn now() -> Result<u32> {
     Ok(tick::of_nanos(nanos))
 }
 
-fn subnet_key(subnet: ipnet::Ipv4Net) -> Key<Wire<SubnetKey>> {
-    Key::new(u32::from(subnet.prefix_len()), Wire(SubnetKey { address: subnet.network().into() }))
+/// Adds what a row has not handed on yet to its publication's.
+fn live_row<A: Address>(live: &mut Table<Handle, PublicationStats>, row: &FlowRow<A>, now: u32) {
+    let stats = live.entry(row.publication).or_default();
+    let (packets, bytes) = (pending::packets(row.pending), pending::bytes(row.pending));
+    if row.is_reply() {
+        stats.counters.packets_out += packets;
+        stats.counters.bytes_out += bytes;
+    } else {
+        stats.counters.packets_in += packets;
+        stats.counters.bytes_in += bytes;
+        let idle = tick::to_millis(now.saturating_sub(row.last));
+        stats.active += u64::from(idle < ACTIVE_MILLIS);
+    }
+}
+
+/// The form of an address that both families share.
+fn unified(address: IpAddr) -> Ipv6 {
+    match address {
+        IpAddr::V4(address) => Ipv6::mapped(address.into()),
+        IpAddr::V6(address) => address.into(),
+    }
+}
+
+fn subnet_key4(subnet: Ipv4Net) -> Key<Wire<Ipv4>> {
+    Key::new(u32::from(subnet.prefix_len()), Wire(subnet.network().into()))
+}
+
+fn subnet_key6(subnet: Ipv6Net) -> Key<Wire<Ipv6>> {
+    Key::new(u32::from(subnet.prefix_len()), Wire(subnet.network().into()))
 }
 
 /// A publication's keys in the table of single addresses: the fewest aligned blocks of ports that make up its range.
-fn bound_keys(address: Ipv4Addr, publication: &Publication) -> impl Iterator<Item = Key<Wire<BoundPortKey>>> {
+fn bound_keys<A: Address>(
+    address: A,
+    publication: &Publication,
+) -> impl Iterator<Item = Key<Wire<BoundPortKey<A>>>> {
     let protocol = Be16::new(u16::from(publication.protocol));
     blocks(publication.host_port, publication.host_port_end).into_iter().map(move |(first, bits)| {
-        let data = BoundPortKey { address: address.into(), protocol, port: Be16::new(first) };
-        Key::new(BoundPortKey::BITS - bits, Wire(data))
+        let data = BoundPortKey { address, protocol, port: Be16::new(first) };
+        Key::new(BoundPortKey::<A>::BITS - bits, Wire(data))
+    })
+}
+
+/// A publication's keys in the table of targets.
+fn target_keys(publication: &Publication) -> impl Iterator<Item = Key<Wire<TargetPortKey>>> {
+    let (endpoint, protocol) = (publication.endpoint, Be16::new(u16::from(publication.protocol)));
+    let last = publication.target_port.saturating_add(publication.host_port_end - publication.host_port);
+    blocks(publication.target_port, last).into_iter().map(move |(first, bits)| {
+        Key::new(
+            TargetPortKey::BITS - bits,
+            Wire(TargetPortKey { endpoint, protocol, port: Be16::new(first) }),
+        )
     })
 }
 

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use netd_common::bytes::{Address as _, Ipv4};
 use netd_common::flow::Zone;
-use netd_common::tables::{EndpointRow, network_flag};
+use netd_common::tables::{EndpointRow, Subnet, network_flag};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
@@ -268,18 +269,24 @@ impl Host {
             )));
         }
         let dataplane = self.dataplane()?;
+        let flag = |is_on: bool, flag: u32| if is_on { flag } else { 0 };
         dataplane.tables.put_endpoint(&EndpointRow {
             handle: link.handle(),
             ifindex: index,
-            address: link.address.into(),
-            mask: network.subnet.netmask().into(),
-            network: network.number,
-            bridge: bridge.index,
             mtu: link.mtu,
             ethernet: EndpointRow::ethernet(link.mac.bytes(), network.mac.bytes()),
-            gateway: network.gateway.into(),
-            flags: if network.icc { 0 } else { network_flag::NO_ICC }
-                | if network.internal { network_flag::INTERNAL } else { 0 },
+            bridge: bridge.index,
+            network: network.number,
+            flags: flag(!network.icc, network_flag::NO_ICC)
+                | flag(network.internal, network_flag::INTERNAL)
+                | flag(!network.masquerade, network_flag::NO_MASQUERADE),
+            subnet4: Subnet::new(
+                link.address.into(),
+                network.subnet.netmask().into(),
+                network.gateway.into(),
+                Ipv4::UNSPECIFIED,
+            ),
+            subnet6: Subnet::default(),
         })?;
         dataplane.attach(Place::Container, index, link.host_interface.as_str())?;
         let no_ipv6 = Sysctl::interface(Family::V6, link.host_interface.as_str(), "disable_ipv6");

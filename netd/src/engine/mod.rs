@@ -10,7 +10,7 @@ mod publication;
 mod report;
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
@@ -20,7 +20,7 @@ pub use network::NetworkRequest;
 
 use crate::dataplane::{self, Dataplane, Log, Place};
 use crate::error::{Doing as _, Error, Kind, Result};
-use crate::link::{Interface, Netlink};
+use crate::link::{Address, Interface, Netlink};
 use crate::netns::Netns;
 use crate::spec::{IfName, Name};
 use crate::store::{Owner, Phase, Store, folder_key};
@@ -136,14 +136,25 @@ impl Host {
         for uplink in uplinks.iter().filter(|uplink| uplink.ethernet) {
             dataplane.attach(Place::Uplink, uplink.index, &uplink.name)?;
         }
-        let own: Vec<Ipv4Addr> = addresses
-            .into_iter()
-            .filter_map(|(_, net)| match net.addr() {
-                IpAddr::V4(address) => Some(address),
-                IpAddr::V6(_) => None,
+        let own: Vec<IpAddr> = addresses.iter().map(|address| address.net.addr()).collect();
+        dataplane.tables.set_locals(&own)?;
+        let rows: Vec<_> = uplinks
+            .iter()
+            .filter(|uplink| uplink.ethernet)
+            .map(|uplink| dataplane::Uplink {
+                ifindex: uplink.index,
+                mtu: uplink.mtu,
+                address4: source(&addresses, uplink.index, |address| match address {
+                    IpAddr::V4(address) => Some(address),
+                    IpAddr::V6(_) => None,
+                }),
+                address6: source(&addresses, uplink.index, |address| match address {
+                    IpAddr::V4(_) => None,
+                    IpAddr::V6(address) => Some(address),
+                }),
             })
             .collect();
-        dataplane.tables.set_locals(&own)?;
+        dataplane.tables.set_uplinks(&rows)?;
         dataplane.attach_sockets()
     }
 
@@ -268,6 +279,15 @@ impl Host {
             Some(error) => Err(error),
         }
     }
+}
+
+/// In whose name connections leave by an interface: its first address that is good beyond its link, as the kernel's own
+/// masquerade has it (`inet_select_addr`).
+fn source<A>(addresses: &[Address], interface: u32, family: impl Fn(IpAddr) -> Option<A>) -> Option<A> {
+    addresses
+        .iter()
+        .filter(|address| address.interface == interface && address.global)
+        .find_map(|address| family(address.net.addr()))
 }
 
 /// Removes what is left of this state folder's instances whose namespaces are gone: their pins and records. A namespace

@@ -164,8 +164,9 @@ impl Host {
             let by = route.interfaces.first().map_or_else(|| "nothing".to_owned(), |index| name_of(*index));
             in_use.push((route.destination, format!("the host's route {} by {by}", route.destination)));
         }
-        for (index, address) in self.netlink.addresses().await? {
-            in_use.push((address, format!("the host's address {address} on {}", name_of(index))));
+        for address in self.netlink.addresses().await? {
+            let words = format!("the host's address {} on {}", address.net, name_of(address.interface));
+            in_use.push((address.net, words));
         }
         Ok(in_use)
     }
@@ -209,7 +210,7 @@ impl Host {
         }
         self.netlink.add_address(index, IpAddr::V4(network.gateway), network.subnet.prefix_len()).await?;
         self.netlink.set_up(index).await?;
-        self.dataplane()?.tables.put_subnet(network.subnet, network.number)?;
+        self.dataplane()?.tables.put_subnet(IpNet::V4(network.subnet), network.number)?;
         // The gateway is an address of the host's from now on.
         self.follow().await
     }
@@ -232,7 +233,7 @@ impl Host {
             Err(error) => errors.push(error),
         }
         if let Some(dataplane) = &self.dataplane {
-            errors.extend(dataplane.tables.remove_subnet(network.subnet).err());
+            errors.extend(dataplane.tables.remove_subnet(IpNet::V4(network.subnet)).err());
         }
         if let Some(error) = Error::many(errors) {
             return Err(error);

@@ -134,7 +134,7 @@ impl Host {
         let addresses = self.netlink.addresses().await?;
         Ok(addresses
             .into_iter()
-            .filter_map(|(_, net)| match net.addr() {
+            .filter_map(|address| match address.net.addr() {
                 IpAddr::V4(address) => Some(address),
                 IpAddr::V6(_) => None,
             })
@@ -180,10 +180,9 @@ impl Host {
         let link = container.link().ok_or_else(|| no_container(&publication.target))?;
         Ok(dataplane::Publication {
             protocol: publication.proto.number(),
-            host_address: publication.host_ip,
+            host_address: publication.host_ip.map(IpAddr::V4),
             host_port: publication.host_port,
             host_port_end: publication.host_port_end,
-            target: link.address,
             target_port: publication.target_port,
             endpoint: link.handle(),
         })

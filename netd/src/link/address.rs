@@ -4,14 +4,25 @@ use std::net::IpAddr;
 
 use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressScope};
 
 use super::{Netlink, refused};
 use crate::error::Result;
 
+/// An address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Index of the interface.
+    pub interface: u32,
+    /// The address and the length of its prefix.
+    pub net: IpNet,
+    /// Whether it means something beyond its link, and may be used now.
+    pub global: bool,
+}
+
 impl Netlink {
-    /// Every address with the index of its interface.
-    pub async fn addresses(&self) -> Result<Vec<(u32, IpNet)>> {
+    /// Every address of the namespace.
+    pub async fn addresses(&self) -> Result<Vec<Address>> {
         let messages: Vec<_> = self
             .handle
             .address()
@@ -34,7 +45,13 @@ impl Netlink {
                         _ => None,
                     })
                 })?;
-                Some((message.header.index, IpNet::new(address, message.header.prefix_len).ok()?))
+                let unusable = AddressHeaderFlags::Tentative | AddressHeaderFlags::Deprecated;
+                Some(Address {
+                    interface: message.header.index,
+                    net: IpNet::new(address, message.header.prefix_len).ok()?,
+                    global: message.header.scope == AddressScope::Universe
+                        && !message.header.flags.intersects(unusable),
+                })
             })
             .collect())
     }

@@ -10,6 +10,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{AsyncSocket as _, TokioSocket};
 use rtnetlink::Handle;
 
+pub use address::Address;
 pub use interface::Interface;
 pub use route::Route;
 pub use sysctl::{Family, Sysctl};

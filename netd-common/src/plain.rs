@@ -1,0 +1,32 @@
+//! The crate's one promise that the compiler cannot check: keys and rows that hold an address of either family are plain
+//! words.
+//!
+//! `derive(Pod)` refuses every generic type, since it cannot count its padding. Here it is counted by hand, for the two
+//! families that there are.
+
+#![expect(unsafe_code, reason = "the promise")]
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::bytes::{Address, Ipv4, Ipv6};
+use crate::flow::FlowKey;
+use crate::tables::{BoundPortKey, FlowRow, FragmentKey};
+
+/// Promises for types of one parameter that they are plain, with their sizes as the sums of their fields' sizes.
+macro_rules! plain {
+    ($($type:ident: $four:expr, $six:expr;)*) => {$(
+        // SAFETY: every field is `Pod`, for which zero is a value.
+        unsafe impl<A: Address> Zeroable for $type<A> {}
+        // SAFETY: the type is `repr(C)`, `Copy`, and all of its fields are `Pod`; it has no padding, because for both types
+        // that implement the sealed trait `Address` its size is the sum of its fields' sizes, which is asserted below.
+        unsafe impl<A: Address> Pod for $type<A> {}
+        const _: () = assert!(size_of::<$type<Ipv4>>() == $four && size_of::<$type<Ipv6>>() == $six);
+    )*};
+}
+
+plain! {
+    FlowKey: 2 * 4 + 8, 2 * 16 + 8;
+    FlowRow: 3 * 4 + 52, 3 * 16 + 52 + 4;
+    FragmentKey: 2 * 4 + 8, 2 * 16 + 8;
+    BoundPortKey: 4 + 4, 16 + 4;
+}

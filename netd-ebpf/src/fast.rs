@@ -1,0 +1,50 @@
+//! What every packet of an established connection goes through, and nothing else: read, look up, rewrite, send.
+//!
+//! Whatever needs a decision is left to the next stage: no row, a row whose owner is gone, the first packet in a tick, the
+//! beginning and the end of a TCP connection, a packet that is too old or too large, fragments, ICMP.
+
+use netd_common::flow::{Zone, protocol};
+use netd_common::packet::{self, tcp_flag};
+use netd_common::tables::pending;
+use netd_common::verdict::{Reason, Verdict};
+
+use crate::flow::{self, Packet};
+use crate::maps;
+use crate::skb::{Frame, Skb, Wire};
+
+/// Sends a packet on by its row; `None` if there is anything to decide.
+#[inline(always)]
+pub(crate) fn established<A: Wire>(skb: &Skb, frame: Frame, zone: Zone) -> Option<Result<Verdict, Reason>> {
+    const DECIDES: u8 = tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST;
+    let ip = A::plain(&frame)?;
+    let transport = match ip.protocol {
+        protocol::TCP => packet::tcp(&frame, ip.transport_at),
+        protocol::UDP => packet::udp(&frame, ip.transport_at),
+        _ => return None,
+    };
+    let transport = transport.ok()?;
+    if ip.ttl <= 1 || transport.tcp_flags & DECIDES != 0 {
+        return None;
+    }
+    let key = packet::flow_key(&ip, &transport, zone);
+    let row = A::flows().get_ptr_mut(&key)?;
+    // SAFETY: the pointer comes from the flow table in this run of the program, see the note in `maps`.
+    let row = unsafe { &mut *row };
+    if row.last != flow::now() {
+        return None;
+    }
+    let endpoint = maps::endpoint(row.endpoint)?;
+    if !row.publication.is_none() {
+        maps::publication(row.publication)?;
+    }
+    let packet = Packet { skb, frame, ip, transport };
+    if packet.is_too_big(flow::mtu(row, endpoint)) {
+        return None;
+    }
+    if packet.ip.protocol == protocol::TCP {
+        row.acknowledged = packet.transport.acknowledgement;
+    }
+    // SAFETY: an aligned word of a map's value, which the kernel side changes by atomic operations only.
+    unsafe { maps::add(&raw mut row.pending, pending::packet(skb.len())) };
+    Some(flow::send(&packet, row, endpoint))
+}

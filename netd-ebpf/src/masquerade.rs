@@ -1,0 +1,77 @@
+//! Connections from containers to outside, in the host's name.
+
+use aya_ebpf::helpers::generated::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp};
+use netd_common::flow::{FlowKey, Handle, Tuple, Zone, protocol};
+use netd_common::nat::Side;
+use netd_common::tables::{EndpointRow, UplinkRow, network_flag};
+use netd_common::verdict::Reason;
+
+use crate::flow::{self, First, Plan};
+use crate::publication;
+use crate::skb::{Skb, Wire};
+
+/// `BPF_F_CURRENT_NETNS`: look in the namespace that the program runs in.
+const CURRENT_NETNS: u64 = u64::MAX;
+
+/// Opens a connection that leaves by `uplink`.
+#[inline(always)]
+pub(crate) fn open<A: Wire>(
+    skb: &Skb,
+    key: &FlowKey<A>,
+    endpoint: &EndpointRow,
+    uplink: &UplinkRow,
+) -> Result<First, Reason> {
+    let mut inner = key.tuple();
+    let keeps = if A::IS_V6 { network_flag::NO_MASQUERADE6 } else { network_flag::NO_MASQUERADE };
+    let masqueraded = endpoint.flags & keeps == 0;
+    if masqueraded {
+        let snat = A::subnet(endpoint).snat();
+        inner.src = if snat == A::UNSPECIFIED { A::masquerade(uplink) } else { snat };
+        if inner.src == A::UNSPECIFIED {
+            return Err(Reason::NoWayOut);
+        }
+    }
+    let plan = Plan {
+        original: key,
+        inner,
+        to: Side { zone: Zone::OUTSIDE, endpoint: endpoint.handle },
+        back: endpoint.handle,
+        publication: Handle::NONE,
+    };
+    let number = key.protocol();
+    flow::open(skb, &plan, |port| !masqueraded || is_free(skb, number, &Tuple { src_port: port, ..inner }))
+}
+
+/// Whether nobody else has the source port of a tuple: no publication, and no socket of the host towards that peer.
+#[inline(always)]
+fn is_free<A: Wire>(skb: &Skb, number: u8, tuple: &Tuple<A>) -> bool {
+    if number != protocol::TCP && number != protocol::UDP {
+        return true;
+    }
+    !publication::is_taken(number, tuple.src, tuple.src_port)
+        && !has_socket(skb, &FlowKey::new(tuple.reversed(), number, Zone::OUTSIDE))
+}
+
+/// Whether a socket of the host would get the answers, packets of `key`. A listening one counts: its peer may come to it.
+#[inline(always)]
+fn has_socket<A: Wire>(skb: &Skb, key: &FlowKey<A>) -> bool {
+    // The front of a key is the kernel's `struct bpf_sock_tuple`: source, destination, source port, destination port.
+    let tuple = core::ptr::from_ref(key).cast_mut().cast();
+    let len = 2 * size_of::<A>() as u32 + 4;
+    let ctx = skb.as_ptr().cast();
+    // SAFETY: the context is valid, the key lives on this stack for the call, the helpers read `len` bytes of it and keep
+    // no pointer (kernel 5.2).
+    let socket = unsafe {
+        if key.protocol() == protocol::TCP {
+            bpf_skc_lookup_tcp(ctx, tuple, len, CURRENT_NETNS, 0)
+        } else {
+            bpf_sk_lookup_udp(ctx, tuple, len, CURRENT_NETNS, 0)
+        }
+    };
+    if socket.is_null() {
+        return false;
+    }
+    // SAFETY: the socket is the one that a lookup above has just given a reference to.
+    unsafe { bpf_sk_release(socket.cast()) };
+    true
+}

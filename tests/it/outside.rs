@@ -1,0 +1,92 @@
+//! Journeys that a container begins: to outside in the host's name, and to published ports by the host's address.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+
+use netd_tests::lab::{CLIENT, HOST, HOST_OUTSIDE, Lab, OUTSIDE};
+use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask, udp_socket};
+
+const GATEWAY: &str = "172.17.0.1";
+
+fn sandbox(name: &str) -> PathBuf {
+    Path::new("/run/netns").join(name)
+}
+
+#[test]
+fn a_container_reaches_outside_and_is_seen_as_the_host() {
+    let lab = Lab::new();
+    let web = lab.container("web", &[]);
+    let (_tcp, _udp) = (Server::tcp_echo(&lab.outside.path(), 80), Server::udp_echo(&lab.outside.path(), 53));
+    let _near = Server::tcp_echo(&lab.client.path(), 80);
+    lab.run_in(&web, || {
+        assert_eq!(tcp_first_line(&format!("{OUTSIDE}:80"), PATIENCE).unwrap(), HOST_OUTSIDE);
+        // By another uplink in another name.
+        assert_eq!(tcp_first_line(&format!("{CLIENT}:80"), PATIENCE).unwrap(), HOST);
+        let (answer, from) = udp_ask(&udp_socket(PATIENCE), &format!("{OUTSIDE}:53"), b"question").unwrap();
+        assert_eq!((answer.as_slice(), from.to_string()), (b"question".as_slice(), format!("{OUTSIDE}:53")));
+    });
+    let pinged = lab.command_in(&web, &format!("ping -c 3 -i 0.2 -W 5 {OUTSIDE}")).output().unwrap();
+    let said = String::from_utf8_lossy(&pinged.stdout);
+    assert!(said.contains("3 packets transmitted, 3 received, 0% packet loss"), "{said}");
+}
+
+#[test]
+fn a_megabyte_goes_out_and_back_unharmed() {
+    let lab = Lab::new();
+    let web = lab.container("web", &[]);
+    let _server = Server::tcp_echo(&lab.outside.path(), 80);
+    lab.run_in(&web, || {
+        let mut stream = TcpStream::connect(format!("{OUTSIDE}:80")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let sent: Vec<u8> = (0..1 << 20).map(|n: u32| n.to_le_bytes()[1] ^ n.to_le_bytes()[0]).collect();
+        let mut writer = stream.try_clone().unwrap();
+        let bytes = sent.clone();
+        let writing = std::thread::spawn(move || {
+            writer.write_all(&bytes).unwrap();
+            writer.shutdown(std::net::Shutdown::Write).unwrap();
+        });
+        let mut got = Vec::new();
+        stream.read_to_end(&mut got).unwrap();
+        writing.join().unwrap();
+        let echoed = got.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        assert!(got[echoed..] == sent, "{} of {} bytes, or others", got.len() - echoed, sent.len());
+    });
+}
+
+#[test]
+fn published_ports_are_reached_by_the_hosts_addresses_from_every_network() {
+    let lab = Lab::new();
+    lab.netd(&["network", "create", "elsewhere", "--subnet", "10.20.0.0/24"]).ok();
+    let web = lab.container("web", &["-p", "8080:80", "-p", "5353:53/udp"]);
+    let near = lab.container("near", &[]);
+    let far = lab.container("far", &["--network", "elsewhere"]);
+    let (_tcp, _udp) = (Server::tcp_echo(&sandbox(&web), 80), Server::udp_echo(&sandbox(&web), 53));
+    for (who, seen) in [(&near, lab.address(&near)), (&far, lab.address(&far)), (&web, GATEWAY.to_owned())] {
+        lab.run_in(who, || {
+            for host in [HOST, HOST_OUTSIDE] {
+                assert_eq!(tcp_first_line(&format!("{host}:8080"), PATIENCE).unwrap(), seen, "{who}");
+                let to = format!("{host}:5353");
+                let (answer, from) = udp_ask(&udp_socket(PATIENCE), &to, b"x").unwrap();
+                assert_eq!((answer.as_slice(), from.to_string()), (b"x".as_slice(), to), "{who}");
+            }
+        });
+    }
+    // Its own address it has not published.
+    let address = lab.address(&web);
+    lab.run_in(&far, || assert!(tcp_first_line(&format!("{address}:80"), SILENCE).is_err()));
+}
+
+#[test]
+fn a_network_without_masquerade_keeps_its_addresses() {
+    let lab = Lab::new();
+    lab.netd(&["network", "create", "plain", "--subnet", "10.20.0.0/24", "--no-masquerade"]).ok();
+    let web = lab.container("web", &["--network", "plain"]);
+    let _server = Server::tcp_echo(&lab.outside.path(), 80);
+    let address = lab.address(&web);
+    let seen = lab.run_in(&web, || tcp_first_line(&format!("{OUTSIDE}:80"), PATIENCE)).unwrap();
+    assert_eq!(seen, address);
+    // What it began it may go on with; nobody else may begin.
+    let _inside = Server::tcp_echo(&sandbox(&web), 80);
+    lab.outside.run(|| assert!(tcp_first_line(&format!("{address}:80"), SILENCE).is_err()));
+}
