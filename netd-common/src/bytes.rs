@@ -86,6 +86,11 @@ pub const fn number(bytes: [u8; 4]) -> u32 {
     u32::from_be_bytes(bytes)
 }
 
+/// A 32-bit number, as a native word of wire bytes.
+pub const fn word(number: u32) -> u32 {
+    number.to_be()
+}
+
 /// An IPv4 address in network order.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 #[repr(transparent)]

@@ -44,6 +44,22 @@ impl Delta {
         !fold(!checksum as u32 + self.0 as u32)
     }
 
+    /// Puts a 32-bit word in where nothing was.
+    #[must_use]
+    pub const fn put(self, new: u32) -> Self {
+        self.double(u32::MAX, new)
+    }
+
+    /// The checksum of what was put in: its complement (RFC 1071 §1).
+    pub const fn checksum(self) -> u16 {
+        !self.0
+    }
+
+    /// A sum that the kernel has made (`__wsum`).
+    pub const fn of_wsum(sum: u32) -> Self {
+        Self(fold(sum))
+    }
+
     /// As the kernel's `__wsum` difference, the `to` of `bpf_l4_csum_replace(.., 0, to, ..)`.
     pub const fn as_wsum(self) -> u32 {
         self.0 as u32

@@ -88,7 +88,8 @@ pub mod name {
 /// ```text
 /// uplink_ingress ────┬──▶ follow ──▶ young ──▶ uplink_first ────┐
 /// container_ingress ─┘                 ▲  └──▶ container_first ─┤
-///                                      └────────────────────────┘     every one of them ──▶ report
+///                          │           └────────────────────────┘
+///                          └──▶ icmp_error                             every one of them ──▶ answer, report
 /// ```
 pub mod stage {
     /// A packet of which the flow table alone does not say what becomes, IPv4.
@@ -107,11 +108,19 @@ pub mod stage {
     pub const CONTAINER: u32 = 6;
     /// The same, IPv6.
     pub const CONTAINER6: u32 = 7;
+    /// An ICMP error, IPv4.
+    pub const ICMP: u32 = 8;
+    /// The same, IPv6.
+    pub const ICMP6: u32 = 9;
+    /// A packet that goes no further and is answered, IPv4.
+    pub const ANSWER: u32 = 10;
+    /// The same, IPv6.
+    pub const ANSWER6: u32 = 11;
     /// A dropped packet that is to be told of.
-    pub const REPORT: u32 = 8;
+    pub const REPORT: u32 = 12;
 
     /// The programs in the order of their numbers.
-    pub const PROGRAMS: [&str; 9] = [
+    pub const PROGRAMS: [&str; 13] = [
         "follow",
         "follow6",
         "young",
@@ -120,6 +129,10 @@ pub mod stage {
         "uplink_first6",
         "container_first",
         "container_first6",
+        "icmp_error",
+        "icmp_error6",
+        "answer",
+        "answer6",
         "report",
     ];
 }

@@ -39,10 +39,12 @@ pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<First, Reason> {
             let Ok(transport) = flow::transport(&frame, &ip, zone) else { return Ok(First::Pass) };
             let key = packet::flow_key(&ip, &transport, zone);
             match publication::find(key.protocol(), key.dst, key.dst_port) {
+                Some(_) if ip.ttl <= 1 => Err(Reason::TtlExceeded),
                 Some(found) => hairpin(skb, &key, endpoint, &found),
                 None => Ok(First::Pass),
             }
         }
+        Place::Beyond(_) if ip.ttl <= 1 => Err(Reason::TtlExceeded),
         Place::Beyond(oif) => {
             let transport = flow::transport(&frame, &ip, zone)?;
             let key = packet::flow_key(&ip, &transport, zone);

@@ -12,6 +12,7 @@ use netd_common::tables::{
 use netd_common::track::{self, Phase, Seen};
 use netd_common::verdict::{Reason, Verdict};
 
+use crate::icmp;
 use crate::maps::{self, Flows};
 use crate::route::{self, Route};
 use crate::skb::{Frame, NOTE_MTU, NOTE_TRIES, NOTE_ZONE, Skb, Wire};
@@ -86,12 +87,31 @@ impl<A: Wire> Table<A> for Young {
     }
 }
 
-/// Sends a packet on by its flow in one of the tables; `None` if it has none there.
+/// What a packet is to the flow table.
+pub(crate) enum Step {
+    /// Of a flow, and sent on or dropped.
+    Done(Result<Verdict, Reason>),
+    /// An ICMP error, which may be about a flow's packet.
+    Message,
+    /// Of no flow in the table.
+    Unknown,
+}
+
+/// Sends a packet on by its flow in one of the tables.
 #[inline(always)]
-pub(crate) fn follow<A: Wire, T: Table<A>>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
-    let zone = Zone::container(skb.note(NOTE_ZONE));
+pub(crate) fn follow<A: Wire, T: Table<A>>(skb: &Skb) -> Step {
     let frame = skb.front();
-    let ip = A::header(&frame, IP_AT).ok()?;
+    let Ok(ip) = A::header(&frame, IP_AT) else { return Step::Unknown };
+    if !T::YOUNG && icmp::is_error(&frame, &ip) {
+        return Step::Message;
+    }
+    pass::<A, T>(skb, frame, ip).map_or(Step::Unknown, Step::Done)
+}
+
+/// Sends a packet on by its flow; `None` if it has none in the table.
+#[inline(always)]
+fn pass<A: Wire, T: Table<A>>(skb: &Skb, frame: Frame, ip: Ip<A>) -> Option<Result<Verdict, Reason>> {
+    let zone = Zone::container(skb.note(NOTE_ZONE));
     let transport = transport(&frame, &ip, zone).ok()?;
     // Keys are kept off the stack, which is too small for two of IPv6 beside the packet's headers.
     let Connection { original: key, reply: other, backward: spare, .. } = scratch()?;
@@ -113,6 +133,24 @@ fn scratch<A: Wire>() -> Option<&'static mut Connection<A>> {
     let scratch = A::scratch().get_ptr_mut(0)?;
     // SAFETY: this CPU's copy, which no other program uses while this one runs, and each program asks for it once.
     Some(unsafe { &mut *scratch })
+}
+
+/// A copy of the row under a key, for whoever has something to tell of its connection; it changes nothing.
+#[inline(always)]
+pub(crate) fn peek<A: Wire>(key: FlowKey<A>) -> Option<(&'static mut FlowRow<A>, &'static EndpointRow)> {
+    let Connection { original: place, forward: copy, .. } = scratch()?;
+    *place = key;
+    let row = match A::flows().get_ptr(&*place) {
+        Some(row) => row,
+        None => A::young().get_ptr(&*place)?,
+    };
+    // SAFETY: as in `owned`.
+    *copy = unsafe { *row };
+    if !copy.publication.is_none() {
+        maps::publication(copy.publication)?;
+    }
+    let endpoint = maps::endpoint(copy.endpoint)?;
+    Some((copy, endpoint))
 }
 
 /// Reads a packet's transport header; a later fragment's ports are those of its datagram's first.
@@ -396,8 +434,7 @@ impl<A: Wire> Live<A> {
     fn count_drop(&self) {
         // SAFETY: as in `owned`.
         if let Some(publication) = maps::publication(unsafe { (*self.row).publication }) {
-            // SAFETY: an aligned word of a publication's row, which is never freed.
-            unsafe { maps::add(&raw mut (*maps::counters(publication)).dropped, 1) };
+            maps::count_publication_drop(publication);
         }
     }
 

@@ -5,6 +5,8 @@
 //! | [`fast`] | packets of established connections |
 //! | [`uplink`] | other packets from outside |
 //! | [`container`] | other packets from containers |
+//! | [`icmp`] | ICMP errors about a flow's packets |
+//! | [`answer`] | answers to packets that go no further |
 //! | [`masquerade`] | connections from containers to outside |
 //! | [`socket`] | connections that the host's own processes make |
 //! | [`flow`] | the flow table: finding, making, keeping and following rows |
@@ -34,9 +36,11 @@
     reason = "a field's address and the atomic operation on it are one step"
 )]
 
+mod answer;
 mod container;
 mod fast;
 mod flow;
+mod icmp;
 mod maps;
 mod masquerade;
 mod publication;
@@ -55,7 +59,7 @@ use netd_common::packet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use netd_common::tables::stage;
 use netd_common::verdict::{Reason, Verdict};
 
-use crate::flow::{Assured, First, Young};
+use crate::flow::{Assured, First, Step, Young};
 use crate::skb::{NOTE_OPENED, NOTE_REASON, NOTE_TRIES, NOTE_ZONE, Skb};
 
 /// On the ingress of each uplink.
@@ -116,8 +120,9 @@ fn begin(skb: &Skb, zone: Zone) {
 pub fn follow(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
     match flow::follow::<Ipv4, Assured>(&skb) {
-        Some(outcome) => action(&ctx, &skb, outcome),
-        None => go_on(&ctx, &skb, stage::YOUNG),
+        Step::Done(outcome) => action(&ctx, &skb, outcome),
+        Step::Message => go_on(&ctx, &skb, stage::ICMP),
+        Step::Unknown => go_on(&ctx, &skb, stage::YOUNG),
     }
 }
 
@@ -126,8 +131,9 @@ pub fn follow(ctx: TcContext) -> i32 {
 pub fn follow6(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
     match flow::follow::<Ipv6, Assured>(&skb) {
-        Some(outcome) => action(&ctx, &skb, outcome),
-        None => go_on(&ctx, &skb, stage::YOUNG6),
+        Step::Done(outcome) => action(&ctx, &skb, outcome),
+        Step::Message => go_on(&ctx, &skb, stage::ICMP6),
+        Step::Unknown => go_on(&ctx, &skb, stage::YOUNG6),
     }
 }
 
@@ -135,32 +141,51 @@ pub fn follow6(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn young(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    let outcome = flow::follow::<Ipv4, Young>(&skb);
-    followed(&ctx, &skb, outcome, stage::UPLINK, stage::CONTAINER)
+    match flow::follow::<Ipv4, Young>(&skb) {
+        Step::Done(outcome) => action(&ctx, &skb, outcome),
+        Step::Message | Step::Unknown => unknown(&ctx, &skb, stage::UPLINK, stage::CONTAINER),
+    }
 }
 
 /// A packet that has no flow that both sides want, IPv6.
 #[classifier]
 pub fn young6(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    let outcome = flow::follow::<Ipv6, Young>(&skb);
-    followed(&ctx, &skb, outcome, stage::UPLINK6, stage::CONTAINER6)
+    match flow::follow::<Ipv6, Young>(&skb) {
+        Step::Done(outcome) => action(&ctx, &skb, outcome),
+        Step::Message | Step::Unknown => unknown(&ctx, &skb, stage::UPLINK6, stage::CONTAINER6),
+    }
+}
+
+/// An ICMP error, IPv4.
+#[classifier]
+pub fn icmp_error(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    match icmp::pass::<Ipv4>(&skb) {
+        Some(outcome) => action(&ctx, &skb, outcome),
+        None => unknown(&ctx, &skb, stage::UPLINK, stage::CONTAINER),
+    }
+}
+
+/// An ICMP error, IPv6.
+#[classifier]
+pub fn icmp_error6(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    match icmp::pass::<Ipv6>(&skb) {
+        Some(outcome) => action(&ctx, &skb, outcome),
+        None => unknown(&ctx, &skb, stage::UPLINK6, stage::CONTAINER6),
+    }
 }
 
 /// A packet without a flow goes on to where one is made, unless it comes from there.
 #[inline(always)]
-fn followed(
-    ctx: &TcContext,
-    skb: &Skb,
-    outcome: Option<Result<Verdict, Reason>>,
-    uplink: u32,
-    container: u32,
-) -> i32 {
-    match outcome {
-        Some(outcome) => action(ctx, skb, outcome),
-        None if skb.note(NOTE_OPENED) != 0 => action(ctx, skb, Err(Reason::TableFull)),
-        None if skb.note(NOTE_ZONE) == Zone::OUTSIDE.ifindex() => go_on(ctx, skb, uplink),
-        None => go_on(ctx, skb, container),
+fn unknown(ctx: &TcContext, skb: &Skb, uplink: u32, container: u32) -> i32 {
+    if skb.note(NOTE_OPENED) != 0 {
+        action(ctx, skb, Err(Reason::TableFull))
+    } else if skb.note(NOTE_ZONE) == Zone::OUTSIDE.ifindex() {
+        go_on(ctx, skb, uplink)
+    } else {
+        go_on(ctx, skb, container)
     }
 }
 
@@ -225,12 +250,34 @@ fn action(ctx: &TcContext, skb: &Skb, outcome: Result<Verdict, Reason>) -> i32 {
         Ok(Verdict::Pass) => TC_ACT_UNSPEC,
         Ok(Verdict::Redirected(code)) => code,
         Err(reason) => {
-            if maps::count_drop(reason, skb.len(), flow::now()) {
-                skb.leave_note(NOTE_REASON, reason as u32);
+            let is_first = maps::count_drop(reason, skb.len(), flow::now());
+            skb.leave_note(NOTE_REASON, reason as u32);
+            if matches!(reason, Reason::TtlExceeded | Reason::TooBig) {
+                maps::go_on(ctx, if skb.is_v6() { stage::ANSWER6 } else { stage::ANSWER });
+            }
+            if is_first {
                 maps::go_on(ctx, stage::REPORT);
             }
             TC_ACT_SHOT
         }
+    }
+}
+
+/// A packet that goes no further and is answered, IPv4.
+#[classifier]
+pub fn answer(ctx: TcContext) -> i32 {
+    match answer::send::<Ipv4>(&Skb::new(&ctx)) {
+        Ok(Verdict::Redirected(code)) => code,
+        Ok(Verdict::Pass) | Err(_) => TC_ACT_SHOT,
+    }
+}
+
+/// A packet that goes no further and is answered, IPv6.
+#[classifier]
+pub fn answer6(ctx: TcContext) -> i32 {
+    match answer::send::<Ipv6>(&Skb::new(&ctx)) {
+        Ok(Verdict::Redirected(code)) => code,
+        Ok(Verdict::Pass) | Err(_) => TC_ACT_SHOT,
     }
 }
 

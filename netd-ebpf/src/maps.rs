@@ -22,6 +22,8 @@ use netd_common::tables::{
 use netd_common::track::Phase;
 use netd_common::verdict::Reason;
 
+use crate::flow;
+
 /// `bpf_map_update_elem`: whether or not the row exists.
 const BPF_ANY: u64 = 0;
 /// `bpf_map_update_elem`: only if it does not exist.
@@ -87,6 +89,18 @@ static SCRATCH6: PerCpuArray<Connection<Ipv6>> = PerCpuArray::with_max_entries(1
 /// Room for a question to the routing table, for the same reason.
 #[map]
 static QUESTION: PerCpuArray<bpf_fib_lookup> = PerCpuArray::with_max_entries(1, 0);
+
+/// How many answers this CPU has given in a tick.
+#[map]
+static ANSWERS: PerCpuArray<AnswerRow> = PerCpuArray::with_max_entries(1, 0);
+
+/// What a CPU has answered.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct AnswerRow {
+    tick: u32,
+    count: u32,
+}
 
 /// The maps of a family.
 pub(crate) trait Tables: Family {
@@ -241,6 +255,24 @@ pub(crate) fn count_drop(reason: Reason, len: u32, now: u32) -> bool {
     false
 }
 
+/// Answers that a CPU gives in a tick: a flood is not to be doubled (RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f)).
+const ANSWERS_PER_TICK: u32 = 100;
+
+/// Whether one more packet may be answered in this tick; counts it.
+#[inline(always)]
+pub(crate) fn may_answer() -> bool {
+    let Some(row) = ANSWERS.get_ptr_mut(0) else { return false };
+    // SAFETY: this CPU's copy, as for the drops.
+    let row = unsafe { &mut *row };
+    let now = flow::now();
+    if row.tick != now {
+        row.tick = now;
+        row.count = 0;
+    }
+    row.count += 1;
+    row.count <= ANSWERS_PER_TICK
+}
+
 /// Why a row was not written.
 pub(crate) enum Refused {
     /// There is one under this key.
@@ -335,6 +367,13 @@ pub(crate) fn publication(handle: Handle) -> Option<*mut PublicationRow> {
 pub(crate) fn counters(publication: *mut PublicationRow) -> *mut PublicationCounters {
     // SAFETY: the pointer comes from [`publication`]; taking a field's address reads nothing.
     unsafe { &raw mut (*publication).counters }
+}
+
+/// Counts a packet that a publication lost.
+#[inline(always)]
+pub(crate) fn count_publication_drop(publication: *mut PublicationRow) {
+    // SAFETY: an aligned word of a publication's row, which is never freed.
+    unsafe { add(&raw mut (*counters(publication)).dropped, 1) };
 }
 
 /// Who has a host port.

@@ -37,6 +37,12 @@ impl Found {
         Ok(first)
     }
 
+    /// Counts a dropped packet.
+    #[inline(always)]
+    pub(crate) fn count_drop(&self) {
+        maps::count_publication_drop(self.publication);
+    }
+
     /// Counts a connection.
     #[inline(always)]
     pub(crate) fn count_flow(&self) {

@@ -4,7 +4,8 @@
 //! nowhere else, and asks as if the packet came in by the bridge.
 
 use aya_ebpf::bindings::{
-    BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup,
+    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED,
+    BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup,
 };
 use aya_ebpf::helpers::generated::bpf_fib_lookup as fib_lookup;
 
@@ -39,8 +40,9 @@ pub(crate) fn lookup<A: Wire>(skb: &Skb, bridge: u32, src: A, dst: A) -> Route<A
     // SAFETY: the context is valid, and the structure is the map's, with its exact length.
     let code = unsafe { fib_lookup(skb.as_ptr().cast(), question, len, 0) };
     match code as u32 {
-        // Without a known neighbour the interface and next hop are filled in all the same; the redirect resolves it.
-        BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH => {
+        // Without a known neighbour the interface and next hop are filled in all the same; the redirect resolves it. So they
+        // are for a packet that the interface does not take as it is, which is the asker's business.
+        BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED => {
             // An IPv4 route may have an IPv6 next hop (RFC 8950); that one is left to the kernel.
             let next_hop =
                 if question.family == A::AF as u8 { A::next_hop(question) } else { A::UNSPECIFIED };

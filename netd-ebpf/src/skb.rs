@@ -5,17 +5,20 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
-    __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, bpf_fib_lookup, bpf_redir_neigh,
-    bpf_redir_neigh__bindgen_ty_1,
+    __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
+    bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_fib_lookup, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
 };
 use aya_ebpf::helpers::generated::{
-    bpf_l4_csum_replace, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_pull_data, bpf_skb_store_bytes,
+    bpf_csum_diff, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
+    bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
 use netd_common::bytes::{Ipv4, Ipv6};
 use netd_common::checksum::Delta;
 use netd_common::flow::protocol;
-use netd_common::packet::{ETHERNET_LEN, Ip, Layout, Offset, PacketBytes, Transport, ipv4_at, ipv6_at};
+use netd_common::packet::{
+    ETHERNET_LEN, ETHERTYPE_IPV6, Ip, Layout, Offset, PacketBytes, Transport, ipv4_at, ipv6_at,
+};
 use netd_common::tables::FlowRow;
 use netd_common::verdict::{Reason, Verdict};
 
@@ -53,6 +56,9 @@ pub(crate) trait Wire: Tables {
     /// The address as the neighbour table's key.
     fn hop(self) -> [u32; 4];
 
+    /// Writes addresses into the header that starts at `at`, without its checksum.
+    fn write_addresses(frame: &Frame, at: usize, src: Self, dst: Self) -> Result<(), Reason>;
+
     /// Writes addresses and the decremented TTL into the header of `ip`. No packet pointer is good after it.
     fn rewrite_header(skb: &Skb, frame: &Frame, ip: &Ip<Self>, row: &FlowRow<Self>) -> Result<(), Reason>;
 }
@@ -79,12 +85,17 @@ impl Wire for Ipv4 {
     }
 
     #[inline(always)]
+    fn write_addresses(frame: &Frame, at: usize, src: Self, dst: Self) -> Result<(), Reason> {
+        frame.write(at + ipv4_at::SOURCE, src.word())?;
+        frame.write(at + ipv4_at::DESTINATION, dst.word())
+    }
+
+    #[inline(always)]
     fn rewrite_header(_skb: &Skb, frame: &Frame, ip: &Ip<Self>, row: &FlowRow<Self>) -> Result<(), Reason> {
         let change = row.addresses.and(Delta::TTL_DECREMENTED);
         frame.write(ETHERNET_LEN + ipv4_at::TTL, ip.ttl - 1)?;
         frame.write(ETHERNET_LEN + ipv4_at::CHECKSUM, change.apply(ip.checksum))?;
-        frame.write(ETHERNET_LEN + ipv4_at::SOURCE, row.src.word())?;
-        frame.write(ETHERNET_LEN + ipv4_at::DESTINATION, row.dst.word())
+        Self::write_addresses(frame, ETHERNET_LEN, row.src, row.dst)
     }
 }
 
@@ -108,6 +119,12 @@ impl Wire for Ipv6 {
         self.words()
     }
 
+    #[inline(always)]
+    fn write_addresses(frame: &Frame, at: usize, src: Self, dst: Self) -> Result<(), Reason> {
+        frame.write(at + ipv6_at::SOURCE, src.words())?;
+        frame.write(at + ipv6_at::DESTINATION, dst.words())
+    }
+
     /// By the helper that keeps a device's checksum over the whole packet (CHECKSUM_COMPLETE) right: IPv6 has no header
     /// checksum that would cancel the change out, as IPv4's does.
     #[inline(always)]
@@ -129,6 +146,10 @@ impl Wire for Ipv6 {
         skb.store(start, &Placed { pad: 0, value }.value)
     }
 }
+
+/// A place for a helper to read double words from: the verifier takes none across two of the stack's.
+#[repr(C, align(8))]
+pub(crate) struct Aligned<T>(pub(crate) T);
 
 /// A place for a helper to read from, for a value of a word and double words: the verifier takes no double word across two
 /// of the stack's.
@@ -195,6 +216,12 @@ impl Skb {
         self.context().ifindex
     }
 
+    /// Whether it is IPv6, by its EtherType.
+    #[inline(always)]
+    pub(crate) fn is_v6(&self) -> bool {
+        self.context().protocol == u32::from(ETHERTYPE_IPV6.word())
+    }
+
     /// Whether the frame carried a VLAN tag, which the kernel has taken off.
     #[inline(always)]
     pub(crate) fn has_vlan_tag(&self) -> bool {
@@ -249,7 +276,7 @@ impl Skb {
 
     /// Writes words at an offset, keeping a device's checksum over the packet right. No packet pointer is good after it.
     #[inline(always)]
-    fn store<const N: usize>(&self, at: usize, words: &[u32; N]) -> Result<(), Reason> {
+    pub(crate) fn store<const N: usize>(&self, at: usize, words: &[u32; N]) -> Result<(), Reason> {
         let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
         let len = size_of::<[u32; N]>() as u32;
         // SAFETY: the context is valid, the words live on this stack for the call, and the helper checks the offset.
@@ -298,6 +325,48 @@ impl Skb {
             self.change_checksum(checksum_at, row.ports, flags)?;
         }
         Ok(())
+    }
+
+    /// The same for an ICMP error, of which `change` says what has been changed in what it quotes.
+    #[inline(always)]
+    pub(crate) fn translate_message<A: Wire>(
+        &self,
+        frame: &Frame,
+        ip: &Ip<A>,
+        row: &FlowRow<A>,
+        change: Delta,
+    ) -> Result<(), Reason> {
+        compiler_fence(Ordering::SeqCst);
+        A::rewrite_header(self, frame, ip, row)?;
+        compiler_fence(Ordering::SeqCst);
+        let checksum_at = ip.transport_at.get() + 2;
+        if A::IS_V6 {
+            self.change_checksum(checksum_at, row.addresses, u64::from(BPF_F_PSEUDO_HDR))?;
+        }
+        self.change_checksum(checksum_at, change, 0)
+    }
+
+    /// Cuts the frame or fills it up with zeros to this length. No packet pointer is good after it.
+    #[inline(always)]
+    pub(crate) fn set_len(&self, len: usize) -> Result<(), Reason> {
+        // SAFETY: the context is valid; the helper checks the length.
+        let code = unsafe { bpf_skb_change_tail(self.raw, len as u32, 0) };
+        if code == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
+    }
+
+    /// Makes room for so many bytes behind the Ethernet header. No packet pointer is good after it.
+    #[inline(always)]
+    pub(crate) fn make_room(&self, len: usize) -> Result<(), Reason> {
+        // SAFETY: the context is valid; the helper checks the length.
+        let code = unsafe { bpf_skb_adjust_room(self.raw, len as i32, BPF_ADJ_ROOM_MAC, 0) };
+        if code == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
+    }
+
+    /// Out by the interface that it came in by.
+    #[inline(always)]
+    pub(crate) fn send_back(&self) -> Verdict {
+        // SAFETY: the helper only notes where the packet shall go.
+        Verdict::Redirected(unsafe { bpf_redirect(self.ifindex(), 0) } as i32)
     }
 
     #[inline(always)]
@@ -351,11 +420,29 @@ impl Frame {
     }
 
     #[inline(always)]
-    fn write<T>(&self, at: usize, value: T) -> Result<(), Reason> {
+    pub(crate) fn write<T>(&self, at: usize, value: T) -> Result<(), Reason> {
         let place = self.at::<T>(at).ok_or(Reason::Malformed)?;
         // SAFETY: `at` proved the place inside the packet, and the verifier proves it again at load.
         unsafe { place.write_unaligned(value) };
         Ok(())
+    }
+}
+
+impl Frame {
+    /// The same offset, of which the compiler does not know that what follows it has been proved to be there: the verifier
+    /// has forgotten it when the pointer is made anew.
+    #[inline(always)]
+    pub(crate) fn anew(&self, at: Offset) -> Result<usize, Reason> {
+        Offset::new(self.opaque(at.get() as u32)).map(Offset::get).ok_or(Reason::Malformed)
+    }
+
+    /// What `N` bytes at an offset add to a checksum; `N` is a multiple of 4, at most 512.
+    #[inline(always)]
+    pub(crate) fn sum<const N: usize>(&self, at: usize) -> Result<Delta, Reason> {
+        let place = self.at::<[u8; N]>(at).ok_or(Reason::Malformed)?;
+        // SAFETY: `at` proved that the bytes lie inside the packet; the helper reads them only.
+        let sum = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, place.cast(), N as u32, 0) };
+        Ok(Delta::of_wsum(sum as u32))
     }
 }
 

@@ -41,6 +41,10 @@ fn open<A: Wire>(skb: &Skb, ip: &Ip<A>, key: &FlowKey<A>) -> Result<Option<First
     if target == A::UNSPECIFIED {
         return Ok(None);
     }
+    if ip.ttl <= 1 {
+        found.count_drop();
+        return Err(Reason::TtlExceeded);
+    }
     let plan = Plan {
         original: key,
         inner: Tuple { dst: target, dst_port: row.target_port(key.dst_port), ..key.tuple() },

@@ -9,6 +9,7 @@ mod lifecycle;
 mod network;
 mod outside;
 mod packets;
+mod path;
 mod publish;
 mod run;
 mod verifier;

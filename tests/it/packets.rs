@@ -9,7 +9,7 @@ use netd_common::bytes::Ipv4;
 use netd_common::flow::FlowKey;
 use netd_common::tables::name;
 use netd_tests::lab::Lab;
-use netd_tests::packet::{Kind, Packet};
+use netd_tests::packet::{Kind, Packet, checksum, icmp_error};
 
 /// TC's numbers (linux/pkt_cls.h).
 const NEXT: i32 = -1;
@@ -24,6 +24,8 @@ const OTHER: [u8; 4] = [172, 17, 0, 3];
 const GATEWAY: [u8; 4] = [172, 17, 0, 1];
 /// The host's address on the interface of its default route.
 const HOST_OUTSIDE: [u8; 4] = [198, 19, 0, 1];
+/// A router on the way there.
+const ROUTER: [u8; 4] = [203, 0, 113, 9];
 /// Somebody beyond that.
 const FAR: [u8; 4] = [203, 0, 113, 1];
 
@@ -35,6 +37,9 @@ struct Bench {
     outside: Interface,
     veth: Interface,
 }
+
+/// Makes a packet of who sends it and who gets it.
+type Make = fn(([u8; 4], u16), ([u8; 4], u16)) -> Packet;
 
 /// What a program sees of where a packet came in.
 #[derive(Clone, Copy)]
@@ -67,7 +72,7 @@ impl Bench {
         let path = self.pins.join("programs").join(program);
         self.lab.host.run(|| {
             let program = SchedClassifier::from_pin(path).unwrap();
-            let mut out = vec![0; packet.len() + 64];
+            let mut out = vec![0; packet.len() + 256];
             let mut options = TestRunOptions::new();
             options.data_in = Some(&packet);
             options.data_out = Some(&mut out);
@@ -262,7 +267,8 @@ fn each_drop_is_counted_by_its_reason_and_by_no_other() {
     for (reason, from_container, packet) in table {
         let before = bench.drops();
         let (verdict, _) = if from_container { bench.container(&packet) } else { bench.uplink(&packet) };
-        assert_eq!(verdict, SHOT, "{reason}: {packet:?}");
+        let answered = ["ttl_exceeded", "too_big"].contains(&reason);
+        assert_eq!(verdict, if answered { REDIRECT } else { SHOT }, "{reason}: {packet:?}");
         let mut expected = before;
         *expected.entry(reason.to_owned()).or_default() += 1;
         assert_eq!(bench.drops(), expected, "{packet:?}");
@@ -473,4 +479,161 @@ fn a_container_speaks_in_its_own_name_only() {
     frame[12..14].copy_from_slice(&[0x81, 0]);
     assert_eq!(run(frame), SHOT, "a VLAN tag");
     assert_eq!(bench.drops(), BTreeMap::from([("spoofed".to_owned(), 3), ("foreign".to_owned(), 2)]));
+}
+
+#[test]
+fn an_error_about_a_flows_packet_is_told_in_its_senders_words() {
+    let bench = Bench::new();
+    let (client, host) = ((CLIENT, 40_000), (HOST, 8080));
+    let (inside, far) = ((WEB, 40_000), (FAR, 80));
+    let outer = (HOST_OUTSIDE, 40_000);
+    let make: [Make; 4] = [
+        |from, to| Packet { payload: b"long enough for the checksum".to_vec(), ..Packet::tcp(from, to, "A") },
+        |from, to| Packet::udp(from, to),
+        |from, to| Packet { no_checksum: true, ..Packet::udp(from, to) },
+        |from, to| Packet { options: vec![1; 8], ..Packet::udp(from, to) },
+    ];
+    for (number, make) in make.into_iter().enumerate() {
+        let host = if number == 0 { host } else { (HOST, 5353) };
+        let web = if number == 0 { (WEB, 80) } else { (WEB, 53) };
+        // The header and eight bytes are the least that an error quotes.
+        for quoted in [28 + make(client, client).options.len(), 200] {
+            let cut = |packet: Packet| {
+                let bytes = packet.bytes()[14..].to_vec();
+                bytes[..quoted.min(bytes.len())].to_vec()
+            };
+            // The container answers a client's packet by an error.
+            assert_eq!(bench.uplink(&make(client, host)).0, REDIRECT);
+            let told = |from, to, packet| icmp_error(from, to, 64, [3, 4], 1280, &cut(packet));
+            let (verdict, out) = bench.container_frame(told(WEB, CLIENT, make(client, web)));
+            assert_eq!(verdict, REDIRECT, "{number}, {quoted} bytes");
+            let expected = icmp_error(HOST, CLIENT, 63, [3, 4], 1280, &cut(make(client, host)));
+            assert_eq!(out[14..], expected[14..], "{number}, {quoted} bytes");
+            // A router on the way, or the far end itself, answers a container's packet.
+            assert_eq!(bench.container(&make(inside, far)).0, REDIRECT);
+            for reporter in [ROUTER, FAR] {
+                let frame = icmp_error(reporter, HOST_OUTSIDE, 64, [11, 0], 0, &cut(make(outer, far)));
+                let (verdict, out) = bench.run("uplink_ingress", bench.outside, frame);
+                assert_eq!(verdict, REDIRECT, "{number}, {quoted} bytes");
+                let expected = icmp_error(reporter, WEB, 63, [11, 0], 0, &cut(make(inside, far)));
+                assert_eq!(out[14..], expected[14..], "{number}, {quoted} bytes");
+            }
+        }
+    }
+    // A ping that did not get there.
+    assert_eq!(bench.container(&Packet::echo(WEB, FAR, 7, true)).0, REDIRECT);
+    let quote = |from| Packet::echo(from, FAR, 7, true).bytes()[14..].to_vec();
+    let frame = icmp_error(ROUTER, HOST_OUTSIDE, 64, [3, 1], 0, &quote(HOST_OUTSIDE));
+    let (verdict, out) = bench.run("uplink_ingress", bench.outside, frame);
+    assert_eq!(verdict, REDIRECT);
+    assert_eq!(out[14..], icmp_error(ROUTER, WEB, 63, [3, 1], 0, &quote(WEB))[14..]);
+    assert_eq!(bench.drops(), BTreeMap::new());
+}
+
+#[test]
+fn an_error_about_no_flow_goes_nowhere_but_to_the_host() {
+    let bench = Bench::new();
+    let quote = |from, to| Packet::udp(from, to).bytes()[14..].to_vec();
+    let own = icmp_error(FAR, HOST_OUTSIDE, 64, [3, 3], 0, &quote((HOST_OUTSIDE, 9), (FAR, 53)));
+    assert_eq!(bench.run("uplink_ingress", bench.outside, own).0, NEXT, "the host's own");
+    let to_host = icmp_error(WEB, GATEWAY, 64, [3, 3], 0, &quote((GATEWAY, 9), (WEB, 53)));
+    assert_eq!(bench.container_frame(to_host).0, NEXT, "a container's answer to the host");
+    assert_eq!(bench.drops(), BTreeMap::new());
+    let stray = icmp_error(WEB, FAR, 64, [3, 3], 0, &quote((FAR, 9), (WEB, 53)));
+    assert_eq!(bench.container_frame(stray).0, SHOT);
+    let cut = icmp_error(WEB, FAR, 64, [3, 3], 0, &quote((FAR, 9), (WEB, 53))[..24]);
+    assert_eq!(bench.container_frame(cut).0, SHOT);
+    assert_eq!(bench.drops(), BTreeMap::from([("not_related".to_owned(), 2)]));
+    // One that speaks of a flow in another's name.
+    assert_eq!(bench.uplink(&Packet::udp((CLIENT, 40_000), (HOST, 5353))).0, REDIRECT);
+    let forged = icmp_error(OTHER, CLIENT, 64, [3, 3], 0, &quote((CLIENT, 40_000), (WEB, 53)));
+    assert_eq!(bench.container_frame(forged).0, SHOT);
+    assert_eq!(bench.drops().get("spoofed"), Some(&1));
+}
+
+#[test]
+fn who_sends_too_far_or_too_much_is_answered() {
+    let bench = Bench::new();
+    let old = |packet: Packet| Packet { ttl: 1, ..packet };
+    let large = |packet: Packet| Packet { payload: vec![7; 1500], ..packet };
+    let (client, far) = ((CLIENT, 40_000), (FAR, 80));
+    // The packet, where it comes in, who answers, with what.
+    let table = [
+        (old(Packet::tcp(client, (HOST, 8080), "S")), false, HOST, [11, 0], 0),
+        (old(Packet::udp(client, (HOST, 5353))), false, HOST, [11, 0], 0),
+        (old(Packet::udp((WEB, 1), far)), true, GATEWAY, [11, 0], 0),
+        (old(Packet::echo(WEB, FAR, 3, true)), true, GATEWAY, [11, 0], 0),
+        (large(Packet::udp(client, (HOST, 5353))), false, HOST, [3, 4], 1500),
+        (large(Packet::udp((WEB, 1), far)), true, GATEWAY, [3, 4], 1500),
+    ];
+    for (packet, inside, answerer, kind, mtu) in table {
+        let (verdict, out) = if inside { bench.container(&packet) } else { bench.uplink(&packet) };
+        assert_eq!(verdict, REDIRECT, "{packet:?}");
+        assert_eq!(&out[14..16], [0x45, 0xc0]);
+        assert_eq!((&out[26..30], &out[30..34]), (&answerer[..], &packet.from.0[..]));
+        assert_eq!(checksum(&out[14..34]), 0, "the header's checksum");
+        assert_eq!(u16::from_be_bytes([out[16], out[17]]), u16::try_from(out.len() - 14).unwrap());
+        let message = &out[34..];
+        assert_eq!((&message[..2], checksum(message)), (&kind[..], 0), "{packet:?}");
+        assert_eq!(message[4..8], u32::to_be_bytes(mtu), "{packet:?}");
+        // What is quoted is the packet's beginning, through its transport header's eight bytes at the least.
+        let sent = packet.bytes();
+        assert_eq!(message[8..36], sent[14..42], "{packet:?}");
+        // Back to whoever sent it.
+        let sender = if inside { WEB_MAC } else { [2, 0, 0, 0, 0, 1] };
+        assert_eq!(out[..6], sender);
+    }
+    // A fragment's middle and an error get none.
+    assert_eq!(bench.drops(), BTreeMap::from([("ttl_exceeded".to_owned(), 4), ("too_big".to_owned(), 2)]));
+}
+
+#[test]
+fn fragments_follow_their_first() {
+    let bench = Bench::new();
+    let fragment = |from, to, id: u8, offset: u16, more: bool, payload: &[u8]| {
+        let whole = Packet { payload: payload.to_vec(), ..Packet::udp(from, to) };
+        let whole = if offset == 0 {
+            whole
+        } else {
+            Packet { payload: payload.to_vec(), ..Packet::other(from.0, to.0, 17) }
+        };
+        let mut bytes = whole.bytes();
+        let field = (offset / 8) | if more { 0x2000 } else { 0 };
+        bytes[18..20].copy_from_slice(&[0, id]);
+        bytes[20..22].copy_from_slice(&field.to_be_bytes());
+        bytes[24..26].copy_from_slice(&[0, 0]);
+        let sum = checksum(&bytes[14..34]);
+        bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+        bytes
+    };
+    let aged = |mut bytes: Vec<u8>| {
+        bytes[22] -= 1;
+        bytes[24..26].copy_from_slice(&[0, 0]);
+        let sum = checksum(&bytes[14..34]);
+        bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+        bytes
+    };
+    let (client, host, web) = ((CLIENT, 40_000), (HOST, 5353), (WEB, 53));
+    for (id, from_container) in [(1, false), (2, true)] {
+        let (from, to) = if from_container { (web, client) } else { (client, host) };
+        let (new_from, new_to) = if from_container { (host, client) } else { (client, web) };
+        let run = |frame| {
+            if from_container {
+                bench.container_frame(frame)
+            } else {
+                bench.run("uplink_ingress", bench.uplink, frame)
+            }
+        };
+        for (offset, more) in [(0, true), (1472, true), (2944, false)] {
+            let payload = vec![id; 100];
+            let (verdict, out) = run(fragment(from, to, id, offset, more, &payload));
+            assert_eq!(verdict, REDIRECT, "{id} {offset}");
+            let expected = aged(fragment(new_from, new_to, id, offset, more, &payload));
+            assert_eq!(out[14..], expected[14..], "{id} {offset}");
+        }
+    }
+    // A later part whose first nobody saw.
+    let stray = fragment(web, client, 9, 1472, false, b"middle");
+    assert_eq!(bench.container_frame(stray).0, SHOT);
+    assert_eq!(bench.drops(), BTreeMap::from([("fragment".to_owned(), 1)]));
 }

@@ -2,7 +2,7 @@
 //! run, but instructions are the same everywhere.
 
 /// The most translated bytes that each program may have (`bpf_prog_info.xlated_prog_len`).
-const BUDGET: [(&str, u32); 19] = [
+const BUDGET: [(&str, u32); 23] = [
     ("uplink_ingress", 13_500),
     ("container_ingress", 13_500),
     ("follow", 30_000),
@@ -13,6 +13,10 @@ const BUDGET: [(&str, u32); 19] = [
     ("uplink_first6", 30_000),
     ("container_first", 60_000),
     ("container_first6", 60_000),
+    ("icmp_error", 30_000),
+    ("icmp_error6", 30_000),
+    ("answer", 30_000),
+    ("answer6", 30_000),
     ("report", 10_000),
     ("connect4", 3_400),
     ("connect6", 6_800),

@@ -4,6 +4,30 @@ use etherparse::{
     Ethernet2Header, IcmpEchoHeader, Icmpv4Header, Icmpv4Type, IpNumber, Ipv4Header, TcpHeader, UdpHeader,
 };
 
+/// An ICMP error over IPv4 and Ethernet that quotes an IP packet; `rest` is the second word of its header.
+pub fn icmp_error(from: [u8; 4], to: [u8; 4], ttl: u8, kind: [u8; 2], rest: u32, quote: &[u8]) -> Vec<u8> {
+    let mut message = vec![kind[0], kind[1], 0, 0];
+    message.extend(rest.to_be_bytes());
+    message.extend(quote);
+    let sum = checksum(&message);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut bytes = Packet { ttl, payload: message, ..Packet::other(from, to, 1) }.bytes();
+    bytes[..6].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
+    bytes
+}
+
+/// RFC 1071, straight from its text.
+pub fn checksum(bytes: &[u8]) -> u16 {
+    let mut sum: u32 = bytes
+        .chunks(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)])))
+        .sum();
+    while sum >> 16 != 0 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !u16::try_from(sum).expect("folded")
+}
+
 /// What a packet carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

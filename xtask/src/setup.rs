@@ -14,10 +14,11 @@ const BPF_LINKER: &str = "0.13.0";
 /// Debian's compiler with its library's sources, which Debian moves along in its stable releases.
 const COMPILER_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];
 /// Programs that demo and tests run, and the Debian package that has each.
-const TOOLS: [(&str, &str); 14] = [
+const TOOLS: [(&str, &str); 15] = [
     ("nginx", "nginx-light"),
     ("curl", "curl"),
     ("iperf3", "iperf3"),
+    ("traceroute", "traceroute"),
     ("dnsmasq", "dnsmasq-base"),
     ("dig", "bind9-dnsutils"),
     ("nft", "nftables"),
