@@ -1,11 +1,12 @@
 //! Which subnet a network gets, and which address a container. Pure.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::error::{Error, Result};
-use crate::spec::is_host;
+use crate::spec::{hosts, is_host};
 
 /// Docker's default address pools: 172.17.0.0/16 to 172.31.0.0/16, then 192.168.0.0/16 in parts of 20 bits.
 fn pools() -> impl Iterator<Item = Ipv4Net> {
@@ -15,39 +16,60 @@ fn pools() -> impl Iterator<Item = Ipv4Net> {
 }
 
 /// The first pool that overlaps nothing in use.
-pub fn free_subnet(in_use: &[(IpNet, String)]) -> Result<Ipv4Net> {
-    pools().find(|pool| overlap(*pool, in_use).is_none()).ok_or_else(|| {
+pub fn free_subnet(in_use: &[(IpNet, String)]) -> Result<IpNet> {
+    pools().map(IpNet::V4).find(|pool| overlap(*pool, in_use).is_none()).ok_or_else(|| {
         Error::conflict("every default address pool overlaps a route or a network of this host")
             .hint("choose a subnet: --subnet 10.20.0.0/24")
     })
 }
 
+/// A unique local IPv6 subnet (RFC 4193 §3.2.1) that overlaps nothing in use.
+pub fn free_subnet6(in_use: &[(IpNet, String)]) -> Result<IpNet> {
+    const TRIES: u32 = 16;
+    (0..TRIES)
+        .map(|_try| unique_local(random()))
+        .find(|subnet| overlap(*subnet, in_use).is_none())
+        .ok_or_else(|| {
+            Error::conflict("every unique local IPv6 prefix that was tried overlaps a route of this host")
+                .hint("choose a subnet: --subnet fd12:3456:789a::/64")
+        })
+}
+
+/// fd, 40 bits of `random`, and subnet number 0.
+fn unique_local(random: u64) -> IpNet {
+    let prefix = (0xfd_u128 << 120) | ((u128::from(random) & 0xff_ffff_ffff) << 80);
+    Ipv6Net::new_assert(prefix.into(), 64).into()
+}
+
+/// The standard library seeds each table's hasher anew.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
 /// What a subnet overlaps, in the words that it came with; a default route overlaps nothing.
-pub fn overlap(subnet: Ipv4Net, in_use: &[(IpNet, String)]) -> Option<&str> {
-    in_use.iter().find_map(|(held, holder)| match held {
-        IpNet::V4(held) if held.prefix_len() > 0 && (held.contains(&subnet) || subnet.contains(held)) => {
-            Some(holder.as_str())
-        }
-        _ => None,
+pub fn overlap(subnet: IpNet, in_use: &[(IpNet, String)]) -> Option<&str> {
+    in_use.iter().find_map(|(held, holder)| {
+        let overlaps = held.prefix_len() > 0 && (held.contains(&subnet) || subnet.contains(held));
+        overlaps.then_some(holder.as_str())
     })
 }
 
 /// A container's address: the one wished for, if it is free, or the lowest that is.
 pub fn address(
-    subnet: Ipv4Net,
-    gateway: Ipv4Addr,
-    taken: &[(Ipv4Addr, String)],
+    subnet: IpNet,
+    gateway: IpAddr,
+    taken: &[(IpAddr, String)],
     wished: Option<IpAddr>,
-) -> Result<Ipv4Addr> {
+) -> Result<IpAddr> {
     let holder = |address| taken.iter().find(|(held, _)| *held == address).map(|(_, holder)| holder);
     match wished {
-        None => subnet.hosts().find(|address| *address != gateway && holder(*address).is_none()).ok_or_else(
-            || {
+        None => {
+            hosts(subnet).find(|address| *address != gateway && holder(*address).is_none()).ok_or_else(|| {
                 Error::conflict(format!("every address of {subnet} is taken"))
                     .hint("remove a container, or use a larger subnet")
-            },
-        ),
-        Some(IpAddr::V4(address)) if is_host(subnet, address) => {
+            })
+        }
+        Some(address) if is_host(subnet, address) => {
             if address == gateway {
                 Err(Error::conflict(format!("{address} is the gateway of {subnet}")))
             } else if let Some(holder) = holder(address) {
@@ -78,18 +100,32 @@ mod tests {
     }
 
     #[test]
+    fn a_unique_local_prefix_has_forty_random_bits() {
+        assert_eq!(unique_local(u64::MAX).to_string(), "fdff:ffff:ffff::/64");
+        assert_eq!(unique_local(0).to_string(), "fd00::/64");
+        assert_ne!(free_subnet6(&[]).unwrap(), free_subnet6(&[]).unwrap());
+        assert!(free_subnet6(&used(&["fd00::/8"])).is_err());
+    }
+
+    #[test]
     fn the_lowest_free_address_is_given() {
-        let subnet: Ipv4Net = "10.0.0.0/29".parse().unwrap();
-        let gateway = Ipv4Addr::new(10, 0, 0, 1);
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let (subnet, gateway) = ("10.0.0.0/29".parse().unwrap(), ip("10.0.0.1"));
         let mut taken = Vec::new();
         for last in 2..=6 {
             let address = address(subnet, gateway, &taken, None).unwrap();
-            assert_eq!(address, Ipv4Addr::new(10, 0, 0, last));
+            assert_eq!(address, ip(&format!("10.0.0.{last}")));
             taken.push((address, format!("c{last}")));
         }
         assert!(address(subnet, gateway, &taken, None).is_err());
         for wrong in ["10.0.0.0", "10.0.0.1", "10.0.0.2", "10.0.0.7", "10.0.0.9", "::1"] {
-            assert!(address(subnet, gateway, &taken, Some(wrong.parse().unwrap())).is_err(), "{wrong}");
+            assert!(address(subnet, gateway, &taken, Some(ip(wrong))).is_err(), "{wrong}");
+        }
+        let (subnet, gateway) = ("fd00:1::/64".parse().unwrap(), ip("fd00:1::1"));
+        assert_eq!(address(subnet, gateway, &[], None).unwrap(), ip("fd00:1::2"));
+        assert_eq!(address(subnet, gateway, &[], Some(ip("fd00:1::abcd"))).unwrap(), ip("fd00:1::abcd"));
+        for wrong in ["fd00:1::", "fd00:1::1", "fd00:2::5", "10.0.0.2"] {
+            assert!(address(subnet, gateway, &[], Some(ip(wrong))).is_err(), "{wrong}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which processes of the host hold which ports.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use procfs::net::{TcpState, UdpState};
@@ -53,11 +53,12 @@ impl Listeners {
         Ok(Self { sockets })
     }
 
-    /// Who would get a packet to one of these ports, in words; `address` none means any of the host's.
+    /// Who would get a packet to one of these ports, in words; `address` none means any of the host's, an unspecified one any
+    /// of its family.
     pub fn holder(
         &self,
         proto: Protocol,
-        address: Option<Ipv4Addr>,
+        address: Option<IpAddr>,
         ports: RangeInclusive<u16>,
     ) -> Option<String> {
         let held = self.sockets.iter().find(|socket| {
@@ -70,17 +71,14 @@ impl Listeners {
     }
 }
 
-/// Whether a socket on `bound` gets packets to an IPv4 address of the host: an IPv6 wildcard does as well.
-fn meets(bound: IpAddr, address: Option<Ipv4Addr>) -> bool {
-    let bound = match bound {
-        IpAddr::V4(bound) => bound,
-        IpAddr::V6(bound) if bound.is_unspecified() => return true,
-        IpAddr::V6(bound) => match bound.to_ipv4_mapped() {
-            Some(bound) => bound,
-            None => return false,
-        },
-    };
-    bound.is_unspecified() || address.is_none_or(|address| address == bound)
+/// Whether a socket on `bound` gets packets to an address of the host: one on IPv6's wildcard gets IPv4's as well.
+fn meets(bound: IpAddr, address: Option<IpAddr>) -> bool {
+    let Some(address) = address else { return true };
+    match bound.to_canonical() {
+        IpAddr::V6(bound) if bound.is_unspecified() => true,
+        bound if bound.is_ipv4() != address.is_ipv4() => false,
+        bound => bound.is_unspecified() || address.is_unspecified() || bound == address,
+    }
 }
 
 /// Name and number of a process that has the socket open.
@@ -129,13 +127,15 @@ mod tests {
 
     #[test]
     fn a_wildcard_socket_meets_every_address() {
-        let host = Ipv4Addr::new(192, 0, 2, 1);
-        assert!(meets("0.0.0.0".parse().unwrap(), Some(host)));
-        assert!(meets("::".parse().unwrap(), Some(host)));
-        assert!(meets("::ffff:192.0.2.1".parse().unwrap(), Some(host)));
-        assert!(meets("192.0.2.1".parse().unwrap(), None));
-        assert!(!meets("192.0.2.2".parse().unwrap(), Some(host)));
-        assert!(!meets("::1".parse().unwrap(), None));
+        let meets = |bound: &str, address: Option<&str>| {
+            super::meets(bound.parse().unwrap(), address.map(|address| address.parse().unwrap()))
+        };
+        let host = Some("192.0.2.1");
+        assert!(meets("0.0.0.0", host) && meets("::", host) && meets("::ffff:192.0.2.1", host));
+        assert!(meets("192.0.2.1", None) && meets("::1", None) && meets("192.0.2.1", Some("0.0.0.0")));
+        assert!(!meets("192.0.2.2", host) && !meets("::1", host) && !meets("::1", Some("0.0.0.0")));
+        assert!(meets("::", Some("fd00::1")) && meets("fd00::1", Some("::")));
+        assert!(!meets("0.0.0.0", Some("::")) && !meets("fd00::2", Some("fd00::1")));
     }
 
     #[test]

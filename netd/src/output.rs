@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 use tabwriter::TabWriter;
@@ -155,7 +155,11 @@ fn bytes(count: u64) -> String {
 
 impl Port {
     fn published(&self) -> String {
-        let address = self.host_ip.map_or_else(|| "0.0.0.0".to_owned(), |address| address.to_string());
+        let address = match self.host_ip {
+            None => "*".to_owned(),
+            Some(IpAddr::V4(address)) => address.to_string(),
+            Some(IpAddr::V6(address)) => format!("[{address}]"),
+        };
         format!("{address}:{}", range(self.host_port, self.host_port_end))
     }
 

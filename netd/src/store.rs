@@ -13,11 +13,11 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use netd_common::flow::Handle;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ use crate::error::{Doing as _, Error, Result};
 use crate::spec::{IfName, Mac, Name, Protocol};
 
 /// Version of the state file; another one is refused rather than guessed at.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 /// The state file, in its namespace's folder.
 const FILE: &str = "state.json";
 
@@ -54,10 +54,8 @@ pub struct Network {
     pub bridge: IfName,
     /// The bridge's MAC address: proof, with the name, that the interface is the one that netd made.
     pub mac: Mac,
-    /// Its subnet.
-    pub subnet: Ipv4Net,
-    /// The bridge's address.
-    pub gateway: Ipv4Addr,
+    /// Its subnets: one of IPv4, and one of IPv6 if it has that.
+    pub subnets: Vec<Subnet>,
     /// MTU, bytes; none: that of the default route's interface.
     pub mtu: u32,
     /// No way out and no published ports.
@@ -66,6 +64,22 @@ pub struct Network {
     pub icc: bool,
     /// Whether containers' connections to outside leave in the host's name.
     pub masquerade: bool,
+}
+
+/// A network in one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subnet {
+    /// Its addresses.
+    pub net: IpNet,
+    /// The bridge's.
+    pub gateway: IpAddr,
+}
+
+impl Network {
+    /// Its subnet in the family of `address`.
+    pub fn subnet_of(&self, address: IpAddr) -> Option<&Subnet> {
+        self.subnets.iter().find(|subnet| subnet.gateway.is_ipv4() == address.is_ipv4())
+    }
 }
 
 /// How a container is attached.
@@ -89,8 +103,8 @@ pub struct Link {
     pub host_mac: Mac,
     /// The container's end's MAC address.
     pub mac: Mac,
-    /// The container's address.
-    pub address: Ipv4Addr,
+    /// The container's addresses: one in each subnet of its network.
+    pub addresses: Vec<IpAddr>,
     /// MTU of both ends, bytes.
     pub mtu: u32,
     /// Slot of its row in the tables.
@@ -152,9 +166,9 @@ pub struct Publication {
     pub phase: Phase,
     /// Protocol.
     pub proto: Protocol,
-    /// The one host address it is on; all if none.
+    /// The one host address it is on, or an unspecified one for all of a family; all if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host_ip: Option<Ipv4Addr>,
+    pub host_ip: Option<IpAddr>,
     /// First host port.
     pub host_port: u16,
     /// Last host port.
@@ -180,13 +194,19 @@ impl Publication {
         self.proto == other.proto
             && self.host_port <= other.host_port_end
             && other.host_port <= self.host_port_end
-            && (self.host_ip.is_none() || other.host_ip.is_none() || self.host_ip == other.host_ip)
+            && meet(self.host_ip, other.host_ip)
     }
 
     /// The container's port for the last host port.
     pub const fn target_port_end(&self) -> u16 {
         self.target_port.saturating_add(self.host_port_end - self.host_port)
     }
+}
+
+/// Whether two publications have a host address in common.
+fn meet(one: Option<IpAddr>, other: Option<IpAddr>) -> bool {
+    let (Some(one), Some(other)) = (one, other) else { return true };
+    one == other || one.is_ipv4() == other.is_ipv4() && (one.is_unspecified() || other.is_unspecified())
 }
 
 /// Everything that an instance has made.

@@ -5,6 +5,7 @@
 mod bad_input;
 mod bulk;
 mod host;
+mod ipv6;
 mod lifecycle;
 mod network;
 mod outside;

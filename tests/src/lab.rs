@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! client 198.18.0.2 ── 198.18.0.1 host 198.19.0.1 ── 198.19.0.2 outside
+//! 2001:db8:18::2 ─── 2001:db8:18::1    2001:db8:19::1 ─── 2001:db8:19::2
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,15 @@ pub const HOST_OUTSIDE: &str = "198.19.0.1";
 pub const CLIENT: &str = "198.18.0.2";
 /// The address of a machine in the outside network.
 pub const OUTSIDE: &str = "198.19.0.2";
+
+/// The same in IPv6.
+pub const HOST6: &str = "2001:db8:18::1";
+/// The same in IPv6.
+pub const HOST_OUTSIDE6: &str = "2001:db8:19::1";
+/// The same in IPv6.
+pub const CLIENT6: &str = "2001:db8:18::2";
+/// The same in IPv6.
+pub const OUTSIDE6: &str = "2001:db8:19::2";
 
 /// Three hosts; the one in the middle is netd's.
 #[derive(Debug)]
@@ -108,6 +118,10 @@ impl Lab {
             (&host, "up0", "198.18.0.1/24"),
             (&host, "up1", "198.19.0.1/24"),
             (&outside, "eth0", "198.19.0.2/24"),
+            (&client, "eth0", "2001:db8:18::2/64"),
+            (&host, "up0", "2001:db8:18::1/64"),
+            (&host, "up1", "2001:db8:19::1/64"),
+            (&outside, "eth0", "2001:db8:19::2/64"),
         ] {
             netns.ip(&format!("address add {address} dev {interface}"));
             netns.ip(&format!("link set {interface} up"));
@@ -115,6 +129,9 @@ impl Lab {
         client.ip("route add default via 198.18.0.1");
         host.ip("route add default via 198.19.0.2");
         outside.ip("route add default via 198.19.0.1");
+        client.ip("route add default via 2001:db8:18::1");
+        host.ip("route add default via 2001:db8:19::2");
+        outside.ip("route add default via 2001:db8:19::1");
         crate::wait_for("the host's link-local addresses", std::time::Duration::from_secs(5), || {
             let addresses = host.sh("ip -6 -o address show scope link");
             addresses.contains("up0") && addresses.contains("up1") && !addresses.contains("tentative")

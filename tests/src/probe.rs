@@ -30,11 +30,11 @@ impl Server {
         Self { stop, thread: Some(std::thread::spawn(move || serve(theirs))) }
     }
 
-    /// Sends every datagram back, from the namespace at `netns`.
+    /// Sends every datagram back, from the namespace at `netns`, in both families.
     pub fn udp_echo(netns: &Path, port: u16) -> Self {
         let mut socket = None;
         wait_for("the port to be free", PATIENCE, || {
-            socket = run_in(netns, || UdpSocket::bind(("0.0.0.0", port))).ok();
+            socket = run_in(netns, || UdpSocket::bind(("::", port))).ok();
             socket.is_some()
         });
         let socket = socket.expect("bound");
@@ -53,7 +53,7 @@ impl Server {
     pub fn tcp_echo(netns: &Path, port: u16) -> Self {
         Self::tcp(netns, port, |mut stream, from| {
             let mut buffer = [0; 4096];
-            if writeln!(stream, "{}", from.ip()).is_err() {
+            if writeln!(stream, "{}", from.ip().to_canonical()).is_err() {
                 return;
             }
             while let Ok(len @ 1..) = stream.read(&mut buffer) {
@@ -64,7 +64,7 @@ impl Server {
         })
     }
 
-    /// Does `serve` with each TCP client, on a thread of its own.
+    /// Does `serve` with each TCP client of either family, on a thread of its own.
     pub fn tcp(
         netns: &Path,
         port: u16,
@@ -73,7 +73,7 @@ impl Server {
         let mut listener = None;
         // A process that another test is just starting holds a copy of the last server's socket until it becomes itself.
         wait_for("the port to be free", PATIENCE, || {
-            listener = run_in(netns, || TcpListener::bind(("0.0.0.0", port))).ok();
+            listener = run_in(netns, || TcpListener::bind(("::", port))).ok();
             listener.is_some()
         });
         let listener = listener.expect("bound");

@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use netd_common::bytes::{Address as _, Ipv4};
+use ipnet::IpNet;
+use netd_common::bytes::{Address as _, Ipv4, Ipv6};
 use netd_common::flow::Zone;
-use netd_common::tables::{EndpointRow, Subnet, network_flag};
+use netd_common::tables::{self, EndpointRow, network_flag};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
-use super::network::{HOST, NONE, gateway_for};
+use super::network::{HOST, NONE, gateways_for};
 use super::{Host, is_alive};
 use crate::dataplane::Place;
 use crate::error::{Error, Result};
@@ -17,7 +18,7 @@ use crate::ipam;
 use crate::link::{Family, Netlink, Sysctl, Veth};
 use crate::netns::Netns;
 use crate::spec::{Mac, Name, PortSpec};
-use crate::store::{Attachment, Container, Link, Network, Owner, Phase, Publication, folder_key};
+use crate::store::{Attachment, Container, Link, Network, Owner, Phase, Publication, Subnet, folder_key};
 
 /// The container's end of its veth pair.
 pub(super) const INTERFACE: &str = "eth0";
@@ -131,11 +132,6 @@ impl Host {
 
     /// Works out addresses and names.
     async fn plan_link(&mut self, request: &ContainerRequest) -> Result<Link> {
-        let wished = match request.addresses.as_slice() {
-            [] => None,
-            [address] => Some(*address),
-            _ => return Err(Error::invalid("a container has one IPv4 address").hint("give --ip once")),
-        };
         let network = self.network_for_use(&request.network).await?;
         if network.internal && !request.ports.is_empty() {
             return Err(Error::invalid(format!(
@@ -143,15 +139,26 @@ impl Host {
                 network.name
             )));
         }
-        let taken: Vec<_> = self
-            .store
-            .state
-            .containers
-            .values()
-            .filter(|other| other.network == network.name)
-            .filter_map(|other| other.link().map(|link| (link.address, other.name.to_string())))
-            .collect();
-        let address = ipam::address(network.subnet, network.gateway, &taken, wished)?;
+        let mut taken = Vec::new();
+        for other in self.store.state.containers.values().filter(|other| other.network == network.name) {
+            for address in other.link().map_or(&[][..], |link| &link.addresses) {
+                taken.push((*address, other.name.to_string()));
+            }
+        }
+        let mut wished = request.addresses.clone();
+        let mut addresses = Vec::new();
+        for Subnet { net, gateway } in &network.subnets {
+            let place = wished.iter().position(|address| address.is_ipv4() == gateway.is_ipv4());
+            let wish = place.map(|place| wished.remove(place));
+            addresses.push(ipam::address(*net, *gateway, &taken, wish)?);
+        }
+        if let Some(address) = wished.first() {
+            return Err(Error::invalid(format!(
+                "address {address} is one too many, or of a family that network {} does not have",
+                network.name
+            ))
+            .hint("a container has one address in each subnet of its network"));
+        }
         let handle = self.store.state.endpoint_slot()?;
         let key = folder_key(format!("{}/{}", self.store.instance, request.name).as_ref());
         let [a, b, c, d, ..] = key.as_bytes() else {
@@ -160,8 +167,8 @@ impl Host {
         Ok(Link {
             host_interface: format!("veth{}", &key[..8]).parse()?,
             host_mac: Mac::local([*a, *b, *c, *d]),
-            mac: request.mac.unwrap_or(Mac::local(address.octets())),
-            address,
+            mac: request.mac.unwrap_or(Mac::local(mac_of(&addresses))),
+            addresses,
             mtu: network.mtu,
             slot: handle.slot(),
             generation: handle.generation(),
@@ -269,6 +276,7 @@ impl Host {
             )));
         }
         let dataplane = self.dataplane()?;
+        let places = places(link, network);
         let flag = |is_on: bool, flag: u32| if is_on { flag } else { 0 };
         dataplane.tables.put_endpoint(&EndpointRow {
             handle: link.handle(),
@@ -279,20 +287,13 @@ impl Host {
             network: network.number,
             flags: flag(!network.icc, network_flag::NO_ICC)
                 | flag(network.internal, network_flag::INTERNAL)
-                | flag(!network.masquerade, network_flag::NO_MASQUERADE),
-            subnet4: Subnet::new(
-                link.address.into(),
-                network.subnet.netmask().into(),
-                network.gateway.into(),
-                Ipv4::UNSPECIFIED,
-            ),
-            subnet6: Subnet::default(),
+                | flag(!network.masquerade, network_flag::NO_MASQUERADE)
+                | flag(!masquerades6(network), network_flag::NO_MASQUERADE6),
+            subnet4: places.0,
+            subnet6: places.1,
         })?;
         dataplane.attach(Place::Container, index, link.host_interface.as_str())?;
-        let no_ipv6 = Sysctl::interface(Family::V6, link.host_interface.as_str(), "disable_ipv6");
-        if no_ipv6.exists() {
-            no_ipv6.set(&self.netns, "1")?;
-        }
+        Sysctl::set_ipv6(link.host_interface.as_str(), &self.netns, false)?;
         self.netlink.set_master(index, bridge.index).await?;
         self.netlink.set_up(index).await?;
         Ok(index)
@@ -393,16 +394,52 @@ async fn raise_inner_end(link: &Link, network: &Network, sandbox: &Netns, inside
         return Err(Error::not_found(format!("{INTERFACE} vanished from {}", sandbox.path().display())));
     };
     Sysctl::interface(Family::V4, INTERFACE, "arp_notify").set(sandbox, "1")?;
-    let no_ipv6 = Sysctl::interface(Family::V6, INTERFACE, "disable_ipv6");
-    if sandbox.run(|| no_ipv6.exists())? {
-        no_ipv6.set(sandbox, "1")?;
+    Sysctl::set_ipv6(INTERFACE, sandbox, link.addresses.iter().any(IpAddr::is_ipv6))?;
+    for address in &link.addresses {
+        let prefix_len = network.subnet_of(*address).map_or(0, |subnet| subnet.net.prefix_len());
+        inside.add_address(inner.index, *address, prefix_len).await?;
     }
-    inside.add_address(inner.index, IpAddr::V4(link.address), network.subnet.prefix_len()).await?;
     inside.set_up(inner.index).await?;
-    if let Some(gateway) = gateway_for(network) {
+    for gateway in gateways_for(network) {
         inside.add_default_route(gateway, inner.index).await?;
     }
     Ok(())
+}
+
+/// A container's place in each family, for its row.
+fn places(link: &Link, network: &Network) -> (tables::Subnet<Ipv4>, tables::Subnet<Ipv6>) {
+    let (mut four, mut six) = (tables::Subnet::default(), tables::Subnet::default());
+    for (address, Subnet { net, gateway }) in link.addresses.iter().zip(&network.subnets) {
+        match (address, net, gateway) {
+            (IpAddr::V4(address), IpNet::V4(net), IpAddr::V4(gateway)) => {
+                let mask = net.netmask().into();
+                four = tables::Subnet::new((*address).into(), mask, (*gateway).into(), Ipv4::UNSPECIFIED);
+            }
+            (IpAddr::V6(address), IpNet::V6(net), IpAddr::V6(gateway)) => {
+                let mask = net.netmask().into();
+                six = tables::Subnet::new((*address).into(), mask, (*gateway).into(), Ipv6::UNSPECIFIED);
+            }
+            _ => {}
+        }
+    }
+    (four, six)
+}
+
+/// Whether IPv6 connections to outside leave in the host's name: those from addresses that mean nothing there.
+fn masquerades6(network: &Network) -> bool {
+    let is_local = |net: &IpNet| matches!(net.addr(), IpAddr::V6(address) if address.is_unique_local());
+    network.masquerade && network.subnets.iter().any(|subnet| is_local(&subnet.net))
+}
+
+/// What a container's MAC address is made of: its IPv4 address.
+fn mac_of(addresses: &[IpAddr]) -> [u8; 4] {
+    addresses
+        .iter()
+        .find_map(|address| match address {
+            IpAddr::V4(address) => Some(address.octets()),
+            IpAddr::V6(_) => None,
+        })
+        .unwrap_or_default()
 }
 
 pub(super) fn no_container(name: &Name) -> Error {

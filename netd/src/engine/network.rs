@@ -1,6 +1,6 @@
 //! Networks.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::ipam;
 use crate::link::{Family, Sysctl};
 use crate::spec::{IfName, Mac, Name, gateway_of, parse_subnet};
-use crate::store::{Network, Phase, folder_key};
+use crate::store::{Network, Phase, Subnet, folder_key};
 
 /// Names of the networks that always exist.
 pub(super) const BRIDGE: &str = "bridge";
@@ -91,34 +91,7 @@ impl Host {
 
     /// Checks a request against the host; changes nothing.
     async fn plan_network(&mut self, request: NetworkRequest) -> Result<Network> {
-        if request.ipv6 {
-            return Err(Error::unsupported("IPv6 networks are not supported by this version")
-                .hint("leave --ipv6 out"));
-        }
-        let in_use = self.subnets_in_use().await?;
-        let wished: Vec<IpNet> =
-            request.subnets.iter().map(|text| parse_subnet(text)).collect::<Result<_>>()?;
-        let subnet = match wished.as_slice() {
-            [] => ipam::free_subnet(&in_use)?,
-            [IpNet::V4(subnet)] => match ipam::overlap(*subnet, &in_use) {
-                None => *subnet,
-                Some(holder) => {
-                    return Err(Error::conflict(format!("subnet {subnet} overlaps {holder}"))
-                        .hint("choose another with --subnet, or leave it out to get a free one"));
-                }
-            },
-            [IpNet::V6(subnet)] => {
-                return Err(Error::unsupported(format!(
-                    "subnet {subnet}: IPv6 networks are not supported by this version"
-                )));
-            }
-            _ => return Err(Error::invalid("a network has one IPv4 subnet").hint("give --subnet once")),
-        };
-        let gateway = match request.gateways.as_slice() {
-            [] => gateway_of(subnet, None)?,
-            [gateway] => gateway_of(subnet, Some(*gateway))?,
-            _ => return Err(Error::invalid("a network has one gateway").hint("give --gateway once")),
-        };
+        let subnets = self.plan_subnets(&request).await?;
         let bridge = match request.bridge {
             Some(bridge) => bridge,
             None => default_bridge_name(&request.name)?,
@@ -136,14 +109,51 @@ impl Host {
             phase: Phase::Adding,
             number: self.store.state.network_number(),
             bridge,
-            mac: Mac::local(gateway.octets()),
-            subnet,
-            gateway,
+            mac: Mac::local(mac_of(&subnets)),
+            subnets,
             mtu,
             internal: request.internal,
             icc: request.icc,
             masquerade: request.masquerade,
         })
+    }
+
+    /// Chooses a subnet of each family that is asked for, and its gateway.
+    async fn plan_subnets(&self, request: &NetworkRequest) -> Result<Vec<Subnet>> {
+        let in_use = self.subnets_in_use().await?;
+        let wished: Vec<IpNet> =
+            request.subnets.iter().map(|text| parse_subnet(text)).collect::<Result<_>>()?;
+        for subnet in &wished {
+            if let Some(holder) = ipam::overlap(*subnet, &in_use) {
+                return Err(Error::conflict(format!("subnet {subnet} overlaps {holder}"))
+                    .hint("choose another with --subnet, or leave it out to get a free one"));
+            }
+        }
+        let four: Vec<IpNet> = wished.iter().copied().filter(|subnet| subnet.addr().is_ipv4()).collect();
+        let six: Vec<IpNet> = wished.iter().copied().filter(|subnet| subnet.addr().is_ipv6()).collect();
+        let mut nets = match four.as_slice() {
+            [] => vec![ipam::free_subnet(&in_use)?],
+            [one] => vec![*one],
+            _ => return Err(Error::invalid("a network has one IPv4 subnet").hint("give one of them")),
+        };
+        match six.as_slice() {
+            [] if request.ipv6 => nets.push(ipam::free_subnet6(&in_use)?),
+            [] => {}
+            [one] => nets.push(*one),
+            _ => return Err(Error::invalid("a network has one IPv6 subnet").hint("give one of them")),
+        }
+        let mut gateways = request.gateways.clone();
+        let mut subnets = Vec::new();
+        for net in nets {
+            let place = gateways.iter().position(|gateway| gateway.is_ipv4() == net.addr().is_ipv4());
+            let gateway = gateway_of(net, place.map(|place| gateways.remove(place)))?;
+            subnets.push(Subnet { net, gateway });
+        }
+        if let Some(gateway) = gateways.first() {
+            return Err(Error::invalid(format!("gateway {gateway} is one too many, or of no subnet"))
+                .hint("a network has one gateway for each of its subnets"));
+        }
+        Ok(subnets)
     }
 
     /// The host's routes and addresses, with what holds them in words.
@@ -157,8 +167,9 @@ impl Host {
         };
         let mut in_use = Vec::new();
         for network in self.store.state.networks.values() {
-            in_use
-                .push((IpNet::V4(network.subnet), format!("{} of network {}", network.subnet, network.name)));
+            for Subnet { net, .. } in &network.subnets {
+                in_use.push((*net, format!("{net} of network {}", network.name)));
+            }
         }
         for route in self.netlink.routes().await? {
             let by = route.interfaces.first().map_or_else(|| "nothing".to_owned(), |index| name_of(*index));
@@ -204,13 +215,18 @@ impl Host {
         // The FIB answers BPF lookups only for an input interface that may forward. This is netd's own; the host's
         // global switch stays as it is.
         Sysctl::interface(Family::V4, bridge, "forwarding").set(&self.netns, "1")?;
-        let no_ipv6 = Sysctl::interface(Family::V6, bridge, "disable_ipv6");
-        if no_ipv6.exists() {
-            no_ipv6.set(&self.netns, "1")?;
+        let has_ipv6 = network.subnets.iter().any(|subnet| subnet.gateway.is_ipv6());
+        Sysctl::set_ipv6(bridge, &self.netns, has_ipv6)?;
+        if has_ipv6 {
+            Sysctl::interface(Family::V6, bridge, "forwarding").set(&self.netns, "1")?;
         }
-        self.netlink.add_address(index, IpAddr::V4(network.gateway), network.subnet.prefix_len()).await?;
+        for subnet in &network.subnets {
+            self.netlink.add_address(index, subnet.gateway, subnet.net.prefix_len()).await?;
+        }
         self.netlink.set_up(index).await?;
-        self.dataplane()?.tables.put_subnet(IpNet::V4(network.subnet), network.number)?;
+        for subnet in &network.subnets {
+            self.dataplane()?.tables.put_subnet(subnet.net, network.number)?;
+        }
         // The gateway is an address of the host's from now on.
         self.follow().await
     }
@@ -233,7 +249,9 @@ impl Host {
             Err(error) => errors.push(error),
         }
         if let Some(dataplane) = &self.dataplane {
-            errors.extend(dataplane.tables.remove_subnet(IpNet::V4(network.subnet)).err());
+            for subnet in &network.subnets {
+                errors.extend(dataplane.tables.remove_subnet(subnet.net).err());
+            }
         }
         if let Some(error) = Error::many(errors) {
             return Err(error);
@@ -292,7 +310,18 @@ fn default_bridge_name(name: &Name) -> Result<IfName> {
     }
 }
 
-/// The gateway that a container of this network is told.
-pub(super) fn gateway_for(network: &Network) -> Option<Ipv4Addr> {
-    (!network.internal).then_some(network.gateway)
+/// The gateways that a container of this network is told.
+pub(super) fn gateways_for(network: &Network) -> impl Iterator<Item = IpAddr> {
+    network.subnets.iter().filter(|_subnet| !network.internal).map(|subnet| subnet.gateway)
+}
+
+/// What a bridge's MAC address is made of: its IPv4 address, as a container's is.
+fn mac_of(subnets: &[Subnet]) -> [u8; 4] {
+    subnets
+        .iter()
+        .find_map(|subnet| match subnet.gateway {
+            IpAddr::V4(gateway) => Some(gateway.octets()),
+            IpAddr::V6(_) => None,
+        })
+        .unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! Published ports.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use super::Host;
 use super::container::no_container;
@@ -129,16 +129,10 @@ impl Host {
         Ok(planned)
     }
 
-    /// The host's IPv4 addresses.
-    async fn own_addresses(&self) -> Result<Vec<Ipv4Addr>> {
+    /// The host's addresses.
+    async fn own_addresses(&self) -> Result<Vec<IpAddr>> {
         let addresses = self.netlink.addresses().await?;
-        Ok(addresses
-            .into_iter()
-            .filter_map(|address| match address.net.addr() {
-                IpAddr::V4(address) => Some(address),
-                IpAddr::V6(_) => None,
-            })
-            .collect())
+        Ok(addresses.into_iter().filter(|address| address.global).map(|address| address.net.addr()).collect())
     }
 
     pub(super) fn raise_publications(&self, publications: &[Publication]) -> Result<()> {
@@ -180,7 +174,7 @@ impl Host {
         let link = container.link().ok_or_else(|| no_container(&publication.target))?;
         Ok(dataplane::Publication {
             protocol: publication.proto.number(),
-            host_address: publication.host_ip.map(IpAddr::V4),
+            host_address: publication.host_ip,
             host_port: publication.host_port,
             host_port_end: publication.host_port_end,
             target_port: publication.target_port,
@@ -220,10 +214,9 @@ impl Host {
 
     /// The one publication that the words mean.
     fn named(&self, spec: &UnpublishSpec) -> Result<&Publication> {
-        let wanted = match spec.host_ip {
-            None => None,
-            Some(IpAddr::V4(address)) => Some(address).filter(|address| !address.is_unspecified()),
-            Some(IpAddr::V6(_)) => return Err(not_published(spec)),
+        let means = |host_ip: Option<IpAddr>| match spec.host_ip {
+            None => true,
+            Some(wanted) => host_ip == Some(wanted) || (wanted.is_unspecified() && host_ip.is_none()),
         };
         let overlapping: Vec<&Publication> = self
             .store
@@ -234,7 +227,7 @@ impl Host {
                 publication.proto == spec.proto
                     && publication.host_port <= spec.host.last()
                     && spec.host.first() <= publication.host_port_end
-                    && (wanted.is_none() || publication.host_ip == wanted)
+                    && means(publication.host_ip)
                     && spec.target.is_none_or(|target| publication.target_port == target.first())
             })
             .collect();
@@ -264,7 +257,11 @@ impl Publication {
     pub fn spec(&self) -> String {
         let ports =
             |first, last| PortRange::new(first, last).map_or_else(String::new, |range| range.to_string());
-        let address = self.host_ip.map_or_else(String::new, |address| format!("{address}:"));
+        let address = match self.host_ip {
+            None => String::new(),
+            Some(IpAddr::V4(address)) => format!("{address}:"),
+            Some(IpAddr::V6(address)) => format!("[{address}]:"),
+        };
         let host = ports(self.host_port, self.host_port_end);
         format!("{address}{host}:{}/{}", ports(self.target_port, self.target_port_end()), self.proto)
     }
@@ -279,20 +276,19 @@ fn ranges(first: impl IntoIterator<Item = u16>, count: u32) -> impl Iterator<Ite
 }
 
 /// The one host address of a specification, if it has one; it must be the host's.
-fn host_address(spec: &PortSpec, own: &[Ipv4Addr]) -> Result<Option<Ipv4Addr>> {
+fn host_address(spec: &PortSpec, own: &[IpAddr]) -> Result<Option<IpAddr>> {
     match spec.host_ip {
-        None => Ok(None),
-        Some(IpAddr::V4(address)) if address.is_unspecified() => Ok(None),
-        Some(IpAddr::V4(address)) if address.is_loopback() || own.contains(&address) => Ok(Some(address)),
-        Some(IpAddr::V4(address)) => {
-            let list = own.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        Some(address) if !(address.is_unspecified() || address.is_loopback() || own.contains(&address)) => {
+            let list = own
+                .iter()
+                .filter(|own| own.is_ipv4() == address.is_ipv4())
+                .map(ToString::to_string)
+                .collect::<Vec<_>>();
+            let list = if list.is_empty() { "none of that family".to_owned() } else { list.join(", ") };
             Err(Error::invalid(format!("'{spec}': {address} is not an address of this host"))
                 .hint(format!("the host has {list}")))
         }
-        Some(IpAddr::V6(address)) => Err(Error::unsupported(format!(
-            "'{spec}': the IPv6 address {address} cannot be published on by this version"
-        ))
-        .hint("leave the address out, or use an IPv4 one")),
+        address => Ok(address),
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::container::INTERFACE;
-use super::network::{BRIDGE, HOST, NONE, gateway_for, is_predefined, no_network};
+use super::network::{BRIDGE, HOST, NONE, gateways_for, is_predefined, no_network};
 use super::{Host, kernel_release};
 use crate::dataplane::{self, PublicationStats};
 use crate::error::Result;
@@ -45,11 +45,11 @@ impl Host {
                 let counters = stats.counters;
                 Ok(Port {
                     proto: publication.proto.name(),
-                    host_ip: publication.host_ip.map(IpAddr::V4),
+                    host_ip: publication.host_ip,
                     host_port: publication.host_port,
                     host_port_end: publication.host_port_end,
                     target: publication.target.to_string(),
-                    target_ip: link.map_or(IpAddr::from([0, 0, 0, 0]), |link| IpAddr::V4(link.address)),
+                    target_ip: target_address(publication, link),
                     target_port: publication.target_port,
                     target_port_end: publication.target_port_end(),
                     packets: InOut { inward: counters.packets_in, out: counters.packets_out },
@@ -90,7 +90,9 @@ impl Host {
             .filter(|container| container.network == *name)
             .map(|container| Member {
                 name: container.name.to_string(),
-                addresses: container.link().map(|link| link.address.to_string()).into_iter().collect(),
+                addresses: container
+                    .link()
+                    .map_or_else(Vec::new, |link| link.addresses.iter().map(ToString::to_string).collect()),
                 mac: container.link().map(|link| link.mac.to_string()),
             })
             .collect();
@@ -138,11 +140,18 @@ impl Host {
             report.host_interface = Some(link.host_interface.to_string());
             report.mac = Some(link.mac.to_string());
             report.mtu = Some(link.mtu);
-            report.addresses.push(Address {
-                ip: IpAddr::V4(link.address),
-                prefix_len: network.map_or(32, |network| network.subnet.prefix_len()),
-                gateway: network.and_then(gateway_for).map(IpAddr::V4),
-            });
+            for address in &link.addresses {
+                let subnet = network.and_then(|network| network.subnet_of(*address));
+                let gateway = network.and_then(|network| {
+                    gateways_for(network).find(|gateway| gateway.is_ipv4() == address.is_ipv4())
+                });
+                let longest = if address.is_ipv4() { 32 } else { 128 };
+                report.addresses.push(Address {
+                    ip: *address,
+                    prefix_len: subnet.map_or(longest, |subnet| subnet.net.prefix_len()),
+                    gateway,
+                });
+            }
             report.counters = inner_counters(container).await.unwrap_or_default();
         }
         Ok(report)
@@ -216,6 +225,14 @@ impl Host {
     }
 }
 
+/// The container's address that a publication leads to: of the family of its host address, else IPv4.
+fn target_address(publication: &Publication, link: Option<&store::Link>) -> IpAddr {
+    let six = publication.host_ip.is_some_and(|address| address.is_ipv6());
+    let addresses = link.map_or(&[][..], |link| &link.addresses);
+    let same = addresses.iter().find(|address| address.is_ipv6() == six);
+    same.or(addresses.first()).copied().unwrap_or(IpAddr::from([0, 0, 0, 0]))
+}
+
 /// What the container's own end counted: packets that a program redirects into the container bypass the host's end.
 /// None if its namespace is gone.
 async fn inner_counters(container: &store::Container) -> Option<InOut<Count>> {
@@ -229,8 +246,8 @@ fn described<Members>(network: &store::Network, containers: Members) -> Network<
         name: network.name.to_string(),
         driver: "bridge",
         bridge: Some(network.bridge.to_string()),
-        subnets: vec![network.subnet.to_string()],
-        gateways: vec![IpAddr::V4(network.gateway)],
+        subnets: network.subnets.iter().map(|subnet| subnet.net.to_string()).collect(),
+        gateways: network.subnets.iter().map(|subnet| subnet.gateway).collect(),
         mtu: Some(network.mtu),
         internal: network.internal,
         icc: network.icc,

@@ -1,10 +1,11 @@
 //! Routes.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
 use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
 
 use super::{Netlink, refused};
@@ -48,15 +49,30 @@ impl Route {
             return None;
         }
         let len = message.header.destination_prefix_length;
-        let destination = IpNet::new(destination.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), len).ok()?;
+        let everywhere = if message.header.address_family == AddressFamily::Inet6 {
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+        } else {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        };
+        let destination = IpNet::new(destination.unwrap_or(everywhere), len).ok()?;
+        // Every interface with IPv6 has these; they lead nowhere beyond its link.
+        if matches!(destination.addr(), IpAddr::V6(address) if address.is_unicast_link_local() || address.is_multicast())
+        {
+            return None;
+        }
         Some(Self { destination, interfaces, metric })
     }
 }
 
 impl Netlink {
-    /// The IPv4 unicast routes of the main table.
+    /// The unicast routes of the main table, of both families, that lead beyond a link.
     pub async fn routes(&self) -> Result<Vec<Route>> {
-        let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let mut routes = self.routes_of(RouteMessageBuilder::<Ipv4Addr>::new().build()).await?;
+        routes.extend(self.routes_of(RouteMessageBuilder::<Ipv6Addr>::new().build()).await?);
+        Ok(routes)
+    }
+
+    async fn routes_of(&self, all: RouteMessage) -> Result<Vec<Route>> {
         let messages: Vec<RouteMessage> = self
             .handle
             .route()
@@ -69,8 +85,15 @@ impl Netlink {
     }
 
     /// Adds a default route by an interface.
-    pub async fn add_default_route(&self, gateway: Ipv4Addr, index: u32) -> Result<()> {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index).build();
+    pub async fn add_default_route(&self, gateway: IpAddr, index: u32) -> Result<()> {
+        let route = match gateway {
+            IpAddr::V4(gateway) => {
+                RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index).build()
+            }
+            IpAddr::V6(gateway) => {
+                RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).output_interface(index).build()
+            }
+        };
         self.handle
             .route()
             .add(route)

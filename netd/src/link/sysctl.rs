@@ -31,6 +31,22 @@ impl Sysctl {
         Self { path: Path::new("/proc/sys/net").join(family).join("conf").join(interface).join(name) }
     }
 
+    /// Switches IPv6 on an interface on or off, in `netns`. On means: with the addresses that netd gives it and the link-local
+    /// one, at once, and with nothing that a router on the link might advertise.
+    pub fn set_ipv6(interface: &str, netns: &Netns, on: bool) -> Result<()> {
+        let disable = Self::interface(Family::V6, interface, "disable_ipv6");
+        if !on && !netns.run(|| disable.exists())? {
+            return Ok(());
+        }
+        if on {
+            Self::interface(Family::V6, interface, "accept_ra").set(netns, "0")?;
+            Self::interface(Family::V6, interface, "accept_dad").set(netns, "0")?;
+            // The link-local address is made of the MAC address, for the guard on the way out to know it.
+            Self::interface(Family::V6, interface, "addr_gen_mode").set(netns, "0")?;
+        }
+        disable.set(netns, if on { "0" } else { "1" })
+    }
+
     /// Whether this kernel has it; a host without IPv6 has none of its switches.
     pub fn exists(&self) -> bool {
         self.path.exists()

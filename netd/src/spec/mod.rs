@@ -6,4 +6,4 @@ mod subnet;
 
 pub use name::{IfName, Mac, Name};
 pub use port::{HostPorts, PortRange, PortSpec, Protocol, UnpublishSpec};
-pub use subnet::{gateway_of, is_host, parse_subnet};
+pub use subnet::{gateway_of, hosts, is_host, parse_subnet};

@@ -1,8 +1,8 @@
 //! A network's subnet and gateway.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::error::{Error, Result};
 
@@ -19,15 +19,21 @@ pub fn parse_subnet(text: &str) -> Result<IpNet> {
     }
     let (longest, odd) = match subnet {
         IpNet::V4(subnet) => (30, unusable(subnet)),
-        IpNet::V6(_) => (126, false),
+        IpNet::V6(subnet) => (126, unusable6(subnet)),
     };
     if subnet.prefix_len() > longest {
         return Err(Error::invalid(format!("'{text}' has no room for a gateway and a container"))
             .hint(format!("use a prefix of {longest} bits or fewer")));
     }
     if odd {
-        return Err(Error::invalid(format!("'{text}' holds addresses that no host may have"))
-            .hint("use a private range: 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16 (RFC 1918)"));
+        return Err(Error::invalid(format!("'{text}' holds addresses that no host may have")).hint(
+            match subnet {
+                IpNet::V4(_) => "use a private range: 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16 (RFC 1918)",
+                IpNet::V6(_) => {
+                    "use one of your own prefixes, or a unique local one: fd.. and 40 random bits (RFC 4193)"
+                }
+            },
+        ));
     }
     Ok(subnet)
 }
@@ -46,20 +52,37 @@ fn unusable(subnet: Ipv4Net) -> bool {
     })
 }
 
+/// Everything but global and unique local addresses (RFC 4291 §2.4, RFC 4193).
+fn unusable6(subnet: Ipv6Net) -> bool {
+    const RANGES: [(Ipv6Addr, u8); 2] =
+        [(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3), (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7)];
+    !RANGES
+        .iter()
+        .any(|(address, len)| Ipv6Net::new(*address, *len).is_ok_and(|range| range.contains(&subnet)))
+}
+
 /// The gateway of a subnet: the one wished for, if it can be, or the first address.
-pub fn gateway_of(subnet: Ipv4Net, wished: Option<IpAddr>) -> Result<Ipv4Addr> {
-    let first = subnet.hosts().next().unwrap_or(subnet.network());
+pub fn gateway_of(subnet: IpNet, wished: Option<IpAddr>) -> Result<IpAddr> {
+    let first = hosts(subnet).next().unwrap_or(subnet.network());
     match wished {
         None => Ok(first),
-        Some(IpAddr::V4(gateway)) if is_host(subnet, gateway) => Ok(gateway),
+        Some(gateway) if is_host(subnet, gateway) => Ok(gateway),
         Some(gateway) => Err(Error::invalid(format!("gateway {gateway} is no host's address in {subnet}"))
             .hint(format!("for example {first}"))),
     }
 }
 
-/// Whether an address in a subnet can be a host's: neither the network's own nor its broadcast address.
-pub fn is_host(subnet: Ipv4Net, address: Ipv4Addr) -> bool {
-    subnet.contains(&address) && address != subnet.network() && address != subnet.broadcast()
+/// The addresses of a subnet that can be hosts', the lowest first.
+pub fn hosts(subnet: IpNet) -> impl Iterator<Item = IpAddr> {
+    subnet.hosts().filter(move |address| is_host(subnet, *address))
+}
+
+/// Whether an address in a subnet can be a host's: neither the network's own (which in IPv6 is every router's, RFC 4291
+/// §2.6.1) nor IPv4's broadcast address.
+pub fn is_host(subnet: IpNet, address: IpAddr) -> bool {
+    subnet.contains(&address)
+        && address != subnet.network()
+        && (address.is_ipv6() || address != subnet.broadcast())
 }
 
 #[cfg(test)]
@@ -85,12 +108,27 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_is_a_hosts_address_in_the_subnet() {
-        let subnet = "10.20.0.0/24".parse().unwrap();
-        assert_eq!(gateway_of(subnet, None).unwrap(), Ipv4Addr::new(10, 20, 0, 1));
-        assert!(gateway_of(subnet, Some("10.20.0.254".parse().unwrap())).is_ok());
-        for bad in ["10.20.0.0", "10.20.0.255", "10.20.1.1", "fd00::1"] {
-            assert!(gateway_of(subnet, Some(bad.parse().unwrap())).is_err(), "{bad}");
+    fn an_ipv6_subnet_is_ones_own() {
+        for good in ["fd00:1::/64", "2001:db8::/48", "fc00::/7", "fd00::/126"] {
+            assert!(parse_subnet(good).is_ok(), "{good}");
         }
+        for bad in ["fd00::1/64", "fd00::/127", "fe80::/64", "ff00::/8", "::/0", "::1/128", "64:ff9b::/96"] {
+            assert!(parse_subnet(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_is_a_hosts_address_in_the_subnet() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let subnet = "10.20.0.0/24".parse().unwrap();
+        assert_eq!(gateway_of(subnet, None).unwrap(), address("10.20.0.1"));
+        assert!(gateway_of(subnet, Some(address("10.20.0.254"))).is_ok());
+        for bad in ["10.20.0.0", "10.20.0.255", "10.20.1.1", "fd00::1"] {
+            assert!(gateway_of(subnet, Some(address(bad))).is_err(), "{bad}");
+        }
+        let subnet = "fd00:1::/64".parse().unwrap();
+        assert_eq!(gateway_of(subnet, None).unwrap(), address("fd00:1::1"));
+        assert!(gateway_of(subnet, Some(address("fd00:1::ffff:ffff:ffff:ffff"))).is_ok());
+        assert!(gateway_of(subnet, Some(address("fd00:1::"))).is_err());
     }
 }
