@@ -62,6 +62,12 @@ pub trait PacketBytes {
     /// The four words at `at`, or `None` if the packet is shorter.
     fn read_words(&self, at: usize) -> Option<[u32; 4]>;
 
+    /// Where an offset is. The kernel's verifier wants to see its bound where it is used.
+    #[inline(always)]
+    fn place(&self, at: Offset) -> usize {
+        at.get()
+    }
+
     /// The same number, with nothing known of where it came from: the kernel's verifier follows each way to a place
     /// separately, unless they look alike there.
     #[inline(always)]
@@ -237,7 +243,7 @@ impl Family for Ipv4 {
 
     #[inline(always)]
     fn header<B: PacketBytes + ?Sized>(bytes: &B, at: Offset) -> Result<Ip<Self>, Reason> {
-        let header: [u8; 20] = bytes.read(at.get()).ok_or(Reason::Malformed)?;
+        let header: [u8; 20] = bytes.read(bytes.place(at)).ok_or(Reason::Malformed)?;
         let [
             version_and_length,
             _,
@@ -329,7 +335,7 @@ impl Family for Ipv6 {
             }
             let place = Offset::new(next_at).ok_or(Reason::Malformed)?;
             let [next, len, offset, flags, i0, i1, i2, i3] =
-                bytes.read(place.get()).ok_or(Reason::Malformed)?;
+                bytes.read(bytes.place(place)).ok_or(Reason::Malformed)?;
             ip.protocol = next;
             // Without a branch for each kind, so that what has to be proved of the loop stays small.
             let only = |value: u32| if fragmented { value } else { 0 };
@@ -413,7 +419,7 @@ pub const IP_AT: Offset = Offset(ETHERNET_LEN as u32);
 /// Reads an IPv6 header as if no extension followed.
 #[inline(always)]
 fn fixed<B: PacketBytes + ?Sized>(bytes: &B, at: Offset) -> Result<Ip<Ipv6>, Reason> {
-    let start = at.get();
+    let start = bytes.place(at);
     let [version, _, _, _, _, _, protocol, ttl] = bytes.read::<8>(start).ok_or(Reason::Malformed)?;
     if version >> 4 != 6 {
         return Err(Reason::Malformed);
@@ -441,7 +447,7 @@ pub fn ethertype<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Be16> {
 #[inline(always)]
 pub fn tcp<B: PacketBytes + ?Sized>(bytes: &B, at: Offset) -> Result<Transport, Reason> {
     let [s0, s1, d0, d1, q0, q1, q2, q3, a0, a1, a2, a3, offset, tcp_flags, _, _, _, _, _, _] =
-        bytes.read::<20>(at.get()).ok_or(Reason::Malformed)?;
+        bytes.read::<20>(bytes.place(at)).ok_or(Reason::Malformed)?;
     Ok(Transport {
         src_port: Be16::from_wire([s0, s1]),
         dst_port: Be16::from_wire([d0, d1]),
@@ -456,7 +462,7 @@ pub fn tcp<B: PacketBytes + ?Sized>(bytes: &B, at: Offset) -> Result<Transport, 
 /// Reads UDP's header.
 #[inline(always)]
 pub fn udp<B: PacketBytes + ?Sized>(bytes: &B, at: Offset) -> Result<Transport, Reason> {
-    let [s0, s1, d0, d1, ..] = bytes.read::<8>(at.get()).ok_or(Reason::Malformed)?;
+    let [s0, s1, d0, d1, ..] = bytes.read::<8>(bytes.place(at)).ok_or(Reason::Malformed)?;
     let ports = Transport::bare(Be16::from_wire([s0, s1]), Be16::from_wire([d0, d1]));
     Ok(Transport { layout: Layout::Udp, ..ports })
 }
@@ -465,7 +471,7 @@ pub fn udp<B: PacketBytes + ?Sized>(bytes: &B, at: Offset) -> Result<Transport, 
 /// Fails for an ICMP message that is part of no exchange.
 #[inline(always)]
 pub fn quoted<A: Family, B: PacketBytes + ?Sized>(bytes: &B, ip: &Ip<A>) -> Result<Transport, Reason> {
-    let at = ip.transport_at.get();
+    let at = bytes.place(ip.transport_at);
     if ip.protocol == protocol::TCP || ip.protocol == protocol::UDP {
         let [s0, s1, d0, d1, q0, q1, q2, q3] = bytes.read::<8>(at).ok_or(Reason::Malformed)?;
         let ports = Transport::bare(Be16::from_wire([s0, s1]), Be16::from_wire([d0, d1]));
@@ -484,7 +490,7 @@ pub fn quoted<A: Family, B: PacketBytes + ?Sized>(bytes: &B, ip: &Ip<A>) -> Resu
 /// Reads an ICMP echo's header; fails for another message.
 #[inline(always)]
 pub fn echo<A: Family, B: PacketBytes + ?Sized>(bytes: &B, at: Offset) -> Result<Transport, Reason> {
-    let [kind, _, _, _, i0, i1, _, _] = bytes.read::<8>(at.get()).ok_or(Reason::Malformed)?;
+    let [kind, _, _, _, i0, i1, _, _] = bytes.read::<8>(bytes.place(at)).ok_or(Reason::Malformed)?;
     let id = Be16::from_wire([i0, i1]);
     let none = Be16::default();
     if kind == A::ECHO_REQUEST {
@@ -500,7 +506,7 @@ pub fn echo<A: Family, B: PacketBytes + ?Sized>(bytes: &B, at: Offset) -> Result
 #[inline(always)]
 pub fn icmp_type<B: PacketBytes + ?Sized>(bytes: &B, at: Offset) -> Result<u8, Reason> {
     // The verifier takes no comparison for a single byte as proof that it is there.
-    bytes.read::<2>(at.get()).map(|[kind, _code]| kind).ok_or(Reason::Malformed)
+    bytes.read::<2>(bytes.place(at)).map(|[kind, _code]| kind).ok_or(Reason::Malformed)
 }
 
 /// Reads the transport header of a packet that has one.

@@ -98,12 +98,12 @@ impl Quote<'_> {
         row: &FlowRow<A>,
     ) -> Result<(), Reason> {
         let addresses = ip.src.change(row.dst).and(ip.dst.change(row.src));
-        A::write_addresses(self.frame, self.frame.anew(at)?, row.dst, row.src)?;
+        A::write_addresses(self.frame, self.frame.place(at), row.dst, row.src)?;
         self.change = self.change.and(addresses);
         if !A::IS_V6 {
-            self.put(self.frame.anew(at)? + ipv4_at::CHECKSUM, ip.checksum, addresses.apply(ip.checksum))?;
+            self.put(self.frame.place(at) + ipv4_at::CHECKSUM, ip.checksum, addresses.apply(ip.checksum))?;
         }
-        let start = self.frame.anew(ip.transport_at)?;
+        let start = self.frame.place(ip.transport_at);
         let ports = match transport.layout {
             Layout::Tcp | Layout::Udp => {
                 self.put(start, transport.src_port.word(), row.dst_port.word())?;

@@ -296,7 +296,7 @@ impl Skb {
         transport: &Transport,
         row: &FlowRow<A>,
     ) -> Result<(), Reason> {
-        let at = ip.transport_at.get();
+        let at = frame.place(ip.transport_at);
         match transport.layout {
             Layout::Tcp | Layout::Udp => {
                 let [a, b] = row.src_port.to_wire();
@@ -429,13 +429,6 @@ impl Frame {
 }
 
 impl Frame {
-    /// The same offset, of which the compiler does not know that what follows it has been proved to be there: the verifier
-    /// has forgotten it when the pointer is made anew.
-    #[inline(always)]
-    pub(crate) fn anew(&self, at: Offset) -> Result<usize, Reason> {
-        Offset::new(self.opaque(at.get() as u32)).map(Offset::get).ok_or(Reason::Malformed)
-    }
-
     /// What `N` bytes at an offset add to a checksum; `N` is a multiple of 4, at most 512.
     #[inline(always)]
     pub(crate) fn sum<const N: usize>(&self, at: usize) -> Result<Delta, Reason> {
@@ -452,6 +445,17 @@ impl PacketBytes for Frame {
         let place = self.at::<[u8; N]>(at)?;
         // SAFETY: as in `write`.
         Some(unsafe { place.read_unaligned() })
+    }
+
+    /// As the compiler sees it, another one each time: what it has proved of the last the verifier has forgotten, and the
+    /// other way round.
+    #[inline(always)]
+    fn place(&self, at: Offset) -> usize {
+        const { assert!(Offset::MAX <= 255) };
+        let mut place = at.get();
+        // SAFETY: the mask leaves an offset as it is, and touches nothing else.
+        unsafe { asm!("{0} &= 255", inout(reg) place, options(nomem, nostack)) };
+        place
     }
 
     #[inline(always)]

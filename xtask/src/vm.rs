@@ -35,17 +35,37 @@ journeys() {
     /tools/ip netns add client
     /tools/ip link add up0 type veth peer name eth0 netns client
     /tools/ip address add 198.18.0.1/24 dev up0
+    /tools/ip address add 2001:db8::1/64 dev up0 nodad
     /tools/ip link set up0 up
     /tools/ip -n client address add 198.18.0.2/24 dev eth0
+    /tools/ip -n client address add 2001:db8::2/64 dev eth0 nodad
     /tools/ip -n client link set eth0 up
     /tools/ip -n client route add default via 198.18.0.1
+    /tools/ip -n client route add default via 2001:db8::1
     echo hello-from-a-container > /www/index.html
-    netd container add web -p 8080:80
-    netd container exec web -- httpd -p 80 -h /www
     client="/tools/nsenter --net=/run/netns/client"
-    fetch "$client" 198.18.0.1 8080 | grep hello-from-a-container
+    $client httpd -p 8000 -h /www
+    netd network create six --subnet 10.6.0.0/24 --ipv6
+    netd container add web --network six -p 8080:80
+    netd container exec web -- httpd -p 80 -h /www
+    netd container add other
+    for host in 198.18.0.1 2001:db8::1; do
+        # From outside, from the host, from another network, and the container itself.
+        for who in "$client" "" "netd container exec other --" "netd container exec web --"; do
+            # A container without IPv6 has no way there.
+            case "$who $host" in *other*:*) continue ;; esac
+            fetch "$who" $host 8080 | grep hello-from-a-container
+        done
+    done
     fetch "" 127.0.0.1 8080 | grep hello-from-a-container
-    ! fetch "$client" 172.17.0.2 80 | grep hello
+    fetch "" ::1 8080 | grep hello-from-a-container
+    ! fetch "$client" 10.6.0.2 80 | grep hello
+    # To outside, in the host's name, and by a hop that answers.
+    for peer in 198.18.0.2 2001:db8::2; do
+        fetch "netd container exec web --" $peer 8000 | grep hello-from-a-container
+        netd container exec web -- ping -c 1 -W 5 $peer
+    done
+    netd container exec web -- traceroute -n -q 1 -w 5 198.18.0.2 | grep -F ' 1  10.6.0.1'
     netd status
     ! netd status | grep 'warning:'
     netd ports
