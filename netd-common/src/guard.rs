@@ -78,7 +78,8 @@ fn advertises<A: Family, B: PacketBytes + ?Sized>(
     match message {
         kind::ROUTER_ADVERTISEMENT | kind::REDIRECT => Err(Reason::Spoofed),
         kind::NEIGHBOUR_ADVERTISEMENT => {
-            let words = bytes.read_words(bytes.place(ip.transport_at) + ADVERTISED).ok_or(Reason::Malformed)?;
+            let words =
+                bytes.read_words(bytes.place(ip.transport_at) + ADVERTISED).ok_or(Reason::Malformed)?;
             let target = Ipv6::from_words(words);
             if target == endpoint.subnet6.address() || target == Ipv6::link_local(endpoint.mac()) {
                 Ok(())

@@ -43,6 +43,8 @@ pub mod name {
     pub const SUBNETS: &str = "SUBNETS";
     /// The same, IPv6.
     pub const SUBNETS6: &str = "SUBNETS6";
+    /// LPM trie: [`SourceKey`](super::SourceKey) → whether it may, see [`access`](super::access).
+    pub const SOURCES: &str = "SOURCES";
     /// Hash: interface index → [`UplinkRow`](super::UplinkRow).
     pub const UPLINKS: &str = "UPLINKS";
     /// Hash: the host's own addresses as IPv6 ones, for the socket hooks.
@@ -57,7 +59,7 @@ pub mod name {
     pub const STAGES: &str = "STAGES";
 
     /// Every map that is pinned.
-    pub const ALL: [&str; 21] = [
+    pub const ALL: [&str; 22] = [
         FLOWS,
         FLOWS6,
         YOUNG,
@@ -73,6 +75,7 @@ pub mod name {
         TARGET_PORTS,
         SUBNETS,
         SUBNETS6,
+        SOURCES,
         UPLINKS,
         LOCALS,
         SOCKETS,
@@ -161,6 +164,8 @@ pub mod capacity {
     pub const TARGET_PORTS: u32 = 1 << 18;
     /// Container subnets.
     pub const SUBNETS: u32 = 4096;
+    /// Sources that are allowed or denied, of all publications together.
+    pub const SOURCES: u32 = 1 << 18;
     /// Interfaces that lead outside.
     pub const UPLINKS: u32 = 1024;
     /// Host addresses.
@@ -392,6 +397,34 @@ pub struct TargetPortKey {
 impl TargetPortKey {
     /// Bits of the whole key, for one port; a block of 2ⁿ ports has n fewer.
     pub const BITS: u32 = 64;
+}
+
+/// Whom a publication lets in, as the data of an LPM trie: the longest prefix wins, and that of the publication alone stands
+/// for everybody else. A publication without a row is ruled by those of no publication, and without them open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[repr(C)]
+pub struct SourceKey {
+    /// The publication's handle; [`Handle::NONE`] for all that have no rows of their own.
+    pub publication: Handle,
+    /// The source address, or the first of a network's; IPv4 in its mapped form.
+    pub source: Ipv6,
+}
+
+impl SourceKey {
+    /// Bits before the source address.
+    pub const PUBLICATION_BITS: u32 = 32;
+    /// Bits of the whole key, for one address.
+    pub const BITS: u32 = Self::PUBLICATION_BITS + Ipv6::BITS;
+    /// Bits of the source address before an IPv4 one.
+    pub const MAPPED_BITS: u32 = 96;
+}
+
+/// What [`name::SOURCES`] says.
+pub mod access {
+    /// It may not.
+    pub const DENY: u32 = 0;
+    /// It may.
+    pub const ALLOW: u32 = 1;
 }
 
 /// One direction of a connection: everything needed to send its packets on (64 or 104 bytes).

@@ -102,7 +102,8 @@ fn cut<A: Wire>(skb: &Skb, frame: &Frame, ip: &Ip<A>) -> Result<Delta, Reason> {
         Layout::Bare => 0,
     };
     let at = ip.transport_at.get();
-    let held = frame.read::<2>(frame.place(ip.transport_at) + field).map(u16::from_ne_bytes).unwrap_or_default();
+    let held =
+        frame.read::<2>(frame.place(ip.transport_at) + field).map(u16::from_ne_bytes).unwrap_or_default();
     let has_field = ip.protocol == protocol::TCP || ip.protocol == protocol::UDP;
     let is_partial = has_field && skb.set_len(at + field + 1).is_err();
     skb.set_len(ETHERNET_LEN + QUOTE)?;

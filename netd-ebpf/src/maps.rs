@@ -17,7 +17,7 @@ use netd_common::nat::Connection;
 use netd_common::packet::Family;
 use netd_common::tables::{
     BoundPortKey, CounterRow, EndpointRow, FlowRow, FragmentKey, FragmentRow, PortRow, PublicationCounters,
-    PublicationRow, SocketKey, SocketRow, TargetPortKey, UplinkRow, capacity, port_index,
+    PublicationRow, SocketKey, SocketRow, SourceKey, TargetPortKey, UplinkRow, access, capacity, port_index,
 };
 use netd_common::track::Phase;
 use netd_common::verdict::Reason;
@@ -67,6 +67,8 @@ static TARGET_PORTS: LpmTrie<TargetPortKey, Handle> = LpmTrie::with_max_entries(
 static SUBNETS: LpmTrie<Ipv4, u32> = LpmTrie::with_max_entries(capacity::SUBNETS, 0);
 #[map]
 static SUBNETS6: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(capacity::SUBNETS, 0);
+#[map]
+static SOURCES: LpmTrie<SourceKey, u32> = LpmTrie::with_max_entries(capacity::SOURCES, 0);
 #[map]
 static UPLINKS: HashMap<u32, UplinkRow> = HashMap::with_max_entries(capacity::UPLINKS, 0);
 #[map]
@@ -198,6 +200,10 @@ pub(crate) fn go_on<C: EbpfContext>(ctx: &C, stage: u32) {
     // SAFETY: the context is the one that this program was started with, and every stage is of its type.
     unsafe { STAGES.tail_call(ctx, stage) }
 }
+
+/// The key of an LPM trie whose data begin with a word.
+#[repr(C, align(8))]
+struct Aligned<K>(Key<K>);
 
 /// The key of an LPM trie in a place where its data, which follow a word, are aligned: the verifier takes no double word
 /// across two of the stack's.
@@ -394,6 +400,18 @@ pub(crate) fn bound_port<A: Tables>(address: A, protocol: u8, port: Be16) -> Opt
 pub(crate) fn target_port(endpoint: Handle, protocol: u8, port: Be16) -> Option<Handle> {
     let data = TargetPortKey { endpoint, protocol: Be16::new(u16::from(protocol)), port };
     longest(&TARGET_PORTS, TargetPortKey::BITS, data)
+}
+
+/// Whether a publication lets a source in: by its own rows, or else by those of all.
+#[inline(always)]
+pub(crate) fn may_use<A: Tables>(publication: Handle, source: A) -> bool {
+    let mut place = Aligned(Key::new(SourceKey::BITS, SourceKey { publication, source: source.unified() }));
+    let own = SOURCES.get(&place.0).copied();
+    if let Some(own) = own {
+        return own == access::ALLOW;
+    }
+    place.0.data.publication = Handle::NONE;
+    SOURCES.get(&place.0).copied().is_none_or(|all| all == access::ALLOW)
 }
 
 /// The number of the network whose subnet an address lies in.

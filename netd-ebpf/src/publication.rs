@@ -27,9 +27,13 @@ impl Found {
         unsafe { &*self.publication }
     }
 
-    /// Opens a connection to it.
+    /// Opens a connection to it, if its source may have one.
     #[inline(always)]
     pub(crate) fn open<A: Wire>(&self, skb: &Skb, plan: &Plan<'_, A>) -> Result<First, Reason> {
+        if !maps::may_use(plan.publication, plan.original.src) {
+            self.count_drop();
+            return Err(Reason::Denied);
+        }
         let first = flow::open(skb, plan, |_port| true)?;
         if matches!(first, First::Opened) {
             self.count_flow();

@@ -8,7 +8,7 @@ use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand};
 
 use crate::error::Error;
-use crate::spec::{IfName, Mac, Name, PortSpec, UnpublishSpec};
+use crate::spec::{Access, IfName, Mac, Name, PortSpec, Source, UnpublishSpec};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -82,7 +82,8 @@ Examples:
   netd publish 53:53/udp dns
   netd publish 80 web                      on a free port, which is printed
   netd publish 8000-8010:80 web            on the first free port of the range
-  netd publish 30000-30099:30000-30099 game")]
+  netd publish 30000-30099:30000-30099 game
+  netd publish 5432:5432 db --allow 192.0.2.0/24 --deny 192.0.2.13")]
     Publish(Publish),
     /// Take published ports back
     #[command(after_help = "\
@@ -92,6 +93,21 @@ Examples:
   netd unpublish --container web
   netd unpublish --all")]
     Unpublish(Unpublish),
+    /// Show or change who may use the ports that were published without lists of their own
+    #[command(after_help = "\
+Examples:
+  netd access --allow 192.0.2.0/24         closed unless allowed
+  netd access --deny 198.51.100.0/24       open but for these
+  netd access --open                       open to all, as at first
+  netd access                              what holds now")]
+    Access {
+        /// The new lists
+        #[command(flatten)]
+        lists: AccessOptions,
+        /// Let everybody in
+        #[arg(long, conflicts_with_all = ["allow", "deny"])]
+        open: bool,
+    },
     /// List published ports with what passed
     #[command(visible_alias = "ls")]
     Ports {
@@ -264,6 +280,27 @@ pub struct AttachOptions {
     /// What to publish, as for `docker run -p`
     #[arg(help = "Publish a port: [HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp]", short, long, value_name = "SPEC", value_parser = word::<PortSpec>)]
     pub publish: Vec<PortSpec>,
+    /// Who may use what is published
+    #[command(flatten)]
+    pub access: AccessOptions,
+}
+
+/// Who may use published ports.
+#[derive(Clone, Debug, Default, Args)]
+pub struct AccessOptions {
+    /// Let only these sources in; of several that hold an address the longest prefix counts
+    #[arg(long, value_name = "CIDR", value_parser = word::<Source>)]
+    pub allow: Vec<Source>,
+    /// Keep these sources out
+    #[arg(long, value_name = "CIDR", value_parser = word::<Source>)]
+    pub deny: Vec<Source>,
+}
+
+impl AccessOptions {
+    /// The lists, if they do not contradict themselves.
+    pub fn lists(&self) -> Result<Access, Error> {
+        Access::new(self.allow.clone(), self.deny.clone())
+    }
 }
 
 /// A command to be run in a container of its own.
@@ -320,6 +357,9 @@ pub struct Publish {
     /// The container
     #[arg(value_parser = word::<Name>)]
     pub target: Name,
+    /// Who may use it
+    #[command(flatten)]
+    pub access: AccessOptions,
 }
 
 /// Publications to be taken back.

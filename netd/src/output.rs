@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
 use serde::Serialize;
 use tabwriter::TabWriter;
 
 use crate::dataplane::{Dropped, Fill};
 use crate::error::{Doing as _, Error, Result};
 use crate::report::{Container, Failure, FailureBody, Member, Network, Port, Removed, Status};
+use crate::spec::Access;
 
 /// How to print.
 #[derive(Clone, Copy, Debug)]
@@ -168,6 +170,29 @@ impl Port {
     }
 }
 
+impl Access {
+    /// In a column: `any`, or sources with `!` before those that are denied.
+    fn short(&self) -> String {
+        if self.is_empty() {
+            return "any".to_owned();
+        }
+        let rules = self.rules().map(|(net, allowed)| format!("{}{net}", if allowed { "" } else { "!" }));
+        rules.collect::<Vec<_>>().join(",")
+    }
+}
+
+impl Text for Access {
+    fn text(&self) -> String {
+        if self.is_empty() {
+            return "open to all\n".to_owned();
+        }
+        let rule =
+            |(net, allowed): (IpNet, bool)| format!("{}\t{net}", if allowed { "allow" } else { "deny" });
+        let others = if self.others() == Some(true) { "allow" } else { "deny" };
+        table("RULE\tSOURCE", self.rules().map(rule).chain([format!("{others}\teverybody else")]))
+    }
+}
+
 /// What `publish` tells: where the ports are.
 #[derive(Clone, Debug, Serialize)]
 #[serde(transparent)]
@@ -182,12 +207,13 @@ impl Text for Published {
 impl Text for Vec<Port> {
     fn text(&self) -> String {
         table(
-            "PROTO\tHOST\tCONTAINER\tTARGET\tFLOWS\tIN\tOUT\tDROPPED",
+            "PROTO\tHOST\tFROM\tCONTAINER\tTARGET\tFLOWS\tIN\tOUT\tDROPPED",
             self.iter().map(|port| {
                 format!(
-                    "{}\t{}\t{}\t{}:{}\t{}/{}\t{} pkt {}\t{} pkt {}\t{}",
+                    "{}\t{}\t{}\t{}\t{}:{}\t{}/{}\t{} pkt {}\t{} pkt {}\t{}",
                     port.proto,
                     port.published(),
+                    port.access.short(),
                     port.target,
                     port.target_ip,
                     range(port.target_port, port.target_port_end),

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use crate::spec::Access;
+
 /// Packets and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Count {
@@ -51,6 +53,8 @@ pub struct Port {
     pub target_port: u16,
     /// Last port of the container.
     pub target_port_end: u16,
+    /// Who may use it.
+    pub access: Access,
     /// Packets that passed.
     pub packets: InOut<u64>,
     /// Bytes that passed.

@@ -22,7 +22,7 @@ use netd_common::flow::Handle;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing as _, Error, Result};
-use crate::spec::{IfName, Mac, Name, Protocol};
+use crate::spec::{Access, IfName, Mac, Name, Protocol};
 
 /// Version of the state file; another one is refused rather than guessed at.
 const SCHEMA: u32 = 2;
@@ -169,6 +169,9 @@ pub struct Publication {
     /// The one host address it is on, or an unspecified one for all of a family; all if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_ip: Option<IpAddr>,
+    /// Who may use it; empty if all, or if the instance's lists say.
+    #[serde(default, skip_serializing_if = "Access::is_empty")]
+    pub access: Access,
     /// First host port.
     pub host_port: u16,
     /// Last host port.
@@ -220,6 +223,9 @@ pub struct State {
     /// The uplinks that the user chose; all that hold routes if empty.
     #[serde(default)]
     pub uplinks: Vec<IfName>,
+    /// Who may use the publications that do not say it themselves.
+    #[serde(default)]
+    pub access: Access,
     /// Networks by name, `bridge` among them once it is used.
     pub networks: BTreeMap<Name, Network>,
     /// Containers by name.
@@ -235,6 +241,7 @@ impl State {
             boot,
             generation: 0,
             uplinks: Vec::new(),
+            access: Access::default(),
             networks: BTreeMap::new(),
             containers: BTreeMap::new(),
             publications: Vec::new(),
@@ -243,7 +250,10 @@ impl State {
 
     /// Whether nothing is recorded.
     pub fn is_empty(&self) -> bool {
-        self.networks.is_empty() && self.containers.is_empty() && self.publications.is_empty()
+        self.access.is_empty()
+            && self.networks.is_empty()
+            && self.containers.is_empty()
+            && self.publications.is_empty()
     }
 
     /// A free slot for a container's row and its generation.

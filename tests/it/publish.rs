@@ -187,6 +187,7 @@ fn ports_are_listed_with_what_passed() {
         "proto": "udp", "host_ip": HOST, "host_port": 8081, "host_port_end": 8081, "target": web,
         "target_ip": lab.address(&web), "target_port": 81, "target_port_end": 81,
         "packets": {"in": 1, "out": 1}, "bytes": {"in": 142, "out": 142}, "flows": {"active": 1, "total": 1}, "dropped": 0,
+        "access": {"allow": [], "deny": []},
     });
     assert_eq!(udp, expected);
     let text = lab.netd(&["ports"]).ok().stdout;

@@ -36,6 +36,7 @@ pub fn execute(cli: Cli) -> Result<u8> {
             Command::Become(request) => return or_status(run::become_command(&request), output),
             Command::Publish(request) => publish::publish(&settings, output, request).await?,
             Command::Unpublish(request) => publish::unpublish(&settings, output, request).await?,
+            Command::Access { lists, open } => publish::access(&settings, output, &lists, open).await?,
             Command::Ports { container } => publish::ports(&settings, output, container).await?,
             Command::Status => {
                 let host = Host::open(&settings).await?;

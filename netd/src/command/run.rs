@@ -27,7 +27,7 @@ use crate::engine::{ContainerRequest, Host, Settings, this_process};
 use crate::error::{Doing as _, Error, Result};
 use crate::netns::Netns;
 use crate::output::{Output, Published, Text as _, note, raw};
-use crate::spec::Name;
+use crate::spec::{Name, Source};
 
 /// How long a command has to end after its run was asked to, before it is killed; Docker gives ten seconds, but there a
 /// user asked for it, and here nobody is left to wait.
@@ -79,6 +79,12 @@ fn arguments(settings: &Settings, name: &Name, run: Run) -> Vec<OsString> {
     }
     if let Some(mac) = run.attach.mac {
         words.extend(["--mac".into(), mac.to_string().into()]);
+    }
+    for Source(net) in &run.attach.access.allow {
+        words.extend(["--allow".into(), net.to_string().into()]);
+    }
+    for Source(net) in &run.attach.access.deny {
+        words.extend(["--deny".into(), net.to_string().into()]);
     }
     for port in &run.attach.publish {
         words.extend(["--publish".into(), port.to_string().into()]);
@@ -136,6 +142,7 @@ pub(super) async fn supervise(settings: &Settings, request: Supervise) -> Result
             addresses: run.attach.ip,
             mac: run.attach.mac,
             ports: run.attach.publish,
+            access: run.attach.access.lists()?,
             owner: Some(this_process()?),
         })
         .await;

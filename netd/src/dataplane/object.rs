@@ -156,7 +156,7 @@ mod layout {
     use netd_common::flow::{FlowKey, Handle};
     use netd_common::tables::{
         BoundPortKey, CounterRow, EndpointRow, FlowRow, FragmentKey, FragmentRow, PortRow, PublicationRow,
-        SocketKey, SocketRow, TargetPortKey, UplinkRow, capacity, name,
+        SocketKey, SocketRow, SourceKey, TargetPortKey, UplinkRow, capacity, name,
     };
     use netd_common::track::Phase;
     use netd_common::verdict::Reason;
@@ -191,6 +191,7 @@ mod layout {
         of::<Prefix<TargetPortKey>, Handle>(name::TARGET_PORTS, capacity::TARGET_PORTS),
         of::<Prefix<Ipv4>, u32>(name::SUBNETS, capacity::SUBNETS),
         of::<Prefix<Ipv6>, u32>(name::SUBNETS6, capacity::SUBNETS),
+        of::<Prefix<SourceKey>, u32>(name::SOURCES, capacity::SOURCES),
         of::<u32, UplinkRow>(name::UPLINKS, capacity::UPLINKS),
         of::<Ipv6, u32>(name::LOCALS, capacity::LOCALS),
         of::<SocketKey, SocketRow>(name::SOCKETS, capacity::SOCKETS),

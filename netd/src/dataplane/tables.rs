@@ -10,8 +10,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netd_common::bytes::{Address, Be16, Ipv4, Ipv6};
 use netd_common::flow::{FlowKey, Handle};
 use netd_common::tables::{
-    BoundPortKey, CounterRow, EndpointRow, FlowRow, PortRow, PublicationCounters, PublicationRow,
-    TargetPortKey, UplinkRow, capacity, name, pending, port_index, tick,
+    BoundPortKey, CounterRow, EndpointRow, FlowRow, PortRow, PublicationCounters, PublicationRow, SourceKey,
+    TargetPortKey, UplinkRow, access, capacity, name, pending, port_index, tick,
 };
 use netd_common::track::Phase;
 use netd_common::verdict::Reason;
@@ -19,6 +19,7 @@ use netd_common::verdict::Reason;
 use super::object::MAPS;
 use super::wire::Wire;
 use crate::error::{Doing as _, Error, Result};
+use crate::spec::Access;
 
 /// `bpf_map_update_elem`: whether or not the row exists.
 const ANY: u64 = 0;
@@ -273,6 +274,37 @@ impl Tables {
         absent_is_fine(removed).doing(|| format!("remove {subnet} from the table of subnets"))
     }
 
+    /// Lets the sources of a publication in or not; those of [`Handle::NONE`] rule the publications that have none of their
+    /// own. Rows of before are left to [`Self::forget_rules`].
+    pub fn set_access(&self, publication: Handle, access: &Access) -> Result<()> {
+        let what = || format!("write to {}", name::SOURCES);
+        let mut sources = self.trie::<SourceKey, u32>(name::SOURCES)?;
+        for (key, allowed) in source_keys(publication, access) {
+            let row = if allowed { access::ALLOW } else { access::DENY };
+            sources.insert(&key, Wire(row), ANY).doing(what)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the rows of lists away. Absent is fine.
+    pub fn forget_access(&self, publication: Handle, access: &Access) -> Result<()> {
+        self.forget_sources(source_keys(publication, access))
+    }
+
+    /// The same but for the row of everybody else.
+    pub fn forget_rules(&self, publication: Handle, access: &Access) -> Result<()> {
+        let others = SourceKey::PUBLICATION_BITS;
+        self.forget_sources(source_keys(publication, access).filter(|(key, _)| key.prefix_len() != others))
+    }
+
+    fn forget_sources(&self, keys: impl Iterator<Item = (Key<Wire<SourceKey>>, bool)>) -> Result<()> {
+        let mut sources = self.trie::<SourceKey, u32>(name::SOURCES)?;
+        for (key, _) in keys {
+            absent_is_fine(sources.remove(&key)).doing(|| format!("remove a row of {}", name::SOURCES))?;
+        }
+        Ok(())
+    }
+
     /// Makes the host's own addresses known to the socket hooks, which cannot ask the routing table.
     pub fn set_locals(&self, addresses: &[IpAddr]) -> Result<()> {
         let wanted = addresses.iter().map(|address| (unified(*address), 1_u32)).collect();
@@ -461,6 +493,18 @@ fn bound_keys<A: Address>(
         let data = BoundPortKey { address, protocol, port: Be16::new(first) };
         Key::new(BoundPortKey::<A>::BITS - bits, Wire(data))
     })
+}
+
+/// The rows of lists, that of everybody else last: a list is complete before it closes anything.
+fn source_keys(publication: Handle, access: &Access) -> impl Iterator<Item = (Key<Wire<SourceKey>>, bool)> {
+    let key = move |bits, source| {
+        Key::new(SourceKey::PUBLICATION_BITS + bits, Wire(SourceKey { publication, source }))
+    };
+    let rules = access.rules().map(move |(net, allowed)| {
+        let before = if net.addr().is_ipv4() { SourceKey::MAPPED_BITS } else { 0 };
+        (key(before + u32::from(net.prefix_len()), unified(net.network())), allowed)
+    });
+    rules.chain(access.others().map(|allowed| (key(0, Ipv6::UNSPECIFIED), allowed)))
 }
 
 /// A publication's keys in the table of targets.

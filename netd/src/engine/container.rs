@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::ipam;
 use crate::link::{Family, Netlink, Sysctl, Veth};
 use crate::netns::Netns;
-use crate::spec::{Mac, Name, PortSpec};
+use crate::spec::{Access, Mac, Name, PortSpec};
 use crate::store::{Attachment, Container, Link, Network, Owner, Phase, Publication, Subnet, folder_key};
 
 /// The container's end of its veth pair.
@@ -38,6 +38,8 @@ pub struct ContainerRequest {
     pub mac: Option<Mac>,
     /// Ports to publish.
     pub ports: Vec<PortSpec>,
+    /// Who may use them.
+    pub access: Access,
     /// The process to be taken down with.
     pub owner: Option<Owner>,
 }
@@ -107,7 +109,7 @@ impl Host {
             network: request.network,
             owner: request.owner,
         };
-        let publications = self.plan_ports(&container, &request.ports).await?;
+        let publications = self.plan_ports(&container, &request.ports, &request.access).await?;
         self.build_container(container, publications).await?;
         Ok(name)
     }

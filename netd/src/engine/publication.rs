@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use netd_common::flow::Handle;
+
 use super::Host;
 use super::container::no_container;
 use crate::dataplane;
 use crate::error::{Error, Result};
 use crate::listeners::{self, Listeners};
-use crate::spec::{HostPorts, Name, PortRange, PortSpec, Protocol, UnpublishSpec};
+use crate::spec::{Access, HostPorts, Name, PortRange, PortSpec, Protocol, Source, UnpublishSpec};
 use crate::store::{Attachment, Container, Phase, Publication};
 
 /// Host ports that somebody has or is about to have, for looking for free ones.
@@ -29,9 +31,14 @@ impl Taken<'_> {
 
 impl Host {
     /// Publishes ports of a container, all or nothing. Returns what was made of them.
-    pub async fn publish(&mut self, target: &Name, specs: &[PortSpec]) -> Result<Vec<Publication>> {
+    pub async fn publish(
+        &mut self,
+        target: &Name,
+        specs: &[PortSpec],
+        access: &Access,
+    ) -> Result<Vec<Publication>> {
         let container = self.container(target)?.clone();
-        let publications = self.plan_ports(&container, specs).await?;
+        let publications = self.plan_ports(&container, specs, access).await?;
         self.store.state.publications.extend(publications.iter().cloned());
         self.store.save()?;
         let mut made = self.raise_publications(&publications);
@@ -57,6 +64,7 @@ impl Host {
         &mut self,
         container: &Container,
         specs: &[PortSpec],
+        access: &Access,
     ) -> Result<Vec<Publication>> {
         if specs.is_empty() {
             return Ok(Vec::new());
@@ -89,6 +97,7 @@ impl Host {
                 phase: Phase::Adding,
                 proto: spec.proto,
                 host_ip,
+                access: access.clone(),
                 host_port: host.first(),
                 host_port_end: host.last(),
                 target: target.clone(),
@@ -138,7 +147,10 @@ impl Host {
     pub(super) fn raise_publications(&self, publications: &[Publication]) -> Result<()> {
         for publication in publications {
             let row = self.row(publication)?;
-            self.dataplane()?.tables.publish(publication.handle(), &row)?;
+            let tables = &self.dataplane()?.tables;
+            // Nobody is let in before it is said who may.
+            tables.set_access(publication.handle(), &publication.access)?;
+            tables.publish(publication.handle(), &row)?;
         }
         Ok(())
     }
@@ -151,6 +163,7 @@ impl Host {
             let lowered =
                 self.row(publication).and_then(|row| dataplane.tables.unpublish(publication.handle(), &row));
             errors.extend(lowered.err());
+            errors.extend(dataplane.tables.forget_access(publication.handle(), &publication.access).err());
         }
         Error::many(errors).map_or(Ok(()), Err)
     }
@@ -180,6 +193,27 @@ impl Host {
             target_port: publication.target_port,
             endpoint: link.handle(),
         })
+    }
+
+    /// Changes who may use the publications that do not say it themselves. Connections that there are go on.
+    pub async fn set_access(&mut self, access: Access) -> Result<()> {
+        self.ensure_dataplane().await?;
+        let before = std::mem::replace(&mut self.store.state.access, access.clone());
+        self.store.save()?;
+        let tables = &self.dataplane()?.tables;
+        tables.set_access(Handle::NONE, &access)?;
+        if access.is_empty() {
+            return tables.forget_access(Handle::NONE, &before);
+        }
+        let stays = [access.allow.as_slice(), access.deny.as_slice()].concat();
+        let gone = |list: Vec<Source>| list.into_iter().filter(|source| !stays.contains(source)).collect();
+        let old = Access { allow: gone(before.allow), deny: gone(before.deny) };
+        tables.forget_rules(Handle::NONE, &old)
+    }
+
+    /// Who may use the publications that do not say it themselves.
+    pub const fn access(&self) -> &Access {
+        &self.store.state.access
     }
 
     /// Takes back what these words name, all or nothing. Returns it.

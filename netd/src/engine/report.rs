@@ -46,6 +46,7 @@ impl Host {
                 Ok(Port {
                     proto: publication.proto.name(),
                     host_ip: publication.host_ip,
+                    access: publication.access.clone(),
                     host_port: publication.host_port,
                     host_port_end: publication.host_port_end,
                     target: publication.target.to_string(),

@@ -1,0 +1,102 @@
+//! Who may use a published port.
+
+use std::path::{Path, PathBuf};
+
+use netd_tests::lab::{CLIENT, HOST, HOST_OUTSIDE, HOST6, Lab, OUTSIDE};
+use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line};
+
+fn sandbox(name: &str) -> PathBuf {
+    Path::new("/run/netns").join(name)
+}
+
+/// Whether the client and the machine outside reach a port.
+fn reach(lab: &Lab, port: u16) -> (bool, bool) {
+    // A refusal is silence; who is let in answers at once.
+    let client = lab.client.run(|| tcp_first_line(&format!("{HOST}:{port}"), SILENCE).is_ok());
+    let outside = lab.outside.run(|| tcp_first_line(&format!("{HOST_OUTSIDE}:{port}"), SILENCE).is_ok());
+    (client, outside)
+}
+
+#[test]
+fn a_publications_lists_say_who_may_use_it() {
+    let lab = Lab::new();
+    let web = lab.container("web", &["-p", "8080:80", "--deny", OUTSIDE]);
+    let _server = Server::tcp_echo(&sandbox(&web), 80);
+    lab.netd(&["publish", "8081:80", &web, "--allow", "198.18.0.0/15", "--deny", "198.18.0.0/24"]).ok();
+    lab.netd(&[
+        "publish",
+        "8082:80",
+        &web,
+        "--allow",
+        "198.18.0.0/15",
+        "--deny",
+        "198.18.0.0/24",
+        "--allow",
+        CLIENT,
+    ])
+    .ok();
+    lab.netd(&["publish", "8083:80", &web, "--allow", "2001:db8::/32"]).ok();
+    assert_eq!(reach(&lab, 8080), (true, false), "all but one");
+    assert_eq!(reach(&lab, 8081), (false, true), "the longest prefix counts");
+    assert_eq!(reach(&lab, 8082), (true, true), "the longest prefix counts");
+    assert_eq!(reach(&lab, 8083), (false, false), "the other family only");
+    assert!(
+        lab.client.run(|| tcp_first_line(&format!("[{HOST6}]:8083"), SILENCE)).is_err(),
+        "it has no IPv6"
+    );
+    // The host itself always may.
+    assert!(lab.host.run(|| tcp_first_line("127.0.0.1:8083", PATIENCE)).is_ok());
+    // Another container is a source like any.
+    let other = lab.container("other", &[]);
+    lab.run_in(&other, || {
+        assert!(tcp_first_line(&format!("{HOST}:8080"), PATIENCE).is_ok());
+        assert!(tcp_first_line(&format!("{HOST}:8081"), SILENCE).is_err());
+    });
+    let port = lab.port("tcp", 8081);
+    assert_eq!(port["access"], serde_json::json!({"allow": ["198.18.0.0/15"], "deny": ["198.18.0.0/24"]}));
+    assert!(port["dropped"].as_u64().unwrap() > 0);
+    let status = lab.netd(&["--json", "status"]).ok().json();
+    let denied = status["drops"].as_array().unwrap().iter().find(|drop| drop["reason"] == "denied").unwrap();
+    assert!(denied["packets"].as_u64().unwrap() > 0);
+    let listed = lab.netd(&["ports"]).ok().stdout;
+    assert!(listed.contains("198.18.0.0/15,!198.18.0.0/24"), "{listed}");
+}
+
+#[test]
+fn a_host_may_be_closed_unless_a_port_says_otherwise() {
+    let lab = Lab::new();
+    let web = lab.container("web", &["-p", "8080:80"]);
+    let _server = Server::tcp_echo(&sandbox(&web), 80);
+    assert_eq!(lab.netd(&["access"]).ok().stdout, "open to all\n");
+    assert_eq!(reach(&lab, 8080), (true, true));
+    lab.netd(&["access", "--allow", CLIENT]).ok();
+    assert_eq!(reach(&lab, 8080), (true, false));
+    // What is published later is ruled by it as well, and what has lists of its own is not.
+    lab.netd(&["publish", "8081:80", &web]).ok();
+    lab.netd(&["publish", "8082:80", &web, "--allow", "0.0.0.0/0"]).ok();
+    assert_eq!(reach(&lab, 8081), (true, false));
+    assert_eq!(reach(&lab, 8082), (true, true));
+    // Other lists take the place of the old ones.
+    lab.netd(&["access", "--deny", CLIENT]).ok();
+    assert_eq!(reach(&lab, 8080), (false, true));
+    let shown = lab.netd(&["--json", "access"]).ok().json();
+    assert_eq!(shown, serde_json::json!({"allow": [], "deny": [format!("{CLIENT}/32")]}));
+    lab.netd(&["access", "--open"]).ok();
+    assert_eq!(reach(&lab, 8080), (true, true));
+}
+
+#[test]
+fn established_connections_outlive_a_closing() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let lab = Lab::new();
+    let web = lab.container("web", &["-p", "8080:80"]);
+    let _server = Server::tcp_echo(&sandbox(&web), 80);
+    let stream = lab.client.run(|| std::net::TcpStream::connect(format!("{HOST}:8080")).unwrap());
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), CLIENT);
+    lab.netd(&["access", "--allow", "192.0.2.1"]).ok();
+    assert_eq!(reach(&lab, 8080), (false, false));
+    (&stream).write_all(b"still here\n").unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "still here");
+}
