@@ -8,7 +8,7 @@ use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand};
 
 use crate::error::Error;
-use crate::spec::{Access, IfName, Mac, Name, PortSpec, Source, UnpublishSpec};
+use crate::spec::{Access, IfName, Mac, Name, PortSpec, Protocol, Source, UnpublishSpec};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -114,6 +114,23 @@ Examples:
         /// Only those of this container
         #[arg(long, value_name = "NAME", value_parser = word::<Name>)]
         container: Option<Name>,
+    },
+    /// List connections, as conntrack does: who began it and who answers, how far it has come, what passed
+    #[command(after_help = "\
+Examples:
+  netd flows
+  netd flows --container web --proto tcp
+  netd --json flows --port 8080 | jq length")]
+    Flows {
+        /// Only those of this container
+        #[arg(long, value_name = "NAME", value_parser = word::<Name>)]
+        container: Option<Name>,
+        /// Only those of this protocol
+        #[arg(long, value_name = "tcp|udp|sctp", value_parser = word::<Protocol>)]
+        proto: Option<Protocol>,
+        /// Only those with this port at any end
+        #[arg(long, value_name = "PORT")]
+        port: Option<u16>,
     },
     /// Show what is attached where, how full the tables are, and what was dropped
     Status,

@@ -10,7 +10,7 @@ use tabwriter::TabWriter;
 
 use crate::dataplane::{Dropped, Fill};
 use crate::error::{Doing as _, Error, Result};
-use crate::report::{Container, Failure, FailureBody, Member, Network, Port, Removed, Status};
+use crate::report::{Container, Failure, FailureBody, Flow, Member, Network, Port, Removed, Status};
 use crate::spec::Access;
 
 /// How to print.
@@ -224,6 +224,32 @@ impl Text for Vec<Port> {
                     port.packets.out,
                     bytes(port.bytes.out),
                     port.dropped,
+                )
+            }),
+        )
+    }
+}
+
+impl Text for Vec<Flow> {
+    fn text(&self) -> String {
+        table(
+            "PROTO\tPHASE\tIDLE\tFROM\tTO\tANSWERED BY\tAS\tCONTAINER\tORIGINAL\tREPLY",
+            self.iter().map(|flow| {
+                let Flow { original, reply, .. } = flow;
+                format!(
+                    "{}\t{}\t{}s\t{}\t{}\t{}\t{}\t{}\t{} pkt {}\t{} pkt {}",
+                    flow.proto,
+                    flow.phase,
+                    flow.idle_ms / 1000,
+                    SocketAddr::new(original.src, original.src_port),
+                    SocketAddr::new(original.dst, original.dst_port),
+                    SocketAddr::new(reply.src, reply.src_port),
+                    SocketAddr::new(reply.dst, reply.dst_port),
+                    flow.container,
+                    original.packets,
+                    bytes(original.bytes),
+                    reply.packets,
+                    bytes(reply.bytes),
                 )
             }),
         )

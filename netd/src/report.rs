@@ -65,6 +65,42 @@ pub struct Port {
     pub dropped: u64,
 }
 
+/// A connection: an element of `netd flows --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Flow {
+    /// tcp, udp, icmp, ipv6-icmp, or the protocol's number.
+    pub proto: String,
+    /// How far it has come.
+    pub phase: &'static str,
+    /// For how long no packet has passed, milliseconds (to the second, nearly).
+    pub idle_ms: u64,
+    /// The container that it leads to or comes from.
+    pub container: String,
+    /// The publication that let it in; null if it goes out.
+    pub publication: Option<String>,
+    /// The packets of whoever began it, as they come in.
+    pub original: Direction,
+    /// The answers, as they come in.
+    pub reply: Direction,
+}
+
+/// One direction of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Direction {
+    /// Source address.
+    pub src: IpAddr,
+    /// Source port, or an echo request's number.
+    pub src_port: u16,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// Destination port, or an echo reply's number.
+    pub dst_port: u16,
+    /// Packets that passed.
+    pub packets: u64,
+    /// Bytes that passed.
+    pub bytes: u64,
+}
+
 /// A network: an element of `netd network ls --json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Network<Members> {

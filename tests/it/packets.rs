@@ -2,6 +2,8 @@
 //! counters, of which only the named one may move.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 
 use aya::maps::{HashMap, Map, MapData};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
@@ -116,6 +118,42 @@ impl Bench {
                 }
             }
         }
+    }
+
+    /// How many rows of a table `which` is true of.
+    fn rows(&self, table: &str, which: impl Fn(&FlowKey<Ipv4>) -> bool) -> usize {
+        let map = Map::LruHashMap(MapData::from_pin(self.pins.join("maps").join(table)).unwrap());
+        let rows: HashMap<_, [u8; 16], [u8; 64]> = HashMap::try_from(map).unwrap();
+        rows.keys().filter(|key| which(&bytemuck::pod_read_unaligned(key.as_ref().unwrap()))).count()
+    }
+
+    /// Packets of ever new clients at full speed, `count` of them; does `between` now and then.
+    fn flood(&self, count: u32, mut between: impl FnMut() + Send) {
+        let quote = Packet::udp((HOST, 9), (FAR, 53)).bytes()[14..].to_vec();
+        let path = self.pins.join("programs").join("uplink_ingress");
+        let mut context = [0_u8; 192];
+        context[40..44].copy_from_slice(&self.uplink.index.to_ne_bytes());
+        self.lab.host.run(|| {
+            let program = SchedClassifier::from_pin(path).unwrap();
+            for number in 0..count {
+                let [_, a, b, c] = number.to_be_bytes();
+                let [_, _, high, low] = (number / 4).to_be_bytes();
+                let from = ([100, 64 | (a & 0x3f), b, c], 1024 + u16::from(c));
+                let mut packet = match number % 4 {
+                    0 | 1 => Packet::tcp(from, (HOST, 8080), "S").bytes(),
+                    2 => Packet::udp(from, (HOST, u16::from_be_bytes([high, low]))).bytes(),
+                    _ => icmp_error(from.0, HOST, 64, [3, 3], 0, &quote),
+                };
+                packet[..6].copy_from_slice(&self.uplink.mac);
+                let mut options = TestRunOptions::new();
+                options.data_in = Some(&packet);
+                options.ctx_in = Some(&context);
+                program.test_run(options).unwrap();
+                if number % 1000 == 0 {
+                    between();
+                }
+            }
+        });
     }
 
     fn forget_flows(&self) {
@@ -636,4 +674,48 @@ fn fragments_follow_their_first() {
     let stray = fragment(web, client, 9, 1472, false, b"middle");
     assert_eq!(bench.container_frame(stray).0, SHOT);
     assert_eq!(bench.drops(), BTreeMap::from([("fragment".to_owned(), 1)]));
+}
+
+#[test]
+fn a_flood_pushes_out_its_like_and_no_established_connection() {
+    const FLOOD: u32 = 3_000_000;
+    let bench = Bench::new();
+    let web = bench.lab.name("web");
+    let sandbox = std::path::Path::new("/run/netns").join(&web);
+    let _server = netd_tests::probe::Server::tcp_echo(&sandbox, 80);
+    let to = format!("{}:8080", netd_tests::lab::HOST);
+    let stream = bench.lab.client.run(|| TcpStream::connect(to).unwrap());
+    stream.set_read_timeout(Some(netd_tests::probe::PATIENCE)).unwrap();
+    let port = stream.local_addr().unwrap().port();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    let mut exchange = || {
+        (&stream).write_all(b"a line of an established connection\n").unwrap();
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        assert_eq!(line, "a line of an established connection\n");
+    };
+    let own = |key: &FlowKey<Ipv4>| {
+        (key.src == Ipv4::from_wire(CLIENT) && key.src_port.get() == port)
+            || (key.dst == Ipv4::from_wire(CLIENT) && key.dst_port.get() == port)
+    };
+    netd_tests::wait_for(
+        "the connection to be one that both sides want",
+        netd_tests::probe::PATIENCE,
+        || {
+            exchange();
+            bench.rows(name::FLOWS, own) == 2
+        },
+    );
+    // SYNs of ever new clients, datagrams to a published port and to ports that are not, and errors about nothing.
+    bench.flood(FLOOD, &mut exchange);
+    exchange();
+    assert_eq!(bench.rows(name::FLOWS, own), 2, "its rows are where they were");
+    assert_eq!(bench.rows(name::FLOWS, |_key| true), 2, "nothing that nobody answers gets there");
+    let drops = bench.drops();
+    assert!(!drops.contains_key("table_full") && !drops.contains_key("collision"), "{drops:?}");
+    // What a flood has pushed out is found again by its publication.
+    let flows = bench.lab.port("tcp", 8080)["flows"]["total"].as_u64().unwrap();
+    assert!(flows > u64::from(FLOOD / 4), "{flows}");
 }

@@ -38,6 +38,12 @@ pub fn execute(cli: Cli) -> Result<u8> {
             Command::Unpublish(request) => publish::unpublish(&settings, output, request).await?,
             Command::Access { lists, open } => publish::access(&settings, output, &lists, open).await?,
             Command::Ports { container } => publish::ports(&settings, output, container).await?,
+            Command::Flows { container, proto, port } => {
+                let host = Host::open(&settings).await?;
+                let flows = host.report_flows(container.as_ref(), proto, port);
+                host.close()?;
+                output.print(&flows?)?;
+            }
             Command::Status => {
                 let host = Host::open(&settings).await?;
                 output.print(&host.report_status().await?)?;

@@ -4,6 +4,7 @@
 
 mod attach;
 mod bpffs;
+mod connections;
 mod log;
 mod object;
 mod tables;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use attach::Hooks;
 pub use attach::{Attachment, Place, cgroup_root, has_tcx};
+pub use connections::{Connection, Direction};
 pub use log::{Dropped, Log};
 use netd_common::track::Phase;
 pub use object::load;

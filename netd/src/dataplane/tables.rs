@@ -16,6 +16,7 @@ use netd_common::tables::{
 use netd_common::track::Phase;
 use netd_common::verdict::Reason;
 
+use super::connections::{self, Connection};
 use super::object::MAPS;
 use super::wire::Wire;
 use crate::error::{Doing as _, Error, Result};
@@ -428,6 +429,45 @@ impl Tables {
                 Ok((reason, sum))
             })
             .collect()
+    }
+
+    /// Every connection that is not left over from a container or publication that is gone, or idle for too long.
+    pub fn connections(&self) -> Result<Vec<Connection>> {
+        let mut connections = self.connections_of::<Ipv4>([name::YOUNG, name::FLOWS])?;
+        connections.extend(self.connections_of::<Ipv6>([name::YOUNG6, name::FLOWS6])?);
+        let what = || format!("read {}", name::TIMEOUTS);
+        let limits = self.array::<u32>(name::TIMEOUTS)?;
+        let mut timeouts = Vec::new();
+        for phase in Phase::ALL {
+            let Wire(ticks) = limits.get(&(phase as u32), 0).doing(what)?;
+            timeouts.push(tick::to_millis(ticks));
+        }
+        let publications = self.array::<PublicationRow>(name::PUBLICATIONS)?;
+        connections.retain(|connection| {
+            let publication = connection.publication;
+            let slot = u32::from(publication.slot());
+            let lives = publication.is_none()
+                || publications.get(&slot, 0).is_ok_and(|Wire(row)| row.handle == publication);
+            let limit = timeouts.get(connection.phase as usize).copied().unwrap_or(0);
+            lives && connection.idle_millis <= limit
+        });
+        Ok(connections)
+    }
+
+    fn connections_of<A: Address>(&self, names: [&'static str; 2]) -> Result<Vec<Connection>> {
+        let mut rows = Table::new();
+        // The later one counts: a connection that moves is in both for a moment.
+        for name in names {
+            self.each_flow::<A>(name, |key, row| {
+                rows.insert(key, row);
+            })?;
+        }
+        let endpoints = self.array::<EndpointRow>(name::ENDPOINTS)?;
+        let endpoint = |handle: Handle| {
+            let row = endpoints.get(&u32::from(handle.slot()), 0).ok().map(|Wire(row)| row);
+            row.filter(|row: &EndpointRow| row.handle == handle)
+        };
+        Ok(connections::pair(&rows, endpoint, now()?))
     }
 
     /// How full the flow tables are.

@@ -3,15 +3,19 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use netd_common::flow::protocol;
+
 use super::container::INTERFACE;
 use super::network::{BRIDGE, HOST, NONE, gateways_for, is_predefined, no_network};
 use super::{Host, kernel_release};
-use crate::dataplane::{self, PublicationStats};
+use crate::dataplane::{self, Connection, PublicationStats};
 use crate::error::Result;
 use crate::link::Netlink;
 use crate::netns::Netns;
-use crate::report::{Address, Container, Count, Drop, Features, Flows, InOut, Member, Network, Port, Status};
-use crate::spec::Name;
+use crate::report::{
+    Address, Container, Count, Direction, Drop, Features, Flow, Flows, InOut, Member, Network, Port, Status,
+};
+use crate::spec::{Name, Protocol};
 use crate::store::{self, Attachment, Publication};
 
 impl Host {
@@ -60,6 +64,52 @@ impl Host {
                 })
             })
             .collect()
+    }
+
+    /// Connections, those with the least idle time first; of one container, protocol or port, if these are given.
+    pub fn report_flows(
+        &self,
+        container: Option<&Name>,
+        protocol: Option<Protocol>,
+        port: Option<u16>,
+    ) -> Result<Vec<Flow>> {
+        if let Some(name) = container {
+            self.container(name)?;
+        }
+        let Some(dataplane) = &self.dataplane else { return Ok(Vec::new()) };
+        let state = &self.store.state;
+        let mut flows = Vec::new();
+        for connection in dataplane.tables.connections()? {
+            let owner = state
+                .containers
+                .values()
+                .find(|one| one.link().is_some_and(|link| link.handle() == connection.endpoint));
+            let Some(owner) = owner else { continue };
+            let Connection { original, reply, .. } = connection;
+            let ports = [original.from.port(), original.to.port(), reply.from.port(), reply.to.port()];
+            let wanted = container.is_none_or(|name| owner.name == *name)
+                && protocol.is_none_or(|protocol| protocol.number() == connection.protocol)
+                && port.is_none_or(|port| ports.contains(&port));
+            if !wanted {
+                continue;
+            }
+            let publication = state
+                .publications
+                .iter()
+                .find(|one| one.handle() == connection.publication)
+                .map(Publication::spec);
+            flows.push(Flow {
+                proto: protocol_name(connection.protocol),
+                phase: connection.phase.name(),
+                idle_ms: connection.idle_millis,
+                container: owner.name.to_string(),
+                publication,
+                original: direction(&original),
+                reply: direction(&reply),
+            });
+        }
+        flows.sort_by_key(|flow| (flow.idle_ms, flow.original.src, flow.original.src_port));
+        Ok(flows)
     }
 
     /// Networks, the predefined ones first, with how many containers are on each.
@@ -223,6 +273,29 @@ impl Host {
             },
             warnings,
         })
+    }
+}
+
+fn direction(of: &dataplane::Direction) -> Direction {
+    Direction {
+        src: of.from.ip(),
+        src_port: of.from.port(),
+        dst: of.to.ip(),
+        dst_port: of.to.port(),
+        packets: of.packets,
+        bytes: of.bytes,
+    }
+}
+
+/// A protocol as `/etc/protocols` has it, of those that netd knows; else its number.
+fn protocol_name(number: u8) -> String {
+    match number {
+        protocol::TCP => "tcp".to_owned(),
+        protocol::UDP => "udp".to_owned(),
+        protocol::SCTP => "sctp".to_owned(),
+        protocol::ICMP => "icmp".to_owned(),
+        protocol::ICMPV6 => "ipv6-icmp".to_owned(),
+        other => other.to_string(),
     }
 }
 
