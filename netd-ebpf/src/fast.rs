@@ -27,7 +27,11 @@ pub(crate) fn established<A: Wire>(skb: &Skb, frame: Frame, zone: Zone) -> Optio
         return None;
     }
     let key = packet::flow_key(&ip, &transport, zone);
-    let row = A::flows().get_ptr_mut(&key)?;
+    // A stream that nobody answers stays among the young for good, and is a stream all the same.
+    let row = match A::flows().get_ptr_mut(&key) {
+        Some(row) => row,
+        None => A::young().get_ptr_mut(&key)?,
+    };
     // SAFETY: the pointer comes from the flow table in this run of the program, see the note in `maps`.
     let row = unsafe { &mut *row };
     if row.last != flow::now() {
