@@ -46,6 +46,10 @@ pub(crate) fn established<A: Wire>(skb: &Skb, frame: Frame, zone: Zone) -> Optio
         return None;
     }
     if packet.ip.protocol == protocol::TCP {
+        if row.seen().flags & tcp_flag::ACK == 0 {
+            // The handshake's end, which is to be noted.
+            return None;
+        }
         row.acknowledged = packet.transport.acknowledgement;
     }
     // SAFETY: an aligned word of a map's value, which the kernel side changes by atomic operations only.

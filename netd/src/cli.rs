@@ -172,6 +172,8 @@ pub enum NetworkCommand {
 Examples:
   netd network create backend
   netd network create lab --subnet 10.20.0.0/24 --gateway 10.20.0.254 --bridge lab0 --mtu 1400
+  netd network create both --ipv6
+  netd network create shop --snat-address 198.51.100.7
   netd network create vault --internal")]
     Create(NetworkCreate),
     /// List networks
@@ -201,7 +203,8 @@ pub struct NetworkCreate {
     /// Its name
     #[arg(value_parser = word::<Name>)]
     pub name: Name,
-    /// Its subnet; without one, the first of Docker's default pools that no route of the host touches
+    /// Its subnet, one of each family at most; without an IPv4 one, the first of Docker's default pools that no route of the
+    /// host touches
     #[arg(long, value_name = "CIDR")]
     pub subnet: Vec<String>,
     /// The host's address on it; without one, the first of the subnet
@@ -213,7 +216,7 @@ pub struct NetworkCreate {
     /// MTU, bytes; without one, that of the default route's interface
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(68..=65535))]
     pub mtu: Option<u32>,
-    /// Give it an IPv6 subnet as well
+    /// Give it an IPv6 subnet as well; without one in --subnet, a unique local one is drawn
     #[arg(long)]
     pub ipv6: bool,
     /// No way out and no published ports
@@ -225,6 +228,9 @@ pub struct NetworkCreate {
     /// Containers' own addresses are shown to the outside
     #[arg(long)]
     pub no_masquerade: bool,
+    /// The host's address in whose name connections leave; without one, that of the interface they leave by
+    #[arg(long, value_name = "IP", conflicts_with = "no_masquerade")]
+    pub snat_address: Vec<IpAddr>,
 }
 
 /// What can be done with containers.

@@ -73,6 +73,9 @@ pub struct Subnet {
     pub net: IpNet,
     /// The bridge's.
     pub gateway: IpAddr,
+    /// In whose name connections leave; if none, in that of the interface they leave by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snat: Option<IpAddr>,
 }
 
 impl Network {

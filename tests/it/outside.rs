@@ -1,11 +1,9 @@
 //! Journeys that a container begins: to outside in the host's name, and to published ports by the host's address.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
 use netd_tests::lab::{CLIENT, HOST, HOST_OUTSIDE, Lab, OUTSIDE};
-use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask, udp_socket};
+use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_echoes, tcp_first_line, udp_ask, udp_socket};
 
 const GATEWAY: &str = "172.17.0.1";
 
@@ -36,22 +34,7 @@ fn a_megabyte_goes_out_and_back_unharmed() {
     let lab = Lab::new();
     let web = lab.container("web", &[]);
     let _server = Server::tcp_echo(&lab.outside.path(), 80);
-    lab.run_in(&web, || {
-        let mut stream = TcpStream::connect(format!("{OUTSIDE}:80")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let sent: Vec<u8> = (0..1 << 20).map(|n: u32| n.to_le_bytes()[1] ^ n.to_le_bytes()[0]).collect();
-        let mut writer = stream.try_clone().unwrap();
-        let bytes = sent.clone();
-        let writing = std::thread::spawn(move || {
-            writer.write_all(&bytes).unwrap();
-            writer.shutdown(std::net::Shutdown::Write).unwrap();
-        });
-        let mut got = Vec::new();
-        stream.read_to_end(&mut got).unwrap();
-        writing.join().unwrap();
-        let echoed = got.iter().position(|byte| *byte == b'\n').unwrap() + 1;
-        assert!(got[echoed..] == sent, "{} of {} bytes, or others", got.len() - echoed, sent.len());
-    });
+    lab.run_in(&web, || tcp_echoes(&format!("{OUTSIDE}:80"), 1 << 20));
 }
 
 #[test]
@@ -89,4 +72,25 @@ fn a_network_without_masquerade_keeps_its_addresses() {
     // What it began it may go on with; nobody else may begin.
     let _inside = Server::tcp_echo(&sandbox(&web), 80);
     lab.outside.run(|| assert!(tcp_first_line(&format!("{address}:80"), SILENCE).is_err()));
+}
+
+#[test]
+fn a_network_may_leave_in_another_name_of_the_hosts() {
+    let lab = Lab::new();
+    lab.host.ip("address add 198.19.0.77/24 dev up1");
+    lab.host.ip("address add 2001:db8:19::77/64 dev up1");
+    let words = ["network", "create", "shop", "--subnet", "10.20.0.0/24", "--subnet", "2001:db8:6::/64"];
+    let words =
+        [&words[..], &["--snat-address", "198.19.0.77", "--snat-address", "2001:db8:19::77"]].concat();
+    lab.netd(&words).ok();
+    let web = lab.container("web", &["--network", "shop"]);
+    let _server = Server::tcp_echo(&lab.outside.path(), 80);
+    lab.run_in(&web, || {
+        assert_eq!(tcp_first_line(&format!("{OUTSIDE}:80"), PATIENCE).unwrap(), "198.19.0.77");
+        let six = format!("[{}]:80", netd_tests::lab::OUTSIDE6);
+        assert_eq!(tcp_first_line(&six, PATIENCE).unwrap(), "2001:db8:19::77");
+    });
+    lab.netd(&["network", "create", "x", "--snat-address", "192.0.2.1"])
+        .fails(1, "is not an address of this host");
+    lab.netd(&["network", "create", "x", "--snat-address", "2001:db8:19::77"]).fails(1, "of no subnet");
 }

@@ -1,32 +1,13 @@
 //! What is told on the way: path MTU, hops, and closed ports.
 
-use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
 use netd_tests::lab::{HOST, HOST_OUTSIDE, Lab, OUTSIDE};
-use netd_tests::probe::{PATIENCE, Server, udp_ask, udp_socket};
+use netd_tests::probe::{PATIENCE, Server, tcp_echoes, udp_ask, udp_socket};
 
 fn sandbox(name: &str) -> PathBuf {
     Path::new("/run/netns").join(name)
-}
-
-/// Sends bytes through an echo server and back, and compares.
-fn echo(to: &str, len: usize) {
-    let mut stream = TcpStream::connect(to).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let sent: Vec<u8> = (0..=250).cycle().take(len).collect();
-    let mut writer = stream.try_clone().unwrap();
-    let bytes = sent.clone();
-    let writing = std::thread::spawn(move || {
-        writer.write_all(&bytes).unwrap();
-        writer.shutdown(std::net::Shutdown::Write).unwrap();
-    });
-    let mut got = Vec::new();
-    stream.read_to_end(&mut got).unwrap();
-    writing.join().unwrap();
-    let start = got.iter().position(|byte| *byte == b'\n').unwrap() + 1;
-    assert!(got[start..] == sent, "{} of {len} bytes, or others", got.len() - start);
 }
 
 /// What is larger than the next link is cut by its sender, who is told: TCP by its segments, UDP by its fragments.
@@ -34,8 +15,8 @@ fn carries(lab: &Lab, web: &str) {
     let (_tcp, _udp) = (Server::tcp_echo(&sandbox(web), 80), Server::udp_echo(&sandbox(web), 53));
     let (_far_tcp, _far_udp) =
         (Server::tcp_echo(&lab.outside.path(), 80), Server::udp_echo(&lab.outside.path(), 53));
-    lab.client.run(|| echo(&format!("{HOST}:8080"), 300_000));
-    lab.run_in(web, || echo(&format!("{OUTSIDE}:80"), 300_000));
+    lab.client.run(|| tcp_echoes(&format!("{HOST}:8080"), 300_000));
+    lab.run_in(web, || tcp_echoes(&format!("{OUTSIDE}:80"), 300_000));
     let large = vec![0x5a; 8000];
     for (name, to) in [(None, format!("{HOST}:5353")), (Some(web), format!("{OUTSIDE}:53"))] {
         let ask = || {

@@ -112,6 +112,25 @@ pub fn tcp_first_line(to: &str, patience: Duration) -> std::io::Result<String> {
     Ok(line.trim().to_owned())
 }
 
+/// Sends `len` bytes to a [`Server::tcp_echo`] and fails unless they come back, all of them and no others.
+#[track_caller]
+pub fn tcp_echoes(to: &str, len: usize) {
+    let mut stream = TcpStream::connect(to).expect("connected");
+    stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    let sent: Vec<u8> = (0..=250).cycle().take(len).collect();
+    let mut writer = stream.try_clone().expect("a second handle");
+    let bytes = sent.clone();
+    let writing = std::thread::spawn(move || {
+        writer.write_all(&bytes).expect("sent");
+        writer.shutdown(std::net::Shutdown::Write).expect("closed");
+    });
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got).expect("read");
+    writing.join().expect("the writer");
+    let start = got.iter().position(|byte| *byte == b'\n').expect("the server's first line") + 1;
+    assert!(got[start..] == sent, "{} of {len} bytes, or others", got.len() - start);
+}
+
 /// Sends a datagram and returns the answer and who it came from.
 pub fn udp_ask(socket: &UdpSocket, to: &str, payload: &[u8]) -> std::io::Result<(Vec<u8>, SocketAddr)> {
     socket.send_to(payload, to)?;

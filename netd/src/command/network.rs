@@ -27,6 +27,7 @@ async fn carry_out(host: &mut Host, output: Output, command: NetworkCommand) -> 
                     internal: typed.internal,
                     icc: !typed.no_icc,
                     masquerade: !typed.no_masquerade,
+                    snat: typed.snat_address,
                 })
                 .await?;
             output.print_json_only(&host.report_network(&name)?)?;

@@ -149,7 +149,7 @@ impl Host {
         }
         let mut wished = request.addresses.clone();
         let mut addresses = Vec::new();
-        for Subnet { net, gateway } in &network.subnets {
+        for Subnet { net, gateway, .. } in &network.subnets {
             let place = wished.iter().position(|address| address.is_ipv4() == gateway.is_ipv4());
             let wish = place.map(|place| wished.remove(place));
             addresses.push(ipam::address(*net, *gateway, &taken, wish)?);
@@ -411,15 +411,25 @@ async fn raise_inner_end(link: &Link, network: &Network, sandbox: &Netns, inside
 /// A container's place in each family, for its row.
 fn places(link: &Link, network: &Network) -> (tables::Subnet<Ipv4>, tables::Subnet<Ipv6>) {
     let (mut four, mut six) = (tables::Subnet::default(), tables::Subnet::default());
-    for (address, Subnet { net, gateway }) in link.addresses.iter().zip(&network.subnets) {
+    for (address, Subnet { net, gateway, snat }) in link.addresses.iter().zip(&network.subnets) {
         match (address, net, gateway) {
             (IpAddr::V4(address), IpNet::V4(net), IpAddr::V4(gateway)) => {
                 let mask = net.netmask().into();
-                four = tables::Subnet::new((*address).into(), mask, (*gateway).into(), Ipv4::UNSPECIFIED);
+                let snat = snat.and_then(|snat| match snat {
+                    IpAddr::V4(snat) => Some(snat.into()),
+                    IpAddr::V6(_) => None,
+                });
+                let snat = snat.unwrap_or(Ipv4::UNSPECIFIED);
+                four = tables::Subnet::new((*address).into(), mask, (*gateway).into(), snat);
             }
             (IpAddr::V6(address), IpNet::V6(net), IpAddr::V6(gateway)) => {
                 let mask = net.netmask().into();
-                six = tables::Subnet::new((*address).into(), mask, (*gateway).into(), Ipv6::UNSPECIFIED);
+                let snat = snat.and_then(|snat| match snat {
+                    IpAddr::V4(_) => None,
+                    IpAddr::V6(snat) => Some(snat.into()),
+                });
+                let snat = snat.unwrap_or(Ipv6::UNSPECIFIED);
+                six = tables::Subnet::new((*address).into(), mask, (*gateway).into(), snat);
             }
             _ => {}
         }
@@ -427,10 +437,12 @@ fn places(link: &Link, network: &Network) -> (tables::Subnet<Ipv4>, tables::Subn
     (four, six)
 }
 
-/// Whether IPv6 connections to outside leave in the host's name: those from addresses that mean nothing there.
+/// Whether IPv6 connections to outside leave in the host's name: those from addresses that mean nothing there, and those
+/// that are given another.
 fn masquerades6(network: &Network) -> bool {
     let is_local = |net: &IpNet| matches!(net.addr(), IpAddr::V6(address) if address.is_unique_local());
-    network.masquerade && network.subnets.iter().any(|subnet| is_local(&subnet.net))
+    let named = |subnet: &Subnet| subnet.snat.is_some_and(|snat| snat.is_ipv6());
+    network.masquerade && network.subnets.iter().any(|subnet| is_local(&subnet.net) || named(subnet))
 }
 
 /// What a container's MAC address is made of: its IPv4 address.

@@ -37,6 +37,8 @@ pub struct NetworkRequest {
     pub icc: bool,
     /// Whether containers' connections leave in the host's name.
     pub masquerade: bool,
+    /// In whose name, one address for each family at most.
+    pub snat: Vec<IpAddr>,
 }
 
 impl Host {
@@ -71,6 +73,7 @@ impl Host {
                 internal: false,
                 icc: true,
                 masquerade: true,
+                snat: Vec::new(),
             };
             let network = self.plan_network(request).await?;
             self.build_network(network).await?;
@@ -142,12 +145,23 @@ impl Host {
             [one] => nets.push(*one),
             _ => return Err(Error::invalid("a network has one IPv6 subnet").hint("give one of them")),
         }
+        let own = self.own_addresses().await?;
+        if let Some(address) = request.snat.iter().find(|address| !own.contains(address)) {
+            return Err(Error::invalid(format!("--snat-address {address} is not an address of this host"))
+                .hint("answers would not come back; `ip address` lists the host's"));
+        }
+        let mut snat = request.snat.clone();
         let mut gateways = request.gateways.clone();
         let mut subnets = Vec::new();
         for net in nets {
             let place = gateways.iter().position(|gateway| gateway.is_ipv4() == net.addr().is_ipv4());
             let gateway = gateway_of(net, place.map(|place| gateways.remove(place)))?;
-            subnets.push(Subnet { net, gateway });
+            let place = snat.iter().position(|address| address.is_ipv4() == net.addr().is_ipv4());
+            subnets.push(Subnet { net, gateway, snat: place.map(|place| snat.remove(place)) });
+        }
+        if let Some(address) = snat.first() {
+            return Err(Error::invalid(format!("--snat-address {address} is one too many, or of no subnet"))
+                .hint("a network has one for each of its subnets"));
         }
         if let Some(gateway) = gateways.first() {
             return Err(Error::invalid(format!("gateway {gateway} is one too many, or of no subnet"))

@@ -139,7 +139,7 @@ impl Host {
     }
 
     /// The host's addresses.
-    async fn own_addresses(&self) -> Result<Vec<IpAddr>> {
+    pub(super) async fn own_addresses(&self) -> Result<Vec<IpAddr>> {
         let addresses = self.netlink.addresses().await?;
         Ok(addresses.into_iter().filter(|address| address.global).map(|address| address.net.addr()).collect())
     }
