@@ -9,6 +9,7 @@ use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcAttachType};
 use aya::programs::{CgroupAttachMode, CgroupSockAddr, LinkOrder, SchedClassifier};
 use aya::util::KernelVersion;
 
+use super::detach::detach;
 use super::object::{LINKS, PROGRAMS, program};
 use crate::error::{Doing as _, Error, Result};
 
@@ -86,7 +87,7 @@ impl Hooks<'_> {
         let mut program = SchedClassifier::from_pin(self.program(place.program())).doing(what)?;
         if has_tcx() {
             // A pin whose interface is gone or whose program was detached by hand.
-            remove(&pin)?;
+            release(&pin)?;
             let first = TcAttachOptions::TcxOrder(LinkOrder::first());
             let id = program.attach_with_options(ifname, TcAttachType::Ingress, first).doing(what)?;
             let link: FdLink = program.take_link(id).doing(what)?.try_into().doing(what)?;
@@ -121,10 +122,10 @@ impl Hooks<'_> {
                 Ok(()) => {}
             }
         }
-        remove(&pin)?;
+        release(&pin)?;
         let qdisc = self.qdisc(ifindex);
         let ours = qdisc.exists();
-        remove(&qdisc)?;
+        release(&qdisc)?;
         Ok(ours)
     }
 
@@ -235,10 +236,23 @@ fn create_folder(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes a pin or a mark; absent is fine.
-fn remove(path: &Path) -> Result<()> {
-    let removed = if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
-    match removed {
+/// Takes the links that are pinned in a folder off their hooks, and removes the folder; absent is fine.
+pub(super) fn release_all(folder: &Path) -> Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if is_absent(&error) => return Ok(()),
+        entries => entries.doing(|| format!("read {}", folder.display()))?,
+    };
+    for entry in entries {
+        release(&entry.doing(|| format!("read {}", folder.display()))?.path())?;
+    }
+    release(folder)
+}
+
+/// Takes a pinned link off its hook and removes the pin, or removes an empty folder that is a mark; absent is fine.
+fn release(path: &Path) -> Result<()> {
+    let released =
+        if path.is_dir() { fs::remove_dir(path) } else { detach(path).and_then(|()| fs::remove_file(path)) };
+    match released {
         Err(error) if !is_absent(&error) => Err(Error::system(format!("remove {}", path.display()), error)),
         _ => Ok(()),
     }

@@ -5,6 +5,7 @@
 mod attach;
 mod bpffs;
 mod connections;
+mod detach;
 mod log;
 mod object;
 mod tables;
@@ -100,7 +101,7 @@ impl Dataplane {
 pub fn remove(instance: &str) -> Result<()> {
     let _lock = bpffs::lock()?;
     let pins = bpffs::root().join(instance);
-    object::remove_tree(&pins.join(object::LINKS))?;
+    attach::release_all(&pins.join(object::LINKS))?;
     object::remove_tree(&pins)?;
     object::remove_tree(&object::staging(&pins))?;
     bpffs::leave()
