@@ -12,6 +12,7 @@
 //! | [`flow`] | the key of a flow, and the generations that tell a live row from a stale one |
 //! | [`guard`] | what a container may say on its own link |
 //! | [`checksum`] | RFC 1624 arithmetic |
+//! | [`crc32c`] | the same for SCTP |
 //! | [`nat`] | decisions: which rows a new connection gets |
 //! | [`plain`] | the promise that rows are plain words |
 //! | [`tables`] | every map: its name, capacity and row |
@@ -23,6 +24,7 @@
 
 pub mod bytes;
 pub mod checksum;
+pub mod crc32c;
 pub mod flow;
 pub mod guard;
 pub mod nat;

@@ -22,6 +22,8 @@ pub const IPV6_LEN: usize = 40;
 
 /// Offsets of fields from the start of an IPv4 header (RFC 791 §3.1).
 pub mod ipv4_at {
+    /// Length of header and payload, bytes.
+    pub const TOTAL_LENGTH: usize = 2;
     /// Time to live, then protocol.
     pub const TTL: usize = 8;
     /// Header checksum.
@@ -147,13 +149,13 @@ pub struct Transport {
     pub dst_port: Be16,
     /// Where ports and checksum are.
     pub layout: Layout,
-    /// TCP's flags; zero for others.
+    /// TCP's flags; for SCTP those that say the same as its first chunk, see [`sctp`]; zero for others.
     pub tcp_flags: u8,
     /// Length of a TCP header with its options, bytes; zero for others.
     pub tcp_len: u8,
     /// TCP's sequence number.
     pub sequence: u32,
-    /// TCP's acknowledgement number.
+    /// TCP's acknowledgement number; SCTP's verification tag.
     pub acknowledgement: u32,
 }
 
@@ -164,6 +166,8 @@ pub enum Layout {
     Tcp,
     /// UDP: both ports in front, the checksum at 6, where zero is none.
     Udp,
+    /// SCTP: both ports in front, the checksum at 8, see [`crate::crc32c`].
+    Sctp,
     /// An ICMP echo request: the identifier at 4 is the source port, the checksum at 2.
     EchoRequest,
     /// An ICMP echo reply: the identifier at 4 is the destination port, the checksum at 2.
@@ -467,19 +471,52 @@ pub fn udp<B: PacketBytes + ?Sized>(bytes: &B, at: Offset) -> Result<Transport, 
     Ok(Transport { layout: Layout::Udp, ..ports })
 }
 
+/// Types of SCTP chunks (RFC 9260 §3.2).
+mod chunk {
+    pub(super) const INIT: u8 = 1;
+    pub(super) const INIT_ACK: u8 = 2;
+    pub(super) const ABORT: u8 = 6;
+    pub(super) const SHUTDOWN_ACK: u8 = 8;
+    pub(super) const SHUTDOWN_COMPLETE: u8 = 14;
+}
+
+/// Reads SCTP's header and the type of its first chunk, which says where in an association the packet stands: no packet
+/// bundles anything before a chunk that begins or ends one (RFC 9260 §3.1, §6.10).
+#[inline(always)]
+pub fn sctp<B: PacketBytes + ?Sized>(bytes: &B, at: Offset) -> Result<Transport, Reason> {
+    use tcp_flag::{ACK, FIN, RST, SYN};
+    let [s0, s1, d0, d1, t0, t1, t2, t3, _, _, _, _, kind, ..] =
+        bytes.read::<16>(bytes.place(at)).ok_or(Reason::Malformed)?;
+    let tcp_flags = match kind {
+        chunk::INIT => SYN,
+        chunk::INIT_ACK => SYN | ACK,
+        chunk::ABORT => RST,
+        chunk::SHUTDOWN_ACK | chunk::SHUTDOWN_COMPLETE => FIN | ACK,
+        _ => ACK,
+    };
+    Ok(Transport {
+        layout: Layout::Sctp,
+        tcp_flags,
+        acknowledgement: number([t0, t1, t2, t3]),
+        ..Transport::bare(Be16::from_wire([s0, s1]), Be16::from_wire([d0, d1]))
+    })
+}
+
 /// Reads the first 8 bytes of a transport header: all that an ICMP error must quote (RFC 792), and enough for the tuple.
 /// Fails for an ICMP message that is part of no exchange.
 #[inline(always)]
 pub fn quoted<A: Family, B: PacketBytes + ?Sized>(bytes: &B, ip: &Ip<A>) -> Result<Transport, Reason> {
     let at = bytes.place(ip.transport_at);
-    if ip.protocol == protocol::TCP || ip.protocol == protocol::UDP {
+    let layout = match ip.protocol {
+        protocol::TCP => Layout::Tcp,
+        protocol::UDP => Layout::Udp,
+        protocol::SCTP => Layout::Sctp,
+        _ => Layout::Bare,
+    };
+    if layout != Layout::Bare {
         let [s0, s1, d0, d1, q0, q1, q2, q3] = bytes.read::<8>(at).ok_or(Reason::Malformed)?;
         let ports = Transport::bare(Be16::from_wire([s0, s1]), Be16::from_wire([d0, d1]));
-        return Ok(if ip.protocol == protocol::TCP {
-            Transport { layout: Layout::Tcp, sequence: number([q0, q1, q2, q3]), ..ports }
-        } else {
-            Transport { layout: Layout::Udp, ..ports }
-        });
+        return Ok(Transport { layout, sequence: number([q0, q1, q2, q3]), ..ports });
     }
     if ip.protocol == A::ICMP {
         return echo::<A, B>(bytes, ip.transport_at);
@@ -515,6 +552,7 @@ pub fn transport<A: Family, B: PacketBytes + ?Sized>(bytes: &B, ip: &Ip<A>) -> R
     match ip.protocol {
         protocol::TCP => tcp(bytes, ip.transport_at),
         protocol::UDP => udp(bytes, ip.transport_at),
+        protocol::SCTP => sctp(bytes, ip.transport_at),
         icmp if icmp == A::ICMP => echo::<A, B>(bytes, ip.transport_at),
         _ => Ok(Transport::bare(Be16::default(), Be16::default())),
     }
@@ -523,7 +561,7 @@ pub fn transport<A: Family, B: PacketBytes + ?Sized>(bytes: &B, ip: &Ip<A>) -> R
 /// Whether packets of a protocol have a source port, or what stands for it, that netd can change.
 #[inline(always)]
 pub const fn has_port<A: Family>(number: u8) -> bool {
-    number == protocol::TCP || number == protocol::UDP || number == A::ICMP
+    matches!(number, protocol::TCP | protocol::UDP | protocol::SCTP) || number == A::ICMP
 }
 
 /// The key of the flow that a packet belongs to.

@@ -18,7 +18,7 @@ pub struct Seen {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum Phase {
-    /// TCP: opened by one side, unanswered.
+    /// TCP, and SCTP in the same words: opened by one side, unanswered.
     SynSent = 0,
     /// TCP: answered, the handshake not finished.
     SynReceived = 1,
@@ -61,14 +61,14 @@ impl Phase {
         let either = originator.flags | replier.flags;
         let both = originator.flags & replier.flags;
         match protocol_number {
-            protocol::TCP if either & RST != 0 => Self::Closed,
-            protocol::TCP if both & FIN != 0 => Self::TimeWait,
-            protocol::TCP if either & FIN != 0 => Self::FinWait,
+            protocol::TCP | protocol::SCTP if either & RST != 0 => Self::Closed,
+            protocol::TCP | protocol::SCTP if both & FIN != 0 => Self::TimeWait,
+            protocol::TCP | protocol::SCTP if either & FIN != 0 => Self::FinWait,
             // The replier's SYN holds an ACK; the originator's ACK ends the handshake. A connection that was picked up in
             // its middle has shown no SYN.
-            protocol::TCP if both & ACK != 0 => Self::Established,
-            protocol::TCP if replier.any => Self::SynReceived,
-            protocol::TCP => Self::SynSent,
+            protocol::TCP | protocol::SCTP if both & ACK != 0 => Self::Established,
+            protocol::TCP | protocol::SCTP if replier.any => Self::SynReceived,
+            protocol::TCP | protocol::SCTP => Self::SynSent,
             protocol::UDP if replier.any => Self::UdpTwoWay,
             protocol::UDP => Self::UdpOneWay,
             protocol::ICMP | protocol::ICMPV6 => Self::Echo,
@@ -139,6 +139,13 @@ pub const fn is_credible_reset(sequence: u32, expected: Option<u32>) -> bool {
     }
 }
 
+/// Whether an SCTP packet that ends an association comes from one of its ends: it bears the tag of the packets that went
+/// its way, or of those that came the other (RFC 9260 §8.5.1). A tag is zero where none has been seen.
+#[inline(always)]
+pub const fn is_credible_abort(tag: u32, this_way: u32, other_way: u32) -> bool {
+    tag == this_way || tag == other_way || (this_way == 0 && other_way == 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +173,7 @@ mod tests {
         assert_eq!(Phase::of(protocol::UDP, seen(0), seen(0)), Phase::UdpTwoWay);
         assert_eq!(Phase::of(protocol::ICMPV6, seen(0), seen(0)), Phase::Echo);
         assert_eq!(Phase::of(47, seen(0), NONE), Phase::Generic);
+        assert_eq!(Phase::of(protocol::SCTP, seen(SYN | ACK), seen(SYN | ACK)), Phase::Established);
     }
 
     #[test]
@@ -188,6 +196,13 @@ mod tests {
         assert!(!is_credible_reset(999, Some(1000)));
         assert!(!is_credible_reset(1001 + RESET_WINDOW, Some(1000)));
         assert!(is_credible_reset(0, None));
+    }
+
+    #[test]
+    fn an_abort_is_credible_with_a_tag_of_its_association() {
+        assert!(is_credible_abort(7, 7, 9) && is_credible_abort(9, 7, 9), "its own, or reflected");
+        assert!(!is_credible_abort(8, 7, 9) && !is_credible_abort(8, 7, 0));
+        assert!(is_credible_abort(8, 0, 0), "nothing is open yet");
     }
 
     #[test]

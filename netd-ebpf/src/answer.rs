@@ -99,7 +99,7 @@ fn cut<A: Wire>(skb: &Skb, frame: &Frame, ip: &Ip<A>) -> Result<Delta, Reason> {
         Layout::Tcp => 16,
         Layout::Udp => 6,
         Layout::EchoRequest | Layout::EchoReply => 2,
-        Layout::Bare => 0,
+        Layout::Sctp | Layout::Bare => 0,
     };
     let at = ip.transport_at.get();
     let held =

@@ -17,6 +17,9 @@ use crate::maps::{self, Flows};
 use crate::route::{self, Route};
 use crate::skb::{Frame, NOTE_MTU, NOTE_TRIES, NOTE_ZONE, Skb, Wire};
 
+/// The segment size of a packet whose segments are of different sizes (linux/skbuff.h).
+const GSO_BY_FRAGS: u32 = 0xffff;
+
 /// A packet that has been read.
 pub(crate) struct Packet<'a, A> {
     /// The packet itself.
@@ -173,6 +176,9 @@ impl<A: Wire> Packet<'_, A> {
         let segment = self.skb.gso_size();
         let size = if segment == 0 {
             self.skb.len() - ETHERNET_LEN as u32
+        } else if segment == GSO_BY_FRAGS {
+            // SCTP's, cut to the way's MTU by who made them.
+            0
         } else {
             let tcp = self.ip.protocol == protocol::TCP;
             let transport_len = if tcp { u32::from(self.transport.tcp_len) } else { 8 };
@@ -443,13 +449,9 @@ impl<A: Wire> Live<A> {
     fn see(&self, packet: &Packet<'_, A>, row: &mut FlowRow<A>, partner: &mut FlowRow<A>) {
         let transport = &packet.transport;
         let mut flags = transport.tcp_flags;
-        if flags & tcp_flag::RST != 0 {
-            let answered = partner.seen().flags & tcp_flag::ACK != 0;
-            let expected = if answered { Some(partner.acknowledged) } else { None };
-            if !track::is_credible_reset(transport.sequence, expected) {
-                // It goes on its way, for the receiver to judge, and changes nothing here.
-                flags &= !tcp_flag::RST;
-            }
+        if flags & tcp_flag::RST != 0 && !is_credible_end(packet, row, partner) {
+            // It goes on its way, for the receiver to judge, and changes nothing here.
+            flags &= !tcp_flag::RST;
         }
         if !row.is_reply() && self.phase.may_begin_anew(flags) {
             row.forget_flags();
@@ -504,6 +506,17 @@ impl<A: Wire> Live<A> {
             maps::forget(A::young(), other);
         }
     }
+}
+
+/// Whether a reset or an abort is to be believed.
+#[inline(always)]
+fn is_credible_end<A: Wire>(packet: &Packet<'_, A>, row: &FlowRow<A>, partner: &FlowRow<A>) -> bool {
+    let transport = &packet.transport;
+    if packet.ip.protocol == protocol::SCTP {
+        return track::is_credible_abort(transport.acknowledgement, row.acknowledged, partner.acknowledged);
+    }
+    let answered = partner.seen().flags & tcp_flag::ACK != 0;
+    track::is_credible_reset(transport.sequence, if answered { Some(partner.acknowledged) } else { None })
 }
 
 /// Rewrites a packet as its row says and sends it on.

@@ -45,11 +45,12 @@ pub(crate) fn open<A: Wire>(
 /// Whether nobody else has the source port of a tuple: no publication, and no socket of the host towards that peer.
 #[inline(always)]
 fn is_free<A: Wire>(skb: &Skb, number: u8, tuple: &Tuple<A>) -> bool {
-    if number != protocol::TCP && number != protocol::UDP {
-        return true;
+    if publication::is_taken(number, tuple.src, tuple.src_port) {
+        return false;
     }
-    !publication::is_taken(number, tuple.src, tuple.src_port)
-        && !has_socket(skb, &FlowKey::new(tuple.reversed(), number, Zone::OUTSIDE))
+    // Of SCTP's sockets there is no lookup.
+    let is_looked_up = number == protocol::TCP || number == protocol::UDP;
+    !(is_looked_up && has_socket(skb, &FlowKey::new(tuple.reversed(), number, Zone::OUTSIDE)))
 }
 
 /// Whether a socket of the host would get the answers, packets of `key`. A listening one counts: its peer may come to it.

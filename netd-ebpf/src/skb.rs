@@ -13,11 +13,13 @@ use aya_ebpf::helpers::generated::{
     bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
-use netd_common::bytes::{Ipv4, Ipv6};
+use netd_common::bytes::{Be16, Ipv4, Ipv6};
 use netd_common::checksum::Delta;
+use netd_common::crc32c;
 use netd_common::flow::protocol;
 use netd_common::packet::{
-    ETHERNET_LEN, ETHERTYPE_IPV6, Ip, Layout, Offset, PacketBytes, Transport, ipv4_at, ipv6_at,
+    ETHERNET_LEN, ETHERTYPE_IPV6, IPV6_LEN, Ip, Layout, Offset, PacketBytes, Part, Transport, ipv4_at,
+    ipv6_at,
 };
 use netd_common::tables::FlowRow;
 use netd_common::verdict::{Reason, Verdict};
@@ -56,6 +58,9 @@ pub(crate) trait Wire: Tables {
     /// The address as the neighbour table's key.
     fn hop(self) -> [u32; 4];
 
+    /// Where the datagram ends, from the start of the frame: a short frame is filled up behind it.
+    fn datagram_end(frame: &Frame) -> Result<u32, Reason>;
+
     /// Writes addresses into the header that starts at `at`, without its checksum.
     fn write_addresses(frame: &Frame, at: usize, src: Self, dst: Self) -> Result<(), Reason>;
 
@@ -82,6 +87,12 @@ impl Wire for Ipv4 {
     fn hop(self) -> [u32; 4] {
         // The kernel reads the first; like this all of them are written in aligned double words.
         [self.word(); 4]
+    }
+
+    #[inline(always)]
+    fn datagram_end(frame: &Frame) -> Result<u32, Reason> {
+        let len = frame.read(ETHERNET_LEN + ipv4_at::TOTAL_LENGTH).ok_or(Reason::Malformed)?;
+        Ok(ETHERNET_LEN as u32 + u32::from(Be16::from_wire(len).get()))
     }
 
     #[inline(always)]
@@ -120,6 +131,12 @@ impl Wire for Ipv6 {
     }
 
     #[inline(always)]
+    fn datagram_end(frame: &Frame) -> Result<u32, Reason> {
+        let len = frame.read(ETHERNET_LEN + ipv6_at::LENGTH_WORD).ok_or(Reason::Malformed)?;
+        Ok((ETHERNET_LEN + IPV6_LEN) as u32 + u32::from(Be16::from_wire(len).get()))
+    }
+
+    #[inline(always)]
     fn write_addresses(frame: &Frame, at: usize, src: Self, dst: Self) -> Result<(), Reason> {
         frame.write(at + ipv6_at::SOURCE, src.words())?;
         frame.write(at + ipv6_at::DESTINATION, dst.words())
@@ -145,6 +162,36 @@ impl Wire for Ipv6 {
         ];
         skb.store(start, &Placed { pad: 0, value }.value)
     }
+}
+
+/// Both ports after translation, as they stand in front of a transport header.
+#[inline(always)]
+fn ports_of<A: Wire>(row: &FlowRow<A>) -> u32 {
+    let [a, b] = row.src_port.to_wire();
+    let [c, d] = row.dst_port.to_wire();
+    u32::from_ne_bytes([a, b, c, d])
+}
+
+/// Writes new ports into an SCTP header and keeps its checksum right; `len` is the packet's length from there on. A checksum
+/// of zero is left: the device is to make it.
+#[inline(always)]
+fn change_sctp(frame: &Frame, at: usize, ports: u32, len: u32) -> Result<(), Reason> {
+    let old = u32::from_ne_bytes(frame.read(at).ok_or(Reason::Malformed)?);
+    let checksum = u32::from_ne_bytes(frame.read(at + 8).ok_or(Reason::Malformed)?);
+    if old == ports {
+        return Ok(());
+    }
+    frame.write(at, ports)?;
+    if checksum == 0 {
+        return Ok(());
+    }
+    frame.write(at + 8, checksum ^ crc32c_change(old ^ ports, len))
+}
+
+/// A function of its own, since it is long and seldom run.
+#[inline(never)]
+fn crc32c_change(first: u32, len: u32) -> u32 {
+    crc32c::change(first, len)
 }
 
 /// A place for a helper to read double words from: the verifier takes none across two of the stack's.
@@ -298,10 +345,14 @@ impl Skb {
     ) -> Result<(), Reason> {
         let at = frame.place(ip.transport_at);
         match transport.layout {
-            Layout::Tcp | Layout::Udp => {
-                let [a, b] = row.src_port.to_wire();
-                let [c, d] = row.dst_port.to_wire();
-                frame.write(at, u32::from_ne_bytes([a, b, c, d]))?;
+            Layout::Tcp | Layout::Udp => frame.write(at, ports_of(row))?,
+            Layout::Sctp => {
+                // The checksum of the whole is in the first part, and the rest of what it covers in others.
+                if ip.part != Part::Whole && row.ports != Delta::NONE {
+                    return Err(Reason::RewriteFailed);
+                }
+                let end = A::datagram_end(frame)?;
+                change_sctp(frame, at, ports_of(row), end.wrapping_sub(ip.transport_at.get() as u32))?;
             }
             Layout::EchoRequest => frame.write(at + 4, row.src_port.word())?,
             Layout::EchoReply => frame.write(at + 4, row.dst_port.word())?,
@@ -315,7 +366,8 @@ impl Skb {
             Layout::Tcp => (at + 16, 0),
             Layout::Udp => (at + 6, u64::from(BPF_F_MARK_MANGLED_0)),
             Layout::EchoRequest | Layout::EchoReply => (at + 2, 0),
-            Layout::Bare => return Ok(()),
+            // SCTP's checksum covers no addresses, and is changed with the ports.
+            Layout::Sctp | Layout::Bare => return Ok(()),
         };
         // ICMP over IPv4 is the one whose checksum does not cover the addresses (RFC 792; RFC 4443 §2.3).
         if A::IS_V6 || ip.protocol != protocol::ICMP {

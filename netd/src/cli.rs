@@ -301,7 +301,7 @@ pub struct AttachOptions {
     #[arg(long, value_name = "MAC", value_parser = word::<Mac>)]
     pub mac: Option<Mac>,
     /// What to publish, as for `docker run -p`
-    #[arg(help = "Publish a port: [HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp]", short, long, value_name = "SPEC", value_parser = word::<PortSpec>)]
+    #[arg(help = "Publish a port: [HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp|sctp]", short, long, value_name = "SPEC", value_parser = word::<PortSpec>)]
     pub publish: Vec<PortSpec>,
     /// Who may use what is published
     #[command(flatten)]
@@ -375,7 +375,7 @@ pub struct Become {
 #[derive(Debug, Args)]
 pub struct Publish {
     /// What to publish, as for `docker run -p`
-    #[arg(help = "[HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp]", value_parser = word::<PortSpec>)]
+    #[arg(help = "[HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp|sctp]", value_parser = word::<PortSpec>)]
     pub spec: PortSpec,
     /// The container
     #[arg(value_parser = word::<Name>)]
@@ -390,7 +390,7 @@ pub struct Publish {
 #[group(id = "which", required = true, multiple = true)]
 pub struct Unpublish {
     /// What to take back, as it was published
-    #[arg(help = "[HOSTIP:]HOSTPORT[-END][:PORT[-END]][/tcp|udp]", value_name = "SPEC", value_parser = word::<UnpublishSpec>, group = "which")]
+    #[arg(help = "[HOSTIP:]HOSTPORT[-END][:PORT[-END]][/tcp|udp|sctp]", value_name = "SPEC", value_parser = word::<UnpublishSpec>, group = "which")]
     pub specs: Vec<UnpublishSpec>,
     /// All of this container
     #[arg(long, value_name = "NAME", value_parser = word::<Name>, conflicts_with = "specs", group = "which")]

@@ -72,7 +72,6 @@ fn requests_that_cannot_be_met_say_why_and_change_nothing() {
         (&["publish", "9001:80/udp", &web], "conflict", &me),
         (&["publish", "8081:80", "nobody"], "not_found", "there is no container nobody"),
         (&["publish", "203.0.113.9:8081:80", &web], "invalid", "203.0.113.9 is not an address of this host"),
-        (&["publish", "8081:80/sctp", &web], "unsupported", "SCTP"),
         (&["unpublish", "8081"], "not_found", "8081/tcp is not published"),
         (&["ports", "--container", "nobody"], "not_found", "nobody"),
         (&["container", "add", &web], "conflict", "exists already"),

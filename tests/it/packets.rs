@@ -55,7 +55,20 @@ impl Bench {
         let lab = Lab::new();
         lab.container(
             "web",
-            &["-p", "8080:80", "-p", "5353:53/udp", "-p", "127.0.0.1:9000:90", "-p", "8443:8443"],
+            &[
+                "-p",
+                "8080:80",
+                "-p",
+                "5353:53/udp",
+                "-p",
+                "127.0.0.1:9000:90",
+                "-p",
+                "8443:8443",
+                "-p",
+                "9899:9898/sctp",
+                "-p",
+                "132:132/sctp",
+            ],
         );
         lab.container("other", &[]);
         lab.netd(&["network", "create", "elsewhere", "--subnet", "10.20.0.0/24"]).ok();
@@ -206,6 +219,10 @@ fn a_packet_to_a_published_port_and_its_answer_are_translated_to_the_byte() {
         (8080, 80, |from, to| Packet { payload: vec![0xa5; 1400], ..Packet::tcp(from, to, "A") }),
         // The same port inside: the ports' part of the checksum is left alone.
         (8443, 8443, |from, to| Packet::tcp(from, to, "SA")),
+        (9899, 9898, |from, to| Packet::sctp(from, to, 1)),
+        (9899, 9898, |from, to| Packet { payload: vec![0x5a; 1401], ..Packet::sctp(from, to, 0) }),
+        (9899, 9898, |from, to| Packet { no_checksum: true, ..Packet::sctp(from, to, 3) }),
+        (132, 132, |from, to| Packet::sctp(from, to, 10)),
     ] {
         let asked = make(client, (HOST, port));
         let (verdict, out) = bench.uplink(&asked);

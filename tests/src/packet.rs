@@ -28,6 +28,18 @@ pub fn checksum(bytes: &[u8]) -> u16 {
     !u16::try_from(sum).expect("folded")
 }
 
+/// SCTP's checksum (RFC 9260 appendix A), straight from its text.
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    let mut remainder = u32::MAX;
+    for byte in bytes {
+        remainder ^= u32::from(*byte);
+        for _bit in 0..8 {
+            remainder = if remainder & 1 == 1 { (remainder >> 1) ^ 0x82f6_3b78 } else { remainder >> 1 };
+        }
+    }
+    !remainder
+}
+
 /// What a packet carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -35,6 +47,8 @@ pub enum Kind {
     Tcp(&'static str),
     /// UDP.
     Udp,
+    /// SCTP whose first chunk is of this type.
+    Sctp(u8),
     /// An ICMP echo with this identifier: a request or a reply.
     Echo {
         /// Identifier.
@@ -61,7 +75,7 @@ pub struct Packet {
     pub options: Vec<u8>,
     /// What it carries.
     pub payload: Vec<u8>,
-    /// Whether a UDP packet does without a checksum.
+    /// Whether a UDP packet does without a checksum, or an SCTP one leaves it to the device.
     pub no_checksum: bool,
 }
 
@@ -84,6 +98,11 @@ impl Packet {
         Self { kind: Kind::Tcp(flags), payload: Vec::new(), ..Self::udp(from, to) }
     }
 
+    /// An SCTP packet whose first chunk is of this type.
+    pub fn sctp(from: ([u8; 4], u16), to: ([u8; 4], u16), chunk: u8) -> Self {
+        Self { kind: Kind::Sctp(chunk), ..Self::udp(from, to) }
+    }
+
     /// An ICMP echo.
     pub fn echo(from: [u8; 4], to: [u8; 4], id: u16, request: bool) -> Self {
         Self { kind: Kind::Echo { id, request }, ..Self::udp((from, 0), (to, 0)) }
@@ -100,6 +119,7 @@ impl Packet {
         let number = match self.kind {
             Kind::Tcp(_) => IpNumber::TCP,
             Kind::Udp => IpNumber::UDP,
+            Kind::Sctp(_) => IpNumber::SCTP,
             Kind::Echo { .. } => IpNumber::ICMP,
             Kind::Other(number) => IpNumber(number),
         };
@@ -146,9 +166,23 @@ impl Packet {
                 let kind = if request { Icmpv4Type::EchoRequest(echo) } else { Icmpv4Type::EchoReply(echo) };
                 Icmpv4Header::with_checksum(kind, &self.payload).write(&mut bytes).expect("write");
             }
+            Kind::Sctp(chunk) => {
+                bytes.extend(self.from.1.to_be_bytes());
+                bytes.extend(self.to.1.to_be_bytes());
+                let tag = if chunk == 1 { 0 } else { 0x0102_0304_u32 };
+                bytes.extend(tag.to_be_bytes());
+                bytes.extend([0; 4]);
+                let len = u16::try_from(self.payload.len() + 4).expect("a small chunk");
+                bytes.extend([chunk, 0]);
+                bytes.extend(len.to_be_bytes());
+            }
             Kind::Other(_) => {}
         }
         bytes.extend_from_slice(&self.payload);
+        if matches!(self.kind, Kind::Sctp(_)) && !self.no_checksum {
+            let sum = crc32c(&bytes);
+            bytes[8..12].copy_from_slice(&sum.to_le_bytes());
+        }
         bytes
     }
 }

@@ -10,7 +10,7 @@ use super::container::no_container;
 use crate::dataplane;
 use crate::error::{Error, Result};
 use crate::listeners::{self, Listeners};
-use crate::spec::{Access, HostPorts, Name, PortRange, PortSpec, Protocol, Source, UnpublishSpec};
+use crate::spec::{Access, HostPorts, Name, PortRange, PortSpec, Source, UnpublishSpec};
 use crate::store::{Attachment, Container, Phase, Publication};
 
 /// Host ports that somebody has or is about to have, for looking for free ones.
@@ -88,11 +88,6 @@ impl Host {
         let mut planned = Vec::with_capacity(specs.len());
         for (spec, handle) in specs.iter().zip(handles) {
             let host_ip = host_address(spec, &own)?;
-            if spec.proto == Protocol::Sctp {
-                return Err(Error::unsupported(format!(
-                    "'{spec}': SCTP ports are not supported by this version"
-                )));
-            }
             let at = |host: PortRange| Publication {
                 phase: Phase::Adding,
                 proto: spec.proto,

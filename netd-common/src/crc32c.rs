@@ -1,0 +1,110 @@
+//! SCTP's checksum (RFC 9260 appendix A) as a value that can be changed without reading the packet.
+//!
+//! A CRC is linear: what other bytes in one place add to it depends on how they differ and on how many bytes follow, not on
+//! what those are. So new ports are put into a packet of any length with a few dozen exclusive-ors.
+
+/// The polynomial x³² + x²⁸ + … + 1 of Castagnoli, bits reversed, as SCTP counts them.
+const POLYNOMIAL: u32 = 0x82f6_3b78;
+/// Bits of an IP packet's length.
+const LEN_BITS: usize = 16;
+
+/// What 2ⁿ zero bytes make of a remainder: the image of each of its bits.
+static ZEROS: [[u32; 32]; LEN_BITS] = zeros();
+
+const fn zeros() -> [[u32; 32]; LEN_BITS] {
+    let mut powers = [[0; 32]; LEN_BITS];
+    let mut bit = 0;
+    while bit < 32 {
+        let mut remainder = 1_u32 << bit;
+        let mut shifts = 0;
+        while shifts < 8 {
+            remainder = (remainder >> 1) ^ (POLYNOMIAL & (remainder & 1).wrapping_neg());
+            shifts += 1;
+        }
+        powers[0][bit] = remainder;
+        bit += 1;
+    }
+    let mut power = 1;
+    while power < LEN_BITS {
+        let mut bit = 0;
+        while bit < 32 {
+            powers[power][bit] = image(&powers[power - 1], powers[power - 1][bit]);
+            bit += 1;
+        }
+        power += 1;
+    }
+    powers
+}
+
+/// What a linear map makes of a remainder. Without a branch, which the kernel's verifier would follow both ways.
+#[inline(always)]
+const fn image(map: &[u32; 32], remainder: u32) -> u32 {
+    let mut sum = 0;
+    let mut bit = 0;
+    while bit < 32 {
+        sum ^= map[bit] & ((remainder >> bit) & 1).wrapping_neg();
+        bit += 1;
+    }
+    sum
+}
+
+/// What an SCTP packet's checksum is to be exclusive-ored with, if its first four bytes are. Both are bytes as they travel,
+/// in native words; `len` is the packet's length from the SCTP header on, bytes.
+#[inline(always)]
+pub fn change(first: u32, len: u32) -> u32 {
+    let mut remainder = u32::from_le_bytes(first.to_ne_bytes());
+    let mut rest = len;
+    for map in &ZEROS {
+        let next = image(map, remainder);
+        let taken = (rest & 1).wrapping_neg();
+        remainder = (next & taken) | (remainder & !taken);
+        rest >>= 1;
+    }
+    u32::from_ne_bytes(remainder.to_le_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::cast_possible_truncation, reason = "small numbers")]
+
+    extern crate std;
+
+    use std::vec::Vec;
+
+    use super::*;
+
+    /// Bit by bit, as the polynomial's division is written.
+    fn crc32c(bytes: &[u8]) -> u32 {
+        let mut remainder = u32::MAX;
+        for byte in bytes {
+            remainder ^= u32::from(*byte);
+            for _bit in 0..8 {
+                remainder = if remainder & 1 == 1 { (remainder >> 1) ^ POLYNOMIAL } else { remainder >> 1 };
+            }
+        }
+        !remainder
+    }
+
+    #[test]
+    fn the_yardstick_is_true() {
+        // RFC 3720 appendix B.4.
+        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+    }
+
+    #[test]
+    fn a_changed_packet_has_the_checksum_of_one_made_anew() {
+        for len in [12_usize, 13, 16, 29, 100, 1480, 4096, 65_515] {
+            let mut packet: Vec<u8> = (0..len).map(|at| (at * 7 + len) as u8).collect();
+            let old = [packet[0], packet[1], packet[2], packet[3]];
+            let before = crc32c(&packet);
+            let new = [0x1f, 0x90, 0x00, 0x50];
+            packet[..4].copy_from_slice(&new);
+            let differs = u32::from_ne_bytes(old) ^ u32::from_ne_bytes(new);
+            let changed = before.to_le_bytes().map(u32::from);
+            let patch = change(differs, len as u32).to_ne_bytes().map(u32::from);
+            let after = crc32c(&packet).to_le_bytes().map(u32::from);
+            assert_eq!([0, 1, 2, 3].map(|at| changed[at] ^ patch[at]), after, "{len} bytes");
+        }
+    }
+}
