@@ -28,6 +28,8 @@ pub trait Address: Copy + Default + Eq + Hash + fmt::Debug + Pod + sealed::Seale
     /// Whether it means something on one link only (RFC 3927 has no part in forwarding decisions of Linux; RFC 4291
     /// §2.5.6 does).
     fn is_link_local(self) -> bool;
+    /// Whether it is an IPv4 address in IPv6's form (RFC 4291 §2.5.5.2).
+    fn is_mapped(self) -> bool;
     /// Whether both addresses agree in the bits of `mask`.
     fn same_network(self, other: Self, mask: Self) -> bool;
     /// What putting `new` in its place adds to a checksum.
@@ -140,6 +142,11 @@ impl Address for Ipv4 {
     }
 
     #[inline(always)]
+    fn is_mapped(self) -> bool {
+        false
+    }
+
+    #[inline(always)]
     fn same_network(self, other: Self, mask: Self) -> bool {
         (self.0 ^ other.0) & mask.0 == 0
     }
@@ -225,6 +232,11 @@ impl Address for Ipv6 {
     fn is_link_local(self) -> bool {
         let [a, b] = self.head();
         a == 0xfe && b & 0xc0 == 0x80
+    }
+
+    #[inline(always)]
+    fn is_mapped(self) -> bool {
+        self.as_mapped().is_some()
     }
 
     #[inline(always)]

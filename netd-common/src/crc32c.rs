@@ -8,11 +8,11 @@ const POLYNOMIAL: u32 = 0x82f6_3b78;
 /// Bits of an IP packet's length.
 const LEN_BITS: usize = 16;
 
-/// What 2ⁿ zero bytes make of a remainder: the image of each of its bits.
-static ZEROS: [[u32; 32]; LEN_BITS] = zeros();
+/// What no and what 2ⁿ zero bytes make of a remainder: the image of each of its bits.
+static ZEROS: [[[u32; 32]; 2]; LEN_BITS] = zeros();
 
-const fn zeros() -> [[u32; 32]; LEN_BITS] {
-    let mut powers = [[0; 32]; LEN_BITS];
+const fn zeros() -> [[[u32; 32]; 2]; LEN_BITS] {
+    let mut maps = [[[0; 32]; 2]; LEN_BITS];
     let mut bit = 0;
     while bit < 32 {
         let mut remainder = 1_u32 << bit;
@@ -21,22 +21,28 @@ const fn zeros() -> [[u32; 32]; LEN_BITS] {
             remainder = (remainder >> 1) ^ (POLYNOMIAL & (remainder & 1).wrapping_neg());
             shifts += 1;
         }
-        powers[0][bit] = remainder;
+        maps[0][1][bit] = remainder;
+        let mut power = 0;
+        while power < LEN_BITS {
+            maps[power][0][bit] = 1 << bit;
+            power += 1;
+        }
         bit += 1;
     }
     let mut power = 1;
     while power < LEN_BITS {
         let mut bit = 0;
         while bit < 32 {
-            powers[power][bit] = image(&powers[power - 1], powers[power - 1][bit]);
+            let before = &maps[power - 1][1];
+            maps[power][1][bit] = image(before, before[bit]);
             bit += 1;
         }
         power += 1;
     }
-    powers
+    maps
 }
 
-/// What a linear map makes of a remainder. Without a branch, which the kernel's verifier would follow both ways.
+/// What a linear map makes of a remainder.
 #[inline(always)]
 const fn image(map: &[u32; 32], remainder: u32) -> u32 {
     let mut sum = 0;
@@ -53,12 +59,10 @@ const fn image(map: &[u32; 32], remainder: u32) -> u32 {
 #[inline(always)]
 pub fn change(first: u32, len: u32) -> u32 {
     let mut remainder = u32::from_le_bytes(first.to_ne_bytes());
-    let mut rest = len;
-    for map in &ZEROS {
-        let next = image(map, remainder);
-        let taken = (rest & 1).wrapping_neg();
-        remainder = (next & taken) | (remainder & !taken);
-        rest >>= 1;
+    // Each bit of the length chooses a map, the same way whatever it is: a branch the kernel's verifier would follow both
+    // ways, sixteen times over.
+    for (power, maps) in ZEROS.iter().enumerate() {
+        remainder = image(&maps[(len as usize >> power) & 1], remainder);
     }
     u32::from_ne_bytes(remainder.to_le_bytes())
 }

@@ -36,6 +36,7 @@ impl<A: Address> Connection<A> {
     /// | publishing | destination is the container's | the container | the container |
     /// | masquerade | source is the host's | outside | the container |
     /// | hairpin | destination is the target's | the target | the requester |
+    /// | IPv6 to IPv4 | both ends are in mapped addresses | the container | as for the others |
     ///
     /// `back` is the endpoint that answers need: that of the originator if it is a container, else as in `to`.
     #[inline(always)]
@@ -51,7 +52,9 @@ impl<A: Address> Connection<A> {
         self.reply = FlowKey::new(inner.reversed(), original.protocol(), to.zone);
         fill(&mut self.forward, &self.original, inner, way(to.zone), to.endpoint, publication);
         let outer = original.tuple().reversed();
-        let state = way(original.zone()) | direction::REPLY;
+        let crosses = if original.dst.is_mapped() == inner.dst.is_mapped() { 0 } else { direction::CROSSES };
+        self.forward.state |= crosses;
+        let state = way(original.zone()) | direction::REPLY | crosses;
         fill(&mut self.backward, &self.reply, &outer, state, back, publication);
     }
 }
@@ -103,8 +106,14 @@ pub fn restore<A: Address>(
     partner: &FlowKey<A>,
     back: Handle,
 ) {
-    let turned = (own.state & direction::REPLY) ^ direction::REPLY;
+    let turned = (own.state & (direction::REPLY | direction::CROSSES)) ^ direction::REPLY;
     fill(into, partner, &key.tuple().reversed(), way(key.zone()) | turned, back, own.publication);
+}
+
+/// A port from `random` that no kernel hands out by itself: above the privileged ones and below Linux' `ip_local_port_range`.
+#[inline(always)]
+pub const fn quiet_port(random: u32) -> Be16 {
+    Be16::new(1024 + (random % (32768 - 1024)) as u16)
 }
 
 /// A port from `random`, above the privileged ones (RFC 6056 §3.3.2).

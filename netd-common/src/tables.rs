@@ -25,6 +25,10 @@ pub mod name {
     pub const FRAGMENTS: &str = "FRAGMENTS";
     /// The same, IPv6.
     pub const FRAGMENTS6: &str = "FRAGMENTS6";
+    /// LRU hash: [`HeldKey`](super::HeldKey) → [`HeldRow`](super::HeldRow).
+    pub const HELD: &str = "HELD";
+    /// The same, IPv6.
+    pub const HELD6: &str = "HELD6";
     /// Array: slot → [`EndpointRow`](super::EndpointRow).
     pub const ENDPOINTS: &str = "ENDPOINTS";
     /// Hash: index of a host-side veth → its endpoint's handle.
@@ -59,13 +63,15 @@ pub mod name {
     pub const STAGES: &str = "STAGES";
 
     /// Every map that is pinned.
-    pub const ALL: [&str; 22] = [
+    pub const ALL: [&str; 24] = [
         FLOWS,
         FLOWS6,
         YOUNG,
         YOUNG6,
         FRAGMENTS,
         FRAGMENTS6,
+        HELD,
+        HELD6,
         ENDPOINTS,
         ENDPOINT_OF,
         PUBLICATIONS,
@@ -89,10 +95,14 @@ pub mod name {
 /// each has a stack of its own and what every packet runs stays short.
 ///
 /// ```text
-/// uplink_ingress ────┬──▶ follow ──▶ young ──▶ uplink_first ────┐
-/// container_ingress ─┘                 ▲  └──▶ container_first ─┤
-///                          │           └────────────────────────┘
-///                          └──▶ icmp_error                             every one of them ──▶ answer, report
+/// uplink_ingress ────┬──▶ follow ──▶ young ──▶ uplink_first ──────────────────────┐
+/// container_ingress ─┘       │         ▲  └──▶ container_first ──▶ hairpin ───────┤
+///                            │         │                       └─▶ masquerade ────┤
+///                            │         └──────────────────────────────────────────┘
+///                            └──▶ icmp_error                           every one of them ──▶ answer, report
+///
+/// a first fragment: follow ──▶ first_part ──▶ follow; if others wait in `hold`, it and they come in anew
+/// a flow between the families: follow6, young6 ──▶ to_four         hairpin ──▶ from_four, from_four_young ──▶ to_six
 /// ```
 pub mod stage {
     /// A packet of which the flow table alone does not say what becomes, IPv4.
@@ -121,9 +131,33 @@ pub mod stage {
     pub const ANSWER6: u32 = 11;
     /// A dropped packet that is to be told of.
     pub const REPORT: u32 = 12;
+    /// A later fragment whose first has not come, IPv4.
+    pub const HOLD: u32 = 13;
+    /// The same, IPv6.
+    pub const HOLD6: u32 = 14;
+    /// A first fragment, which others may wait for, IPv4.
+    pub const FIRST_PART: u32 = 15;
+    /// The same, IPv6.
+    pub const FIRST_PART6: u32 = 16;
+    /// An IPv6 packet whose flow leads to IPv4.
+    pub const TO_FOUR: u32 = 17;
+    /// An IPv4 packet whose flow, if it has one, leads to IPv6.
+    pub const FROM_FOUR: u32 = 18;
+    /// The same, if both sides have not shown yet that they want it.
+    pub const FROM_FOUR_YOUNG: u32 = 19;
+    /// An IPv4 packet whose flow leads to IPv6.
+    pub const TO_SIX: u32 = 20;
+    /// A packet from a container to the host, IPv4.
+    pub const HAIRPIN: u32 = 21;
+    /// The same, IPv6.
+    pub const HAIRPIN6: u32 = 22;
+    /// A packet from a container to outside, IPv4.
+    pub const MASQUERADE: u32 = 23;
+    /// The same, IPv6.
+    pub const MASQUERADE6: u32 = 24;
 
     /// The programs in the order of their numbers.
-    pub const PROGRAMS: [&str; 13] = [
+    pub const PROGRAMS: [&str; 25] = [
         "follow",
         "follow6",
         "young",
@@ -137,6 +171,18 @@ pub mod stage {
         "answer",
         "answer6",
         "report",
+        "hold",
+        "hold6",
+        "first_part",
+        "first_part6",
+        "to_four",
+        "from_four",
+        "from_four_young",
+        "to_six",
+        "hairpin",
+        "hairpin6",
+        "masquerade",
+        "masquerade6",
     ];
 }
 
@@ -152,6 +198,8 @@ pub mod capacity {
     pub const YOUNG6: u32 = 1 << 15;
     /// Fragmented datagrams under way, each family.
     pub const FRAGMENTS: u32 = 1 << 12;
+    /// Fragments that wait for the first of their datagram, at 1.6 KiB each.
+    pub const HELD: u32 = 1 << 10;
     /// Containers; a slot number fits 16 bits.
     pub const ENDPOINTS: u32 = 1 << 14;
     /// Publications; a range of ports is one.
@@ -491,6 +539,12 @@ impl<A: Address> FlowRow<A> {
         self.state & direction::REPLY != 0
     }
 
+    /// Whether its packets change families on the way.
+    #[inline(always)]
+    pub const fn crosses(&self) -> bool {
+        self.state & direction::CROSSES != 0
+    }
+
     /// What has been seen this way.
     #[inline(always)]
     pub const fn seen(&self) -> crate::track::Seen {
@@ -568,8 +622,78 @@ pub struct FragmentRow {
     pub src_port: Be16,
     /// Destination port.
     pub dst_port: Be16,
-    /// When the first fragment passed, in [`tick`]s: numbers are used again.
+    /// When the first fragment passed, or the first of those that wait for it, in [`tick`]s: numbers are used again.
     pub last: u32,
+    /// Whether the first fragment has come: 1 or 0.
+    first: u32,
+    /// Zero.
+    pad: u32,
+    /// How many fragments wait for it.
+    pub held: u64,
+}
+
+impl FragmentRow {
+    /// Of a datagram whose first fragment has come.
+    pub const fn first(src_port: Be16, dst_port: Be16, now: u32) -> Self {
+        Self { src_port, dst_port, last: now, first: 1, pad: 0, held: 0 }
+    }
+
+    /// Of one whose first fragment has not come.
+    pub const fn awaited(now: u32) -> Self {
+        Self { src_port: Be16::new(0), dst_port: Be16::new(0), last: now, first: 0, pad: 0, held: 0 }
+    }
+
+    /// Whether the first fragment has come.
+    #[inline(always)]
+    pub const fn has_first(&self) -> bool {
+        self.first != 0
+    }
+
+    /// Takes over all but the number of those that wait.
+    #[inline(always)]
+    pub fn take_ports(&mut self, from: &Self) {
+        self.src_port = from.src_port;
+        self.dst_port = from.dst_port;
+        self.last = from.last;
+        self.first = from.first;
+    }
+}
+
+/// A fragment that waits for the first of its datagram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct HeldKey<A> {
+    /// The datagram.
+    pub datagram: FragmentKey<A>,
+    /// Which of those that wait, from 0.
+    pub number: u32,
+    /// Zero.
+    pad: u32,
+}
+
+impl<A: Address> HeldKey<A> {
+    /// The key of a datagram's fragment.
+    #[inline(always)]
+    pub const fn new(datagram: FragmentKey<A>, number: u32) -> Self {
+        Self { datagram, number, pad: 0 }
+    }
+}
+
+/// The fragment itself.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct HeldRow {
+    /// Its length, bytes, Ethernet header included; at most [`Self::ROOM`].
+    pub len: u32,
+    /// Zero.
+    pad: u32,
+    /// The frame, and zeros behind it.
+    pub frame: [u64; Self::ROOM / 8],
+}
+
+impl HeldRow {
+    /// The longest frame that is held, bytes: Ethernet's.
+    pub const ROOM: usize = 1536;
 }
 
 /// How long a datagram's fragments may be apart, ticks: the reassembly timeout of Linux (`IP_FRAG_TIME`, 30 s).
@@ -603,6 +727,8 @@ pub mod direction {
     pub const OUTWARD: u32 = 1;
     /// The row is of the answers.
     pub const REPLY: u32 = 2;
+    /// One side is IPv6 and the other IPv4, in mapped addresses.
+    pub const CROSSES: u32 = 4;
 }
 
 /// Packets and bytes in one word, so that counting a packet is one atomic addition. Emptied every second: 2²⁴ packets and

@@ -43,11 +43,13 @@ pub enum Reason {
     NotRelated = 16,
     /// The source is not allowed to use the port.
     Denied = 17,
+    /// Of a flow between IPv6 and IPv4, and without words in the other family.
+    Untranslatable = 18,
 }
 
 impl Reason {
     /// Every reason, in counter order.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Malformed,
         Self::Martian,
         Self::ForgedSource,
@@ -66,6 +68,7 @@ impl Reason {
         Self::OutOfState,
         Self::NotRelated,
         Self::Denied,
+        Self::Untranslatable,
     ];
 
     /// The name programs see (`netd stats --json`).
@@ -89,6 +92,7 @@ impl Reason {
             Self::OutOfState => "out_of_state",
             Self::NotRelated => "not_related",
             Self::Denied => "denied",
+            Self::Untranslatable => "untranslatable",
         }
     }
 
@@ -113,6 +117,7 @@ impl Reason {
             Self::OutOfState => "the end of a TCP connection that does not exist",
             Self::NotRelated => "an ICMP message about no flow that exists",
             Self::Denied => "its source may not use the port",
+            Self::Untranslatable => "it cannot be said in the other IP version",
         }
     }
 }
@@ -123,6 +128,8 @@ impl Reason {
 pub enum Verdict {
     /// Not ours: the next program and the stack see it untouched.
     Pass,
-    /// It was translated and leaves by the helper whose return code this is.
-    Redirected(i32),
+    /// Nobody is to see it any more: what it was for is done.
+    Consumed,
+    /// It was translated and leaves as the helper noted that sends it on.
+    Redirected,
 }

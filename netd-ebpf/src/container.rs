@@ -3,16 +3,17 @@
 use netd_common::flow::{FlowKey, Tuple, Zone};
 use netd_common::guard;
 use netd_common::nat::Side;
-use netd_common::packet::{self, IP_AT, Ip, Transport, tcp_flag};
+use netd_common::packet::{self, IP_AT, Ip, tcp_flag};
 use netd_common::tables::{EndpointRow, UplinkRow, network_flag};
 use netd_common::verdict::{Reason, Verdict};
 
 use crate::flow::{self, First, Plan};
+use crate::fragment::Then;
 use crate::maps;
 use crate::masquerade;
 use crate::publication::{self, Found};
 use crate::route::{self, Route};
-use crate::skb::{Skb, Wire};
+use crate::skb::{NOTE_OIF, Skb, Wire};
 
 /// A frame that is no IP.
 #[inline(always)]
@@ -21,43 +22,29 @@ pub(crate) fn other(skb: &Skb) -> Result<Verdict, Reason> {
     guard::other(&skb.frame(), endpoint).map(|()| Verdict::Pass)
 }
 
-/// Neighbours and the host are reached through the bridge, published ports and outside by a flow; no other network is.
+/// Judges who sends, and says where it goes. Neighbours and the host are reached through the bridge, published ports and
+/// outside by a flow; no other network is.
 #[inline(always)]
-pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<First, Reason> {
+pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<Place, Reason> {
     let frame = skb.front();
     let ip = A::header(&frame, IP_AT)?;
     // While the container is being taken down its veth is still there, and its row is not.
     let endpoint = maps::endpoint_behind(skb.ifindex()).ok_or(Reason::NoWayOut)?;
     if guard::sender(&frame, &ip, endpoint)? {
-        return Ok(First::Pass);
+        return Ok(Place::Link);
     }
-    let zone = Zone::container(skb.ifindex());
-    match place(skb, &ip, endpoint)? {
-        Place::Neighbour => Ok(First::Pass),
-        Place::Host if endpoint.flags & network_flag::INTERNAL != 0 => Ok(First::Pass),
-        Place::Host => {
-            let Ok(transport) = flow::transport(&frame, &ip, zone) else { return Ok(First::Pass) };
-            let key = packet::flow_key(&ip, &transport, zone);
-            match publication::find(key.protocol(), key.dst, key.dst_port) {
-                Some(_) if ip.ttl <= 1 => Err(Reason::TtlExceeded),
-                Some(found) => hairpin(skb, &key, endpoint, &found),
-                None => Ok(First::Pass),
-            }
-        }
-        Place::Beyond(_) if ip.ttl <= 1 => Err(Reason::TtlExceeded),
-        Place::Beyond(oif) => {
-            let transport = flow::transport(&frame, &ip, zone)?;
-            let key = packet::flow_key(&ip, &transport, zone);
-            beyond(skb, &transport, &key, endpoint, oif)
-        }
+    let place = place(skb, &ip, endpoint)?;
+    if matches!(place, Place::Beyond(_)) && ip.ttl <= 1 {
+        return Err(Reason::TtlExceeded);
     }
+    Ok(place)
 }
 
 /// Where a container's packet goes.
-enum Place {
-    /// To a container of its own network.
-    Neighbour,
-    /// To the host.
+pub(crate) enum Place {
+    /// To its own link: a container of its network, or everybody on it.
+    Link,
+    /// To the host, and maybe to a published port by the host's address.
     Host,
     /// Out by this interface.
     Beyond(u32),
@@ -68,11 +55,13 @@ enum Place {
 fn place<A: Wire>(skb: &Skb, ip: &Ip<A>, endpoint: &EndpointRow) -> Result<Place, Reason> {
     let subnet = A::subnet(endpoint);
     if ip.dst == subnet.gateway() {
-        return Ok(Place::Host);
+        // Nothing is published to an internal network.
+        let internal = endpoint.flags & network_flag::INTERNAL != 0;
+        return Ok(if internal { Place::Link } else { Place::Host });
     }
     if ip.dst.same_network(subnet.address(), subnet.mask()) {
         let isolated = endpoint.flags & network_flag::NO_ICC != 0;
-        return if isolated { Err(Reason::Isolated) } else { Ok(Place::Neighbour) };
+        return if isolated { Err(Reason::Isolated) } else { Ok(Place::Link) };
     }
     if endpoint.flags & network_flag::INTERNAL != 0 {
         return Err(Reason::NoWayOut);
@@ -90,57 +79,64 @@ fn place<A: Wire>(skb: &Skb, ip: &Ip<A>, endpoint: &EndpointRow) -> Result<Place
     }
 }
 
-/// To a published port, by the host's address. The target sees who asks, unless that is itself: no host takes a packet
-/// from the wire that has its own address for a source.
+/// To a published port, by the host's address; everything else to it is the host's own business.
 #[inline(always)]
-fn hairpin<A: Wire>(
-    skb: &Skb,
-    key: &FlowKey<A>,
-    requester: &EndpointRow,
-    found: &Found,
-) -> Result<First, Reason> {
-    let target = A::subnet(found.endpoint);
-    if target.address() == A::UNSPECIFIED {
-        return Ok(First::Pass);
+pub(crate) fn hairpin<A: Wire>(skb: &Skb) -> Result<First, Reason> {
+    let frame = skb.front();
+    let ip = A::header(&frame, IP_AT)?;
+    let requester = maps::endpoint_behind(skb.ifindex()).ok_or(Reason::NoWayOut)?;
+    let zone = Zone::container(skb.ifindex());
+    let transport = match flow::transport(&frame, &ip, zone) {
+        Ok(transport) => transport,
+        Err(Reason::Fragment) => return Ok(First::Held(Then::Pass)),
+        Err(_) => return Ok(First::Pass),
+    };
+    let key = packet::flow_key(&ip, &transport, zone);
+    let Some(found) = publication::find(key.protocol(), key.dst, key.dst_port) else {
+        let to_gateway = key.dst == A::subnet(requester).gateway();
+        return Ok(if !A::IS_V6 && to_gateway { First::MayCross } else { First::Pass });
+    };
+    if ip.ttl <= 1 {
+        return Err(Reason::TtlExceeded);
     }
-    let row = found.row();
     let itself = found.endpoint.handle == requester.handle;
-    let plan = Plan {
+    let Some(inner) = found.inner(&key, itself) else { return Ok(First::Pass) };
+    let plan = flow::plan()?;
+    *plan = Plan {
         original: key,
-        inner: Tuple {
-            src: if itself { target.gateway() } else { key.src },
-            src_port: key.src_port,
-            dst: target.address(),
-            dst_port: row.target_port(key.dst_port),
-        },
+        inner,
         to: Side { zone: Zone::container(found.endpoint.ifindex), endpoint: found.endpoint.handle },
         back: requester.handle,
-        publication: row.handle,
+        publication: found.row().handle,
+        by_gateway: inner.src != key.src,
     };
-    found.open(skb, &plan)
+    found.open(skb, plan)
 }
 
 /// To outside: an answer of a published port whose flow is forgotten, or a connection in the host's name.
 #[inline(always)]
-fn beyond<A: Wire>(
-    skb: &Skb,
-    transport: &Transport,
-    key: &FlowKey<A>,
-    endpoint: &EndpointRow,
-    oif: u32,
-) -> Result<First, Reason> {
+pub(crate) fn beyond<A: Wire>(skb: &Skb) -> Result<First, Reason> {
     const BEGINS: u8 = tcp_flag::SYN;
     const ENDS: u8 = tcp_flag::FIN | tcp_flag::RST;
+    let frame = skb.front();
+    let ip = A::header(&frame, IP_AT)?;
+    let endpoint = maps::endpoint_behind(skb.ifindex()).ok_or(Reason::NoWayOut)?;
+    let uplink = maps::uplink(skb.note(NOTE_OIF)).ok_or(Reason::NoWayOut)?;
+    let zone = Zone::container(skb.ifindex());
+    let transport = match flow::transport(&frame, &ip, zone) {
+        Err(Reason::Fragment) => return Ok(First::Held(Then::End)),
+        transport => transport?,
+    };
+    let key = packet::flow_key(&ip, &transport, zone);
     let flags = transport.tcp_flags;
     let asks = flags & (BEGINS | tcp_flag::ACK) == BEGINS;
-    let uplink = maps::uplink(oif).ok_or(Reason::NoWayOut)?;
     if !asks && let Some(found) = publication::of_target(endpoint.handle, key.protocol(), key.src_port) {
-        return rebuild(skb, key, endpoint, uplink, &found);
+        return rebuild(skb, &key, endpoint, uplink, &found);
     }
     if flags & ENDS != 0 || (flags & BEGINS != 0 && !asks) {
         return Err(Reason::OutOfState);
     }
-    masquerade::open(skb, key, endpoint, uplink)
+    masquerade::open(skb, &key, endpoint, uplink)
 }
 
 /// Makes a published port's connection anew from its answer: the publication says what its client wrote to.
@@ -163,13 +159,15 @@ fn rebuild<A: Wire>(
     if host.dst == A::UNSPECIFIED {
         return Err(Reason::NoWayOut);
     }
-    let plan = Plan {
-        original: &FlowKey::new(host, key.protocol(), Zone::OUTSIDE),
+    let plan = flow::plan()?;
+    *plan = Plan {
+        original: FlowKey::new(host, key.protocol(), Zone::OUTSIDE),
         inner,
         to: Side { zone: key.zone(), endpoint: endpoint.handle },
         back: endpoint.handle,
         publication: row.handle,
+        by_gateway: false,
     };
     // Another client port would not be the one that the container speaks to.
-    flow::open(skb, &plan, |port| port == key.dst_port)
+    flow::open(skb, plan, |port| port == key.dst_port)
 }

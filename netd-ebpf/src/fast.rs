@@ -37,6 +37,9 @@ pub(crate) fn established<A: Wire>(skb: &Skb, frame: Frame, zone: Zone) -> Optio
     if row.last != flow::now() {
         return None;
     }
+    if A::IS_V6 && row.crosses() {
+        return None;
+    }
     let endpoint = maps::endpoint(row.endpoint)?;
     if !row.publication.is_none() {
         maps::publication(row.publication)?;

@@ -6,16 +6,16 @@ use netd_common::bytes::Be16;
 use netd_common::flow::{FlowKey, Handle, Tuple, Zone, protocol};
 use netd_common::nat::{self, Connection, Side};
 use netd_common::packet::{self, ETHERNET_LEN, IP_AT, Ip, Part, Transport, tcp_flag};
-use netd_common::tables::{
-    EndpointRow, FRAGMENT_TICKS, FlowRow, FragmentKey, FragmentRow, PublicationRow, pending, tick,
-};
+use netd_common::tables::{EndpointRow, FlowRow, PublicationRow, pending, tick};
 use netd_common::track::{self, Phase, Seen};
 use netd_common::verdict::{Reason, Verdict};
 
+use crate::cross;
+use crate::fragment::{self, Known, Then};
 use crate::icmp;
 use crate::maps::{self, Flows};
 use crate::route::{self, Route};
-use crate::skb::{Frame, NOTE_MTU, NOTE_TRIES, NOTE_ZONE, Skb, Wire};
+use crate::skb::{Frame, NOTE_MTU, NOTE_NOTED, NOTE_TRIES, NOTE_ZONE, Skb, Wire};
 
 /// The segment size of a packet whose segments are of different sizes (linux/skbuff.h).
 const GSO_BY_FRAGS: u32 = 0xffff;
@@ -54,6 +54,10 @@ pub(crate) enum First {
     Opened,
     /// The source port that was tried is taken.
     Taken,
+    /// It is a later fragment whose first has not come.
+    Held(Then),
+    /// It may be an answer to an IPv6 client of a container without IPv6.
+    MayCross,
 }
 
 /// The two tables of flows. They are never mixed in one run of a program: the verifier follows every combination of
@@ -96,6 +100,10 @@ pub(crate) enum Step {
     Done(Result<Verdict, Reason>),
     /// An ICMP error, which may be about a flow's packet.
     Message,
+    /// The first fragment of a datagram, which others may wait for.
+    FirstPart,
+    /// Of a flow whose other side is of the other family.
+    Crosses,
     /// Of no flow in the table.
     Unknown,
 }
@@ -108,26 +116,47 @@ pub(crate) fn follow<A: Wire, T: Table<A>>(skb: &Skb) -> Step {
     if !T::YOUNG && icmp::is_error(&frame, &ip) {
         return Step::Message;
     }
-    pass::<A, T>(skb, frame, ip).map_or(Step::Unknown, Step::Done)
+    if !T::YOUNG && matches!(ip.part, Part::First(_)) && skb.note(NOTE_NOTED) == 0 {
+        return Step::FirstPart;
+    }
+    pass::<A, T>(skb, frame, ip, Follows::Any)
 }
 
-/// Sends a packet on by its flow; `None` if it has none in the table.
+/// Which flows a packet may have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Follows {
+    /// Any of its own family's.
+    Any,
+    /// One that crosses families.
+    Crossing,
+}
+
+/// Sends a packet on by its flow, if it has one in the table.
 #[inline(always)]
-fn pass<A: Wire, T: Table<A>>(skb: &Skb, frame: Frame, ip: Ip<A>) -> Option<Result<Verdict, Reason>> {
+pub(crate) fn pass<A: Wire, T: Table<A>>(skb: &Skb, frame: Frame, ip: Ip<A>, follows: Follows) -> Step {
     let zone = Zone::container(skb.note(NOTE_ZONE));
-    let transport = transport(&frame, &ip, zone).ok()?;
+    let Ok(transport) = transport(&frame, &ip, zone) else { return Step::Unknown };
     // Keys are kept off the stack, which is too small for two of IPv6 beside the packet's headers.
-    let Connection { original: key, reply: other, backward: spare, .. } = scratch()?;
+    let Some(Connection { original: key, reply: other, backward: spare, .. }) = scratch() else {
+        return Step::Unknown;
+    };
     *key = packet::flow_key(&ip, &transport, zone);
-    let live = find::<A, T>(key, other, spare)?;
-    let outcome = live.settle(&Packet { skb, frame, ip, transport }, key);
-    if outcome.is_err() {
-        live.count_drop();
+    let Some(live) = find::<A, T>(key, other, spare) else { return Step::Unknown };
+    match live.settle(&Packet { skb, frame, ip, transport }, follows) {
+        Ok((onward, due)) => {
+            if T::YOUNG && due == Due::Promotion {
+                live.promote(key, other);
+            }
+            match onward {
+                Onward::Sent(verdict) => Step::Done(Ok(verdict)),
+                Onward::Crosses => Step::Crosses,
+            }
+        }
+        Err(reason) => {
+            live.count_drop();
+            Step::Done(Err(reason))
+        }
     }
-    if T::YOUNG && matches!(outcome, Ok((_, Due::Promotion))) {
-        live.promote(key, other);
-    }
-    Some(outcome.map(|(verdict, _)| verdict))
 }
 
 /// Room to put a connection together.
@@ -160,12 +189,11 @@ pub(crate) fn peek<A: Wire>(key: FlowKey<A>) -> Option<(&'static mut FlowRow<A>,
 #[inline(always)]
 pub(crate) fn transport<A: Wire>(frame: &Frame, ip: &Ip<A>, zone: Zone) -> Result<Transport, Reason> {
     let Part::Later(id) = ip.part else { return packet::transport(frame, ip) };
-    let key = FragmentKey::new(ip.src, ip.dst, id, ip.protocol, zone);
-    let row = maps::fragment(&key).ok_or(Reason::Fragment)?;
-    if now().wrapping_sub(row.last) > FRAGMENT_TICKS {
-        return Err(Reason::Fragment);
+    let place = fragment::key(ip, id, zone).ok_or(Reason::Fragment)?;
+    match fragment::known(&place.datagram) {
+        Known::First(row) => Ok(Transport::bare(row.src_port, row.dst_port)),
+        Known::Nothing => Err(Reason::Fragment),
     }
-    Ok(Transport::bare(row.src_port, row.dst_port))
 }
 
 impl<A: Wire> Packet<'_, A> {
@@ -296,10 +324,10 @@ fn restore<A: Wire, T: Table<A>>(
     T::rows().get_ptr_mut(other)
 }
 
-/// What a new connection is to be, but for its inner source port.
-pub(crate) struct Plan<'a, A> {
+/// What a new connection is to be, but for its inner source port. It is kept off the stack, see [`plan`].
+pub(crate) struct Plan<A> {
     /// Its first packet's key.
-    pub(crate) original: &'a FlowKey<A>,
+    pub(crate) original: FlowKey<A>,
     /// What that becomes; the source port is a wish.
     pub(crate) inner: Tuple<A>,
     /// Where it goes.
@@ -308,6 +336,18 @@ pub(crate) struct Plan<'a, A> {
     pub(crate) back: Handle,
     /// The publication that lets it in; none if it goes out.
     pub(crate) publication: Handle,
+    /// Whether its source becomes the network's gateway, from which the host speaks to containers as well: its port is then
+    /// one that the kernel does not hand out.
+    pub(crate) by_gateway: bool,
+}
+
+/// Room for a plan.
+#[inline(always)]
+pub(crate) fn plan<A: Wire>() -> Result<&'static mut Plan<A>, Reason> {
+    let place = A::plan().get_ptr_mut(0).ok_or(Reason::RewriteFailed)?;
+    // SAFETY: this CPU's copy, which no other program uses while this one runs, and each program asks for it once; a plan
+    // of zeros is one.
+    Ok(unsafe { &mut *place })
 }
 
 /// How many source ports are tried for a connection whose own is taken.
@@ -318,7 +358,7 @@ pub(crate) const TRIES: u32 = 16;
 #[inline(always)]
 pub(crate) fn open<A: Wire>(
     skb: &Skb,
-    plan: &Plan<'_, A>,
+    plan: &Plan<A>,
     may_use: impl Fn(Be16) -> bool,
 ) -> Result<First, Reason> {
     let connection = scratch().ok_or(Reason::RewriteFailed)?;
@@ -330,10 +370,13 @@ pub(crate) fn open<A: Wire>(
         }
         inner.src_port = nat::ephemeral_port(random());
     }
+    if plan.by_gateway {
+        inner.src_port = nat::quiet_port(random());
+    }
     if !may_use(inner.src_port) {
         return Ok(First::Taken);
     }
-    connection.set(*plan.original, &inner, plan.to, plan.back, plan.publication);
+    connection.set(plan.original, &inner, plan.to, plan.back, plan.publication);
     enter(connection)
 }
 
@@ -393,6 +436,14 @@ fn is_taken<A: Wire, T: Table<A>>(connection: &mut Connection<A>) -> bool {
     false
 }
 
+/// What has become of a packet that has a flow.
+enum Onward {
+    /// It was sent on.
+    Sent(Verdict),
+    /// It is to be sent on in the other family.
+    Crosses,
+}
+
 /// What is still to be done when a packet has been sent on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Due {
@@ -405,7 +456,7 @@ enum Due {
 impl<A: Wire> Live<A> {
     /// Does what is due once a tick, and what the packet's flags ask for; then sends it on.
     #[inline(always)]
-    fn settle(&self, packet: &Packet<'_, A>, key: &FlowKey<A>) -> Result<(Verdict, Due), Reason> {
+    fn settle(&self, packet: &Packet<'_, A>, follows: Follows) -> Result<(Onward, Due), Reason> {
         // SAFETY: the pointers come from the flow table in this run of the program, see the note in `maps`; the rows are
         // distinct, since they lead to different tuples.
         let (row, partner) = unsafe { (&mut *self.row, &mut *self.partner) };
@@ -416,23 +467,25 @@ impl<A: Wire> Live<A> {
         if before != now || (row.is_outward() && row.oif == 0) {
             self.refresh(packet.skb, row, now)?;
         }
-        let mtu = mtu(row, self.endpoint);
+        let mut mtu = mtu(row, self.endpoint);
+        if row.crosses() && row.is_reply() && mtu > cross::GROWTH {
+            mtu -= cross::GROWTH;
+        }
         if packet.is_too_big(mtu) {
             packet.skb.leave_note(NOTE_MTU, mtu);
             return Err(Reason::TooBig);
         }
         self.see(packet, row, partner);
-        if let Part::First(id) = packet.ip.part {
-            let FlowKey { src, dst, src_port, dst_port, .. } = *key;
-            let datagram = FragmentKey::new(src, dst, id, key.protocol(), key.zone());
-            maps::put_fragment(&datagram, &FragmentRow { src_port, dst_port, last: now });
-        }
         // SAFETY: an aligned word of a map's value, which the kernel side changes by atomic operations only.
         unsafe { maps::add(&raw mut row.pending, pending::packet(packet.skb.len())) };
         // Both sides want it, and it has outlived a tick.
         let assured = before != now && partner.last != 0 && self.phase.is_assured();
         let due = if assured { Due::Promotion } else { Due::Nothing };
-        Ok((send(packet, row, self.endpoint)?, due))
+        // Only those that cross have mapped addresses for keys.
+        if A::IS_V6 && (follows == Follows::Crossing || row.crosses()) {
+            return Ok((Onward::Crosses, due));
+        }
+        Ok((Onward::Sent(send(packet, row, self.endpoint)?), due))
     }
 
     /// Counts a drop for the publication.
@@ -486,7 +539,11 @@ impl<A: Wire> Live<A> {
             Route::Via(oif, next_hop) => {
                 row.oif = oif;
                 row.next_hop = next_hop;
-                row.set_mtu(maps::uplink(oif).map_or(0, |uplink| uplink.mtu));
+                let mtu = maps::uplink(oif).map_or(0, |uplink| uplink.mtu);
+                // What was told of the way to an IPv6 client holds on, see `lower_mtu`.
+                if !(row.crosses() && row.mtu() != 0 && row.mtu() < mtu) {
+                    row.set_mtu(mtu);
+                }
                 Ok(())
             }
             Route::Local | Route::None => {
@@ -504,6 +561,23 @@ impl<A: Wire> Live<A> {
         if maps::put(A::flows(), other, partner).is_ok() && maps::put(A::flows(), key, row).is_ok() {
             maps::forget(A::young(), key);
             maps::forget(A::young(), other);
+        }
+    }
+}
+
+/// Remembers for the other direction of a connection what its way carries (bytes). `own` is a copy of the row under `key`.
+#[inline(always)]
+pub(crate) fn lower_mtu<A: Wire>(key: &FlowKey<A>, own: &FlowRow<A>, endpoint: &EndpointRow, mtu: u32) {
+    let other = nat::partner_key(key, own, zone_of(own, endpoint));
+    let partner = match A::flows().get_ptr_mut(&other) {
+        Some(partner) => Some(partner),
+        None => A::young().get_ptr_mut(&other),
+    };
+    if let Some(partner) = partner {
+        // SAFETY: as in `owned`.
+        let partner = unsafe { &mut *partner };
+        if partner.is_outward() && (partner.mtu() == 0 || mtu < partner.mtu()) {
+            partner.set_mtu(mtu);
         }
     }
 }

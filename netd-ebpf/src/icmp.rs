@@ -10,6 +10,7 @@ use netd_common::packet::{
 use netd_common::tables::FlowRow;
 use netd_common::verdict::{Reason, Verdict};
 
+use crate::cross;
 use crate::flow;
 use crate::route::{self, Route};
 use crate::skb::{Frame, NOTE_ZONE, Skb, Wire};
@@ -44,6 +45,10 @@ pub(crate) fn pass<A: Wire>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
     let (row, endpoint) = flow::peek(FlowKey::new(sent.reversed(), inner.protocol, zone))?;
     if ip.dst != sent.src {
         return None;
+    }
+    if A::IS_V6 && row.crosses() {
+        let key = FlowKey::new(sent.reversed(), inner.protocol, zone);
+        return Some(cross::told(&frame, &ip, &key, row, endpoint));
     }
     // A container's own address is the only one that it may tell of.
     if zone != Zone::OUTSIDE && ip.src != own {

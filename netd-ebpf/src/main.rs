@@ -7,6 +7,8 @@
 //! | [`container`] | other packets from containers |
 //! | [`icmp`] | ICMP errors about a flow's packets |
 //! | [`answer`] | answers to packets that go no further |
+//! | [`fragment`] | fragments that come before their first |
+//! | [`cross`] | IPv6 clients of containers that have only IPv4 |
 //! | [`masquerade`] | connections from containers to outside |
 //! | [`socket`] | connections that the host's own processes make |
 //! | [`flow`] | the flow table: finding, making, keeping and following rows |
@@ -38,8 +40,10 @@
 
 mod answer;
 mod container;
+mod cross;
 mod fast;
 mod flow;
+mod fragment;
 mod icmp;
 mod maps;
 mod masquerade;
@@ -50,7 +54,7 @@ mod skb;
 mod socket;
 mod uplink;
 
-use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::bindings::{TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::macros::{cgroup_sock_addr, classifier};
 use aya_ebpf::programs::{SockAddrContext, TcContext};
 use netd_common::bytes::{Ipv4, Ipv6};
@@ -59,8 +63,9 @@ use netd_common::packet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use netd_common::tables::stage;
 use netd_common::verdict::{Reason, Verdict};
 
+use crate::container::Place;
 use crate::flow::{Assured, First, Step, Young};
-use crate::skb::{NOTE_OPENED, NOTE_REASON, NOTE_TRIES, NOTE_ZONE, Skb};
+use crate::skb::{NOTE_HELD, NOTE_NOTED, NOTE_OIF, NOTE_OPENED, NOTE_REASON, NOTE_TRIES, NOTE_ZONE, Skb};
 
 /// On the ingress of each uplink.
 #[classifier]
@@ -112,6 +117,7 @@ pub fn container_ingress(ctx: TcContext) -> i32 {
 fn begin(skb: &Skb, zone: Zone) {
     skb.leave_note(NOTE_ZONE, zone.ifindex());
     skb.leave_note(NOTE_OPENED, 0);
+    skb.leave_note(NOTE_NOTED, 0);
     skb.leave_note(NOTE_TRIES, 0);
 }
 
@@ -122,6 +128,8 @@ pub fn follow(ctx: TcContext) -> i32 {
     match flow::follow::<Ipv4, Assured>(&skb) {
         Step::Done(outcome) => action(&ctx, &skb, outcome),
         Step::Message => go_on(&ctx, &skb, stage::ICMP),
+        Step::FirstPart => go_on(&ctx, &skb, stage::FIRST_PART),
+        Step::Crosses => go_on(&ctx, &skb, stage::TO_FOUR),
         Step::Unknown => go_on(&ctx, &skb, stage::YOUNG),
     }
 }
@@ -133,6 +141,8 @@ pub fn follow6(ctx: TcContext) -> i32 {
     match flow::follow::<Ipv6, Assured>(&skb) {
         Step::Done(outcome) => action(&ctx, &skb, outcome),
         Step::Message => go_on(&ctx, &skb, stage::ICMP6),
+        Step::FirstPart => go_on(&ctx, &skb, stage::FIRST_PART6),
+        Step::Crosses => go_on(&ctx, &skb, stage::TO_FOUR),
         Step::Unknown => go_on(&ctx, &skb, stage::YOUNG6),
     }
 }
@@ -143,7 +153,10 @@ pub fn young(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
     match flow::follow::<Ipv4, Young>(&skb) {
         Step::Done(outcome) => action(&ctx, &skb, outcome),
-        Step::Message | Step::Unknown => unknown(&ctx, &skb, stage::UPLINK, stage::CONTAINER),
+        Step::Message | Step::FirstPart | Step::Unknown => {
+            unknown(&ctx, &skb, stage::UPLINK, stage::CONTAINER)
+        }
+        Step::Crosses => go_on(&ctx, &skb, stage::TO_FOUR),
     }
 }
 
@@ -153,7 +166,10 @@ pub fn young6(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
     match flow::follow::<Ipv6, Young>(&skb) {
         Step::Done(outcome) => action(&ctx, &skb, outcome),
-        Step::Message | Step::Unknown => unknown(&ctx, &skb, stage::UPLINK6, stage::CONTAINER6),
+        Step::Message | Step::FirstPart | Step::Unknown => {
+            unknown(&ctx, &skb, stage::UPLINK6, stage::CONTAINER6)
+        }
+        Step::Crosses => go_on(&ctx, &skb, stage::TO_FOUR),
     }
 }
 
@@ -215,14 +231,56 @@ pub fn uplink_first6(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn container_first(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    opened(&ctx, &skb, container::first::<Ipv4>(&skb), stage::CONTAINER, stage::YOUNG)
+    placed(&ctx, &skb, container::first::<Ipv4>(&skb), stage::HAIRPIN, stage::MASQUERADE)
 }
 
 /// A packet from a container of no flow, IPv6.
 #[classifier]
 pub fn container_first6(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    opened(&ctx, &skb, container::first::<Ipv6>(&skb), stage::CONTAINER6, stage::YOUNG6)
+    placed(&ctx, &skb, container::first::<Ipv6>(&skb), stage::HAIRPIN6, stage::MASQUERADE6)
+}
+
+/// A packet from a container goes on to where its kind of flow is made.
+#[inline(always)]
+fn placed(ctx: &TcContext, skb: &Skb, outcome: Result<Place, Reason>, hairpin: u32, masquerade: u32) -> i32 {
+    match outcome {
+        Ok(Place::Link) => action(ctx, skb, Ok(Verdict::Pass)),
+        Ok(Place::Host) => go_on(ctx, skb, hairpin),
+        Ok(Place::Beyond(oif)) => {
+            skb.leave_note(NOTE_OIF, oif);
+            go_on(ctx, skb, masquerade)
+        }
+        Err(reason) => action(ctx, skb, Err(reason)),
+    }
+}
+
+/// A packet from a container to the host, IPv4.
+#[classifier]
+pub fn hairpin(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    opened(&ctx, &skb, container::hairpin::<Ipv4>(&skb), stage::HAIRPIN, stage::YOUNG)
+}
+
+/// A packet from a container to the host, IPv6.
+#[classifier]
+pub fn hairpin6(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    opened(&ctx, &skb, container::hairpin::<Ipv6>(&skb), stage::HAIRPIN6, stage::YOUNG6)
+}
+
+/// A packet from a container to outside, IPv4.
+#[classifier]
+pub fn masquerade(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    opened(&ctx, &skb, container::beyond::<Ipv4>(&skb), stage::MASQUERADE, stage::YOUNG)
+}
+
+/// A packet from a container to outside, IPv6.
+#[classifier]
+pub fn masquerade6(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    opened(&ctx, &skb, container::beyond::<Ipv6>(&skb), stage::MASQUERADE6, stage::YOUNG6)
 }
 
 /// A packet that has a flow now follows it; one whose source port was taken tries another, in another run of `first`.
@@ -238,8 +296,96 @@ fn opened(ctx: &TcContext, skb: &Skb, outcome: Result<First, Reason>, first: u32
             go_on(ctx, skb, first)
         }
         Ok(First::Pass) => action(ctx, skb, Ok(Verdict::Pass)),
+        Ok(First::Held(then)) => {
+            skb.leave_note(NOTE_HELD, then as u32);
+            go_on(ctx, skb, if skb.is_v6() { stage::HOLD6 } else { stage::HOLD })
+        }
+        Ok(First::MayCross) => go_on(ctx, skb, stage::FROM_FOUR),
         Err(reason) => action(ctx, skb, Err(reason)),
     }
+}
+
+/// A later fragment whose first has not come, IPv4.
+#[classifier]
+pub fn hold(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    match fragment::hold::<Ipv4>(&skb) {
+        Some(outcome) => action(&ctx, &skb, outcome),
+        None => go_on(&ctx, &skb, stage::FOLLOW),
+    }
+}
+
+/// A later fragment whose first has not come, IPv6.
+#[classifier]
+pub fn hold6(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    match fragment::hold::<Ipv6>(&skb) {
+        Some(outcome) => action(&ctx, &skb, outcome),
+        None => go_on(&ctx, &skb, stage::FOLLOW6),
+    }
+}
+
+/// A first fragment, which others may wait for, IPv4.
+#[classifier]
+pub fn first_part(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    match fragment::first::<Ipv4>(&skb) {
+        Some(outcome) => action(&ctx, &skb, outcome),
+        None => noted(&ctx, &skb, stage::FOLLOW),
+    }
+}
+
+/// A first fragment, which others may wait for, IPv6.
+#[classifier]
+pub fn first_part6(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    match fragment::first::<Ipv6>(&skb) {
+        Some(outcome) => action(&ctx, &skb, outcome),
+        None => noted(&ctx, &skb, stage::FOLLOW6),
+    }
+}
+
+/// A first fragment goes on as any packet does.
+#[inline(always)]
+fn noted(ctx: &TcContext, skb: &Skb, next: u32) -> i32 {
+    skb.leave_note(NOTE_NOTED, 1);
+    go_on(ctx, skb, next)
+}
+
+/// An IPv6 packet whose flow leads to IPv4.
+#[classifier]
+pub fn to_four(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    action(&ctx, &skb, cross::to_four(&skb))
+}
+
+/// An IPv4 packet to its network's gateway, which may be an answer to an IPv6 client.
+#[classifier]
+pub fn from_four(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    match cross::follow::<Assured>(&skb) {
+        Step::Done(outcome) => action(&ctx, &skb, outcome),
+        Step::Crosses => go_on(&ctx, &skb, stage::TO_SIX),
+        Step::Message | Step::FirstPart | Step::Unknown => go_on(&ctx, &skb, stage::FROM_FOUR_YOUNG),
+    }
+}
+
+/// The same, if both sides have not shown yet that they want it; the host's own otherwise.
+#[classifier]
+pub fn from_four_young(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    match cross::follow::<Young>(&skb) {
+        Step::Done(outcome) => action(&ctx, &skb, outcome),
+        Step::Crosses => go_on(&ctx, &skb, stage::TO_SIX),
+        Step::Message | Step::FirstPart | Step::Unknown => action(&ctx, &skb, Ok(Verdict::Pass)),
+    }
+}
+
+/// An IPv4 packet whose flow leads to IPv6.
+#[classifier]
+pub fn to_six(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    action(&ctx, &skb, cross::to_six(&skb))
 }
 
 /// What TC is told. A packet that is not ours goes on to the next program (TCX_NEXT is TC_ACT_UNSPEC's number too), so
@@ -248,7 +394,8 @@ fn opened(ctx: &TcContext, skb: &Skb, outcome: Result<First, Reason>, first: u32
 fn action(ctx: &TcContext, skb: &Skb, outcome: Result<Verdict, Reason>) -> i32 {
     match outcome {
         Ok(Verdict::Pass) => TC_ACT_UNSPEC,
-        Ok(Verdict::Redirected(code)) => code,
+        Ok(Verdict::Redirected) => TC_ACT_REDIRECT,
+        Ok(Verdict::Consumed) => TC_ACT_SHOT,
         Err(reason) => {
             let is_first = maps::count_drop(reason, skb.len(), flow::now());
             skb.leave_note(NOTE_REASON, reason as u32);
@@ -267,8 +414,8 @@ fn action(ctx: &TcContext, skb: &Skb, outcome: Result<Verdict, Reason>) -> i32 {
 #[classifier]
 pub fn answer(ctx: TcContext) -> i32 {
     match answer::send::<Ipv4>(&Skb::new(&ctx)) {
-        Ok(Verdict::Redirected(code)) => code,
-        Ok(Verdict::Pass) | Err(_) => TC_ACT_SHOT,
+        Ok(Verdict::Redirected) => TC_ACT_REDIRECT,
+        Ok(Verdict::Pass | Verdict::Consumed) | Err(_) => TC_ACT_SHOT,
     }
 }
 
@@ -276,8 +423,8 @@ pub fn answer(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn answer6(ctx: TcContext) -> i32 {
     match answer::send::<Ipv6>(&Skb::new(&ctx)) {
-        Ok(Verdict::Redirected(code)) => code,
-        Ok(Verdict::Pass) | Err(_) => TC_ACT_SHOT,
+        Ok(Verdict::Redirected) => TC_ACT_REDIRECT,
+        Ok(Verdict::Pass | Verdict::Consumed) | Err(_) => TC_ACT_SHOT,
     }
 }
 

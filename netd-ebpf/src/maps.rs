@@ -16,13 +16,14 @@ use netd_common::flow::{FlowKey, Handle};
 use netd_common::nat::Connection;
 use netd_common::packet::Family;
 use netd_common::tables::{
-    BoundPortKey, CounterRow, EndpointRow, FlowRow, FragmentKey, FragmentRow, PortRow, PublicationCounters,
-    PublicationRow, SocketKey, SocketRow, SourceKey, TargetPortKey, UplinkRow, access, capacity, port_index,
+    BoundPortKey, CounterRow, EndpointRow, FlowRow, FragmentKey, FragmentRow, HeldKey, HeldRow, PortRow,
+    PublicationCounters, PublicationRow, SocketKey, SocketRow, SourceKey, TargetPortKey, UplinkRow, access,
+    capacity, port_index,
 };
 use netd_common::track::Phase;
 use netd_common::verdict::Reason;
 
-use crate::flow;
+use crate::flow::{self, Plan};
 
 /// `bpf_map_update_elem`: whether or not the row exists.
 const BPF_ANY: u64 = 0;
@@ -48,6 +49,10 @@ static FRAGMENTS: LruHashMap<FragmentKey<Ipv4>, FragmentRow> =
 #[map]
 static FRAGMENTS6: LruHashMap<FragmentKey<Ipv6>, FragmentRow> =
     LruHashMap::with_max_entries(capacity::FRAGMENTS, 0);
+#[map]
+static HELD: LruHashMap<HeldKey<Ipv4>, HeldRow> = LruHashMap::with_max_entries(capacity::HELD, 0);
+#[map]
+static HELD6: LruHashMap<HeldKey<Ipv6>, HeldRow> = LruHashMap::with_max_entries(capacity::HELD, 0);
 #[map]
 static ENDPOINTS: Array<EndpointRow> = Array::with_max_entries(capacity::ENDPOINTS, 0);
 #[map]
@@ -88,6 +93,22 @@ static SCRATCH: PerCpuArray<Connection<Ipv4>> = PerCpuArray::with_max_entries(1,
 #[map]
 static SCRATCH6: PerCpuArray<Connection<Ipv6>> = PerCpuArray::with_max_entries(1, 0);
 
+/// Room to plan one.
+#[map]
+static PLAN: PerCpuArray<Plan<Ipv4>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static PLAN6: PerCpuArray<Plan<Ipv6>> = PerCpuArray::with_max_entries(1, 0);
+
+/// Room for the key of a fragment.
+#[map]
+static HELD_KEY: PerCpuArray<HeldKey<Ipv4>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static HELD_KEY6: PerCpuArray<HeldKey<Ipv6>> = PerCpuArray::with_max_entries(1, 0);
+
+/// Room for a fragment that is to be held.
+#[map]
+static HELD_SCRATCH: PerCpuArray<HeldRow> = PerCpuArray::with_max_entries(1, 0);
+
 /// Room for a question to the routing table, for the same reason.
 #[map]
 static QUESTION: PerCpuArray<bpf_fib_lookup> = PerCpuArray::with_max_entries(1, 0);
@@ -112,6 +133,12 @@ pub(crate) trait Tables: Family {
     fn young() -> &'static Flows<Self>;
     /// Fragmented datagrams under way.
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentRow>;
+    /// Fragments that wait.
+    fn held() -> &'static LruHashMap<HeldKey<Self>, HeldRow>;
+    /// Room to plan a connection.
+    fn plan() -> &'static PerCpuArray<Plan<Self>>;
+    /// Room for the key of a fragment.
+    fn held_key() -> &'static PerCpuArray<HeldKey<Self>>;
     /// Publications on one address of the host.
     fn bound_ports() -> &'static LpmTrie<BoundPortKey<Self>, Handle>;
     /// Networks by address.
@@ -136,6 +163,18 @@ impl Tables for Ipv4 {
     #[inline(always)]
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentRow> {
         &FRAGMENTS
+    }
+    #[inline(always)]
+    fn held() -> &'static LruHashMap<HeldKey<Self>, HeldRow> {
+        &HELD
+    }
+    #[inline(always)]
+    fn held_key() -> &'static PerCpuArray<HeldKey<Self>> {
+        &HELD_KEY
+    }
+    #[inline(always)]
+    fn plan() -> &'static PerCpuArray<Plan<Self>> {
+        &PLAN
     }
     #[inline(always)]
     fn bound_ports() -> &'static LpmTrie<BoundPortKey<Self>, Handle> {
@@ -171,6 +210,18 @@ impl Tables for Ipv6 {
     #[inline(always)]
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentRow> {
         &FRAGMENTS6
+    }
+    #[inline(always)]
+    fn held() -> &'static LruHashMap<HeldKey<Self>, HeldRow> {
+        &HELD6
+    }
+    #[inline(always)]
+    fn held_key() -> &'static PerCpuArray<HeldKey<Self>> {
+        &HELD_KEY6
+    }
+    #[inline(always)]
+    fn plan() -> &'static PerCpuArray<Plan<Self>> {
+        &PLAN6
     }
     #[inline(always)]
     fn bound_ports() -> &'static LpmTrie<BoundPortKey<Self>, Handle> {
@@ -242,6 +293,21 @@ pub(crate) unsafe fn take(counter: *mut u64) -> u64 {
     let mut word = 0_u64;
     // SAFETY: as in `add`.
     unsafe { asm!("{1} = xchg_64({0} + 0, {1})", in(reg) counter, inout(reg) word, options(nostack)) }
+    word
+}
+
+/// Adds to a counter and returns what it held before (`atomic_fetch_add`, kernel 5.12).
+///
+/// # Safety
+///
+/// As for [`add`].
+#[inline(always)]
+pub(crate) unsafe fn fetch_add(counter: *mut u64, amount: u64) -> u64 {
+    let mut word = amount;
+    // SAFETY: as in `add`.
+    unsafe {
+        asm!("{1} = atomic_fetch_add((u64 *)({0} + 0), {1})", in(reg) counter, inout(reg) word, options(nostack));
+    }
     word
 }
 
@@ -328,7 +394,33 @@ pub(crate) fn fragment<A: Tables>(key: &FragmentKey<A>) -> Option<FragmentRow> {
     unsafe { A::fragments().get(key) }.copied()
 }
 
-/// Remembers the ports of a fragmented datagram.
+/// What is known of a fragmented datagram, for changing it.
+#[inline(always)]
+pub(crate) fn fragment_mut<A: Tables>(key: &FragmentKey<A>) -> Option<*mut FragmentRow> {
+    A::fragments().get_ptr_mut(key)
+}
+
+/// Room for a fragment that is to be held.
+#[inline(always)]
+pub(crate) fn held_scratch() -> Option<*mut HeldRow> {
+    HELD_SCRATCH.get_ptr_mut(0)
+}
+
+/// Holds a fragment.
+#[inline(always)]
+pub(crate) fn put_held<A: Tables>(key: &HeldKey<A>, row: &HeldRow) -> Result<(), Reason> {
+    A::held().insert(key, row, BPF_ANY).map_err(|_errno| Reason::Fragment)
+}
+
+/// A fragment that is held.
+#[inline(always)]
+pub(crate) fn held<A: Tables>(key: &HeldKey<A>) -> Option<&'static HeldRow> {
+    // SAFETY: the kernel frees no row under a running program; one that is reused meanwhile yields another fragment, which
+    // then comes in twice or damaged, as any packet may.
+    unsafe { A::held().get(key) }
+}
+
+/// Remembers what is known of a fragmented datagram.
 #[inline(always)]
 pub(crate) fn put_fragment<A: Tables>(key: &FragmentKey<A>, row: &FragmentRow) {
     // If the table takes no row, the later fragments are dropped and counted.

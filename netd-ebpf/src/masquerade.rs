@@ -31,20 +31,22 @@ pub(crate) fn open<A: Wire>(
             return Err(Reason::NoWayOut);
         }
     }
-    let plan = Plan {
-        original: key,
+    let plan = flow::plan()?;
+    *plan = Plan {
+        original: *key,
         inner,
         to: Side { zone: Zone::OUTSIDE, endpoint: endpoint.handle },
         back: endpoint.handle,
         publication: Handle::NONE,
+        by_gateway: false,
     };
     let number = key.protocol();
-    flow::open(skb, &plan, |port| !masqueraded || is_free(skb, number, &Tuple { src_port: port, ..inner }))
+    flow::open(skb, plan, |port| !masqueraded || is_free(skb, number, &Tuple { src_port: port, ..inner }))
 }
 
 /// Whether nobody else has the source port of a tuple: no publication, and no socket of the host towards that peer.
 #[inline(always)]
-fn is_free<A: Wire>(skb: &Skb, number: u8, tuple: &Tuple<A>) -> bool {
+pub(crate) fn is_free<A: Wire>(skb: &Skb, number: u8, tuple: &Tuple<A>) -> bool {
     if publication::is_taken(number, tuple.src, tuple.src_port) {
         return false;
     }

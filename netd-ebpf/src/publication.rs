@@ -1,12 +1,13 @@
 //! Who has a host port.
 
-use netd_common::bytes::Be16;
-use netd_common::flow::Handle;
+use netd_common::bytes::{Address as _, Be16, Ipv4, Ipv6};
+use netd_common::flow::{FlowKey, Handle, Tuple};
 use netd_common::tables::{EndpointRow, PublicationRow};
 use netd_common::verdict::Reason;
 
 use crate::flow::{self, First, Plan};
 use crate::maps::{self, Tables};
+use crate::masquerade;
 use crate::skb::{Skb, Wire};
 
 /// A live publication and its container.
@@ -27,14 +28,31 @@ impl Found {
         unsafe { &*self.publication }
     }
 
+    /// What a packet to the publication becomes: its destination is the container's. Its source is the gateway's if it comes
+    /// from the container itself, since no host takes a packet from the wire that has its own address for a source; and if
+    /// the container does not speak the packet's family, both are in the other one. None if it speaks neither.
+    #[inline(always)]
+    pub(crate) fn inner<A: Wire>(&self, key: &FlowKey<A>, itself: bool) -> Option<Tuple<A>> {
+        let ports = Tuple { dst_port: self.row().target_port(key.dst_port), ..key.tuple() };
+        let own = A::subnet(self.endpoint);
+        if own.address() != A::UNSPECIFIED {
+            let src = if itself { own.gateway() } else { key.src };
+            return Some(Tuple { src, dst: own.address(), ..ports });
+        }
+        let four = &self.endpoint.subnet4;
+        let speaks = A::IS_V6 && four.address() != Ipv4::UNSPECIFIED && four.gateway() != Ipv4::UNSPECIFIED;
+        let in_six = |address| A::of_unified(Ipv6::mapped(address));
+        speaks.then(|| Tuple { src: in_six(four.gateway()), dst: in_six(four.address()), ..ports })
+    }
+
     /// Opens a connection to it, if its source may have one.
     #[inline(always)]
-    pub(crate) fn open<A: Wire>(&self, skb: &Skb, plan: &Plan<'_, A>) -> Result<First, Reason> {
+    pub(crate) fn open<A: Wire>(&self, skb: &Skb, plan: &Plan<A>) -> Result<First, Reason> {
         if !maps::may_use(plan.publication, plan.original.src) {
             self.count_drop();
             return Err(Reason::Denied);
         }
-        let first = flow::open(skb, plan, |_port| true)?;
+        let first = flow::open(skb, plan, |port| !plan.by_gateway || is_free_on_gateway(skb, plan, port))?;
         if matches!(first, First::Opened) {
             self.count_flow();
         }
@@ -52,6 +70,19 @@ impl Found {
     pub(crate) fn count_flow(&self) {
         // SAFETY: an aligned word of a publication's row, which is never freed.
         unsafe { maps::add(&raw mut (*maps::counters(self.publication)).flows, 1) };
+    }
+}
+
+/// Whether neither a publication nor a socket of the host has a port of the gateway towards the plan's container.
+#[inline(always)]
+fn is_free_on_gateway<A: Wire>(skb: &Skb, plan: &Plan<A>, port: Be16) -> bool {
+    let number = plan.original.protocol();
+    let Tuple { src, dst, dst_port, .. } = plan.inner;
+    match (src.unified().as_mapped(), dst.unified().as_mapped()) {
+        (Some(src), Some(dst)) => {
+            masquerade::is_free(skb, number, &Tuple { src, dst, src_port: port, dst_port })
+        }
+        _ => masquerade::is_free(skb, number, &Tuple { src_port: port, ..plan.inner }),
     }
 }
 

@@ -5,12 +5,13 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
-    __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
+    __sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
     bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_fib_lookup, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
 };
 use aya_ebpf::helpers::generated::{
-    bpf_csum_diff, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
-    bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes,
+    bpf_clone_redirect, bpf_csum_diff, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh,
+    bpf_redirect_peer, bpf_skb_adjust_room, bpf_skb_change_proto, bpf_skb_change_tail, bpf_skb_load_bytes,
+    bpf_skb_pull_data, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
 use netd_common::bytes::{Be16, Ipv4, Ipv6};
@@ -21,7 +22,7 @@ use netd_common::packet::{
     ETHERNET_LEN, ETHERTYPE_IPV6, IPV6_LEN, Ip, Layout, Offset, PacketBytes, Part, Transport, ipv4_at,
     ipv6_at,
 };
-use netd_common::tables::FlowRow;
+use netd_common::tables::{FlowRow, HeldRow};
 use netd_common::verdict::{Reason, Verdict};
 
 use crate::maps::Tables;
@@ -35,14 +36,20 @@ const FRONT_LEN: u32 = Offset::MAX + 1 + 20;
 
 /// The word of [`__sk_buff`]'s `cb` in which one program leaves the reason of a drop for the next.
 pub(crate) const NOTE_REASON: usize = 0;
+/// The same word, of a packet from a container to outside: the interface that it leaves by.
+pub(crate) const NOTE_OIF: usize = 1;
 /// The word in which the zone is left that the packet comes from.
 pub(crate) const NOTE_ZONE: usize = 2;
 /// The word in which is left that the packet's flow has just been made.
 pub(crate) const NOTE_OPENED: usize = 3;
+/// The word in which is left that a first fragment's ports are noted.
+pub(crate) const NOTE_NOTED: usize = 0;
 /// The word in which is left how many source ports were tried.
 pub(crate) const NOTE_TRIES: usize = 4;
 /// The word in which the MTU is left that a packet did not fit.
 pub(crate) const NOTE_MTU: usize = 1;
+/// The same word, of a fragment that is to be held: what is to become of itself.
+pub(crate) const NOTE_HELD: usize = 1;
 
 /// What differs between the families in speaking to the kernel and in writing a header.
 pub(crate) trait Wire: Tables {
@@ -188,9 +195,11 @@ fn change_sctp(frame: &Frame, at: usize, ports: u32, len: u32) -> Result<(), Rea
     frame.write(at + 8, checksum ^ crc32c_change(old ^ ports, len))
 }
 
-/// A function of its own, since it is long and seldom run.
+/// A global function to the kernel, whose verifier looks at it once and not on each way that leads to it (kernel 5.6).
+// SAFETY: no other symbol of the object has this name.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn crc32c_change(first: u32, len: u32) -> u32 {
+extern "C" fn crc32c_change(first: u32, len: u32) -> u32 {
     crc32c::change(first, len)
 }
 
@@ -344,6 +353,37 @@ impl Skb {
         row: &FlowRow<A>,
     ) -> Result<(), Reason> {
         let at = frame.place(ip.transport_at);
+        Self::write_ports(frame, at, ip, transport, row)?;
+        // The stores must not sink below the helpers, after which the verifier knows no packet pointer.
+        compiler_fence(Ordering::SeqCst);
+        A::rewrite_header(self, frame, ip, row)?;
+        compiler_fence(Ordering::SeqCst);
+        self.change_checksums(at, ip, transport, row)
+    }
+
+    /// The same for what follows the IP header only. No packet pointer is good after it.
+    #[inline(always)]
+    pub(crate) fn translate_transport<A: Wire>(
+        &self,
+        frame: &Frame,
+        ip: &Ip<A>,
+        transport: &Transport,
+        row: &FlowRow<A>,
+    ) -> Result<(), Reason> {
+        let at = frame.place(ip.transport_at);
+        Self::write_ports(frame, at, ip, transport, row)?;
+        compiler_fence(Ordering::SeqCst);
+        self.change_checksums(at, ip, transport, row)
+    }
+
+    #[inline(always)]
+    fn write_ports<A: Wire>(
+        frame: &Frame,
+        at: usize,
+        ip: &Ip<A>,
+        transport: &Transport,
+        row: &FlowRow<A>,
+    ) -> Result<(), Reason> {
         match transport.layout {
             Layout::Tcp | Layout::Udp => frame.write(at, ports_of(row))?,
             Layout::Sctp => {
@@ -358,10 +398,17 @@ impl Skb {
             Layout::EchoReply => frame.write(at + 4, row.dst_port.word())?,
             Layout::Bare => {}
         }
-        // The stores must not sink below the helpers, after which the verifier knows no packet pointer.
-        compiler_fence(Ordering::SeqCst);
-        A::rewrite_header(self, frame, ip, row)?;
-        compiler_fence(Ordering::SeqCst);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn change_checksums<A: Wire>(
+        &self,
+        at: usize,
+        ip: &Ip<A>,
+        transport: &Transport,
+        row: &FlowRow<A>,
+    ) -> Result<(), Reason> {
         let (checksum_at, flags) = match transport.layout {
             Layout::Tcp => (at + 16, 0),
             Layout::Udp => (at + 6, u64::from(BPF_F_MARK_MANGLED_0)),
@@ -406,6 +453,47 @@ impl Skb {
         if code == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
     }
 
+    /// Copies the front of the packet, which is at least as long as the room.
+    #[inline(always)]
+    pub(crate) fn load(&self, into: &mut HeldRow) -> Result<(), Reason> {
+        let (raw, place) = (self.raw.cast(), (&raw mut into.frame).cast());
+        // SAFETY: the context is valid, the place is a map's with that much room, and the helper writes no more.
+        let code = unsafe { bpf_skb_load_bytes(raw, 0, place, HeldRow::ROOM as u32) };
+        if code == 0 { Ok(()) } else { Err(Reason::Fragment) }
+    }
+
+    /// Puts a packet that was held in the place of this one. No packet pointer is good after it.
+    #[inline(always)]
+    pub(crate) fn become_copy(&self, of: &HeldRow) -> Result<(), Reason> {
+        // Filled up to a length that the verifier knows.
+        self.set_len(HeldRow::ROOM)?;
+        let (frame, len) = ((&raw const of.frame).cast(), HeldRow::ROOM as u32);
+        // SAFETY: the context is valid, the bytes are a map's, and the helper checks the offset.
+        let code = unsafe { bpf_skb_store_bytes(self.raw, 0, frame, len, u64::from(BPF_F_RECOMPUTE_CSUM)) };
+        if code != 0 {
+            return Err(Reason::Fragment);
+        }
+        self.set_len(of.len as usize)
+    }
+
+    /// Lets a copy of the packet come in anew by the interface that it came in by. No packet pointer is good after it.
+    #[inline(always)]
+    pub(crate) fn repeat(&self) -> Result<(), Reason> {
+        let flags = u64::from(BPF_F_INGRESS);
+        // SAFETY: the context is valid; the helper copies what it needs.
+        let code = unsafe { bpf_clone_redirect(self.raw, self.ifindex(), flags) };
+        if code == 0 { Ok(()) } else { Err(Reason::Fragment) }
+    }
+
+    /// Puts room for an IP header of family `A` in the place of that of the other one. Both are without options, and the new
+    /// one is to be written. No packet pointer is good after it.
+    #[inline(always)]
+    pub(crate) fn change_family<A: Wire>(&self) -> Result<(), Reason> {
+        // SAFETY: the context is valid; the helper refuses what it cannot do.
+        let code = unsafe { bpf_skb_change_proto(self.raw, A::ETHERTYPE.word(), 0) };
+        if code == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
+    }
+
     /// Makes room for so many bytes behind the Ethernet header. No packet pointer is good after it.
     #[inline(always)]
     pub(crate) fn make_room(&self, len: usize) -> Result<(), Reason> {
@@ -417,8 +505,9 @@ impl Skb {
     /// Out by the interface that it came in by.
     #[inline(always)]
     pub(crate) fn send_back(&self) -> Verdict {
-        // SAFETY: the helper only notes where the packet shall go.
-        Verdict::Redirected(unsafe { bpf_redirect(self.ifindex(), 0) } as i32)
+        // SAFETY: the helper only notes where the packet shall go; without flags it refuses nothing.
+        unsafe { bpf_redirect(self.ifindex(), 0) };
+        Verdict::Redirected
     }
 
     #[inline(always)]
@@ -431,8 +520,9 @@ impl Skb {
     /// Into the container behind this host-side veth, without a second pass through the host's stack (kernel 5.10).
     #[inline(always)]
     pub(crate) fn redirect_to_peer(ifindex: u32) -> Verdict {
-        // SAFETY: the helper only notes where the packet shall go.
-        Verdict::Redirected(unsafe { bpf_redirect_peer(ifindex, 0) } as i32)
+        // SAFETY: the helper only notes where the packet shall go; without flags it refuses nothing.
+        unsafe { bpf_redirect_peer(ifindex, 0) };
+        Verdict::Redirected
     }
 
     /// Out by this interface to the next hop, whose link address the kernel finds (kernel 5.10). An unspecified next hop
@@ -441,9 +531,8 @@ impl Skb {
     pub(crate) fn redirect_to_neighbour<A: Wire>(ifindex: u32, next_hop: A) -> Verdict {
         if next_hop == A::UNSPECIFIED {
             // SAFETY: no parameters are passed, and the length says so.
-            return Verdict::Redirected(
-                unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) } as i32
-            );
+            unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) };
+            return Verdict::Redirected;
         }
         // The address in it follows a word, and is aligned like this.
         let address = bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: next_hop.hop() };
@@ -452,7 +541,8 @@ impl Skb {
         let hop = &raw mut place.value;
         let len = size_of::<bpf_redir_neigh>() as i32;
         // SAFETY: the parameters live on this stack for the call and their length is exact.
-        Verdict::Redirected(unsafe { bpf_redirect_neigh(ifindex, hop, len, 0) } as i32)
+        unsafe { bpf_redirect_neigh(ifindex, hop, len, 0) };
+        Verdict::Redirected
     }
 }
 

@@ -1,11 +1,12 @@
 //! Packets from outside that have no flow.
 
-use netd_common::flow::{FlowKey, Tuple, Zone};
+use netd_common::flow::{FlowKey, Zone};
 use netd_common::nat::Side;
 use netd_common::packet::{self, IP_AT, Ip};
 use netd_common::verdict::Reason;
 
 use crate::flow::{self, First, Plan};
+use crate::fragment::Then;
 use crate::maps;
 use crate::publication::{self, Found};
 use crate::route::{self, Route};
@@ -17,12 +18,14 @@ pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<First, Reason> {
     let frame = skb.front();
     // What cannot be read has no flow; the host's own stack refuses it and counts it.
     let Ok(ip) = A::header(&frame, IP_AT) else { return Ok(First::Pass) };
-    if let Ok(transport) = flow::transport(&frame, &ip, Zone::OUTSIDE)
-        && let Some(first) = open(skb, &ip, &packet::flow_key(&ip, &transport, Zone::OUTSIDE))?
+    let transport = flow::transport(&frame, &ip, Zone::OUTSIDE);
+    if let Ok(transport) = &transport
+        && let Some(first) = open(skb, &ip, &packet::flow_key(&ip, transport, Zone::OUTSIDE))?
     {
         return Ok(first);
     }
-    unpublished(&ip)
+    let first = unpublished(&ip)?;
+    Ok(if matches!(transport, Err(Reason::Fragment)) { First::Held(Then::Pass) } else { first })
 }
 
 /// Opens a flow to a published port; none if it is not ours.
@@ -36,23 +39,21 @@ fn open<A: Wire>(skb: &Skb, ip: &Ip<A>, key: &FlowKey<A>) -> Result<Option<First
     if !is_ours(skb, ip, &found) || maps::network_of(key.src).is_some() {
         return Ok(None);
     }
-    let row = found.row();
-    let target = A::subnet(found.endpoint).address();
-    if target == A::UNSPECIFIED {
-        return Ok(None);
-    }
+    let Some(inner) = found.inner(key, false) else { return Ok(None) };
     if ip.ttl <= 1 {
         found.count_drop();
         return Err(Reason::TtlExceeded);
     }
-    let plan = Plan {
-        original: key,
-        inner: Tuple { dst: target, dst_port: row.target_port(key.dst_port), ..key.tuple() },
+    let plan = flow::plan()?;
+    *plan = Plan {
+        original: *key,
+        inner,
         to: Side { zone: Zone::container(found.endpoint.ifindex), endpoint: found.endpoint.handle },
         back: found.endpoint.handle,
-        publication: row.handle,
+        publication: found.row().handle,
+        by_gateway: inner.src != key.src,
     };
-    found.open(skb, &plan).map(Some)
+    found.open(skb, plan).map(Some)
 }
 
 /// Whether the packet is addressed to the host, for a publication on all of its addresses.

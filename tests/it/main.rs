@@ -5,7 +5,9 @@
 mod access;
 mod bad_input;
 mod bulk;
+mod cross;
 mod flows;
+mod fragment;
 mod host;
 mod ipv6;
 mod lifecycle;

@@ -48,8 +48,8 @@ impl Direction {
             (packets + pending::packets(row.pending), bytes + pending::bytes(row.pending))
         });
         Self {
-            from: SocketAddr::new(key.src.to_ip(), key.src_port.get()),
-            to: SocketAddr::new(key.dst.to_ip(), key.dst_port.get()),
+            from: SocketAddr::new(key.src.to_ip().to_canonical(), key.src_port.get()),
+            to: SocketAddr::new(key.dst.to_ip().to_canonical(), key.dst_port.get()),
             packets,
             bytes,
         }

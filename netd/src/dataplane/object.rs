@@ -155,8 +155,8 @@ mod layout {
     use netd_common::bytes::{Ipv4, Ipv6};
     use netd_common::flow::{FlowKey, Handle};
     use netd_common::tables::{
-        BoundPortKey, CounterRow, EndpointRow, FlowRow, FragmentKey, FragmentRow, PortRow, PublicationRow,
-        SocketKey, SocketRow, SourceKey, TargetPortKey, UplinkRow, capacity, name,
+        BoundPortKey, CounterRow, EndpointRow, FlowRow, FragmentKey, FragmentRow, HeldKey, HeldRow, PortRow,
+        PublicationRow, SocketKey, SocketRow, SourceKey, TargetPortKey, UplinkRow, capacity, name,
     };
     use netd_common::track::Phase;
     use netd_common::verdict::Reason;
@@ -182,6 +182,8 @@ mod layout {
         of::<FlowKey<Ipv6>, FlowRow<Ipv6>>(name::YOUNG6, capacity::YOUNG6),
         of::<FragmentKey<Ipv4>, FragmentRow>(name::FRAGMENTS, capacity::FRAGMENTS),
         of::<FragmentKey<Ipv6>, FragmentRow>(name::FRAGMENTS6, capacity::FRAGMENTS),
+        of::<HeldKey<Ipv4>, HeldRow>(name::HELD, capacity::HELD),
+        of::<HeldKey<Ipv6>, HeldRow>(name::HELD6, capacity::HELD),
         of::<u32, EndpointRow>(name::ENDPOINTS, capacity::ENDPOINTS),
         of::<u32, Handle>(name::ENDPOINT_OF, capacity::ENDPOINTS),
         of::<u32, PublicationRow>(name::PUBLICATIONS, capacity::PUBLICATIONS),

@@ -231,8 +231,10 @@ impl Host {
         Sysctl::interface(Family::V4, bridge, "forwarding").set(&self.netns, "1")?;
         let has_ipv6 = network.subnets.iter().any(|subnet| subnet.gateway.is_ipv6());
         Sysctl::set_ipv6(bridge, &self.netns, has_ipv6)?;
-        if has_ipv6 {
-            Sysctl::interface(Family::V6, bridge, "forwarding").set(&self.netns, "1")?;
+        // Without IPv6 on the network its containers have IPv6 clients all the same, whose way back is asked for by it.
+        let forwarding = Sysctl::interface(Family::V6, bridge, "forwarding");
+        if has_ipv6 || self.netns.run(|| forwarding.exists())? {
+            forwarding.set(&self.netns, "1")?;
         }
         for subnet in &network.subnets {
             self.netlink.add_address(index, subnet.gateway, subnet.net.prefix_len()).await?;

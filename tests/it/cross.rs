@@ -1,0 +1,76 @@
+//! IPv6 clients of a container that has only IPv4.
+
+use std::net::{Ipv6Addr, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use netd_tests::lab::{HOST_OUTSIDE6, HOST6, Lab};
+use netd_tests::probe::{PATIENCE, Server, tcp_echoes, tcp_first_line, udp_ask};
+
+/// The gateway of the network `bridge`, in whose name such clients come.
+const GATEWAY: &str = "172.17.0.1";
+
+fn sandbox(name: &str) -> PathBuf {
+    Path::new("/run/netns").join(name)
+}
+
+fn udp6() -> UdpSocket {
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+#[test]
+fn an_ipv6_client_reaches_a_container_that_has_only_ipv4() {
+    let lab = Lab::new();
+    let web = lab.container("web", &["-p", "8080:80", "-p", "5353:53/udp"]);
+    let (_tcp, _udp) = (Server::tcp_echo(&sandbox(&web), 80), Server::udp_echo(&sandbox(&web), 53));
+    lab.netd(&["network", "create", "six", "--subnet", "10.6.0.0/24", "--subnet", "fd00:6::/64"]).ok();
+    let near = lab.container("near", &["--network", "six"]);
+    let ask = || {
+        for host in [HOST6, HOST_OUTSIDE6] {
+            let to = format!("[{host}]:8080");
+            assert_eq!(tcp_first_line(&to, PATIENCE).unwrap(), GATEWAY);
+            tcp_echoes(&to, 3 << 20);
+            let (socket, to) = (udp6(), format!("[{host}]:5353"));
+            for len in [0, 1, 3, 1000, 1400] {
+                let (answer, from) = udp_ask(&socket, &to, &vec![0x5a; len]).unwrap();
+                assert_eq!((answer.len(), from.to_string()), (len, to.clone()));
+            }
+        }
+    };
+    lab.client.run(ask);
+    lab.run_in(&near, ask);
+    let flows = lab.netd(&["--json", "flows", "--port", "5353"]).ok().json();
+    let flow = &flows[0];
+    assert_eq!((&flow["reply"]["src"], &flow["reply"]["dst"]), (&"172.17.0.2".into(), &GATEWAY.into()));
+    assert_eq!(flow["phase"], "two_way");
+    let port = lab.port("tcp", 8080);
+    assert!(port["bytes"]["in"].as_u64() > Some(6 << 20) && port["dropped"] == 0, "{port}");
+}
+
+#[test]
+fn a_smaller_uplink_tells_the_container_in_its_own_words() {
+    let lab = Lab::with_mtu(1280);
+    lab.netd(&["network", "create", "wide", "--subnet", "10.20.0.0/24", "--mtu", "1500"]).ok();
+    let web = lab.container("web", &["--network", "wide", "-p", "8080:80", "-p", "5353:53/udp"]);
+    let (_tcp, _udp) = (Server::tcp_echo(&sandbox(&web), 80), Server::udp_echo(&sandbox(&web), 53));
+    lab.client.run(|| tcp_echoes(&format!("[{HOST6}]:8080"), 3 << 20));
+    // An answer of 1,250 bytes and headers does not fit IPv6; the container is told so.
+    let answered = lab.client.run(|| udp_ask(&udp6(), &format!("[{HOST6}]:5353"), &[7; 1200])).unwrap();
+    assert_eq!(answered.0, [7; 1200]);
+}
+
+#[test]
+fn it_ends_with_the_container_and_its_port() {
+    let lab = Lab::new();
+    let web = lab.container("web", &["-p", "5353:53/udp"]);
+    let _udp = Server::udp_echo(&sandbox(&web), 53);
+    let socket = lab.client.run(udp6);
+    let to = format!("[{HOST6}]:5353");
+    udp_ask(&socket, &to, b"x").unwrap();
+    lab.netd(&["unpublish", "5353/udp"]).ok();
+    socket.set_read_timeout(Some(netd_tests::probe::SILENCE)).unwrap();
+    assert!(udp_ask(&socket, &to, b"x").is_err());
+    lab.netd(&["publish", "5353:53/udp", &web, "--deny", "2001:db8:18::/64"]).ok();
+    assert!(udp_ask(&socket, &to, b"x").is_err(), "an IPv6 client is judged as one");
+}
