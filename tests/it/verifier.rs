@@ -3,7 +3,7 @@
 
 /// The most instructions that the verifier may walk through for one program: far below the million that the kernel allows,
 /// because the first command waits for it.
-const WALKED: u32 = 150_000;
+const WALKED: u32 = 250_000;
 /// The most translated bytes that each program may have (`bpf_prog_info.xlated_prog_len`).
 const BUDGET: [(&str, u32); 35] = [
     ("uplink_ingress", 8_000),
