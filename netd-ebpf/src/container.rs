@@ -21,7 +21,8 @@ pub(crate) fn other(skb: &Skb) -> Result<Verdict, Reason> {
     guard::other(&skb.frame(), endpoint).map(|()| Verdict::Pass)
 }
 
-/// Neighbours and the host are reached through the bridge, published ports and outside by a flow; no other network is.
+/// Neighbours and the host are reached through the bridge, published ports and outside by a flow; whether another network
+/// is reached is for that one to say.
 #[inline(always)]
 pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<First, Reason> {
     let frame = skb.front();
@@ -34,6 +35,7 @@ pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<First, Reason> {
     let zone = Zone::container(skb.ifindex());
     match place(skb, &ip, endpoint)? {
         Place::Neighbour => Ok(First::Pass),
+        Place::Container => Ok(First::Direct),
         Place::Host if endpoint.flags & network_flag::INTERNAL != 0 => Ok(First::Pass),
         Place::Host => {
             let Ok(transport) = flow::transport(&frame, &ip, zone) else { return Ok(First::Pass) };
@@ -57,6 +59,8 @@ pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<First, Reason> {
 enum Place {
     /// To a container of its own network.
     Neighbour,
+    /// To a container's address on another network.
+    Container,
     /// To the host.
     Host,
     /// Out by this interface.
@@ -81,7 +85,7 @@ fn place<A: Wire>(skb: &Skb, ip: &Ip<A>, endpoint: &EndpointRow) -> Result<Place
         return Err(Reason::Martian);
     }
     if maps::network_of(ip.dst).is_some() {
-        return Err(Reason::Isolated);
+        return Ok(Place::Container);
     }
     match route::lookup(skb, endpoint.bridge, ip.src, ip.dst) {
         Route::Local => Ok(Place::Host),
@@ -134,7 +138,7 @@ fn beyond<A: Wire>(
     let flags = transport.tcp_flags;
     let asks = flags & (BEGINS | tcp_flag::ACK) == BEGINS;
     let uplink = maps::uplink(oif).ok_or(Reason::NoWayOut)?;
-    if !asks && let Some(found) = publication::of_target(endpoint.handle, key.protocol(), key.src_port) {
+    if !asks && let Some(found) = publication::of_target::<A>(endpoint.handle, key.protocol(), key.src_port) {
         return rebuild(skb, key, endpoint, uplink, &found);
     }
     if flags & ENDS != 0 || (flags & BEGINS != 0 && !asks) {
@@ -155,16 +159,20 @@ fn rebuild<A: Wire>(
     let row = found.row();
     let bound = A::of_unified(row.address);
     let inner = key.tuple().reversed();
-    let host = Tuple {
-        dst: if bound == A::UNSPECIFIED { A::masquerade(uplink) } else { bound },
-        dst_port: row.host_port_of(key.src_port),
-        ..inner
+    let asked_for = if endpoint.flags & A::flag(network_flag::ROUTED) != 0 {
+        inner
+    } else {
+        Tuple {
+            dst: if bound == A::UNSPECIFIED { A::masquerade(uplink) } else { bound },
+            dst_port: row.host_port_of(key.src_port),
+            ..inner
+        }
     };
-    if host.dst == A::UNSPECIFIED {
+    if asked_for.dst == A::UNSPECIFIED {
         return Err(Reason::NoWayOut);
     }
     let plan = Plan {
-        original: &FlowKey::new(host, key.protocol(), Zone::OUTSIDE),
+        original: &FlowKey::new(asked_for, key.protocol(), Zone::OUTSIDE),
         inner,
         to: Side { zone: key.zone(), endpoint: endpoint.handle },
         back: endpoint.handle,

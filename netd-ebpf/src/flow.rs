@@ -51,6 +51,8 @@ pub(crate) enum First {
     Opened,
     /// The source port that was tried is taken.
     Taken,
+    /// It goes to a container's own address, which is for [`crate::direct`] to judge.
+    Direct,
 }
 
 /// The two tables of flows. They are never mixed in one run of a program: the verifier follows every combination of

@@ -8,6 +8,7 @@
 //! | [`icmp`] | ICMP errors about a flow's packets |
 //! | [`answer`] | answers to packets that go no further |
 //! | [`masquerade`] | connections from containers to outside |
+//! | [`direct`] | connections to a container's own address from beyond its network |
 //! | [`socket`] | connections that the host's own processes make |
 //! | [`flow`] | the flow table: finding, making, keeping and following rows |
 //! | [`publication`] | who has a host port |
@@ -38,6 +39,7 @@
 
 mod answer;
 mod container;
+mod direct;
 mod fast;
 mod flow;
 mod icmp;
@@ -73,6 +75,8 @@ pub fn uplink_ingress(ctx: TcContext) -> i32 {
     let (outcome, next) = match packet::ethertype(&frame) {
         Some(ETHERTYPE_IPV4) => (fast::established::<Ipv4>(&skb, frame, Zone::OUTSIDE), stage::FOLLOW),
         Some(ETHERTYPE_IPV6) => (fast::established::<Ipv6>(&skb, frame, Zone::OUTSIDE), stage::FOLLOW6),
+        // The stack takes a second tag off behind a first one that names no VLAN, and comes by here no more.
+        _ if packet::has_priority_tag(&frame) => return action(&ctx, &skb, Err(Reason::Foreign)),
         _ => return TC_ACT_UNSPEC,
     };
     match outcome {
@@ -225,6 +229,20 @@ pub fn container_first6(ctx: TcContext) -> i32 {
     opened(&ctx, &skb, container::first::<Ipv6>(&skb), stage::CONTAINER6, stage::YOUNG6)
 }
 
+/// A packet to a container's own address, IPv4.
+#[classifier]
+pub fn direct(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    opened(&ctx, &skb, direct::first::<Ipv4>(&skb), stage::DIRECT, stage::YOUNG)
+}
+
+/// A packet to a container's own address, IPv6.
+#[classifier]
+pub fn direct6(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    opened(&ctx, &skb, direct::first::<Ipv6>(&skb), stage::DIRECT6, stage::YOUNG6)
+}
+
 /// A packet that has a flow now follows it; one whose source port was taken tries another, in another run of `first`.
 #[inline(always)]
 fn opened(ctx: &TcContext, skb: &Skb, outcome: Result<First, Reason>, first: u32, follow: u32) -> i32 {
@@ -237,6 +255,7 @@ fn opened(ctx: &TcContext, skb: &Skb, outcome: Result<First, Reason>, first: u32
             skb.leave_note(NOTE_TRIES, skb.note(NOTE_TRIES) + 1);
             go_on(ctx, skb, first)
         }
+        Ok(First::Direct) => go_on(ctx, skb, if skb.is_v6() { stage::DIRECT6 } else { stage::DIRECT }),
         Ok(First::Pass) => action(ctx, skb, Ok(Verdict::Pass)),
         Err(reason) => action(ctx, skb, Err(reason)),
     }
