@@ -5,7 +5,7 @@
 /// because the first command waits for it.
 const WALKED: u32 = 150_000;
 /// The most translated bytes that each program may have (`bpf_prog_info.xlated_prog_len`).
-const BUDGET: [(&str, u32); 23] = [
+const BUDGET: [(&str, u32); 25] = [
     ("uplink_ingress", 8_000),
     ("container_ingress", 9_000),
     ("follow", 12_000),
@@ -21,6 +21,8 @@ const BUDGET: [(&str, u32); 23] = [
     ("answer", 5_000),
     ("answer6", 10_000),
     ("report", 10_000),
+    ("direct", 14_000),
+    ("direct6", 24_000),
     ("connect4", 2_800),
     ("connect6", 6_000),
     ("sendmsg4", 2_800),
