@@ -15,6 +15,10 @@ pub const ETHERNET_LEN: usize = 14;
 pub const ETHERTYPE_IPV4: Be16 = Be16::new(0x0800);
 /// EtherType of IPv6.
 pub const ETHERTYPE_IPV6: Be16 = Be16::new(0x86dd);
+/// EtherType of a VLAN's tag (IEEE 802.1Q).
+pub const ETHERTYPE_VLAN: Be16 = Be16::new(0x8100);
+/// EtherType of an outer tag of two (IEEE 802.1ad).
+pub const ETHERTYPE_QINQ: Be16 = Be16::new(0x88a8);
 /// EtherType of ARP.
 pub const ETHERTYPE_ARP: Be16 = Be16::new(0x0806);
 /// Length of an IPv6 header without extensions (RFC 8200 §3).
@@ -235,6 +239,12 @@ pub trait Family: Address {
 
     /// In whose name connections leave by an uplink.
     fn masquerade(uplink: &UplinkRow) -> Self;
+
+    /// This family's bit of a pair of [`network_flag`](crate::tables::network_flag)s, of which `flag` is IPv4's.
+    #[inline(always)]
+    fn flag(flag: u32) -> u32 {
+        if Self::IS_V6 { flag << 1 } else { flag }
+    }
 }
 
 impl Family for Ipv4 {
@@ -445,6 +455,13 @@ fn fixed<B: PacketBytes + ?Sized>(bytes: &B, at: Offset) -> Result<Ip<Ipv6>, Rea
 #[inline(always)]
 pub fn ethertype<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Be16> {
     bytes.read::<2>(12).map(Be16::from_wire)
+}
+
+/// Whether a frame has a VLAN tag in front that names no VLAN but a priority, beside the one that the kernel takes off.
+#[inline(always)]
+pub fn has_priority_tag<B: PacketBytes + ?Sized>(bytes: &B) -> bool {
+    let tagged = matches!(ethertype(bytes), Some(ETHERTYPE_VLAN | ETHERTYPE_QINQ));
+    tagged && bytes.read::<2>(ETHERNET_LEN).is_some_and(|[high, low]| high & 0x0f == 0 && low == 0)
 }
 
 /// Reads TCP's header.

@@ -10,6 +10,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::bytes::{Address, Be16, Ipv4, Ipv6};
 use crate::checksum::Delta;
 use crate::flow::{Handle, Tuple, Zone};
+use crate::packet::Family;
 
 /// Names of the maps, as the object and the pins carry them (at most 15 bytes: BPF_OBJ_NAME_LEN). Those of IPv6 end in 6.
 pub mod name {
@@ -33,6 +34,8 @@ pub mod name {
     pub const ENDPOINTS: &str = "ENDPOINTS";
     /// Hash: index of a host-side veth → its endpoint's handle.
     pub const ENDPOINT_OF: &str = "ENDPOINT_OF";
+    /// Hash: a container's address as an IPv6 one → its endpoint's handle.
+    pub const ADDRESSES: &str = "ADDRESSES";
     /// Array: slot → [`PublicationRow`](super::PublicationRow).
     pub const PUBLICATIONS: &str = "PUBLICATIONS";
     /// Array: protocol and host port → [`PortRow`](super::PortRow).
@@ -51,6 +54,8 @@ pub mod name {
     pub const SOURCES: &str = "SOURCES";
     /// Hash: interface index → [`UplinkRow`](super::UplinkRow).
     pub const UPLINKS: &str = "UPLINKS";
+    /// Hash, used as a set: [`TrustKey`](super::TrustKey).
+    pub const TRUSTED: &str = "TRUSTED";
     /// Hash: the host's own addresses as IPv6 ones, for the socket hooks.
     pub const LOCALS: &str = "LOCALS";
     /// LRU hash: [`SocketKey`](super::SocketKey) → [`SocketRow`](super::SocketRow).
@@ -63,7 +68,7 @@ pub mod name {
     pub const STAGES: &str = "STAGES";
 
     /// Every map that is pinned.
-    pub const ALL: [&str; 24] = [
+    pub const ALL: [&str; 26] = [
         FLOWS,
         FLOWS6,
         YOUNG,
@@ -74,6 +79,7 @@ pub mod name {
         HELD6,
         ENDPOINTS,
         ENDPOINT_OF,
+        ADDRESSES,
         PUBLICATIONS,
         PORTS,
         BOUND_PORTS,
@@ -83,6 +89,7 @@ pub mod name {
         SUBNETS6,
         SOURCES,
         UPLINKS,
+        TRUSTED,
         LOCALS,
         SOCKETS,
         TIMEOUTS,
@@ -95,10 +102,11 @@ pub mod name {
 /// each has a stack of its own and what every packet runs stays short.
 ///
 /// ```text
-/// uplink_ingress ────┬──▶ follow ──▶ young ──▶ uplink_first ──────────────────────┐
-/// container_ingress ─┘       │         ▲  └──▶ container_first ──▶ hairpin ───────┤
-///                            │         │                       └─▶ masquerade ────┤
-///                            │         └──────────────────────────────────────────┘
+/// uplink_ingress ────┬──▶ follow ──▶ young ──▶ uplink_first ────────────┬─▶ direct ─┐
+/// container_ingress ─┘       │         ▲  └──▶ container_first ──┬───────┘           │
+///                            │         │                         ├─▶ hairpin ────────┤
+///                            │         │                         └─▶ masquerade ─────┤
+///                            │         └────────────────────────────────────────────┘
 ///                            └──▶ icmp_error                           every one of them ──▶ answer, report
 ///
 /// a first fragment: follow ──▶ first_part ──▶ follow; if others wait in `hold`, it and they come in anew
@@ -155,9 +163,13 @@ pub mod stage {
     pub const MASQUERADE: u32 = 23;
     /// The same, IPv6.
     pub const MASQUERADE6: u32 = 24;
+    /// A first packet to a container's own address from beyond its network, IPv4.
+    pub const DIRECT: u32 = 25;
+    /// The same, IPv6.
+    pub const DIRECT6: u32 = 26;
 
     /// The programs in the order of their numbers.
-    pub const PROGRAMS: [&str; 25] = [
+    pub const PROGRAMS: [&str; 27] = [
         "follow",
         "follow6",
         "young",
@@ -183,6 +195,8 @@ pub mod stage {
         "hairpin6",
         "masquerade",
         "masquerade6",
+        "direct",
+        "direct6",
     ];
 }
 
@@ -202,6 +216,8 @@ pub mod capacity {
     pub const HELD: u32 = 1 << 10;
     /// Containers; a slot number fits 16 bits.
     pub const ENDPOINTS: u32 = 1 << 14;
+    /// Addresses of containers, one of each family.
+    pub const ADDRESSES: u32 = 2 * ENDPOINTS;
     /// Publications; a range of ports is one.
     pub const PUBLICATIONS: u32 = 1 << 16;
     /// Every port of each protocol in [`super::port_index`].
@@ -216,6 +232,8 @@ pub mod capacity {
     pub const SOURCES: u32 = 1 << 18;
     /// Interfaces that lead outside.
     pub const UPLINKS: u32 = 1024;
+    /// Interfaces that networks trust, of all networks together.
+    pub const TRUSTED: u32 = 4096;
     /// Host addresses.
     pub const LOCALS: u32 = 4096;
     /// Host sockets that were sent to a container.
@@ -285,7 +303,8 @@ impl<A: Address> Subnet<A> {
     }
 }
 
-/// What a network forbids or wants.
+/// What a network forbids or wants. Of a pair that differs by family IPv6's is the next bit, see
+/// [`Family::flag`](crate::packet::Family::flag).
 pub mod network_flag {
     /// Containers on it do not reach each other directly.
     pub const NO_ICC: u32 = 1;
@@ -295,6 +314,24 @@ pub mod network_flag {
     pub const NO_MASQUERADE: u32 = 4;
     /// The same for IPv6.
     pub const NO_MASQUERADE6: u32 = 8;
+    /// Whoever routes to it reaches every port by IPv4 addresses of its containers.
+    pub const UNPROTECTED: u32 = 16;
+    /// The same for IPv6.
+    pub const UNPROTECTED6: u32 = 32;
+    /// Whoever routes to it reaches published ports by IPv4 addresses of its containers, and nobody by the host's.
+    pub const ROUTED: u32 = 64;
+    /// The same for IPv6.
+    pub const ROUTED6: u32 = 128;
+}
+
+/// An interface by which published ports of a network are reached by its containers' own addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[repr(C)]
+pub struct TrustKey {
+    /// The network's number, see [`name::SUBNETS`].
+    pub network: u32,
+    /// The interface's index.
+    pub ifindex: u32,
 }
 
 /// An interface that leads outside.
@@ -429,22 +466,29 @@ impl<A: Address> BoundPortKey<A> {
     pub const BITS: u32 = A::BITS + 32;
 }
 
-/// A published port of a container, as the data of an LPM trie: for a packet of a connection that the flow table has
-/// forgotten.
+/// A published port of a container that is reached from beyond the host, as the data of an LPM trie: for a packet of a
+/// connection that the flow table has forgotten, and for one to the container's own address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 #[repr(C)]
 pub struct TargetPortKey {
     /// The container's handle.
     pub endpoint: Handle,
-    /// Protocol number, in network order so that the port's bits come last.
-    pub protocol: Be16,
+    /// Protocol number, in network order so that the port's bits come last; above it 4 or 6, the family.
+    protocol: Be16,
     /// The container's port, or the first of an aligned block of them.
-    pub port: Be16,
+    port: Be16,
 }
 
 impl TargetPortKey {
     /// Bits of the whole key, for one port; a block of 2ⁿ ports has n fewer.
     pub const BITS: u32 = 64;
+
+    /// The key of a port in a family.
+    #[inline(always)]
+    pub fn new<A: Family>(endpoint: Handle, protocol: u8, port: Be16) -> Self {
+        let family = if A::IS_V6 { 6 } else { 4 };
+        Self { endpoint, protocol: Be16::new(u16::from(protocol) | (family << 8)), port }
+    }
 }
 
 /// Whom a publication lets in, as the data of an LPM trie: the longest prefix wins, and that of the publication alone stands

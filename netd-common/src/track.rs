@@ -122,6 +122,20 @@ impl Phase {
             Self::Generic => 600,
         }
     }
+
+    /// Where the default is from, for people.
+    pub const fn default_source(self) -> &'static str {
+        match self {
+            Self::SynSent | Self::SynReceived | Self::FinWait | Self::TimeWait => {
+                "RFC 5382 REQ-5: 4 min at least"
+            }
+            Self::Established => "nf_conntrack; RFC 5382 REQ-5: 2 h 4 min at least",
+            Self::UdpOneWay => "RFC 4787 REQ-5: 2 min at least",
+            Self::UdpTwoWay => "nf_conntrack before 5.0; RFC 4787 REQ-5: 2 min at least",
+            Self::Echo => "RFC 5508 REQ-2: 60 s at least",
+            Self::Closed | Self::Generic => "nf_conntrack",
+        }
+    }
 }
 
 /// How far beyond what the other side has acknowledged a reset may be: what may be on its way. RFC 5961 §3.2 asks a host

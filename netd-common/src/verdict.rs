@@ -13,7 +13,7 @@ pub enum Reason {
     Martian = 1,
     /// From the wire, claiming a container's address as its source.
     ForgedSource = 2,
-    /// From the wire, straight to a container's own address.
+    /// From the wire, straight to a container's own address, to which its network lets nobody there.
     DirectAccess = 3,
     /// From a container, with a source address that is not its own.
     Spoofed = 4,
@@ -35,7 +35,7 @@ pub enum Reason {
     Fragment = 12,
     /// The kernel's helpers refused to change the packet.
     RewriteFailed = 13,
-    /// From a container: neither IP nor ARP, or with a VLAN tag.
+    /// From a container: neither IP nor ARP, or with a VLAN tag. From the wire: what a VLAN tag of no VLAN hides.
     Foreign = 14,
     /// The end of a TCP connection, or an answer to its beginning, of no connection that there is.
     OutOfState = 15,
@@ -113,7 +113,7 @@ impl Reason {
             Self::Collision => "no port was free to tell its answers from others'",
             Self::Fragment => "a fragment of a datagram whose first part was not seen",
             Self::RewriteFailed => "the kernel refused to change it",
-            Self::Foreign => "a container sent neither IP nor ARP",
+            Self::Foreign => "neither IP nor ARP from a container, or hidden under VLAN tags",
             Self::OutOfState => "the end of a TCP connection that does not exist",
             Self::NotRelated => "an ICMP message about no flow that exists",
             Self::Denied => "its source may not use the port",

@@ -55,7 +55,11 @@ pub(crate) fn send<A: Answer>(skb: &Skb) -> Result<Verdict, Reason> {
     }
     let zone = skb.note(NOTE_ZONE);
     let src = if zone == Zone::OUTSIDE.ifindex() {
-        ip.dst
+        // What is routed to a container passes a hop, and that is not the container.
+        match maps::network_of(ip.dst) {
+            Some(_) => A::masquerade(maps::uplink(skb.ifindex()).ok_or(reason)?),
+            None => ip.dst,
+        }
     } else {
         A::subnet(maps::endpoint_behind(zone).ok_or(reason)?).gateway()
     };

@@ -23,7 +23,7 @@ pub(crate) fn other(skb: &Skb) -> Result<Verdict, Reason> {
 }
 
 /// Judges who sends, and says where it goes. Neighbours and the host are reached through the bridge, published ports and
-/// outside by a flow; no other network is.
+/// outside by a flow; whether another network is reached is for that one to say.
 #[inline(always)]
 pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<Place, Reason> {
     let frame = skb.front();
@@ -44,6 +44,8 @@ pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<Place, Reason> {
 pub(crate) enum Place {
     /// To its own link: a container of its network, or everybody on it.
     Link,
+    /// To a container's address on another network.
+    Container,
     /// To the host, and maybe to a published port by the host's address.
     Host,
     /// Out by this interface.
@@ -70,7 +72,7 @@ fn place<A: Wire>(skb: &Skb, ip: &Ip<A>, endpoint: &EndpointRow) -> Result<Place
         return Err(Reason::Martian);
     }
     if maps::network_of(ip.dst).is_some() {
-        return Err(Reason::Isolated);
+        return Ok(Place::Container);
     }
     match route::lookup(skb, endpoint.bridge, ip.src, ip.dst) {
         Route::Local => Ok(Place::Host),
@@ -130,7 +132,7 @@ pub(crate) fn beyond<A: Wire>(skb: &Skb) -> Result<First, Reason> {
     let key = packet::flow_key(&ip, &transport, zone);
     let flags = transport.tcp_flags;
     let asks = flags & (BEGINS | tcp_flag::ACK) == BEGINS;
-    if !asks && let Some(found) = publication::of_target(endpoint.handle, key.protocol(), key.src_port) {
+    if !asks && let Some(found) = publication::of_target::<A>(endpoint.handle, key.protocol(), key.src_port) {
         return rebuild(skb, &key, endpoint, uplink, &found);
     }
     if flags & ENDS != 0 || (flags & BEGINS != 0 && !asks) {
@@ -151,17 +153,21 @@ fn rebuild<A: Wire>(
     let row = found.row();
     let bound = A::of_unified(row.address);
     let inner = key.tuple().reversed();
-    let host = Tuple {
-        dst: if bound == A::UNSPECIFIED { A::masquerade(uplink) } else { bound },
-        dst_port: row.host_port_of(key.src_port),
-        ..inner
+    let asked_for = if endpoint.flags & A::flag(network_flag::ROUTED) != 0 {
+        inner
+    } else {
+        Tuple {
+            dst: if bound == A::UNSPECIFIED { A::masquerade(uplink) } else { bound },
+            dst_port: row.host_port_of(key.src_port),
+            ..inner
+        }
     };
-    if host.dst == A::UNSPECIFIED {
+    if asked_for.dst == A::UNSPECIFIED {
         return Err(Reason::NoWayOut);
     }
     let plan = flow::plan()?;
     *plan = Plan {
-        original: FlowKey::new(host, key.protocol(), Zone::OUTSIDE),
+        original: FlowKey::new(asked_for, key.protocol(), Zone::OUTSIDE),
         inner,
         to: Side { zone: key.zone(), endpoint: endpoint.handle },
         back: endpoint.handle,

@@ -58,6 +58,8 @@ pub(crate) enum First {
     Held(Then),
     /// It may be an answer to an IPv6 client of a container without IPv6.
     MayCross,
+    /// It goes to a container's own address, which is for [`crate::direct`] to judge.
+    Direct,
 }
 
 /// The two tables of flows. They are never mixed in one run of a program: the verifier follows every combination of

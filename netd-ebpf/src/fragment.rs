@@ -127,6 +127,7 @@ pub(crate) fn first<A: Wire>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
     // The host's own gets its fragments as they come.
     let is_ours = zone != Zone::OUTSIDE
         || publication::find(ip.protocol, ip.dst, transport.dst_port).is_some()
+        || maps::network_of(ip.dst).is_some()
         || flow::peek(packet::flow_key(&ip, &transport, zone)).is_some();
     if !is_ours {
         return None;

@@ -10,6 +10,7 @@
 //! | [`fragment`] | fragments that come before their first |
 //! | [`cross`] | IPv6 clients of containers that have only IPv4 |
 //! | [`masquerade`] | connections from containers to outside |
+//! | [`direct`] | connections to a container's own address from beyond its network |
 //! | [`socket`] | connections that the host's own processes make |
 //! | [`flow`] | the flow table: finding, making, keeping and following rows |
 //! | [`publication`] | who has a host port |
@@ -41,6 +42,7 @@
 mod answer;
 mod container;
 mod cross;
+mod direct;
 mod fast;
 mod flow;
 mod fragment;
@@ -78,6 +80,8 @@ pub fn uplink_ingress(ctx: TcContext) -> i32 {
     let (outcome, next) = match packet::ethertype(&frame) {
         Some(ETHERTYPE_IPV4) => (fast::established::<Ipv4>(&skb, frame, Zone::OUTSIDE), stage::FOLLOW),
         Some(ETHERTYPE_IPV6) => (fast::established::<Ipv6>(&skb, frame, Zone::OUTSIDE), stage::FOLLOW6),
+        // The stack takes a second tag off behind a first one that names no VLAN, and comes by here no more.
+        _ if packet::has_priority_tag(&frame) => return action(&ctx, &skb, Err(Reason::Foreign)),
         _ => return TC_ACT_UNSPEC,
     };
     match outcome {
@@ -246,6 +250,7 @@ pub fn container_first6(ctx: TcContext) -> i32 {
 fn placed(ctx: &TcContext, skb: &Skb, outcome: Result<Place, Reason>, hairpin: u32, masquerade: u32) -> i32 {
     match outcome {
         Ok(Place::Link) => action(ctx, skb, Ok(Verdict::Pass)),
+        Ok(Place::Container) => go_on(ctx, skb, if skb.is_v6() { stage::DIRECT6 } else { stage::DIRECT }),
         Ok(Place::Host) => go_on(ctx, skb, hairpin),
         Ok(Place::Beyond(oif)) => {
             skb.leave_note(NOTE_OIF, oif);
@@ -283,6 +288,20 @@ pub fn masquerade6(ctx: TcContext) -> i32 {
     opened(&ctx, &skb, container::beyond::<Ipv6>(&skb), stage::MASQUERADE6, stage::YOUNG6)
 }
 
+/// A packet to a container's own address, IPv4.
+#[classifier]
+pub fn direct(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    opened(&ctx, &skb, direct::first::<Ipv4>(&skb), stage::DIRECT, stage::YOUNG)
+}
+
+/// A packet to a container's own address, IPv6.
+#[classifier]
+pub fn direct6(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    opened(&ctx, &skb, direct::first::<Ipv6>(&skb), stage::DIRECT6, stage::YOUNG6)
+}
+
 /// A packet that has a flow now follows it; one whose source port was taken tries another, in another run of `first`.
 #[inline(always)]
 fn opened(ctx: &TcContext, skb: &Skb, outcome: Result<First, Reason>, first: u32, follow: u32) -> i32 {
@@ -295,6 +314,7 @@ fn opened(ctx: &TcContext, skb: &Skb, outcome: Result<First, Reason>, first: u32
             skb.leave_note(NOTE_TRIES, skb.note(NOTE_TRIES) + 1);
             go_on(ctx, skb, first)
         }
+        Ok(First::Direct) => go_on(ctx, skb, if skb.is_v6() { stage::DIRECT6 } else { stage::DIRECT }),
         Ok(First::Pass) => action(ctx, skb, Ok(Verdict::Pass)),
         Ok(First::Held(then)) => {
             skb.leave_note(NOTE_HELD, then as u32);

@@ -17,8 +17,8 @@ use netd_common::nat::Connection;
 use netd_common::packet::Family;
 use netd_common::tables::{
     BoundPortKey, CounterRow, EndpointRow, FlowRow, FragmentKey, FragmentRow, HeldKey, HeldRow, PortRow,
-    PublicationCounters, PublicationRow, SocketKey, SocketRow, SourceKey, TargetPortKey, UplinkRow, access,
-    capacity, port_index,
+    PublicationCounters, PublicationRow, SocketKey, SocketRow, SourceKey, TargetPortKey, TrustKey, UplinkRow,
+    access, capacity, port_index,
 };
 use netd_common::track::Phase;
 use netd_common::verdict::Reason;
@@ -58,6 +58,8 @@ static ENDPOINTS: Array<EndpointRow> = Array::with_max_entries(capacity::ENDPOIN
 #[map]
 static ENDPOINT_OF: HashMap<u32, Handle> = HashMap::with_max_entries(capacity::ENDPOINTS, 0);
 #[map]
+static ADDRESSES: HashMap<Ipv6, Handle> = HashMap::with_max_entries(capacity::ADDRESSES, 0);
+#[map]
 static PUBLICATIONS: Array<PublicationRow> = Array::with_max_entries(capacity::PUBLICATIONS, 0);
 #[map]
 static PORTS: Array<PortRow> = Array::with_max_entries(capacity::PORTS, 0);
@@ -76,6 +78,8 @@ static SUBNETS6: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(capacity::SUBNET
 static SOURCES: LpmTrie<SourceKey, u32> = LpmTrie::with_max_entries(capacity::SOURCES, 0);
 #[map]
 static UPLINKS: HashMap<u32, UplinkRow> = HashMap::with_max_entries(capacity::UPLINKS, 0);
+#[map]
+static TRUSTED: HashMap<TrustKey, u32> = HashMap::with_max_entries(capacity::TRUSTED, 0);
 #[map]
 static LOCALS: HashMap<Ipv6, u32> = HashMap::with_max_entries(capacity::LOCALS, 0);
 #[map]
@@ -451,6 +455,20 @@ pub(crate) fn endpoint_behind(ifindex: u32) -> Option<&'static EndpointRow> {
     endpoint(*handle)
 }
 
+/// The endpoint that has this address.
+#[inline(always)]
+pub(crate) fn endpoint_at<A: Tables>(address: A) -> Option<&'static EndpointRow> {
+    // SAFETY: as in `endpoint_behind`, with an address for the index.
+    let handle = unsafe { ADDRESSES.get(address.unified()) }?;
+    endpoint(*handle)
+}
+
+/// Whether a network trusts what comes in by an interface.
+#[inline(always)]
+pub(crate) fn is_trusted(network: u32, ifindex: u32) -> bool {
+    TRUSTED.get_ptr(TrustKey { network, ifindex }).is_some()
+}
+
 /// The live publication of a handle.
 #[inline(always)]
 pub(crate) fn publication(handle: Handle) -> Option<*mut PublicationRow> {
@@ -487,11 +505,10 @@ pub(crate) fn bound_port<A: Tables>(address: A, protocol: u8, port: Be16) -> Opt
     longest(A::bound_ports(), BoundPortKey::<A>::BITS, data)
 }
 
-/// The publication that has this port of a container for its target.
+/// The publication that has this port of a container for its target in a family.
 #[inline(always)]
-pub(crate) fn target_port(endpoint: Handle, protocol: u8, port: Be16) -> Option<Handle> {
-    let data = TargetPortKey { endpoint, protocol: Be16::new(u16::from(protocol)), port };
-    longest(&TARGET_PORTS, TargetPortKey::BITS, data)
+pub(crate) fn target_port<A: Family>(endpoint: Handle, protocol: u8, port: Be16) -> Option<Handle> {
+    longest(&TARGET_PORTS, TargetPortKey::BITS, TargetPortKey::new::<A>(endpoint, protocol, port))
 }
 
 /// Whether a publication lets a source in: by its own rows, or else by those of all.

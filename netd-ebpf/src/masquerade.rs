@@ -22,8 +22,7 @@ pub(crate) fn open<A: Wire>(
     uplink: &UplinkRow,
 ) -> Result<First, Reason> {
     let mut inner = key.tuple();
-    let keeps = if A::IS_V6 { network_flag::NO_MASQUERADE6 } else { network_flag::NO_MASQUERADE };
-    let masqueraded = endpoint.flags & keeps == 0;
+    let masqueraded = endpoint.flags & A::flag(network_flag::NO_MASQUERADE) == 0;
     if masqueraded {
         let snat = A::subnet(endpoint).snat();
         inner.src = if snat == A::UNSPECIFIED { A::masquerade(uplink) } else { snat };

@@ -2,7 +2,8 @@
 
 use netd_common::bytes::{Address as _, Be16, Ipv4, Ipv6};
 use netd_common::flow::{FlowKey, Handle, Tuple};
-use netd_common::tables::{EndpointRow, PublicationRow};
+use netd_common::packet::Family as _;
+use netd_common::tables::{EndpointRow, PublicationRow, network_flag};
 use netd_common::verdict::Reason;
 
 use crate::flow::{self, First, Plan};
@@ -40,7 +41,11 @@ impl Found {
             return Some(Tuple { src, dst: own.address(), ..ports });
         }
         let four = &self.endpoint.subnet4;
-        let speaks = A::IS_V6 && four.address() != Ipv4::UNSPECIFIED && four.gateway() != Ipv4::UNSPECIFIED;
+        let is_routed = self.endpoint.flags & Ipv4::flag(network_flag::ROUTED) != 0;
+        let speaks = A::IS_V6
+            && !is_routed
+            && four.address() != Ipv4::UNSPECIFIED
+            && four.gateway() != Ipv4::UNSPECIFIED;
         let in_six = |address| A::of_unified(Ipv6::mapped(address));
         speaks.then(|| Tuple { src: in_six(four.gateway()), dst: in_six(four.address()), ..ports })
     }
@@ -87,9 +92,14 @@ fn is_free_on_gateway<A: Wire>(skb: &Skb, plan: &Plan<A>, port: Be16) -> bool {
 }
 
 /// The publication that a packet or a connection to `address` and `port` means: one on that very address first, then one
-/// on all addresses of the family, then one on all.
+/// on all addresses of the family, then one on all. A network that is routed in the family has none on the host.
 #[inline(always)]
 pub(crate) fn find<A: Tables>(protocol: u8, address: A, port: Be16) -> Option<Found> {
+    named(protocol, address, port).filter(|found| found.endpoint.flags & A::flag(network_flag::ROUTED) == 0)
+}
+
+#[inline(always)]
+fn named<A: Tables>(protocol: u8, address: A, port: Be16) -> Option<Found> {
     let row = maps::port(protocol, port)?;
     if row.bound != 0 {
         if let Some(handle) = maps::bound_port(address, protocol, port)
@@ -112,10 +122,10 @@ pub(crate) fn is_taken<A: Tables>(protocol: u8, address: A, port: Be16) -> bool 
     find(protocol, address, port).is_some()
 }
 
-/// The publication of a container's port, for a packet whose connection the flow table has forgotten.
+/// The publication of a container's port in a family.
 #[inline(always)]
-pub(crate) fn of_target(endpoint: Handle, protocol: u8, port: Be16) -> Option<Found> {
-    live(maps::target_port(endpoint, protocol, port)?, false)
+pub(crate) fn of_target<A: Tables>(endpoint: Handle, protocol: u8, port: Be16) -> Option<Found> {
+    live(maps::target_port::<A>(endpoint, protocol, port)?, false)
 }
 
 #[inline(always)]

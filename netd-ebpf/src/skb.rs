@@ -27,6 +27,8 @@ use netd_common::verdict::{Reason, Verdict};
 
 use crate::maps::Tables;
 
+/// The bits of a VLAN tag that name the VLAN.
+const VLAN_ID: u32 = 0x0fff;
 /// `PACKET_HOST` of if_packet.h: addressed to this host.
 const PACKET_HOST: u32 = 0;
 /// Ethernet, the longest IPv4 header and TCP's fixed part: all that an established connection's packet is read for.
@@ -284,11 +286,12 @@ impl Skb {
         self.context().vlan_present != 0
     }
 
-    /// Whether the frame is addressed to this host and carries no VLAN tag: a tagged one belongs to the VLAN's own
-    /// interface, which it reaches after this program.
+    /// Whether the frame is addressed to this host and of no VLAN: one of a VLAN belongs to that one's own interface, which
+    /// it reaches after this program. A tag that names no VLAN but a priority (IEEE 802.1Q §9.6) is none to the stack.
     #[inline(always)]
     pub(crate) fn is_for_this_interface(&self) -> bool {
-        self.context().pkt_type == PACKET_HOST && !self.has_vlan_tag()
+        let of_a_vlan = self.has_vlan_tag() && self.context().vlan_tci & VLAN_ID != 0;
+        self.context().pkt_type == PACKET_HOST && !of_a_vlan
     }
 
     /// The frame's bytes, made contiguous as far as the headers of an established connection's packet go.

@@ -10,7 +10,7 @@ use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie};
 use aya_ebpf::programs::SockAddrContext;
 use netd_common::bytes::{Address as _, Be16, Ipv4, Ipv6};
-use netd_common::tables::{SocketKey, SocketRow};
+use netd_common::tables::{SocketKey, SocketRow, network_flag};
 
 use crate::maps::{self, Tables};
 use crate::publication::{self, Found};
@@ -155,7 +155,8 @@ fn target<A: Tables>(found: &Found, takes: Takes) -> Option<Ipv6> {
         return Some(same.unified());
     }
     let four = found.endpoint.subnet4.address();
-    let fits = A::IS_V6 && takes == Takes::EitherFamily && four != Ipv4::UNSPECIFIED;
+    let routed = found.endpoint.flags & network_flag::ROUTED != 0;
+    let fits = A::IS_V6 && takes == Takes::EitherFamily && four != Ipv4::UNSPECIFIED && !routed;
     if fits { Some(Ipv6::mapped(four)) } else { None }
 }
 

@@ -12,20 +12,26 @@ use crate::publication::{self, Found};
 use crate::route::{self, Route};
 use crate::skb::{Skb, Wire};
 
-/// A first packet to a published port makes a flow; nothing else from outside reaches a container; the rest is the host's.
+/// A first packet to a published port makes a flow; one to a container's own address is judged apart; the rest is the
+/// host's.
 #[inline(always)]
 pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<First, Reason> {
     let frame = skb.front();
-    // What cannot be read has no flow; the host's own stack refuses it and counts it.
-    let Ok(ip) = A::header(&frame, IP_AT) else { return Ok(First::Pass) };
+    // What cannot be read has no flow; the host's own stack refuses it and counts it. But of extension headers that stack
+    // reads more, so that the addresses behind which they stand count all the same.
+    let Ok(ip) = A::header(&frame, IP_AT) else {
+        return A::plain(&frame).map_or(Ok(First::Pass), |ip| unpublished(&ip));
+    };
     let transport = flow::transport(&frame, &ip, Zone::OUTSIDE);
     if let Ok(transport) = &transport
         && let Some(first) = open(skb, &ip, &packet::flow_key(&ip, transport, Zone::OUTSIDE))?
     {
         return Ok(first);
     }
-    let first = unpublished(&ip)?;
-    Ok(if matches!(transport, Err(Reason::Fragment)) { First::Held(Then::Pass) } else { first })
+    match unpublished(&ip)? {
+        First::Pass if matches!(transport, Err(Reason::Fragment)) => Ok(First::Held(Then::Pass)),
+        first => Ok(first),
+    }
 }
 
 /// Opens a flow to a published port; none if it is not ours.
@@ -71,11 +77,11 @@ fn unpublished<A: Wire>(ip: &Ip<A>) -> Result<First, Reason> {
     if ip.src.is_loopback() || ip.dst.is_loopback() {
         return Err(Reason::Martian);
     }
-    if maps::network_of(ip.dst).is_some() {
-        return Err(Reason::DirectAccess);
-    }
     if maps::network_of(ip.src).is_some() {
         return Err(Reason::ForgedSource);
+    }
+    if maps::network_of(ip.dst).is_some() {
+        return Ok(First::Direct);
     }
     Ok(First::Pass)
 }

@@ -8,7 +8,9 @@ use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand};
 
 use crate::error::Error;
-use crate::spec::{Access, IfName, Mac, Name, PortSpec, Protocol, Source, UnpublishSpec};
+use crate::spec::{
+    Access, IfName, Mac, ModeSpec, Name, PortSpec, Protocol, Source, TimeoutSpec, UnpublishSpec,
+};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -132,6 +134,23 @@ Examples:
         #[arg(long, value_name = "PORT")]
         port: Option<u16>,
     },
+    /// Show or change how long connections may be idle before they are forgotten, by how far they have come
+    #[command(after_help = "\
+Examples:
+  netd timeouts                            what holds now, and why
+  netd timeouts two_way=10m one_way=30s    for connections that there are and those to come
+  netd timeouts established=1d
+  netd timeouts --reset                    as at first
+
+The names are those of `netd flows`; a number without a unit is seconds.")]
+    Timeouts {
+        /// A phase and its new timeout
+        #[arg(value_name = "PHASE=DURATION", value_parser = word::<TimeoutSpec>)]
+        changes: Vec<TimeoutSpec>,
+        /// Let the defaults hold again
+        #[arg(long, conflicts_with = "changes")]
+        reset: bool,
+    },
     /// Show what is attached where, how full the tables are, and what was dropped
     Status,
     /// Print what the programs report: one dropped packet a second for each reason
@@ -174,7 +193,18 @@ Examples:
   netd network create lab --subnet 10.20.0.0/24 --gateway 10.20.0.254 --bridge lab0 --mtu 1400
   netd network create both --ipv6
   netd network create shop --snat-address 198.51.100.7
-  netd network create vault --internal")]
+  netd network create vault --internal
+  netd network create sealed --internal --gateway-mode isolated
+  netd network create own --subnet 2001:db8:6::/64 --gateway-mode ipv6=routed
+  netd network create lan --trusted-interface eth1
+
+Gateway modes:
+  nat              ports are published on the host, containers leave in its name, and their own
+                   addresses are reached by nobody outside
+  nat-unprotected  the same, but whoever routes to the subnet reaches every port of a container
+  routed           no translation: whoever routes to the subnet reaches published ports by the
+                   container's own address and port, and may ping; the host's ports are left alone
+  isolated         for --internal: the host has no address on the network either")]
     Create(NetworkCreate),
     /// List networks
     #[command(visible_alias = "list")]
@@ -231,6 +261,12 @@ pub struct NetworkCreate {
     /// The host's address in whose name connections leave; without one, that of the interface they leave by
     #[arg(long, value_name = "IP", conflicts_with = "no_masquerade")]
     pub snat_address: Vec<IpAddr>,
+    /// What lies between its containers and the outside, in both families or in one
+    #[arg(long, value_name = "[ipv4=|ipv6=]MODE", value_parser = word::<ModeSpec>)]
+    pub gateway_mode: Vec<ModeSpec>,
+    /// Whoever comes in by this interface reaches published ports by the container's own address as well
+    #[arg(long, value_name = "IF", value_parser = word::<IfName>)]
+    pub trusted_interface: Vec<IfName>,
 }
 
 /// What can be done with containers.

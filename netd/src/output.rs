@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -10,7 +11,9 @@ use tabwriter::TabWriter;
 
 use crate::dataplane::{Dropped, Fill};
 use crate::error::{Doing as _, Error, Result};
-use crate::report::{Container, Failure, FailureBody, Flow, Member, Network, Port, Removed, Status};
+use crate::report::{
+    ByFamily, Container, Failure, FailureBody, Flow, Member, Network, Port, Removed, Status, Timeout,
+};
 use crate::spec::Access;
 
 /// How to print.
@@ -256,17 +259,38 @@ impl Text for Vec<Flow> {
     }
 }
 
+impl Text for Vec<Timeout> {
+    fn text(&self) -> String {
+        let duration = |seconds: u32| humantime::format_duration(Duration::from_secs(seconds.into()));
+        table(
+            "PHASE\tTIMEOUT\tDEFAULT\tSOURCE",
+            self.iter().map(|Timeout { phase, seconds, default_seconds, source }| {
+                format!("{phase}\t{}\t{}\t{source}", duration(*seconds), duration(*default_seconds))
+            }),
+        )
+    }
+}
+
+/// One word if it is the same in both families, or if there is but one.
+fn modes(ByFamily { ipv4, ipv6 }: ByFamily<Option<&'static str>>) -> String {
+    match (ipv4, ipv6) {
+        (Some(four), Some(six)) if four != six => format!("ipv4={four},ipv6={six}"),
+        (one, other) => or_dash(one.or(other)),
+    }
+}
+
 impl Text for Vec<Network<usize>> {
     fn text(&self) -> String {
         table(
-            "NAME\tDRIVER\tSUBNET\tGATEWAY\tBRIDGE\tMTU\tCONTAINERS",
+            "NAME\tDRIVER\tSUBNET\tGATEWAY\tMODE\tBRIDGE\tMTU\tCONTAINERS",
             self.iter().map(|network| {
                 format!(
-                    "{}\t{}\t{}\t{}\t{}\t{}\t{}",
+                    "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
                     network.name,
                     network.driver,
                     join(&network.subnets),
                     join(&network.gateways),
+                    modes(network.gateway_mode),
                     or_dash(network.bridge.as_ref()),
                     or_dash(network.mtu),
                     network.containers
@@ -302,6 +326,8 @@ impl Text for Network<Vec<Member>> {
             ("internal", yes(self.internal)),
             ("icc", yes(self.icc)),
             ("masquerade", yes(self.masquerade)),
+            ("gateway mode", modes(self.gateway_mode)),
+            ("trusted interfaces", join(&self.trusted_interfaces)),
         ];
         for member in &self.containers {
             lines.push((

@@ -76,7 +76,7 @@ pub struct Flow {
     pub idle_ms: u64,
     /// The container that it leads to or comes from.
     pub container: String,
-    /// The publication that let it in; null if it goes out.
+    /// The publication that let it in; null if it goes out, or in by its network's gateway mode.
     pub publication: Option<String>,
     /// The packets of whoever began it, as they come in.
     pub original: Direction,
@@ -101,6 +101,28 @@ pub struct Direction {
     pub bytes: u64,
 }
 
+/// Something for each family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ByFamily<T> {
+    /// Of IPv4.
+    pub ipv4: T,
+    /// Of IPv6.
+    pub ipv6: T,
+}
+
+/// How long connections in a phase may be idle: an element of `netd timeouts --json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Timeout {
+    /// The phase, as `netd flows` has it.
+    pub phase: &'static str,
+    /// What holds, seconds.
+    pub seconds: u32,
+    /// What holds if nobody says otherwise, seconds.
+    pub default_seconds: u32,
+    /// Where that is from.
+    pub source: &'static str,
+}
+
 /// A network: an element of `netd network ls --json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Network<Members> {
@@ -122,6 +144,10 @@ pub struct Network<Members> {
     pub icc: bool,
     /// Whether containers' connections leave in the host's name.
     pub masquerade: bool,
+    /// What lies between its containers and the outside: nat, nat-unprotected, routed or isolated.
+    pub gateway_mode: ByFamily<Option<&'static str>>,
+    /// The interfaces by which published ports are reached by the containers' own addresses as well.
+    pub trusted_interfaces: Vec<String>,
     /// How many containers are on it, or which.
     pub containers: Members,
 }

@@ -22,7 +22,7 @@ use netd_common::flow::Handle;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing as _, Error, Result};
-use crate::spec::{Access, IfName, Mac, Name, Protocol};
+use crate::spec::{Access, GatewayMode, IfName, Mac, Name, Protocol, Timeouts};
 
 /// Version of the state file; another one is refused rather than guessed at.
 const SCHEMA: u32 = 2;
@@ -64,6 +64,9 @@ pub struct Network {
     pub icc: bool,
     /// Whether containers' connections to outside leave in the host's name.
     pub masquerade: bool,
+    /// The interfaces by which published ports are reached by the containers' own addresses as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted: Vec<IfName>,
 }
 
 /// A network in one family.
@@ -71,8 +74,11 @@ pub struct Network {
 pub struct Subnet {
     /// Its addresses.
     pub net: IpNet,
-    /// The bridge's.
+    /// The bridge's; in [`GatewayMode::Isolated`] kept free, and nobody's.
     pub gateway: IpAddr,
+    /// What the gateway does for the containers.
+    #[serde(default)]
+    pub mode: GatewayMode,
     /// In whose name connections leave; if none, in that of the interface they leave by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snat: Option<IpAddr>,
@@ -82,6 +88,11 @@ impl Network {
     /// Its subnet in the family of `address`.
     pub fn subnet_of(&self, address: IpAddr) -> Option<&Subnet> {
         self.subnets.iter().find(|subnet| subnet.gateway.is_ipv4() == address.is_ipv4())
+    }
+
+    /// The subnets on which the host has an address.
+    pub fn gated(&self) -> impl Iterator<Item = &Subnet> {
+        self.subnets.iter().filter(|subnet| subnet.mode != GatewayMode::Isolated)
     }
 }
 
@@ -229,6 +240,9 @@ pub struct State {
     /// Who may use the publications that do not say it themselves.
     #[serde(default)]
     pub access: Access,
+    /// How long connections may be idle, where it is not as by default.
+    #[serde(default)]
+    pub timeouts: Timeouts,
     /// Networks by name, `bridge` among them once it is used.
     pub networks: BTreeMap<Name, Network>,
     /// Containers by name.
@@ -245,6 +259,7 @@ impl State {
             generation: 0,
             uplinks: Vec::new(),
             access: Access::default(),
+            timeouts: Timeouts::default(),
             networks: BTreeMap::new(),
             containers: BTreeMap::new(),
             publications: Vec::new(),
@@ -254,6 +269,7 @@ impl State {
     /// Whether nothing is recorded.
     pub fn is_empty(&self) -> bool {
         self.access.is_empty()
+            && self.timeouts.is_empty()
             && self.networks.is_empty()
             && self.containers.is_empty()
             && self.publications.is_empty()

@@ -742,3 +742,76 @@ fn a_flood_pushes_out_its_like_and_no_established_connection() {
     let flows = bench.lab.port("tcp", 8080)["flows"]["total"].as_u64().unwrap();
     assert!(flows > u64::from(FLOOD / 4), "{flows}");
 }
+
+#[test]
+fn a_routed_containers_packets_are_its_own_and_their_flow_is_rebuilt() {
+    let bench = Bench::new();
+    let words = ["network", "create", "own", "--subnet", "10.6.0.0/24", "--gateway-mode", "routed"];
+    bench.lab.netd(&words).ok();
+    bench.lab.container("own", &["--network", "own", "-p", "9080:80"]);
+    let veth = interface_of(&bench.lab, "own");
+    let (client, own) = ((CLIENT, 40_000), ([10, 6, 0, 2], 80));
+    let answer = |flags| {
+        let mut frame = Packet::tcp(own, client, flags).bytes();
+        frame[6..12].copy_from_slice(&[2, 0x42, 10, 6, 0, 2]);
+        bench.run("container_ingress", veth, frame)
+    };
+    let translated = |packet: Packet| Packet { ttl: packet.ttl - 1, ..packet }.bytes()[14..].to_vec();
+    for flags in ["S", "A"] {
+        let asked = Packet { options: vec![1; 4], ..Packet::tcp(client, own, flags) };
+        let (verdict, out) = bench.uplink(&asked);
+        assert_eq!((verdict, &out[14..]), (REDIRECT, translated(asked).as_slice()), "{flags}");
+        // The container may well be the one to speak first when the rows are lost.
+        bench.forget_flows();
+        let (verdict, out) = answer("A");
+        let expected = translated(Packet::tcp(own, client, "A"));
+        assert_eq!((verdict, &out[14..]), (REDIRECT, expected.as_slice()), "{flags}");
+    }
+    bench.forget_flows();
+    assert_eq!(bench.uplink(&Packet::tcp(client, (own.0, 81), "S")).0, SHOT);
+    assert_eq!(bench.uplink(&Packet { ttl: 1, ..Packet::tcp(client, (own.0, 81), "S") }).0, SHOT);
+    assert_eq!(bench.uplink(&Packet::tcp((OTHER, 1), own, "S")).0, SHOT, "in a container's name");
+    assert_eq!(bench.drops(), BTreeMap::from([("direct_access".into(), 2), ("forged_source".into(), 1)]));
+}
+
+#[test]
+fn extension_headers_hide_no_container() {
+    let bench = Bench::new();
+    let net = |name, subnet| {
+        bench.lab.netd(&["network", "create", name, "--ipv6", "--subnet", subnet]).ok();
+        bench.lab.container(name, &["--network", name]);
+    };
+    net("six", "fd00:6::/64");
+    net("far", "fd00:7::/64");
+    let address = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().octets();
+    // A datagram behind destination options, of which the longest are more than netd reads.
+    let frame = |src: &str, dst: &str, options: usize| {
+        let mut frame = vec![0; 12];
+        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, u8::try_from(options + 8).unwrap(), 60, 64]);
+        frame.extend([address(src), address(dst)].concat());
+        // PadN fills the header (RFC 8200 §4.2).
+        frame.extend([17, u8::try_from(options / 8 - 1).unwrap(), 1, u8::try_from(options - 4).unwrap()]);
+        frame.extend(vec![0; options - 4]);
+        frame.extend([0x9c, 0x40, 0, 80, 0, 8, 0, 0]);
+        frame
+    };
+    let outside =
+        |dst, options| bench.run("uplink_ingress", bench.uplink, frame("2001:db8:18::2", dst, options)).0;
+    let veth = interface_of(&bench.lab, "six");
+    let container = |dst, options| {
+        let mut frame = frame("fd00:6::2", dst, options);
+        let shown = bench.lab.netd(&["--json", "container", "inspect", &bench.lab.name("six")]).ok().json();
+        let mac = shown["mac"].as_str().unwrap().split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap());
+        frame[6..12].copy_from_slice(&mac.collect::<Vec<_>>());
+        bench.run("container_ingress", veth, frame).0
+    };
+    for options in [8, 64, 200] {
+        assert_eq!(outside("fd00:6::2", options), SHOT, "{options} bytes");
+        assert_eq!(container("fd00:7::2", options), SHOT, "{options} bytes");
+    }
+    assert_eq!(
+        bench.drops(),
+        BTreeMap::from([("direct_access".into(), 3), ("isolated".into(), 2), ("malformed".into(), 1)])
+    );
+    assert_eq!(outside("2001:db8:18::1", 200), NEXT, "the host's own");
+}

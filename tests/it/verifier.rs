@@ -5,7 +5,7 @@
 /// because the first command waits for it.
 const WALKED: u32 = 250_000;
 /// The most translated bytes that each program may have (`bpf_prog_info.xlated_prog_len`).
-const BUDGET: [(&str, u32); 35] = [
+const BUDGET: [(&str, u32); 37] = [
     ("uplink_ingress", 8_000),
     ("container_ingress", 9_000),
     ("follow", 12_000),
@@ -33,6 +33,8 @@ const BUDGET: [(&str, u32); 35] = [
     ("from_four", 20_000),
     ("from_four_young", 20_000),
     ("to_six", 12_000),
+    ("direct", 22_000),
+    ("direct6", 40_000),
     ("connect4", 2_800),
     ("connect6", 6_000),
     ("sendmsg4", 2_800),

@@ -44,6 +44,13 @@ pub fn execute(cli: Cli) -> Result<u8> {
                 host.close()?;
                 output.print(&flows?)?;
             }
+            Command::Timeouts { changes, reset } => {
+                let mut host = Host::open(&settings).await?;
+                let outcome = host.change_timeouts(&changes, reset);
+                let outcome = outcome.and_then(|()| output.print(&host.report_timeouts()));
+                let closed = host.close();
+                outcome.and(closed)?;
+            }
             Command::Status => {
                 let host = Host::open(&settings).await?;
                 output.print(&host.report_status().await?)?;

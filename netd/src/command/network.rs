@@ -5,6 +5,7 @@ use crate::engine::{Host, NetworkRequest, Settings};
 use crate::error::Result;
 use crate::output::{self, Output};
 use crate::report::Removed;
+use crate::spec::GatewayModes;
 
 pub(super) async fn execute(settings: &Settings, output: Output, command: NetworkCommand) -> Result<()> {
     let mut host = Host::open(settings).await?;
@@ -28,6 +29,8 @@ async fn carry_out(host: &mut Host, output: Output, command: NetworkCommand) -> 
                     icc: !typed.no_icc,
                     masquerade: !typed.no_masquerade,
                     snat: typed.snat_address,
+                    modes: GatewayModes::new(&typed.gateway_mode)?,
+                    trusted: typed.trusted_interface,
                 })
                 .await?;
             output.print_json_only(&host.report_network(&name)?)?;

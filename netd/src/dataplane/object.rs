@@ -156,7 +156,7 @@ mod layout {
     use netd_common::flow::{FlowKey, Handle};
     use netd_common::tables::{
         BoundPortKey, CounterRow, EndpointRow, FlowRow, FragmentKey, FragmentRow, HeldKey, HeldRow, PortRow,
-        PublicationRow, SocketKey, SocketRow, SourceKey, TargetPortKey, UplinkRow, capacity, name,
+        PublicationRow, SocketKey, SocketRow, SourceKey, TargetPortKey, TrustKey, UplinkRow, capacity, name,
     };
     use netd_common::track::Phase;
     use netd_common::verdict::Reason;
@@ -186,6 +186,7 @@ mod layout {
         of::<HeldKey<Ipv6>, HeldRow>(name::HELD6, capacity::HELD),
         of::<u32, EndpointRow>(name::ENDPOINTS, capacity::ENDPOINTS),
         of::<u32, Handle>(name::ENDPOINT_OF, capacity::ENDPOINTS),
+        of::<Ipv6, Handle>(name::ADDRESSES, capacity::ADDRESSES),
         of::<u32, PublicationRow>(name::PUBLICATIONS, capacity::PUBLICATIONS),
         of::<u32, PortRow>(name::PORTS, capacity::PORTS),
         of::<Prefix<BoundPortKey<Ipv4>>, Handle>(name::BOUND_PORTS, capacity::BOUND_PORTS),
@@ -195,6 +196,7 @@ mod layout {
         of::<Prefix<Ipv6>, u32>(name::SUBNETS6, capacity::SUBNETS),
         of::<Prefix<SourceKey>, u32>(name::SOURCES, capacity::SOURCES),
         of::<u32, UplinkRow>(name::UPLINKS, capacity::UPLINKS),
+        of::<TrustKey, u32>(name::TRUSTED, capacity::TRUSTED),
         of::<Ipv6, u32>(name::LOCALS, capacity::LOCALS),
         of::<SocketKey, SocketRow>(name::SOCKETS, capacity::SOCKETS),
         of::<u32, u32>(name::TIMEOUTS, Phase::ALL.len() as u32),

@@ -9,9 +9,10 @@ use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netd_common::bytes::{Address, Be16, Ipv4, Ipv6};
 use netd_common::flow::{FlowKey, Handle};
+use netd_common::packet::Family;
 use netd_common::tables::{
     BoundPortKey, CounterRow, EndpointRow, FlowRow, PortRow, PublicationCounters, PublicationRow, SourceKey,
-    TargetPortKey, UplinkRow, access, capacity, name, pending, port_index, tick,
+    TargetPortKey, TrustKey, UplinkRow, access, capacity, name, pending, port_index, tick,
 };
 use netd_common::track::Phase;
 use netd_common::verdict::Reason;
@@ -123,7 +124,13 @@ impl Tables {
         let what = || format!("write row {slot} of {}", name::ENDPOINTS);
         self.array(name::ENDPOINTS)?.set(slot, Wire(*row), ANY).doing(what)?;
         let mut by_interface = self.hash::<u32, Handle>(name::ENDPOINT_OF)?;
-        by_interface.insert(Wire(row.ifindex), Wire(row.handle), ANY).doing(what)
+        by_interface.insert(Wire(row.ifindex), Wire(row.handle), ANY).doing(what)?;
+        let mut by_address = self.hash::<Ipv6, Handle>(name::ADDRESSES)?;
+        addresses(row).try_for_each(|address| {
+            by_address
+                .insert(Wire(address), Wire(row.handle), ANY)
+                .doing(|| format!("write to {}", name::ADDRESSES))
+        })
     }
 
     /// Empties a container's row: every flow of it is dead from this moment. Absent is fine.
@@ -136,7 +143,13 @@ impl Tables {
             return Ok(());
         }
         endpoints.set(slot, Wire(EndpointRow::default()), ANY).doing(what)?;
-        absent_is_fine(self.hash::<u32, Handle>(name::ENDPOINT_OF)?.remove(&Wire(row.ifindex))).doing(what)
+        absent_is_fine(self.hash::<u32, Handle>(name::ENDPOINT_OF)?.remove(&Wire(row.ifindex)))
+            .doing(what)?;
+        let mut by_address = self.hash::<Ipv6, Handle>(name::ADDRESSES)?;
+        addresses(&row).try_for_each(|address| {
+            absent_is_fine(by_address.remove(&Wire(address)))
+                .doing(|| format!("remove a row of {}", name::ADDRESSES))
+        })
     }
 
     /// Publishes: fills in the row, then lets the ports lead to it.
@@ -158,10 +171,7 @@ impl Tables {
         };
         let what = || format!("write row {slot} of {}", name::PUBLICATIONS);
         self.array(name::PUBLICATIONS)?.set(slot, Wire(row), ANY).doing(what)?;
-        let mut targets = self.trie(name::TARGET_PORTS)?;
-        for key in target_keys(publication) {
-            targets.insert(&key, Wire(handle), ANY).doing(|| format!("write to {}", name::TARGET_PORTS))?;
-        }
+        self.put_target(handle, publication)?;
         match publication.host_address {
             None => {}
             Some(IpAddr::V4(address)) => {
@@ -175,6 +185,15 @@ impl Tables {
             Some(_) => PortRow { bound: row.bound + 1, ..row },
             None => PortRow { any: handle, ..row },
         })
+    }
+
+    /// Lets the container's ports lead to a publication of theirs. Of several that have one, the last that says so counts.
+    pub fn put_target(&self, handle: Handle, publication: &Publication) -> Result<()> {
+        let mut targets = self.trie(name::TARGET_PORTS)?;
+        for key in target_keys(publication) {
+            targets.insert(&key, Wire(handle), ANY).doing(|| format!("write to {}", name::TARGET_PORTS))?;
+        }
+        Ok(())
     }
 
     fn bind<A: Address>(
@@ -326,6 +345,12 @@ impl Tables {
             })
             .collect();
         self.set_all(name::UPLINKS, &wanted)
+    }
+
+    /// Makes the interfaces known that networks trust: a network's number and an interface's index each.
+    pub fn set_trusted(&self, trusted: impl Iterator<Item = (u32, u32)>) -> Result<()> {
+        let wanted = trusted.map(|(network, ifindex)| (TrustKey { network, ifindex }, 1_u32)).collect();
+        self.set_all(name::TRUSTED, &wanted)
     }
 
     /// Makes a table hold exactly these rows, without a moment in which one that stays is missing.
@@ -507,6 +532,13 @@ fn live_row<A: Address>(live: &mut Table<Handle, PublicationStats>, row: &FlowRo
     }
 }
 
+/// A container's addresses in the form that both families share.
+fn addresses(row: &EndpointRow) -> impl Iterator<Item = Ipv6> {
+    let (four, six) = (row.subnet4.address(), row.subnet6.address());
+    let four = (four != Ipv4::UNSPECIFIED).then(|| Ipv6::mapped(four));
+    four.into_iter().chain((six != Ipv6::UNSPECIFIED).then_some(six))
+}
+
 /// The form of an address that both families share.
 fn unified(address: IpAddr) -> Ipv6 {
     match address {
@@ -547,15 +579,25 @@ fn source_keys(publication: Handle, access: &Access) -> impl Iterator<Item = (Ke
     rules.chain(access.others().map(|allowed| (key(0, Ipv6::UNSPECIFIED), allowed)))
 }
 
-/// A publication's keys in the table of targets.
+/// A publication's keys in the table of targets: in the families that it is reached in from beyond the host.
 fn target_keys(publication: &Publication) -> impl Iterator<Item = Key<Wire<TargetPortKey>>> {
-    let (endpoint, protocol) = (publication.endpoint, Be16::new(u16::from(publication.protocol)));
+    let address = publication.host_address.filter(|address| !address.is_loopback());
+    let everywhere = publication.host_address.is_none();
+    let four = (everywhere || address.is_some_and(|address| address.is_ipv4()))
+        .then(|| target_keys_of::<Ipv4>(publication));
+    let six = (everywhere || address.is_some_and(|address| address.is_ipv6()))
+        .then(|| target_keys_of::<Ipv6>(publication));
+    four.into_iter().flatten().chain(six.into_iter().flatten())
+}
+
+fn target_keys_of<A: Family>(
+    publication: &Publication,
+) -> impl Iterator<Item = Key<Wire<TargetPortKey>>> + use<A> {
+    let Publication { endpoint, protocol, .. } = *publication;
     let last = publication.target_port.saturating_add(publication.host_port_end - publication.host_port);
     blocks(publication.target_port, last).into_iter().map(move |(first, bits)| {
-        Key::new(
-            TargetPortKey::BITS - bits,
-            Wire(TargetPortKey { endpoint, protocol, port: Be16::new(first) }),
-        )
+        let data = TargetPortKey::new::<A>(endpoint, protocol, Be16::new(first));
+        Key::new(TargetPortKey::BITS - bits, Wire(data))
     })
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use netd_common::bytes::{Address as _, Ipv4, Ipv6};
 use netd_common::flow::Zone;
+use netd_common::packet::Family as _;
 use netd_common::tables::{self, EndpointRow, network_flag};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
@@ -17,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::ipam;
 use crate::link::{Family, Netlink, Sysctl, Veth};
 use crate::netns::Netns;
-use crate::spec::{Access, Mac, Name, PortSpec};
+use crate::spec::{Access, GatewayMode, Mac, Name, PortSpec};
 use crate::store::{Attachment, Container, Link, Network, Owner, Phase, Publication, Subnet, folder_key};
 
 /// The container's end of its veth pair.
@@ -290,7 +291,8 @@ impl Host {
             flags: flag(!network.icc, network_flag::NO_ICC)
                 | flag(network.internal, network_flag::INTERNAL)
                 | flag(!network.masquerade, network_flag::NO_MASQUERADE)
-                | flag(!masquerades6(network), network_flag::NO_MASQUERADE6),
+                | flag(!masquerades6(network), network_flag::NO_MASQUERADE6)
+                | network.subnets.iter().fold(0, |flags, subnet| flags | mode_flags(subnet)),
             subnet4: places.0,
             subnet6: places.1,
         })?;
@@ -411,7 +413,8 @@ async fn raise_inner_end(link: &Link, network: &Network, sandbox: &Netns, inside
 /// A container's place in each family, for its row.
 fn places(link: &Link, network: &Network) -> (tables::Subnet<Ipv4>, tables::Subnet<Ipv6>) {
     let (mut four, mut six) = (tables::Subnet::default(), tables::Subnet::default());
-    for (address, Subnet { net, gateway, snat }) in link.addresses.iter().zip(&network.subnets) {
+    for (address, Subnet { net, gateway, snat, mode }) in link.addresses.iter().zip(&network.subnets) {
+        let isolated = *mode == GatewayMode::Isolated;
         match (address, net, gateway) {
             (IpAddr::V4(address), IpNet::V4(net), IpAddr::V4(gateway)) => {
                 let mask = net.netmask().into();
@@ -420,7 +423,8 @@ fn places(link: &Link, network: &Network) -> (tables::Subnet<Ipv4>, tables::Subn
                     IpAddr::V6(_) => None,
                 });
                 let snat = snat.unwrap_or(Ipv4::UNSPECIFIED);
-                four = tables::Subnet::new((*address).into(), mask, (*gateway).into(), snat);
+                let gateway = if isolated { Ipv4::UNSPECIFIED } else { (*gateway).into() };
+                four = tables::Subnet::new((*address).into(), mask, gateway, snat);
             }
             (IpAddr::V6(address), IpNet::V6(net), IpAddr::V6(gateway)) => {
                 let mask = net.netmask().into();
@@ -429,12 +433,23 @@ fn places(link: &Link, network: &Network) -> (tables::Subnet<Ipv4>, tables::Subn
                     IpAddr::V6(snat) => Some(snat.into()),
                 });
                 let snat = snat.unwrap_or(Ipv6::UNSPECIFIED);
-                six = tables::Subnet::new((*address).into(), mask, (*gateway).into(), snat);
+                let gateway = if isolated { Ipv6::UNSPECIFIED } else { (*gateway).into() };
+                six = tables::Subnet::new((*address).into(), mask, gateway, snat);
             }
             _ => {}
         }
     }
     (four, six)
+}
+
+/// What a subnet's gateway mode is to the datapath.
+fn mode_flags(subnet: &Subnet) -> u32 {
+    let four = match subnet.mode {
+        GatewayMode::Nat | GatewayMode::Isolated => 0,
+        GatewayMode::NatUnprotected => network_flag::UNPROTECTED,
+        GatewayMode::Routed => network_flag::ROUTED | network_flag::NO_MASQUERADE,
+    };
+    if subnet.gateway.is_ipv4() { Ipv4::flag(four) } else { Ipv6::flag(four) }
 }
 
 /// Whether IPv6 connections to outside leave in the host's name: those from addresses that mean nothing there, and those

@@ -22,7 +22,7 @@ use crate::dataplane::{self, Dataplane, Log, Place};
 use crate::error::{Doing as _, Error, Kind, Result};
 use crate::link::{Address, Interface, Netlink};
 use crate::netns::Netns;
-use crate::spec::{IfName, Name};
+use crate::spec::{IfName, Name, TimeoutSpec, Timeouts};
 use crate::store::{Owner, Phase, Store, folder_key};
 
 /// The oldest kernel that netd works on.
@@ -102,7 +102,9 @@ impl Host {
     async fn ensure_dataplane(&mut self) -> Result<()> {
         if self.dataplane.is_none() {
             tracing::info!("loading the BPF programs");
-            self.dataplane = Some(Dataplane::open_or_load(&self.store.instance, self.cookie)?);
+            let dataplane = Dataplane::open_or_load(&self.store.instance, self.cookie)?;
+            dataplane.tables.set_timeouts(|phase| self.store.state.timeouts.seconds(phase))?;
+            self.dataplane = Some(dataplane);
             self.follow().await?;
         }
         Ok(())
@@ -115,7 +117,29 @@ impl Host {
         })
     }
 
-    /// Follows the host: programs on uplinks that have appeared, the host's addresses for the socket hooks.
+    /// Changes how long connections may be idle; those that there are as well.
+    pub fn change_timeouts(&mut self, changes: &[TimeoutSpec], reset: bool) -> Result<()> {
+        let timeouts = &mut self.store.state.timeouts;
+        let before = timeouts.clone();
+        if reset {
+            *timeouts = Timeouts::default();
+        }
+        changes.iter().for_each(|change| timeouts.change(*change));
+        if *timeouts == before {
+            return Ok(());
+        }
+        self.store.save()?;
+        match &self.dataplane {
+            Some(dataplane) => {
+                dataplane.tables.set_timeouts(|phase| self.store.state.timeouts.seconds(phase))
+            }
+            // They are written when the programs are loaded.
+            None => Ok(()),
+        }
+    }
+
+    /// Follows the host: programs on uplinks that have appeared, the host's addresses for the socket hooks, the indices of
+    /// interfaces that networks trust.
     async fn follow(&mut self) -> Result<()> {
         if !self.settings.uplinks.is_empty() && self.store.state.uplinks != self.settings.uplinks {
             self.store.state.uplinks.clone_from(&self.settings.uplinks);
@@ -155,6 +179,12 @@ impl Host {
             })
             .collect();
         dataplane.tables.set_uplinks(&rows)?;
+        let trusted = self.store.state.networks.values().flat_map(|network| {
+            let trusts =
+                |interface: &&Interface| network.trusted.iter().any(|name| name.as_str() == interface.name);
+            interfaces.iter().filter(trusts).map(|interface| (network.number, interface.index))
+        });
+        dataplane.tables.set_trusted(trusted)?;
         dataplane.attach_sockets()
     }
 

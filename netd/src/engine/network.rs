@@ -1,6 +1,6 @@
 //! Networks.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -8,7 +8,7 @@ use super::Host;
 use crate::error::{Error, Result};
 use crate::ipam;
 use crate::link::{Family, Sysctl};
-use crate::spec::{IfName, Mac, Name, gateway_of, parse_subnet};
+use crate::spec::{GatewayMode, GatewayModes, IfName, Mac, Name, gateway_of, parse_subnet};
 use crate::store::{Network, Phase, Subnet, folder_key};
 
 /// Names of the networks that always exist.
@@ -39,6 +39,10 @@ pub struct NetworkRequest {
     pub masquerade: bool,
     /// In whose name, one address for each family at most.
     pub snat: Vec<IpAddr>,
+    /// What lies between its containers and the outside.
+    pub modes: GatewayModes,
+    /// The interfaces by which published ports are reached by the containers' own addresses as well.
+    pub trusted: Vec<IfName>,
 }
 
 impl Host {
@@ -74,6 +78,8 @@ impl Host {
                 icc: true,
                 masquerade: true,
                 snat: Vec::new(),
+                modes: GatewayModes::default(),
+                trusted: Vec::new(),
             };
             let network = self.plan_network(request).await?;
             self.build_network(network).await?;
@@ -95,6 +101,7 @@ impl Host {
     /// Checks a request against the host; changes nothing.
     async fn plan_network(&mut self, request: NetworkRequest) -> Result<Network> {
         let subnets = self.plan_subnets(&request).await?;
+        check_modes(&request, &subnets)?;
         let bridge = match request.bridge {
             Some(bridge) => bridge,
             None => default_bridge_name(&request.name)?,
@@ -102,6 +109,13 @@ impl Host {
         if self.netlink.interface(&bridge).await?.is_some() {
             return Err(Error::conflict(format!("an interface {bridge} is there already"))
                 .hint("choose another name with --bridge"));
+        }
+        for name in &request.trusted {
+            if !self.netlink.interface(name).await?.is_some_and(|interface| interface.ethernet) {
+                tracing::warn!(
+                    "{name} is no Ethernet interface of this host now; it is trusted when it is one"
+                );
+            }
         }
         let mtu = match request.mtu {
             Some(mtu) => mtu,
@@ -118,6 +132,7 @@ impl Host {
             internal: request.internal,
             icc: request.icc,
             masquerade: request.masquerade,
+            trusted: request.trusted,
         })
     }
 
@@ -157,7 +172,8 @@ impl Host {
             let place = gateways.iter().position(|gateway| gateway.is_ipv4() == net.addr().is_ipv4());
             let gateway = gateway_of(net, place.map(|place| gateways.remove(place)))?;
             let place = snat.iter().position(|address| address.is_ipv4() == net.addr().is_ipv4());
-            subnets.push(Subnet { net, gateway, snat: place.map(|place| snat.remove(place)) });
+            let mode = request.modes.of(net.addr());
+            subnets.push(Subnet { net, gateway, mode, snat: place.map(|place| snat.remove(place)) });
         }
         if let Some(address) = snat.first() {
             return Err(Error::invalid(format!("--snat-address {address} is one too many, or of no subnet"))
@@ -229,14 +245,14 @@ impl Host {
         // The FIB answers BPF lookups only for an input interface that may forward. This is netd's own; the host's
         // global switch stays as it is.
         Sysctl::interface(Family::V4, bridge, "forwarding").set(&self.netns, "1")?;
-        let has_ipv6 = network.subnets.iter().any(|subnet| subnet.gateway.is_ipv6());
+        let has_ipv6 = network.gated().any(|subnet| subnet.gateway.is_ipv6());
         Sysctl::set_ipv6(bridge, &self.netns, has_ipv6)?;
         // Without IPv6 on the network its containers have IPv6 clients all the same, whose way back is asked for by it.
         let forwarding = Sysctl::interface(Family::V6, bridge, "forwarding");
         if has_ipv6 || self.netns.run(|| forwarding.exists())? {
             forwarding.set(&self.netns, "1")?;
         }
-        for subnet in &network.subnets {
+        for subnet in network.gated() {
             self.netlink.add_address(index, subnet.gateway, subnet.net.prefix_len()).await?;
         }
         self.netlink.set_up(index).await?;
@@ -304,6 +320,52 @@ impl Host {
         errors.extend(self.tear_down_network(name).await.err());
         Error::many(errors).map_or(Ok(()), Err)
     }
+}
+
+/// Refuses gateway modes, and trust, that contradict what else is asked for.
+fn check_modes(request: &NetworkRequest, subnets: &[Subnet]) -> Result<()> {
+    let name = &request.name;
+    let is_there =
+        |address: &IpAddr| subnets.iter().any(|subnet| subnet.net.addr().is_ipv4() == address.is_ipv4());
+    if request.modes.names_ipv6() && !is_there(&IpAddr::V6(Ipv6Addr::UNSPECIFIED)) {
+        return Err(Error::invalid(format!("--gateway-mode ipv6=…: network {name} has no IPv6 subnet"))
+            .hint("give it one with --ipv6 or --subnet"));
+    }
+    if request.internal && !request.trusted.is_empty() {
+        return Err(Error::invalid(format!(
+            "--trusted-interface: network {name} is internal: nobody is let in"
+        ))
+        .hint("leave out one of --internal and --trusted-interface"));
+    }
+    for Subnet { net, mode, snat, .. } in subnets {
+        let gateway = request.gateways.iter().find(|gateway| gateway.is_ipv4() == net.addr().is_ipv4());
+        match mode {
+            GatewayMode::Isolated if !request.internal => {
+                return Err(Error::invalid(format!("gateway mode isolated: network {name} is not internal"))
+                    .hint("add --internal: without an address of the host's there is no way out"));
+            }
+            GatewayMode::Isolated if let Some(gateway) = gateway => {
+                return Err(Error::invalid(format!(
+                    "gateway mode isolated: {net} has no gateway, {gateway} neither"
+                ))
+                .hint("leave --gateway out"));
+            }
+            GatewayMode::Routed | GatewayMode::NatUnprotected if request.internal => {
+                return Err(Error::invalid(format!(
+                    "gateway mode {mode}: network {name} is internal: nobody is let in"
+                ))
+                .hint("an internal network's mode is nat or isolated"));
+            }
+            GatewayMode::Routed if let Some(address) = snat => {
+                return Err(Error::invalid(format!(
+                    "gateway mode routed: connections leave in the container's name, not in that of {address}"
+                ))
+                .hint("leave --snat-address out, or choose nat"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Whether a network of this name always exists.

@@ -174,7 +174,27 @@ impl Host {
         self.store.save()?;
         self.lower_publications(publications)?;
         self.store.state.publications.retain(|publication| !handles.contains(&publication.handle()));
-        self.store.save()
+        self.store.save()?;
+        self.restore_targets(publications)
+    }
+
+    /// Lets the ports of containers lead to what is still published of them.
+    fn restore_targets(&self, gone: &[Publication]) -> Result<()> {
+        let Some(dataplane) = &self.dataplane else { return Ok(()) };
+        let shared = |left: &&Publication| {
+            gone.iter().any(|gone| {
+                gone.target == left.target
+                    && gone.proto == left.proto
+                    && gone.target_port <= left.target_port_end()
+                    && left.target_port <= gone.target_port_end()
+            })
+        };
+        self.store
+            .state
+            .publications
+            .iter()
+            .filter(shared)
+            .try_for_each(|left| dataplane.tables.put_target(left.handle(), &self.row(left)?))
     }
 
     fn row(&self, publication: &Publication) -> Result<dataplane::Publication> {

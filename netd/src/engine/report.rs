@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use netd_common::flow::protocol;
+use netd_common::track::Phase;
 
 use super::container::INTERFACE;
 use super::network::{BRIDGE, HOST, NONE, gateways_for, is_predefined, no_network};
@@ -13,7 +14,8 @@ use crate::error::Result;
 use crate::link::Netlink;
 use crate::netns::Netns;
 use crate::report::{
-    Address, Container, Count, Direction, Drop, Features, Flow, Flows, InOut, Member, Network, Port, Status,
+    Address, ByFamily, Container, Count, Direction, Drop, Features, Flow, Flows, InOut, Member, Network,
+    Port, Status, Timeout,
 };
 use crate::spec::{Name, Protocol};
 use crate::store::{self, Attachment, Publication};
@@ -110,6 +112,17 @@ impl Host {
         }
         flows.sort_by_key(|flow| (flow.idle_ms, flow.original.src, flow.original.src_port));
         Ok(flows)
+    }
+
+    /// How long connections may be idle, by phase.
+    pub fn report_timeouts(&self) -> Vec<Timeout> {
+        let timeout = |phase: Phase| Timeout {
+            phase: phase.name(),
+            seconds: self.store.state.timeouts.seconds(phase),
+            default_seconds: phase.default_timeout(),
+            source: phase.default_source(),
+        };
+        Phase::ALL.into_iter().map(timeout).collect()
     }
 
     /// Networks, the predefined ones first, with how many containers are on each.
@@ -316,16 +329,21 @@ async fn inner_counters(container: &store::Container) -> Option<InOut<Count>> {
 }
 
 fn described<Members>(network: &store::Network, containers: Members) -> Network<Members> {
+    let mode = |family: fn(&IpAddr) -> bool| {
+        network.subnets.iter().find(|subnet| family(&subnet.gateway)).map(|subnet| subnet.mode.name())
+    };
     Network {
         name: network.name.to_string(),
         driver: "bridge",
         bridge: Some(network.bridge.to_string()),
         subnets: network.subnets.iter().map(|subnet| subnet.net.to_string()).collect(),
-        gateways: network.subnets.iter().map(|subnet| subnet.gateway).collect(),
+        gateways: network.gated().map(|subnet| subnet.gateway).collect(),
         mtu: Some(network.mtu),
         internal: network.internal,
         icc: network.icc,
         masquerade: network.masquerade,
+        gateway_mode: ByFamily { ipv4: mode(IpAddr::is_ipv4), ipv6: mode(IpAddr::is_ipv6) },
+        trusted_interfaces: network.trusted.iter().map(ToString::to_string).collect(),
         containers,
     }
 }
@@ -346,6 +364,8 @@ fn predefined<Members>(name: &str, driver: &str, containers: Members) -> Network
         internal: name == NONE,
         icc: name != NONE,
         masquerade: name == BRIDGE,
+        gateway_mode: ByFamily::default(),
+        trusted_interfaces: Vec::new(),
         containers,
     }
 }

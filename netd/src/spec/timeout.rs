@@ -1,0 +1,118 @@
+//! How long connections may be idle.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use netd_common::track::Phase;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The longest timeout, seconds: a year. What is idle for longer is nobody's.
+const LONGEST: u32 = 365 * 24 * 60 * 60;
+
+/// A phase of connections and how long they may be idle in it: `PHASE=DURATION`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeoutSpec {
+    phase: Phase,
+    seconds: u32,
+}
+
+impl FromStr for TimeoutSpec {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, duration) = text.split_once('=').ok_or_else(|| {
+            Error::invalid(format!("'{text}' says no timeout")).hint("for example two_way=10m")
+        })?;
+        let phase = Phase::ALL.into_iter().find(|phase| phase.name() == name).ok_or_else(|| {
+            let names = Phase::ALL.map(Phase::name).join(", ");
+            Error::invalid(format!("'{text}': there is no phase '{name}'"))
+                .hint(format!("the phases are {names}"))
+        })?;
+        Ok(Self { phase, seconds: seconds(text, duration)? })
+    }
+}
+
+/// A duration in whole seconds, with a unit or without.
+fn seconds(text: &str, duration: &str) -> Result<u32> {
+    let parsed = match duration.parse() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_not_a_number) => humantime::parse_duration(duration),
+    };
+    let parsed = parsed.map_err(|error| {
+        Error::invalid(format!("'{text}': '{duration}' is no duration: {error}"))
+            .hint("write seconds, or 30s, 10m, 2h, 5d")
+    })?;
+    u32::try_from(parsed.as_secs()).ok().filter(|seconds| (1..=LONGEST).contains(seconds)).ok_or_else(|| {
+        Error::invalid(format!("'{text}': a timeout of {duration} is not possible"))
+            .hint("from one second to 365 days")
+    })
+}
+
+/// The timeouts that are not as by default: seconds by the phase's name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timeouts(BTreeMap<String, u32>);
+
+impl Timeouts {
+    /// Whether all of them are as by default.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How long a connection in this phase may be idle.
+    pub fn seconds(&self, phase: Phase) -> u32 {
+        self.0.get(phase.name()).copied().unwrap_or(phase.default_timeout())
+    }
+
+    /// Changes one.
+    pub fn change(&mut self, TimeoutSpec { phase, seconds }: TimeoutSpec) {
+        self.0.insert(phase.name().to_owned(), seconds);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_said_in_seconds_or_with_a_unit() {
+        for (text, phase, seconds) in [
+            ("one_way=1", Phase::UdpOneWay, 1),
+            ("two_way=90s", Phase::UdpTwoWay, 90),
+            ("echo=2m", Phase::Echo, 120),
+            ("time_wait=1h", Phase::TimeWait, 3600),
+            ("established=5d", Phase::Established, 432_000),
+            ("generic=365d", Phase::Generic, LONGEST),
+        ] {
+            assert_eq!(text.parse::<TimeoutSpec>().unwrap(), TimeoutSpec { phase, seconds }, "{text}");
+        }
+        for bad in [
+            "",
+            "echo",
+            "echo=",
+            "echo=0",
+            "echo=0s",
+            "echo=10ms",
+            "echo=-1",
+            "echo=1.5",
+            "echo=366d",
+            "echo=5x",
+            "udp=5s",
+            "=5s",
+            "echo=99999999999999999999",
+        ] {
+            assert!(bad.parse::<TimeoutSpec>().expect_err(bad).hint_text().is_some(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_changed_is_as_by_default() {
+        let mut timeouts = Timeouts::default();
+        timeouts.change("echo=7s".parse().unwrap());
+        assert_eq!(timeouts.seconds(Phase::Echo), 7);
+        assert_eq!(timeouts.seconds(Phase::UdpTwoWay), Phase::UdpTwoWay.default_timeout());
+    }
+}

@@ -1,0 +1,288 @@
+//! What lies between a network's containers and the outside: gateway modes, trusted interfaces, and that nothing else
+//! gets by.
+
+use std::path::{Path, PathBuf};
+
+use netd_tests::lab::{CLIENT, CLIENT6, HOST, HOST_OUTSIDE, HOST_OUTSIDE6, HOST6, Lab, OUTSIDE, OUTSIDE6};
+use netd_tests::netns::Netns;
+use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask, udp_socket};
+use serde_json::json;
+
+fn sandbox(name: &str) -> PathBuf {
+    Path::new("/run/netns").join(name)
+}
+
+/// Makes a network with a subnet of each family, of which `number` is a part, and a container `web` of that number on it
+/// with ports 80 and 81, of which the first is published.
+fn network(lab: &Lab, number: u16, options: &[&str]) -> Web {
+    let name = format!("net{number}");
+    let (four, six) = (format!("10.6.{number}.0/24"), format!("fd00:6:{number}::/64"));
+    let words = ["network", "create", &name, "--subnet", &four, "--subnet", &six];
+    lab.netd(&[&words[..], options].concat()).ok();
+    let host_port = 8000 + number;
+    let port = format!("{host_port}:80");
+    let web = lab.container(&format!("web{number}"), &["--network", &name, "-p", &port]);
+    let servers = [80, 81].map(|port| Server::tcp_echo(&sandbox(&web), port));
+    Web {
+        name: web,
+        addresses: [format!("10.6.{number}.2"), format!("[fd00:6:{number}::2]")],
+        host_port,
+        _servers: servers,
+    }
+}
+
+struct Web {
+    name: String,
+    /// IPv4 and IPv6.
+    addresses: [String; 2],
+    host_port: u16,
+    _servers: [Server; 2],
+}
+
+/// Whether somebody reaches a container by its own address: its published port, its other one, and by ping.
+fn reach(from: &Netns, address: &str) -> [bool; 3] {
+    let port = |port| from.run(|| tcp_first_line(&format!("{address}:{port}"), SILENCE).is_ok());
+    [port(80), port(81), ping(from, address)]
+}
+
+fn ping(from: &Netns, address: &str) -> bool {
+    let address = address.trim_matches(['[', ']']);
+    from.try_sh(&format!("ping -c 1 -W 1 {address}")).status.success()
+}
+
+#[test]
+fn each_mode_lets_in_what_it_says_in_each_family() {
+    let lab = Lab::new();
+    let table = [
+        ("nat", [false, false, false], true),
+        ("nat-unprotected", [true, true, true], true),
+        ("routed", [true, false, true], false),
+    ];
+    let _far = Server::tcp_echo(&lab.outside.path(), 80);
+    for (number, (mode, reached, by_the_host)) in (1..).zip(table) {
+        let web = network(&lab, number, &["--gateway-mode", mode]);
+        for address in &web.addresses {
+            assert_eq!(reach(&lab.client, address), reached, "{mode}: {address}");
+        }
+        for (host, client) in [(HOST.to_owned(), CLIENT), (format!("[{HOST6}]"), CLIENT6)] {
+            let to = format!("{host}:{}", web.host_port);
+            let seen = lab.client.run(|| tcp_first_line(&to, SILENCE).ok());
+            assert_eq!(seen.as_deref(), by_the_host.then_some(client), "{mode}: {to}");
+        }
+        for host in ["127.0.0.1", "[::1]", HOST] {
+            let to = format!("{host}:{}", web.host_port);
+            assert_eq!(lab.host.run(|| tcp_first_line(&to, SILENCE).is_ok()), by_the_host, "{mode}: {to}");
+        }
+        // In whose name it leaves.
+        let [own, own6] = web.addresses.each_ref().map(|address| address.trim_matches(['[', ']']));
+        let names = if by_the_host { [HOST_OUTSIDE, HOST_OUTSIDE6] } else { [own, own6] };
+        lab.run_in(&web.name, || {
+            for (to, name) in [OUTSIDE.to_owned(), format!("[{OUTSIDE6}]")].iter().zip(names) {
+                assert_eq!(tcp_first_line(&format!("{to}:80"), PATIENCE).unwrap(), name, "{mode}");
+            }
+        });
+        let shown = lab.netd(&["--json", "network", "inspect", &format!("net{number}")]).ok().json();
+        assert_eq!(shown["gateway_mode"], json!({"ipv4": mode, "ipv6": mode}));
+    }
+    let listed = lab.netd(&["network", "ls"]).ok().stdout;
+    assert!(listed.contains("MODE") && listed.contains("nat-unprotected"), "{listed}");
+}
+
+#[test]
+fn each_family_has_a_mode_of_its_own() {
+    let lab = Lab::new();
+    let web = network(&lab, 1, &["--gateway-mode", "ipv4=routed", "--gateway-mode", "ipv6=nat"]);
+    let [four, six] = &web.addresses;
+    assert_eq!(reach(&lab.client, four), [true, false, true]);
+    assert_eq!(reach(&lab.client, six), [false, false, false]);
+    let by_the_host =
+        |host: &str| lab.client.run(|| tcp_first_line(&format!("{host}:{}", web.host_port), SILENCE).is_ok());
+    assert!(!by_the_host(HOST) && by_the_host(&format!("[{HOST6}]")));
+    let shown = lab.netd(&["network", "inspect", "net1"]).ok().stdout;
+    assert!(shown.contains("ipv4=routed,ipv6=nat"), "{shown}");
+}
+
+#[test]
+fn a_routed_port_is_its_publications() {
+    let lab = Lab::new();
+    let web = network(&lab, 1, &["--gateway-mode", "routed"]);
+    let [four, six] = &web.addresses;
+    let reached = |address: &str, port: u16| {
+        lab.client.run(|| tcp_first_line(&format!("{address}:{port}"), SILENCE).is_ok())
+    };
+    assert!(reached(four, 80));
+    assert_eq!(lab.port("tcp", web.host_port)["flows"]["total"], 1);
+    // Of two publications of one port, each is enough.
+    lab.netd(&["publish", "9000:80", &web.name]).ok();
+    lab.netd(&["unpublish", "9000"]).ok();
+    assert!(reached(four, 80));
+    // One that is for the host only, or for one family, opens nothing else.
+    lab.netd(&["publish", "127.0.0.1:9001:81", &web.name]).ok();
+    assert!(!reached(four, 81));
+    lab.netd(&["publish", "[::]:9002:81", &web.name]).ok();
+    assert!(!reached(four, 81) && reached(six, 81));
+    // Its lists hold, and what they keep out is counted as its own.
+    lab.netd(&["publish", "0.0.0.0:9003:81", &web.name, "--deny", CLIENT]).ok();
+    assert!(!reached(four, 81));
+    assert!(lab.port("tcp", 9003)["dropped"].as_u64().unwrap() > 0);
+    lab.netd(&["unpublish", &format!("{}", web.host_port)]).ok();
+    assert!(!reached(four, 80) && !reached(six, 80));
+}
+
+#[test]
+fn a_routers_hop_and_errors_come_back_from_a_routed_network() {
+    let lab = Lab::new();
+    let web = network(&lab, 1, &["--gateway-mode", "routed"]);
+    lab.netd(&["publish", "5353:53/udp", &web.name]).ok();
+    let own = "10.6.1.2";
+    let traced = lab.client.sh(&format!("traceroute -n -q 1 -w 5 -m 5 -U -p 53 {own}"));
+    assert!(traced.contains(&format!(" 1  {HOST}")) && traced.contains(&format!(" 2  {own}")), "{traced}");
+    // Nobody listens there, which its sender is told.
+    let refused = lab.client.run(|| {
+        let socket = udp_socket(PATIENCE);
+        socket.connect(format!("{own}:53")).unwrap();
+        socket.send(b"x").unwrap();
+        socket.recv(&mut [0; 16]).unwrap_err().kind()
+    });
+    assert_eq!(refused, std::io::ErrorKind::ConnectionRefused);
+    let _server = Server::udp_echo(&sandbox(&web.name), 53);
+    lab.client.run(|| {
+        let large = vec![7; 8000];
+        let (answer, from) = udp_ask(&udp_socket(PATIENCE), &format!("{own}:53"), &large).unwrap();
+        assert_eq!((answer, from.to_string()), (large, format!("{own}:53")));
+    });
+    let flows = lab.netd(&["--json", "flows", "--port", "53"]).ok().json();
+    let flow = &flows[0];
+    assert_eq!((&flow["original"]["dst"], &flow["reply"]["src"]), (&json!(own), &json!(own)), "{flows}");
+    assert_eq!(flow["publication"], "5353:53/udp");
+}
+
+#[test]
+fn a_trusted_interface_lets_in_to_published_ports() {
+    let lab = Lab::new();
+    let web = network(&lab, 1, &["--trusted-interface", "up0", "--trusted-interface", "up2"]);
+    for address in &web.addresses {
+        assert_eq!(reach(&lab.client, address), [true, false, false], "{address}");
+        assert_eq!(reach(&lab.outside, address), [false, false, false], "{address}");
+    }
+    assert!(lab.client.run(|| tcp_first_line(&format!("{HOST}:{}", web.host_port), PATIENCE).is_ok()));
+    let shown = lab.netd(&["--json", "network", "inspect", "net1"]).ok().json();
+    assert_eq!(shown["trusted_interfaces"], json!(["up0", "up2"]));
+    // One that comes later is trusted from the next command on.
+    let third = Netns::new("third");
+    lab.host.ip(&format!("link add up2 type veth peer name eth0 netns {}", third.name));
+    lab.host.ip("address add 198.18.9.1/24 dev up2");
+    lab.host.ip("link set up2 up");
+    third.ip("address add 198.18.9.2/24 dev eth0");
+    third.ip("link set eth0 up");
+    third.ip("route add default via 198.18.9.1");
+    lab.netd(&["ports"]).ok();
+    assert_eq!(reach(&third, &web.addresses[0]), [true, false, false]);
+    // What another network trusts is none of this one's business.
+    let other = network(&lab, 2, &[]);
+    assert_eq!(reach(&lab.client, &other.addresses[0]), [false, false, false]);
+}
+
+#[test]
+fn another_networks_containers_are_let_in_as_outside_is() {
+    let lab = Lab::new();
+    let far = lab.container("far", &[]);
+    let from = |address: &str| {
+        [80, 81].map(|port| {
+            lab.run_in(&far, || tcp_first_line(&format!("{address}:{port}"), SILENCE).ok()).as_deref()
+                == Some(lab.address(&far).as_str())
+        })
+    };
+    for (number, mode, reached) in
+        [(1, "nat", [false, false]), (2, "nat-unprotected", [true, true]), (3, "routed", [true, false])]
+    {
+        let web = network(&lab, number, &["--gateway-mode", mode, "--trusted-interface", "netd0"]);
+        assert_eq!(from(&web.addresses[0]), reached, "{mode}");
+    }
+}
+
+#[test]
+fn an_isolated_network_has_no_gateway() {
+    let lab = Lab::new();
+    let words = ["network", "create", "sealed", "--ipv6", "--subnet", "10.6.0.0/24", "--internal"];
+    lab.netd(&[&words[..], &["--bridge", "sealed0", "--gateway-mode", "isolated"]].concat()).ok();
+    let (one, two) =
+        (lab.container("one", &["--network", "sealed"]), lab.container("two", &["--network", "sealed"]));
+    assert_eq!(lab.host.sh("ip -o address show dev sealed0"), "");
+    let shown = lab.netd(&["--json", "network", "inspect", "sealed"]).ok().json();
+    assert_eq!((&shown["gateways"], &shown["gateway_mode"]["ipv6"]), (&json!([]), &json!("isolated")));
+    let address = lab.address(&two);
+    let _server = Server::tcp_echo(&sandbox(&two), 80);
+    let _host = Server::tcp_echo(&lab.host.path(), 90);
+    lab.run_in(&one, || assert!(tcp_first_line(&format!("{address}:80"), PATIENCE).is_ok()));
+    // The host by any address, even for one who sends to the bridge what is for elsewhere.
+    let routed = lab.command_in(&one, "ip route add default dev eth0").status().unwrap();
+    assert!(routed.success());
+    lab.run_in(&one, || {
+        for host in ["10.6.0.1", HOST] {
+            assert!(tcp_first_line(&format!("{host}:90"), SILENCE).is_err(), "{host}");
+        }
+    });
+    assert!(lab.host.run(|| tcp_first_line(&format!("{address}:80"), SILENCE)).is_err());
+}
+
+#[test]
+fn modes_that_contradict_what_is_asked_for_are_refused() {
+    let lab = Lab::new();
+    let create = |options: &[&str]| {
+        lab.netd(&[&["network", "create", "x", "--subnet", "10.6.0.0/24"], options].concat())
+    };
+    create(&["--gateway-mode", "bridge"]).fails(2, "'bridge' is no gateway mode");
+    create(&["--gateway-mode", "nat", "--gateway-mode", "ipv4=routed"]).fails(1, "twice");
+    create(&["--gateway-mode", "isolated"]).fails(1, "is not internal");
+    create(&["--gateway-mode", "ipv6=routed"]).fails(1, "no IPv6 subnet");
+    create(&["--internal", "--gateway-mode", "routed"]).fails(1, "is internal");
+    create(&["--internal", "--gateway-mode", "nat-unprotected"]).fails(1, "is internal");
+    create(&["--internal", "--trusted-interface", "up0"]).fails(1, "is internal");
+    create(&["--internal", "--gateway-mode", "isolated", "--gateway", "10.6.0.9"]).fails(1, "no gateway");
+    create(&["--gateway-mode", "routed", "--snat-address", HOST]).fails(1, HOST);
+    create(&["--trusted-interface", "a/b"]).fails(2, "a/b");
+    let networks = lab.netd(&["--json", "network", "ls"]).ok().json();
+    assert_eq!(networks.as_array().unwrap().len(), 3, "{networks}");
+}
+
+#[test]
+fn what_a_container_sends_from_a_port_of_the_hosts_own_leaves_in_the_hosts_name() {
+    let lab = Lab::new();
+    let web = lab.container("web", &["-p", "127.0.0.1:5353:53/udp"]);
+    let _server = Server::udp_echo(&lab.outside.path(), 53);
+    lab.run_in(&web, || {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:53").unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(udp_ask(&socket, &format!("{OUTSIDE}:53"), b"x").unwrap().0, b"x");
+    });
+}
+
+/// The host forwards here, as it does where other networks are routed by it: what netd hands on, the stack delivers.
+#[test]
+fn tags_and_options_are_no_way_around_on_a_host_that_forwards() {
+    let lab = Lab::new();
+    lab.host.sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+    let (closed, open) = (network(&lab, 1, &[]), network(&lab, 2, &["--gateway-mode", "nat-unprotected"]));
+    let record_route =
+        |web: &Web| lab.client.try_sh(&format!("ping -R -c 1 -W 1 {}", web.addresses[0])).status.success();
+    assert!(record_route(&open) && !record_route(&closed), "an IPv4 option");
+    // Frames with a priority, but of no VLAN; with two such tags; and of a VLAN that the host has no interface for.
+    let mac = lab.host.sh("ip -o link show up0 | sed 's/.*ether \\([^ ]*\\).*/\\1/'");
+    lab.client.sh(
+        "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=0 && \
+         ip link add link eth0 name once type vlan id 0 && ip link add link once name twice type vlan id 0 && \
+         ip link add link eth0 name other type vlan id 7",
+    );
+    for (tagged, arrives) in [("once", true), ("twice", false), ("other", false)] {
+        lab.client.sh(&format!(
+            "ip link set {tagged} up && ip neigh replace {HOST} lladdr {} dev {tagged} nud permanent && \
+             ip route replace 10.6.0.0/16 via {HOST} dev {tagged} onlink src {CLIENT}",
+            mac.trim()
+        ));
+        let ask = |web: &Web| {
+            lab.client.run(|| tcp_first_line(&format!("{}:81", web.addresses[0]), SILENCE).is_ok())
+        };
+        assert_eq!((ask(&closed), ask(&open)), (false, arrives), "{tagged}");
+    }
+}
