@@ -127,7 +127,7 @@ fn a_routed_port_is_its_publications() {
     lab.netd(&["publish", "0.0.0.0:9003:81", &web.name, "--deny", CLIENT]).ok();
     assert!(!reached(four, 81));
     assert!(lab.port("tcp", 9003)["dropped"].as_u64().unwrap() > 0);
-    lab.netd(&["unpublish", &format!("{}", web.host_port)]).ok();
+    lab.netd(&["unpublish", &web.host_port.to_string()]).ok();
     assert!(!reached(four, 80) && !reached(six, 80));
 }
 
@@ -279,8 +279,7 @@ fn tags_and_options_are_no_way_around_on_a_host_that_forwards() {
             for tag in tags {
                 frame.splice(12..12, [0x81, 0, 0, *tag]);
             }
-            let text: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
-            lab.client.sh(&format!("python3 -c '{SEND}' {text}"));
+            lab.client.sh(&format!("python3 -c '{SEND}' '{frame:?}'"));
         };
         let arrive = |web: &Web, number| {
             lab.run_in(&web.name, || {
@@ -295,5 +294,5 @@ fn tags_and_options_are_no_way_around_on_a_host_that_forwards() {
 }
 
 /// Sends a frame as it is.
-const SEND: &str = "import socket, sys; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); \
-                    s.bind((\"eth0\", 0)); s.send(bytes.fromhex(sys.argv[1]))";
+const SEND: &str = "import json, socket, sys; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); \
+                    s.bind((\"eth0\", 0)); s.send(bytes(json.loads(sys.argv[1])))";

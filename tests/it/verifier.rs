@@ -21,7 +21,7 @@ const BUDGET: [(&str, u32); 25] = [
     ("answer", 5_000),
     ("answer6", 10_000),
     ("report", 10_000),
-    ("direct", 17_000),
+    ("direct", 18_500),
     ("direct6", 29_000),
     ("connect4", 2_800),
     ("connect6", 6_000),
