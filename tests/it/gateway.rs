@@ -1,10 +1,12 @@
 //! What lies between a network's containers and the outside: gateway modes, trusted interfaces, and that nothing else
 //! gets by.
 
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 
 use netd_tests::lab::{CLIENT, CLIENT6, HOST, HOST_OUTSIDE, HOST_OUTSIDE6, HOST6, Lab, OUTSIDE, OUTSIDE6};
 use netd_tests::netns::Netns;
+use netd_tests::packet::Packet;
 use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask, udp_socket};
 use serde_json::json;
 
@@ -125,7 +127,7 @@ fn a_routed_port_is_its_publications() {
     lab.netd(&["publish", "0.0.0.0:9003:81", &web.name, "--deny", CLIENT]).ok();
     assert!(!reached(four, 81));
     assert!(lab.port("tcp", 9003)["dropped"].as_u64().unwrap() > 0);
-    lab.netd(&["unpublish", &format!("{}", web.host_port)]).ok();
+    lab.netd(&["unpublish", &web.host_port.to_string()]).ok();
     assert!(!reached(four, 80) && !reached(six, 80));
 }
 
@@ -252,7 +254,7 @@ fn what_a_container_sends_from_a_port_of_the_hosts_own_leaves_in_the_hosts_name(
     let web = lab.container("web", &["-p", "127.0.0.1:5353:53/udp"]);
     let _server = Server::udp_echo(&lab.outside.path(), 53);
     lab.run_in(&web, || {
-        let socket = std::net::UdpSocket::bind("0.0.0.0:53").unwrap();
+        let socket = UdpSocket::bind("0.0.0.0:53").unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         assert_eq!(udp_ask(&socket, &format!("{OUTSIDE}:53"), b"x").unwrap().0, b"x");
     });
@@ -267,22 +269,30 @@ fn tags_and_options_are_no_way_around_on_a_host_that_forwards() {
     let record_route =
         |web: &Web| lab.client.try_sh(&format!("ping -R -c 1 -W 1 {}", web.addresses[0])).status.success();
     assert!(record_route(&open) && !record_route(&closed), "an IPv4 option");
-    // Frames with a priority, but of no VLAN; with two such tags; and of a VLAN that the host has no interface for.
+    // Frames without a tag; with a priority, but of no VLAN; with two such tags; and of a VLAN that is not there.
     let mac = lab.host.sh("ip -o link show up0 | sed 's/.*ether \\([^ ]*\\).*/\\1/'");
-    lab.client.sh(
-        "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=0 && \
-         ip link add link eth0 name once type vlan id 0 && ip link add link once name twice type vlan id 0 && \
-         ip link add link eth0 name other type vlan id 7",
-    );
-    for (tagged, arrives) in [("once", true), ("twice", false), ("other", false)] {
-        lab.client.sh(&format!(
-            "ip link set {tagged} up && ip neigh replace {HOST} lladdr {} dev {tagged} nud permanent && \
-             ip route replace 10.6.0.0/16 via {HOST} dev {tagged} onlink src {CLIENT}",
-            mac.trim()
-        ));
-        let ask = |web: &Web| {
-            lab.client.run(|| tcp_first_line(&format!("{}:81", web.addresses[0]), SILENCE).is_ok())
+    let mac: Vec<u8> = mac.trim().split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+    for (tags, arrives) in [(&[][..], true), (&[0], true), (&[0, 0], false), (&[7], false)] {
+        let send = |number: u8| {
+            let mut frame = Packet::udp(([198, 18, 0, 2], 4000), ([10, 6, number, 2], 53)).bytes();
+            frame[..6].copy_from_slice(&mac);
+            for tag in tags {
+                frame.splice(12..12, [0x81, 0, 0, *tag]);
+            }
+            lab.client.sh(&format!("python3 -c '{SEND}' '{frame:?}'"));
         };
-        assert_eq!((ask(&closed), ask(&open)), (false, arrives), "{tagged}");
+        let arrive = |web: &Web, number| {
+            lab.run_in(&web.name, || {
+                let socket = UdpSocket::bind("0.0.0.0:53").unwrap();
+                socket.set_read_timeout(Some(SILENCE)).unwrap();
+                send(number);
+                socket.recv(&mut [0; 64]).is_ok()
+            })
+        };
+        assert_eq!((arrive(&closed, 1), arrive(&open, 2)), (false, arrives), "{tags:?}");
     }
 }
+
+/// Sends a frame as it is.
+const SEND: &str = "import json, socket, sys; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); \
+                    s.bind((\"eth0\", 0)); s.send(bytes(json.loads(sys.argv[1])))";

@@ -60,6 +60,12 @@ journeys() {
     fetch "" 127.0.0.1 8080 | grep hello-from-a-container
     fetch "" ::1 8080 | grep hello-from-a-container
     ! fetch "$client" 10.6.0.2 80 | grep hello
+    # A routed network: by the container's own address, and not by the host's.
+    netd network create own --subnet 10.7.0.0/24 --gateway-mode routed
+    netd container add own --network own -p 8090:80
+    netd container exec own -- httpd -p 80 -h /www
+    fetch "$client" 10.7.0.2 80 | grep hello-from-a-container
+    ! fetch "$client" 198.18.0.1 8090 | grep hello
     # To outside, in the host's name, and by a hop that answers.
     for peer in 198.18.0.2 2001:db8::2; do
         fetch "netd container exec web --" $peer 8000 | grep hello-from-a-container
