@@ -36,6 +36,7 @@ impl<A: Address> Connection<A> {
     /// | publishing | destination is the container's | the container | the container |
     /// | masquerade | source is the host's | outside | the container |
     /// | hairpin | destination is the target's | the target | the requester |
+    /// | forwarding | destination is the target's, source the host's | outside | the requester, or the target |
     ///
     /// `back` is the endpoint that answers need: that of the originator if it is a container, else as in `to`.
     #[inline(always)]

@@ -89,9 +89,9 @@ pub mod name {
 /// each has a stack of its own and what every packet runs stays short.
 ///
 /// ```text
-/// uplink_ingress ────┬──▶ follow ──▶ young ──▶ uplink_first ────┐
-/// container_ingress ─┘                 ▲  └──▶ container_first ─┤
-///                          │           └────────────────────────┘
+/// uplink_ingress ────┬──▶ follow ──▶ young ──▶ uplink_first ────┬──▶ forward ─┐
+/// container_ingress ─┘                 ▲  └──▶ container_first ─┤             │
+///                          │           └────────────────────────┴─────────────┘
 ///                          └──▶ icmp_error                             every one of them ──▶ answer, report
 /// ```
 pub mod stage {
@@ -121,9 +121,13 @@ pub mod stage {
     pub const ANSWER6: u32 = 11;
     /// A dropped packet that is to be told of.
     pub const REPORT: u32 = 12;
+    /// A packet of no flow to a published port whose target is no container, IPv4.
+    pub const FORWARD: u32 = 13;
+    /// The same, IPv6.
+    pub const FORWARD6: u32 = 14;
 
     /// The programs in the order of their numbers.
-    pub const PROGRAMS: [&str; 13] = [
+    pub const PROGRAMS: [&str; 15] = [
         "follow",
         "follow6",
         "young",
@@ -137,6 +141,8 @@ pub mod stage {
         "answer",
         "answer6",
         "report",
+        "forward",
+        "forward6",
     ];
 }
 
@@ -152,7 +158,7 @@ pub mod capacity {
     pub const YOUNG6: u32 = 1 << 15;
     /// Fragmented datagrams under way, each family.
     pub const FRAGMENTS: u32 = 1 << 12;
-    /// Containers; a slot number fits 16 bits.
+    /// Containers, and targets that are none; a slot number fits 16 bits.
     pub const ENDPOINTS: u32 = 1 << 14;
     /// Publications; a range of ports is one.
     pub const PUBLICATIONS: u32 = 1 << 16;
@@ -176,19 +182,19 @@ pub mod capacity {
     pub const STAGES: u32 = super::stage::PROGRAMS.len() as u32;
 }
 
-/// A container's attachment. What every packet needs is in front.
+/// A container's attachment, or a published port's target that is no container. What every packet needs is in front.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct EndpointRow {
     /// The slot's present handle; zero in a free slot.
     pub handle: Handle,
-    /// Index of the host-side veth.
+    /// Index of the host-side veth; zero if it is no container.
     pub ifindex: u32,
     /// MTU of the container's interface, bytes.
     pub mtu: u32,
     /// The first 12 bytes of a frame to the container: its MAC address, then the bridge's.
     pub ethernet: [u32; 3],
-    /// Index of the network's bridge, whose forwarding switch opens the FIB to lookups.
+    /// Index of the network's bridge (`bridge`'s, if it is no container), whose forwarding switch opens the FIB to lookups.
     pub bridge: u32,
     /// The number of its network, see [`name::SUBNETS`].
     pub network: u32,
@@ -262,6 +268,12 @@ pub struct UplinkRow {
 }
 
 impl EndpointRow {
+    /// Whether it is no container, but a host that is reached by an uplink.
+    #[inline(always)]
+    pub const fn is_remote(&self) -> bool {
+        self.ifindex == 0
+    }
+
     /// The `ethernet` words for these addresses.
     pub fn ethernet(container: [u8; 6], bridge: [u8; 6]) -> [u32; 3] {
         let [a, b, c, d, e, f] = container;
@@ -292,7 +304,7 @@ impl EndpointRow {
 pub struct PublicationRow {
     /// The slot's present handle; zero in a free slot.
     pub handle: Handle,
-    /// The container's, whose address is the target's.
+    /// The target's.
     pub endpoint: Handle,
     /// The first host port.
     pub host_port: Be16,
@@ -300,6 +312,10 @@ pub struct PublicationRow {
     pub target_port: Be16,
     /// How many ports it has.
     pub ports: u32,
+    /// The one interface that its clients come in by; any if zero.
+    pub interface: u32,
+    /// [`publication_flag`]s.
+    pub flags: u32,
     /// The one host address that it is on, IPv4 in its mapped form; unspecified for all.
     pub address: Ipv6,
     /// What passed and what did not.
@@ -321,6 +337,12 @@ impl PublicationRow {
         let offset = if (offset as u32) < self.ports { offset } else { 0 };
         Be16::new(self.host_port.get().wrapping_add(offset))
     }
+}
+
+/// What holds for a publication.
+pub mod publication_flag {
+    /// Another one has taken its ports: its connections go on, and none begins.
+    pub const DRAINING: u32 = 1;
 }
 
 /// A publication's counters. Packets and bytes of live flows reach it once a second, see [`FlowRow::pending`].
@@ -675,5 +697,5 @@ pub struct CounterRow {
 const _: () = {
     assert!(size_of::<FlowRow<Ipv4>>() == 64);
     assert!(size_of::<EndpointRow>() == 36 + 16 + 64);
-    assert!(size_of::<PublicationRow>() == 80);
+    assert!(size_of::<PublicationRow>() == 88);
 };

@@ -39,9 +39,13 @@ pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<First, Reason> {
             let Ok(transport) = flow::transport(&frame, &ip, zone) else { return Ok(First::Pass) };
             let key = packet::flow_key(&ip, &transport, zone);
             match publication::find(key.protocol(), key.dst, key.dst_port) {
-                Some(_) if ip.ttl <= 1 => Err(Reason::TtlExceeded),
-                Some(found) => hairpin(skb, &key, endpoint, &found),
-                None => Ok(First::Pass),
+                Some(found) if found.is_for(skb.ifindex()) => {
+                    if ip.ttl <= 1 {
+                        return Err(Reason::TtlExceeded);
+                    }
+                    hairpin(skb, &key, endpoint, &found)
+                }
+                _ => Ok(First::Pass),
             }
         }
         Place::Beyond(_) if ip.ttl <= 1 => Err(Reason::TtlExceeded),
@@ -103,6 +107,9 @@ fn hairpin<A: Wire>(
     if target.address() == A::UNSPECIFIED {
         return Ok(First::Pass);
     }
+    if found.endpoint.is_remote() {
+        return Ok(First::Forward);
+    }
     let row = found.row();
     let itself = found.endpoint.handle == requester.handle;
     let plan = Plan {
@@ -117,7 +124,7 @@ fn hairpin<A: Wire>(
         back: requester.handle,
         publication: row.handle,
     };
-    found.open(skb, &plan)
+    found.open(skb, &plan, |_port| true)
 }
 
 /// To outside: an answer of a published port whose flow is forgotten, or a connection in the host's name.
@@ -135,6 +142,9 @@ fn beyond<A: Wire>(
     let asks = flags & (BEGINS | tcp_flag::ACK) == BEGINS;
     let uplink = maps::uplink(oif).ok_or(Reason::NoWayOut)?;
     if !asks && let Some(found) = publication::of_target(endpoint.handle, key.protocol(), key.src_port) {
+        if found.is_draining() {
+            return Err(Reason::OutOfState);
+        }
         return rebuild(skb, key, endpoint, uplink, &found);
     }
     if flags & ENDS != 0 || (flags & BEGINS != 0 && !asks) {

@@ -7,7 +7,8 @@ use netd_common::flow::{FlowKey, Handle, Tuple, Zone, protocol};
 use netd_common::nat::{self, Connection, Side};
 use netd_common::packet::{self, ETHERNET_LEN, IP_AT, Ip, Part, Transport, tcp_flag};
 use netd_common::tables::{
-    EndpointRow, FRAGMENT_TICKS, FlowRow, FragmentKey, FragmentRow, PublicationRow, pending, tick,
+    EndpointRow, FRAGMENT_TICKS, FlowRow, FragmentKey, FragmentRow, PublicationRow, pending,
+    publication_flag, tick,
 };
 use netd_common::track::{self, Phase, Seen};
 use netd_common::verdict::{Reason, Verdict};
@@ -51,6 +52,8 @@ pub(crate) enum First {
     Opened,
     /// The source port that was tried is taken.
     Taken,
+    /// It is for a published port whose target is no container.
+    Forward,
 }
 
 /// The two tables of flows. They are never mixed in one run of a program: the verifier follows every combination of
@@ -117,6 +120,11 @@ fn pass<A: Wire, T: Table<A>>(skb: &Skb, frame: Frame, ip: Ip<A>) -> Option<Resu
     let Connection { original: key, reply: other, backward: spare, .. } = scratch()?;
     *key = packet::flow_key(&ip, &transport, zone);
     let live = find::<A, T>(key, other, spare)?;
+    if live.begins_elsewhere(transport.tcp_flags) {
+        maps::forget(T::rows(), key);
+        maps::forget(T::rows(), other);
+        return None;
+    }
     let outcome = live.settle(&Packet { skb, frame, ip, transport }, key);
     if outcome.is_err() {
         live.count_drop();
@@ -427,6 +435,20 @@ impl<A: Wire> Live<A> {
         let assured = before != now && partner.last != 0 && self.phase.is_assured();
         let due = if assured { Due::Promotion } else { Due::Nothing };
         Ok((send(packet, row, self.endpoint)?, due))
+    }
+
+    /// Whether a packet begins a new connection on the tuple of one that has ended, while its publication begins none any
+    /// more.
+    #[inline(always)]
+    fn begins_elsewhere(&self, flags: u8) -> bool {
+        // SAFETY: as in `owned`.
+        let row = unsafe { &*self.row };
+        if row.is_reply() || !self.phase.may_begin_anew(flags) {
+            return false;
+        }
+        // SAFETY: array rows are never freed; the flags are one aligned word.
+        maps::publication(row.publication)
+            .is_some_and(|publication| unsafe { (*publication).flags } & publication_flag::DRAINING != 0)
     }
 
     /// Counts a drop for the publication.

@@ -6,6 +6,7 @@
 //! | [`uplink`] | other packets from outside |
 //! | [`container`] | other packets from containers |
 //! | [`icmp`] | ICMP errors about a flow's packets |
+//! | [`forward`] | connections to published ports whose target is no container |
 //! | [`answer`] | answers to packets that go no further |
 //! | [`masquerade`] | connections from containers to outside |
 //! | [`socket`] | connections that the host's own processes make |
@@ -40,6 +41,7 @@ mod answer;
 mod container;
 mod fast;
 mod flow;
+mod forward;
 mod icmp;
 mod maps;
 mod masquerade;
@@ -225,6 +227,20 @@ pub fn container_first6(ctx: TcContext) -> i32 {
     opened(&ctx, &skb, container::first::<Ipv6>(&skb), stage::CONTAINER6, stage::YOUNG6)
 }
 
+/// A packet of no flow to a published port whose target is no container, IPv4.
+#[classifier]
+pub fn forward(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    opened(&ctx, &skb, forward::first::<Ipv4>(&skb), stage::FORWARD, stage::YOUNG)
+}
+
+/// A packet of no flow to a published port whose target is no container, IPv6.
+#[classifier]
+pub fn forward6(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    opened(&ctx, &skb, forward::first::<Ipv6>(&skb), stage::FORWARD6, stage::YOUNG6)
+}
+
 /// A packet that has a flow now follows it; one whose source port was taken tries another, in another run of `first`.
 #[inline(always)]
 fn opened(ctx: &TcContext, skb: &Skb, outcome: Result<First, Reason>, first: u32, follow: u32) -> i32 {
@@ -237,6 +253,7 @@ fn opened(ctx: &TcContext, skb: &Skb, outcome: Result<First, Reason>, first: u32
             skb.leave_note(NOTE_TRIES, skb.note(NOTE_TRIES) + 1);
             go_on(ctx, skb, first)
         }
+        Ok(First::Forward) => go_on(ctx, skb, if skb.is_v6() { stage::FORWARD6 } else { stage::FORWARD }),
         Ok(First::Pass) => action(ctx, skb, Ok(Verdict::Pass)),
         Err(reason) => action(ctx, skb, Err(reason)),
     }

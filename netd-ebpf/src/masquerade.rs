@@ -22,14 +22,9 @@ pub(crate) fn open<A: Wire>(
     uplink: &UplinkRow,
 ) -> Result<First, Reason> {
     let mut inner = key.tuple();
-    let keeps = if A::IS_V6 { network_flag::NO_MASQUERADE6 } else { network_flag::NO_MASQUERADE };
-    let masqueraded = endpoint.flags & keeps == 0;
+    let masqueraded = wants::<A>(endpoint);
     if masqueraded {
-        let snat = A::subnet(endpoint).snat();
-        inner.src = if snat == A::UNSPECIFIED { A::masquerade(uplink) } else { snat };
-        if inner.src == A::UNSPECIFIED {
-            return Err(Reason::NoWayOut);
-        }
+        inner.src = name(endpoint, uplink)?;
     }
     let plan = Plan {
         original: key,
@@ -42,9 +37,24 @@ pub(crate) fn open<A: Wire>(
     flow::open(skb, &plan, |port| !masqueraded || is_free(skb, number, &Tuple { src_port: port, ..inner }))
 }
 
+/// Whether connections of an endpoint leave in the host's name.
+#[inline(always)]
+pub(crate) fn wants<A: Wire>(endpoint: &EndpointRow) -> bool {
+    let keeps = if A::IS_V6 { network_flag::NO_MASQUERADE6 } else { network_flag::NO_MASQUERADE };
+    endpoint.flags & keeps == 0
+}
+
+/// The host's address in whose name connections of an endpoint leave by an uplink.
+#[inline(always)]
+pub(crate) fn name<A: Wire>(endpoint: &EndpointRow, uplink: &UplinkRow) -> Result<A, Reason> {
+    let snat = A::subnet(endpoint).snat();
+    let name = if snat == A::UNSPECIFIED { A::masquerade(uplink) } else { snat };
+    if name == A::UNSPECIFIED { Err(Reason::NoWayOut) } else { Ok(name) }
+}
+
 /// Whether nobody else has the source port of a tuple: no publication, and no socket of the host towards that peer.
 #[inline(always)]
-fn is_free<A: Wire>(skb: &Skb, number: u8, tuple: &Tuple<A>) -> bool {
+pub(crate) fn is_free<A: Wire>(skb: &Skb, number: u8, tuple: &Tuple<A>) -> bool {
     if number != protocol::TCP && number != protocol::UDP {
         return true;
     }

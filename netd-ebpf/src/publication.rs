@@ -2,18 +2,18 @@
 
 use netd_common::bytes::Be16;
 use netd_common::flow::Handle;
-use netd_common::tables::{EndpointRow, PublicationRow};
+use netd_common::tables::{EndpointRow, PublicationRow, publication_flag};
 use netd_common::verdict::Reason;
 
 use crate::flow::{self, First, Plan};
 use crate::maps::{self, Tables};
 use crate::skb::{Skb, Wire};
 
-/// A live publication and its container.
+/// A live publication and its target.
 pub(crate) struct Found {
     /// The publication's row.
     pub(crate) publication: *mut PublicationRow,
-    /// The container's.
+    /// The target's.
     pub(crate) endpoint: &'static EndpointRow,
     /// Whether it is on all of the host's addresses, so that somebody must make sure that this is one of them.
     pub(crate) any_address: bool,
@@ -27,14 +27,32 @@ impl Found {
         unsafe { &*self.publication }
     }
 
-    /// Opens a connection to it, if its source may have one.
+    /// Whether it is for packets that come in by this interface; zero stands for the host's own sockets.
     #[inline(always)]
-    pub(crate) fn open<A: Wire>(&self, skb: &Skb, plan: &Plan<'_, A>) -> Result<First, Reason> {
+    pub(crate) fn is_for(&self, ifindex: u32) -> bool {
+        let interface = self.row().interface;
+        interface == 0 || interface == ifindex
+    }
+
+    /// Whether its ports are another's by now: a client that comes again goes there.
+    #[inline(always)]
+    pub(crate) fn is_draining(&self) -> bool {
+        self.row().flags & publication_flag::DRAINING != 0
+    }
+
+    /// Opens a connection to it, if its source may have one; `may_use` as in [`flow::open`].
+    #[inline(always)]
+    pub(crate) fn open<A: Wire>(
+        &self,
+        skb: &Skb,
+        plan: &Plan<'_, A>,
+        may_use: impl Fn(Be16) -> bool,
+    ) -> Result<First, Reason> {
         if !maps::may_use(plan.publication, plan.original.src) {
             self.count_drop();
             return Err(Reason::Denied);
         }
-        let first = flow::open(skb, plan, |_port| true)?;
+        let first = flow::open(skb, plan, may_use)?;
         if matches!(first, First::Opened) {
             self.count_flow();
         }
@@ -81,7 +99,8 @@ pub(crate) fn is_taken<A: Tables>(protocol: u8, address: A, port: Be16) -> bool 
     find(protocol, address, port).is_some()
 }
 
-/// The publication of a container's port, for a packet whose connection the flow table has forgotten.
+/// The publication of a container's port, for a packet whose connection the flow table has forgotten. One whose ports are
+/// another's by now is found as well, for its connections must not be taken for those that the container begins.
 #[inline(always)]
 pub(crate) fn of_target(endpoint: Handle, protocol: u8, port: Be16) -> Option<Found> {
     live(maps::target_port(endpoint, protocol, port)?, false)

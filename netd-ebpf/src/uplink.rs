@@ -33,7 +33,7 @@ fn open<A: Wire>(skb: &Skb, ip: &Ip<A>, key: &FlowKey<A>) -> Result<Option<First
         return Ok(None);
     }
     let Some(found) = publication::find(key.protocol(), key.dst, key.dst_port) else { return Ok(None) };
-    if !is_ours(skb, ip, &found) || maps::network_of(key.src).is_some() {
+    if !found.is_for(skb.ifindex()) || !is_ours(skb, ip, &found) || maps::network_of(key.src).is_some() {
         return Ok(None);
     }
     let row = found.row();
@@ -45,6 +45,9 @@ fn open<A: Wire>(skb: &Skb, ip: &Ip<A>, key: &FlowKey<A>) -> Result<Option<First
         found.count_drop();
         return Err(Reason::TtlExceeded);
     }
+    if found.endpoint.is_remote() {
+        return Ok(Some(First::Forward));
+    }
     let plan = Plan {
         original: key,
         inner: Tuple { dst: target, dst_port: row.target_port(key.dst_port), ..key.tuple() },
@@ -52,7 +55,7 @@ fn open<A: Wire>(skb: &Skb, ip: &Ip<A>, key: &FlowKey<A>) -> Result<Option<First
         back: found.endpoint.handle,
         publication: row.handle,
     };
-    found.open(skb, &plan).map(Some)
+    found.open(skb, &plan, |_port| true).map(Some)
 }
 
 /// Whether the packet is addressed to the host, for a publication on all of its addresses.

@@ -5,7 +5,7 @@
 /// because the first command waits for it.
 const WALKED: u32 = 150_000;
 /// The most translated bytes that each program may have (`bpf_prog_info.xlated_prog_len`).
-const BUDGET: [(&str, u32); 23] = [
+const BUDGET: [(&str, u32); 25] = [
     ("uplink_ingress", 8_000),
     ("container_ingress", 9_000),
     ("follow", 12_000),
@@ -16,6 +16,8 @@ const BUDGET: [(&str, u32); 23] = [
     ("uplink_first6", 22_000),
     ("container_first", 32_000),
     ("container_first6", 50_000),
+    ("forward", 14_000),
+    ("forward6", 24_000),
     ("icmp_error", 9_000),
     ("icmp_error6", 19_000),
     ("answer", 5_000),

@@ -81,6 +81,16 @@ impl Host {
         self.store.state.networks.get(name).cloned().ok_or_else(|| no_network(name))
     }
 
+    /// Index of a network's bridge.
+    pub(super) async fn bridge_of(&self, network: &Network) -> Result<u32> {
+        let bridge = self.netlink.interface(&network.bridge).await?;
+        bridge.map(|bridge| bridge.index).ok_or_else(|| {
+            Error::not_found(format!("bridge {} of network {} is gone", network.bridge, network.name)).hint(
+                format!("remove the network and make it anew: netd network rm --force {}", network.name),
+            )
+        })
+    }
+
     /// netd0, or the next that is free: another instance may share this namespace.
     async fn free_bridge_name(&self) -> Result<IfName> {
         for number in 0..u32::MAX {
@@ -231,8 +241,10 @@ impl Host {
         Sysctl::interface(Family::V4, bridge, "forwarding").set(&self.netns, "1")?;
         let has_ipv6 = network.subnets.iter().any(|subnet| subnet.gateway.is_ipv6());
         Sysctl::set_ipv6(bridge, &self.netns, has_ipv6)?;
-        if has_ipv6 {
-            Sysctl::interface(Family::V6, bridge, "forwarding").set(&self.netns, "1")?;
+        // A bridge without IPv6 opens the FIB to it all the same, for published ports that lead to other hosts.
+        let forwarding6 = Sysctl::interface(Family::V6, bridge, "forwarding");
+        if has_ipv6 || self.netns.run(|| forwarding6.exists())? {
+            forwarding6.set(&self.netns, "1")?;
         }
         for subnet in &network.subnets {
             self.netlink.add_address(index, subnet.gateway, subnet.net.prefix_len()).await?;
@@ -295,7 +307,17 @@ impl Host {
             return Err(Error::conflict(format!("network {name} has containers: {list}"))
                 .hint("remove them first, or use --force"));
         }
+        let remotes = self.remotes_by(name);
+        if let Some(remote) = remotes.first().filter(|_remote| !force) {
+            return Err(Error::conflict(format!(
+                "network {name} is needed by {}, published for {}",
+                remote.spec(),
+                remote.target
+            ))
+            .hint("unpublish it first, or use --force"));
+        }
         let mut errors = Vec::new();
+        errors.extend(self.take_back(&remotes).err());
         for member in members {
             errors.extend(self.tear_down_container(&member).await.err());
         }

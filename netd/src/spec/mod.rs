@@ -4,8 +4,10 @@ mod access;
 mod name;
 mod port;
 mod subnet;
+mod target;
 
 pub use access::{Access, Source};
 pub use name::{IfName, Mac, Name};
 pub use port::{HostPorts, PortRange, PortSpec, Protocol, UnpublishSpec};
 pub use subnet::{gateway_of, hosts, is_host, parse_subnet};
+pub use target::Target;
