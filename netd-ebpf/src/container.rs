@@ -108,7 +108,7 @@ fn hairpin<A: Wire>(
         return Ok(First::Pass);
     }
     if found.endpoint.is_remote() {
-        return Ok(First::Forward);
+        return flow::leave(key);
     }
     let row = found.row();
     let itself = found.endpoint.handle == requester.handle;

@@ -52,7 +52,7 @@ pub(crate) enum First {
     Opened,
     /// The source port that was tried is taken.
     Taken,
-    /// It is for a published port whose target is no container.
+    /// It is for a published port whose target is no container; its key is left for [`left`].
     Forward,
 }
 
@@ -120,12 +120,12 @@ fn pass<A: Wire, T: Table<A>>(skb: &Skb, frame: Frame, ip: Ip<A>) -> Option<Resu
     let Connection { original: key, reply: other, backward: spare, .. } = scratch()?;
     *key = packet::flow_key(&ip, &transport, zone);
     let live = find::<A, T>(key, other, spare)?;
-    if live.begins_elsewhere(transport.tcp_flags) {
+    let outcome = live.settle(&Packet { skb, frame, ip, transport }, key);
+    if matches!(outcome, Ok((_, Due::Elsewhere))) {
         maps::forget(T::rows(), key);
         maps::forget(T::rows(), other);
         return None;
     }
-    let outcome = live.settle(&Packet { skb, frame, ip, transport }, key);
     if outcome.is_err() {
         live.count_drop();
     }
@@ -141,6 +141,22 @@ fn scratch<A: Wire>() -> Option<&'static mut Connection<A>> {
     let scratch = A::scratch().get_ptr_mut(0)?;
     // SAFETY: this CPU's copy, which no other program uses while this one runs, and each program asks for it once.
     Some(unsafe { &mut *scratch })
+}
+
+/// Leaves a packet's key for the program that opens its connection.
+#[inline(always)]
+pub(crate) fn leave<A: Wire>(key: &FlowKey<A>) -> Result<First, Reason> {
+    scratch::<A>().ok_or(Reason::RewriteFailed)?.original = *key;
+    Ok(First::Forward)
+}
+
+/// The key that a program before this one has left.
+#[inline(always)]
+pub(crate) fn left<A: Wire>() -> Option<FlowKey<A>> {
+    let mut key = scratch::<A>()?.original;
+    key.src = maps::apart(key.src);
+    key.dst = maps::apart(key.dst);
+    Some(key)
 }
 
 /// A copy of the row under a key, for whoever has something to tell of its connection; it changes nothing.
@@ -402,6 +418,8 @@ enum Due {
     Nothing,
     /// Its connection moves to the table of those that both sides want.
     Promotion,
+    /// It has not been sent on: it begins another connection, which its publication begins no more.
+    Elsewhere,
 }
 
 impl<A: Wire> Live<A> {
@@ -423,7 +441,9 @@ impl<A: Wire> Live<A> {
             packet.skb.leave_note(NOTE_MTU, mtu);
             return Err(Reason::TooBig);
         }
-        self.see(packet, row, partner);
+        if !self.see(packet, row, partner) {
+            return Ok((Verdict::Pass, Due::Elsewhere));
+        }
         if let Part::First(id) = packet.ip.part {
             let FlowKey { src, dst, src_port, dst_port, .. } = *key;
             let datagram = FragmentKey::new(src, dst, id, key.protocol(), key.zone());
@@ -437,20 +457,6 @@ impl<A: Wire> Live<A> {
         Ok((send(packet, row, self.endpoint)?, due))
     }
 
-    /// Whether a packet begins a new connection on the tuple of one that has ended, while its publication begins none any
-    /// more.
-    #[inline(always)]
-    fn begins_elsewhere(&self, flags: u8) -> bool {
-        // SAFETY: as in `owned`.
-        let row = unsafe { &*self.row };
-        if row.is_reply() || !self.phase.may_begin_anew(flags) {
-            return false;
-        }
-        // SAFETY: array rows are never freed; the flags are one aligned word.
-        maps::publication(row.publication)
-            .is_some_and(|publication| unsafe { (*publication).flags } & publication_flag::DRAINING != 0)
-    }
-
     /// Counts a drop for the publication.
     #[inline(always)]
     fn count_drop(&self) {
@@ -460,9 +466,9 @@ impl<A: Wire> Live<A> {
         }
     }
 
-    /// Notes what the packet's flags say.
+    /// Notes what the packet's flags say; tells whether the packet is the connection's.
     #[inline(always)]
-    fn see(&self, packet: &Packet<'_, A>, row: &mut FlowRow<A>, partner: &mut FlowRow<A>) {
+    fn see(&self, packet: &Packet<'_, A>, row: &mut FlowRow<A>, partner: &mut FlowRow<A>) -> bool {
         let transport = &packet.transport;
         let mut flags = transport.tcp_flags;
         if flags & tcp_flag::RST != 0 {
@@ -477,6 +483,10 @@ impl<A: Wire> Live<A> {
             row.forget_flags();
             partner.forget_flags();
             if let Some(publication) = maps::publication(row.publication) {
+                // SAFETY: as below.
+                if unsafe { (*publication).flags } & publication_flag::DRAINING != 0 {
+                    return false;
+                }
                 // SAFETY: an aligned word of a publication's row, which is never freed.
                 unsafe { maps::add(&raw mut (*maps::counters(publication)).flows, 1) };
             }
@@ -485,6 +495,7 @@ impl<A: Wire> Live<A> {
         if flags & tcp_flag::ACK != 0 {
             row.acknowledged = transport.acknowledgement;
         }
+        true
     }
 
     /// Once a tick and direction: hands the counters on and looks the route up anew, so that a change of routes takes hold

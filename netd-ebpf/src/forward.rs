@@ -3,7 +3,6 @@
 
 use netd_common::flow::{FlowKey, Tuple, Zone};
 use netd_common::nat::Side;
-use netd_common::packet::{self, IP_AT};
 use netd_common::verdict::Reason;
 
 use crate::flow::{self, First, Plan};
@@ -11,16 +10,12 @@ use crate::maps;
 use crate::masquerade;
 use crate::publication::{self, Found};
 use crate::route::{self, Route};
-use crate::skb::{NOTE_ZONE, Skb, Wire};
+use crate::skb::{Skb, Wire};
 
-/// Opens a connection for a first packet.
+/// Opens a connection for a first packet, whose key that program has left.
 #[inline(always)]
 pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<First, Reason> {
-    let zone = Zone::container(skb.note(NOTE_ZONE));
-    let frame = skb.front();
-    let ip = A::header(&frame, IP_AT)?;
-    let transport = flow::transport(&frame, &ip, zone)?;
-    let key = packet::flow_key(&ip, &transport, zone);
+    let key = flow::left::<A>().ok_or(Reason::RewriteFailed)?;
     // Whoever takes the publication back meanwhile finds no flow of it.
     let found = publication::find(key.protocol(), key.dst, key.dst_port).ok_or(Reason::NoWayOut)?;
     let first = open(skb, &key, &found);
@@ -34,7 +29,7 @@ pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<First, Reason> {
 #[inline(always)]
 fn open<A: Wire>(skb: &Skb, key: &FlowKey<A>, found: &Found) -> Result<First, Reason> {
     let (remote, row) = (found.endpoint, found.row());
-    let target = A::subnet(remote).address();
+    let target = maps::apart(A::subnet(remote).address());
     if !remote.is_remote() || target == A::UNSPECIFIED {
         return Err(Reason::NoWayOut);
     }
@@ -49,7 +44,7 @@ fn open<A: Wire>(skb: &Skb, key: &FlowKey<A>, found: &Found) -> Result<First, Re
     };
     let masqueraded = masquerade::wants::<A>(sender);
     let inner = Tuple {
-        src: if masqueraded { masquerade::name(sender, uplink)? } else { key.src },
+        src: maps::apart(if masqueraded { masquerade::name(sender, uplink)? } else { key.src }),
         src_port: key.src_port,
         dst: target,
         dst_port: row.target_port(key.dst_port),

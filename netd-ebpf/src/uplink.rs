@@ -46,7 +46,7 @@ fn open<A: Wire>(skb: &Skb, ip: &Ip<A>, key: &FlowKey<A>) -> Result<Option<First
         return Err(Reason::TtlExceeded);
     }
     if found.endpoint.is_remote() {
-        return Ok(Some(First::Forward));
+        return flow::leave(key).map(Some);
     }
     let plan = Plan {
         original: key,
