@@ -37,6 +37,7 @@ impl<A: Address> Connection<A> {
     /// | masquerade | source is the host's | outside | the container |
     /// | hairpin | destination is the target's | the target | the requester |
     /// | IPv6 to IPv4 | both ends are in mapped addresses | the container | as for the others |
+    /// | forwarding | destination is the target's, source the host's | outside | the requester, or the target |
     ///
     /// `back` is the endpoint that answers need: that of the originator if it is a container, else as in `to`.
     #[inline(always)]

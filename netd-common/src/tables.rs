@@ -102,11 +102,12 @@ pub mod name {
 /// each has a stack of its own and what every packet runs stays short.
 ///
 /// ```text
-/// uplink_ingress ────┬──▶ follow ──▶ young ──▶ uplink_first ────────────┬─▶ direct ─┐
-/// container_ingress ─┘       │         ▲  └──▶ container_first ──┬───────┘           │
-///                            │         │                         ├─▶ hairpin ────────┤
-///                            │         │                         └─▶ masquerade ─────┤
-///                            │         └────────────────────────────────────────────┘
+/// uplink_ingress ────┬──▶ follow ──▶ young ──▶ uplink_first ────┬───────────┬─▶ direct ─┐
+/// container_ingress ─┘       │         ▲  └──▶ container_first ──┼───────────┘           │
+///                            │         │                         ├─▶ hairpin ─┬──────────┤
+///                            │         │         uplink_first ───┼────────────┴─▶ forward┤
+///                            │         │                         └─▶ masquerade ─────────┤
+///                            │         └────────────────────────────────────────────────┘
 ///                            └──▶ icmp_error                           every one of them ──▶ answer, report
 ///
 /// a first fragment: follow ──▶ first_part ──▶ follow; if others wait in `hold`, it and they come in anew
@@ -167,9 +168,13 @@ pub mod stage {
     pub const DIRECT: u32 = 25;
     /// The same, IPv6.
     pub const DIRECT6: u32 = 26;
+    /// A packet of no flow to a published port whose target is no container, IPv4.
+    pub const FORWARD: u32 = 27;
+    /// The same, IPv6.
+    pub const FORWARD6: u32 = 28;
 
     /// The programs in the order of their numbers.
-    pub const PROGRAMS: [&str; 27] = [
+    pub const PROGRAMS: [&str; 29] = [
         "follow",
         "follow6",
         "young",
@@ -197,6 +202,8 @@ pub mod stage {
         "masquerade6",
         "direct",
         "direct6",
+        "forward",
+        "forward6",
     ];
 }
 
@@ -214,7 +221,7 @@ pub mod capacity {
     pub const FRAGMENTS: u32 = 1 << 12;
     /// Fragments that wait for the first of their datagram, at 1.6 KiB each.
     pub const HELD: u32 = 1 << 10;
-    /// Containers; a slot number fits 16 bits.
+    /// Containers, and targets that are none; a slot number fits 16 bits.
     pub const ENDPOINTS: u32 = 1 << 14;
     /// Addresses of containers, one of each family.
     pub const ADDRESSES: u32 = 2 * ENDPOINTS;
@@ -242,19 +249,19 @@ pub mod capacity {
     pub const STAGES: u32 = super::stage::PROGRAMS.len() as u32;
 }
 
-/// A container's attachment. What every packet needs is in front.
+/// A container's attachment, or a published port's target that is no container. What every packet needs is in front.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct EndpointRow {
     /// The slot's present handle; zero in a free slot.
     pub handle: Handle,
-    /// Index of the host-side veth.
+    /// Index of the host-side veth; zero if it is no container.
     pub ifindex: u32,
     /// MTU of the container's interface, bytes.
     pub mtu: u32,
     /// The first 12 bytes of a frame to the container: its MAC address, then the bridge's.
     pub ethernet: [u32; 3],
-    /// Index of the network's bridge, whose forwarding switch opens the FIB to lookups.
+    /// Index of the network's bridge (`bridge`'s, if it is no container), whose forwarding switch opens the FIB to lookups.
     pub bridge: u32,
     /// The number of its network, see [`name::SUBNETS`].
     pub network: u32,
@@ -347,6 +354,12 @@ pub struct UplinkRow {
 }
 
 impl EndpointRow {
+    /// Whether it is no container, but a host that is reached by an uplink.
+    #[inline(always)]
+    pub const fn is_remote(&self) -> bool {
+        self.ifindex == 0
+    }
+
     /// The `ethernet` words for these addresses.
     pub fn ethernet(container: [u8; 6], bridge: [u8; 6]) -> [u32; 3] {
         let [a, b, c, d, e, f] = container;
@@ -377,7 +390,7 @@ impl EndpointRow {
 pub struct PublicationRow {
     /// The slot's present handle; zero in a free slot.
     pub handle: Handle,
-    /// The container's, whose address is the target's.
+    /// The target's.
     pub endpoint: Handle,
     /// The first host port.
     pub host_port: Be16,
@@ -385,6 +398,10 @@ pub struct PublicationRow {
     pub target_port: Be16,
     /// How many ports it has.
     pub ports: u32,
+    /// The one interface that its clients come in by; any if zero.
+    pub interface: u32,
+    /// [`publication_flag`]s.
+    pub flags: u32,
     /// The one host address that it is on, IPv4 in its mapped form; unspecified for all.
     pub address: Ipv6,
     /// What passed and what did not.
@@ -406,6 +423,12 @@ impl PublicationRow {
         let offset = if (offset as u32) < self.ports { offset } else { 0 };
         Be16::new(self.host_port.get().wrapping_add(offset))
     }
+}
+
+/// What holds for a publication.
+pub mod publication_flag {
+    /// Another one has taken its ports: its connections go on, and none begins.
+    pub const DRAINING: u32 = 1;
 }
 
 /// A publication's counters. Packets and bytes of live flows reach it once a second, see [`FlowRow::pending`].
@@ -845,5 +868,5 @@ pub struct CounterRow {
 const _: () = {
     assert!(size_of::<FlowRow<Ipv4>>() == 64);
     assert!(size_of::<EndpointRow>() == 36 + 16 + 64);
-    assert!(size_of::<PublicationRow>() == 80);
+    assert!(size_of::<PublicationRow>() == 88);
 };

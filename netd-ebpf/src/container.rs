@@ -94,12 +94,16 @@ pub(crate) fn hairpin<A: Wire>(skb: &Skb) -> Result<First, Reason> {
         Err(_) => return Ok(First::Pass),
     };
     let key = packet::flow_key(&ip, &transport, zone);
-    let Some(found) = publication::find(key.protocol(), key.dst, key.dst_port) else {
+    let found = publication::find(key.protocol(), key.dst, key.dst_port);
+    let Some(found) = found.filter(|found| found.is_for(skb.ifindex())) else {
         let to_gateway = key.dst == A::subnet(requester).gateway();
         return Ok(if !A::IS_V6 && to_gateway { First::MayCross } else { First::Pass });
     };
     if ip.ttl <= 1 {
         return Err(Reason::TtlExceeded);
+    }
+    if found.endpoint.is_remote() {
+        return Ok(First::Forward);
     }
     let itself = found.endpoint.handle == requester.handle;
     let Some(inner) = found.inner(&key, itself) else { return Ok(First::Pass) };
@@ -112,7 +116,7 @@ pub(crate) fn hairpin<A: Wire>(skb: &Skb) -> Result<First, Reason> {
         publication: found.row().handle,
         by_gateway: inner.src != key.src,
     };
-    found.open(skb, plan)
+    found.enter(skb, plan)
 }
 
 /// To outside: an answer of a published port whose flow is forgotten, or a connection in the host's name.
@@ -133,6 +137,9 @@ pub(crate) fn beyond<A: Wire>(skb: &Skb) -> Result<First, Reason> {
     let flags = transport.tcp_flags;
     let asks = flags & (BEGINS | tcp_flag::ACK) == BEGINS;
     if !asks && let Some(found) = publication::of_target::<A>(endpoint.handle, key.protocol(), key.src_port) {
+        if found.is_draining() {
+            return Err(Reason::OutOfState);
+        }
         return rebuild(skb, &key, endpoint, uplink, &found);
     }
     if flags & ENDS != 0 || (flags & BEGINS != 0 && !asks) {

@@ -53,11 +53,12 @@ pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<First, Reason> {
         publication: Handle::NONE,
         by_gateway: false,
     };
-    match publication::of_target::<A>(endpoint.handle, key.protocol(), key.dst_port) {
+    let found = publication::of_target::<A>(endpoint.handle, key.protocol(), key.dst_port);
+    match found.filter(|found| found.is_for(skb.ifindex()) && !found.is_draining()) {
         Some(_) if ip.ttl <= 1 => Err(Reason::TtlExceeded),
         Some(found) => {
             plan.publication = found.row().handle;
-            found.open(skb, plan)
+            found.open(skb, plan, |_port| true)
         }
         None if !(unprotected || routed && asks) => Err(refused),
         None if ip.ttl <= 1 => Err(Reason::TtlExceeded),

@@ -6,7 +6,7 @@ use netd_common::bytes::Be16;
 use netd_common::flow::{FlowKey, Handle, Tuple, Zone, protocol};
 use netd_common::nat::{self, Connection, Side};
 use netd_common::packet::{self, ETHERNET_LEN, IP_AT, Ip, Part, Transport, tcp_flag};
-use netd_common::tables::{EndpointRow, FlowRow, PublicationRow, pending, tick};
+use netd_common::tables::{EndpointRow, FlowRow, PublicationRow, pending, publication_flag, tick};
 use netd_common::track::{self, Phase, Seen};
 use netd_common::verdict::{Reason, Verdict};
 
@@ -60,6 +60,8 @@ pub(crate) enum First {
     MayCross,
     /// It goes to a container's own address, which is for [`crate::direct`] to judge.
     Direct,
+    /// It is for a published port whose target is no container, see [`crate::forward`].
+    Forward,
 }
 
 /// The two tables of flows. They are never mixed in one run of a program: the verifier follows every combination of
@@ -152,6 +154,11 @@ pub(crate) fn pass<A: Wire, T: Table<A>>(skb: &Skb, frame: Frame, ip: Ip<A>, fol
             match onward {
                 Onward::Sent(verdict) => Step::Done(Ok(verdict)),
                 Onward::Crosses => Step::Crosses,
+                Onward::Elsewhere => {
+                    maps::forget(T::rows(), key);
+                    maps::forget(T::rows(), other);
+                    Step::Unknown
+                }
             }
         }
         Err(reason) => {
@@ -444,6 +451,8 @@ enum Onward {
     Sent(Verdict),
     /// It is to be sent on in the other family.
     Crosses,
+    /// It begins a connection that another publication has by now; this one is over.
+    Elsewhere,
 }
 
 /// What is still to be done when a packet has been sent on.
@@ -453,6 +462,8 @@ enum Due {
     Nothing,
     /// Its connection moves to the table of those that both sides want.
     Promotion,
+    /// It has not been sent on: it begins another connection, which its publication begins no more.
+    Elsewhere,
 }
 
 impl<A: Wire> Live<A> {
@@ -477,7 +488,9 @@ impl<A: Wire> Live<A> {
             packet.skb.leave_note(NOTE_MTU, mtu);
             return Err(Reason::TooBig);
         }
-        self.see(packet, row, partner);
+        if !self.see(packet, row, partner) {
+            return Ok((Onward::Elsewhere, Due::Nothing));
+        }
         // SAFETY: an aligned word of a map's value, which the kernel side changes by atomic operations only.
         unsafe { maps::add(&raw mut row.pending, pending::packet(packet.skb.len())) };
         // Both sides want it, and it has outlived a tick.
@@ -499,9 +512,9 @@ impl<A: Wire> Live<A> {
         }
     }
 
-    /// Notes what the packet's flags say.
+    /// Notes what the packet's flags say; tells whether the packet is the connection's.
     #[inline(always)]
-    fn see(&self, packet: &Packet<'_, A>, row: &mut FlowRow<A>, partner: &mut FlowRow<A>) {
+    fn see(&self, packet: &Packet<'_, A>, row: &mut FlowRow<A>, partner: &mut FlowRow<A>) -> bool {
         let transport = &packet.transport;
         let mut flags = transport.tcp_flags;
         if flags & tcp_flag::RST != 0 && !is_credible_end(packet, row, partner) {
@@ -512,6 +525,10 @@ impl<A: Wire> Live<A> {
             row.forget_flags();
             partner.forget_flags();
             if let Some(publication) = maps::publication(row.publication) {
+                // SAFETY: as below.
+                if unsafe { (*publication).flags } & publication_flag::DRAINING != 0 {
+                    return false;
+                }
                 // SAFETY: an aligned word of a publication's row, which is never freed.
                 unsafe { maps::add(&raw mut (*maps::counters(publication)).flows, 1) };
             }
@@ -520,6 +537,7 @@ impl<A: Wire> Live<A> {
         if flags & tcp_flag::ACK != 0 {
             row.acknowledged = transport.acknowledgement;
         }
+        true
     }
 
     /// Once a tick and direction: hands the counters on and looks the route up anew, so that a change of routes takes hold

@@ -6,6 +6,7 @@
 //! | [`uplink`] | other packets from outside |
 //! | [`container`] | other packets from containers |
 //! | [`icmp`] | ICMP errors about a flow's packets |
+//! | [`forward`] | connections to published ports whose target is no container |
 //! | [`answer`] | answers to packets that go no further |
 //! | [`fragment`] | fragments that come before their first |
 //! | [`cross`] | IPv6 clients of containers that have only IPv4 |
@@ -45,6 +46,7 @@ mod cross;
 mod direct;
 mod fast;
 mod flow;
+mod forward;
 mod fragment;
 mod icmp;
 mod maps;
@@ -302,6 +304,20 @@ pub fn direct6(ctx: TcContext) -> i32 {
     opened(&ctx, &skb, direct::first::<Ipv6>(&skb), stage::DIRECT6, stage::YOUNG6)
 }
 
+/// A packet of no flow to a published port whose target is no container, IPv4.
+#[classifier]
+pub fn forward(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    opened(&ctx, &skb, forward::first::<Ipv4>(&skb), stage::FORWARD, stage::YOUNG)
+}
+
+/// A packet of no flow to a published port whose target is no container, IPv6.
+#[classifier]
+pub fn forward6(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    opened(&ctx, &skb, forward::first::<Ipv6>(&skb), stage::FORWARD6, stage::YOUNG6)
+}
+
 /// A packet that has a flow now follows it; one whose source port was taken tries another, in another run of `first`.
 #[inline(always)]
 fn opened(ctx: &TcContext, skb: &Skb, outcome: Result<First, Reason>, first: u32, follow: u32) -> i32 {
@@ -315,6 +331,7 @@ fn opened(ctx: &TcContext, skb: &Skb, outcome: Result<First, Reason>, first: u32
             go_on(ctx, skb, first)
         }
         Ok(First::Direct) => go_on(ctx, skb, if skb.is_v6() { stage::DIRECT6 } else { stage::DIRECT }),
+        Ok(First::Forward) => go_on(ctx, skb, if skb.is_v6() { stage::FORWARD6 } else { stage::FORWARD }),
         Ok(First::Pass) => action(ctx, skb, Ok(Verdict::Pass)),
         Ok(First::Held(then)) => {
             skb.leave_note(NOTE_HELD, then as u32);

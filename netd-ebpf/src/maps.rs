@@ -268,6 +268,20 @@ struct Placed<K> {
     key: Key<K>,
 }
 
+/// An address whose words the compiler takes for unrelated, so that it copies no two of them at once to a place that is
+/// none for a double word.
+#[inline(always)]
+pub(crate) fn apart<A: Tables>(address: A) -> A {
+    if !A::IS_V6 {
+        return address;
+    }
+    A::of_unified(Ipv6::from_words(address.unified().words().map(|mut word| {
+        // SAFETY: it moves a register to itself.
+        unsafe { asm!("{0} = {0}", inout(reg) word, options(pure, nomem, nostack)) };
+        word
+    })))
+}
+
 /// The row of an LPM trie with the longest prefix of `data`, which has `bits`.
 #[inline(always)]
 fn longest<K, V: Copy>(trie: &LpmTrie<K, V>, bits: u32, data: K) -> Option<V> {

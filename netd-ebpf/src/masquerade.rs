@@ -22,13 +22,9 @@ pub(crate) fn open<A: Wire>(
     uplink: &UplinkRow,
 ) -> Result<First, Reason> {
     let mut inner = key.tuple();
-    let masqueraded = endpoint.flags & A::flag(network_flag::NO_MASQUERADE) == 0;
+    let masqueraded = wants::<A>(endpoint);
     if masqueraded {
-        let snat = A::subnet(endpoint).snat();
-        inner.src = if snat == A::UNSPECIFIED { A::masquerade(uplink) } else { snat };
-        if inner.src == A::UNSPECIFIED {
-            return Err(Reason::NoWayOut);
-        }
+        inner.src = name(endpoint, uplink)?;
     }
     let plan = flow::plan()?;
     *plan = Plan {
@@ -41,6 +37,20 @@ pub(crate) fn open<A: Wire>(
     };
     let number = key.protocol();
     flow::open(skb, plan, |port| !masqueraded || is_free(skb, number, &Tuple { src_port: port, ..inner }))
+}
+
+/// Whether connections of an endpoint leave in the host's name.
+#[inline(always)]
+pub(crate) fn wants<A: Wire>(endpoint: &EndpointRow) -> bool {
+    endpoint.flags & A::flag(network_flag::NO_MASQUERADE) == 0
+}
+
+/// The host's address in whose name connections of an endpoint leave by an uplink.
+#[inline(always)]
+pub(crate) fn name<A: Wire>(endpoint: &EndpointRow, uplink: &UplinkRow) -> Result<A, Reason> {
+    let snat = A::subnet(endpoint).snat();
+    let name = if snat == A::UNSPECIFIED { A::masquerade(uplink) } else { snat };
+    if name == A::UNSPECIFIED { Err(Reason::NoWayOut) } else { Ok(name) }
 }
 
 /// Whether nobody else has the source port of a tuple: no publication, and no socket of the host towards that peer.

@@ -3,7 +3,7 @@
 use netd_common::bytes::{Address as _, Be16, Ipv4, Ipv6};
 use netd_common::flow::{FlowKey, Handle, Tuple};
 use netd_common::packet::Family as _;
-use netd_common::tables::{EndpointRow, PublicationRow, network_flag};
+use netd_common::tables::{EndpointRow, PublicationRow, network_flag, publication_flag};
 use netd_common::verdict::Reason;
 
 use crate::flow::{self, First, Plan};
@@ -11,11 +11,11 @@ use crate::maps::{self, Tables};
 use crate::masquerade;
 use crate::skb::{Skb, Wire};
 
-/// A live publication and its container.
+/// A live publication and its target.
 pub(crate) struct Found {
     /// The publication's row.
     pub(crate) publication: *mut PublicationRow,
-    /// The container's.
+    /// The target's.
     pub(crate) endpoint: &'static EndpointRow,
     /// Whether it is on all of the host's addresses, so that somebody must make sure that this is one of them.
     pub(crate) any_address: bool,
@@ -50,14 +50,38 @@ impl Found {
         speaks.then(|| Tuple { src: in_six(four.gateway()), dst: in_six(four.address()), ..ports })
     }
 
-    /// Opens a connection to it, if its source may have one.
+    /// Whether it is for packets that come in by this interface; zero stands for the host's own sockets.
     #[inline(always)]
-    pub(crate) fn open<A: Wire>(&self, skb: &Skb, plan: &Plan<A>) -> Result<First, Reason> {
+    pub(crate) fn is_for(&self, ifindex: u32) -> bool {
+        let interface = self.row().interface;
+        interface == 0 || interface == ifindex
+    }
+
+    /// Whether its ports are another's by now: a client that comes again goes there.
+    #[inline(always)]
+    pub(crate) fn is_draining(&self) -> bool {
+        self.row().flags & publication_flag::DRAINING != 0
+    }
+
+    /// Opens a connection to its container, see [`Self::open`].
+    #[inline(always)]
+    pub(crate) fn enter<A: Wire>(&self, skb: &Skb, plan: &Plan<A>) -> Result<First, Reason> {
+        self.open(skb, plan, |port| !plan.by_gateway || is_free_on_gateway(skb, plan, port))
+    }
+
+    /// Opens a connection to it, if its source may have one; `may_use` as in [`flow::open`].
+    #[inline(always)]
+    pub(crate) fn open<A: Wire>(
+        &self,
+        skb: &Skb,
+        plan: &Plan<A>,
+        may_use: impl Fn(Be16) -> bool,
+    ) -> Result<First, Reason> {
         if !maps::may_use(plan.publication, plan.original.src) {
             self.count_drop();
             return Err(Reason::Denied);
         }
-        let first = flow::open(skb, plan, |port| !plan.by_gateway || is_free_on_gateway(skb, plan, port))?;
+        let first = flow::open(skb, plan, may_use)?;
         if matches!(first, First::Opened) {
             self.count_flow();
         }
@@ -122,7 +146,8 @@ pub(crate) fn is_taken<A: Tables>(protocol: u8, address: A, port: Be16) -> bool 
     find(protocol, address, port).is_some()
 }
 
-/// The publication of a container's port in a family.
+/// The publication of a container's port in a family. One whose ports are another's by now is found as well, for its
+/// connections must not be taken for those that the container begins.
 #[inline(always)]
 pub(crate) fn of_target<A: Tables>(endpoint: Handle, protocol: u8, port: Be16) -> Option<Found> {
     live(maps::target_port::<A>(endpoint, protocol, port)?, false)

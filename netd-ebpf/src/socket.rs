@@ -133,6 +133,9 @@ fn exchange<A: Tables>(
 ) -> Option<(Ipv6, Be16)> {
     let port = port_of(addr);
     let found = publication::find(addr.protocol as u8, address, port)?;
+    if !found.is_for(0) {
+        return None;
+    }
     if found.any_address && !address.is_loopback() && !maps::is_local(address) {
         return None;
     }

@@ -42,13 +42,16 @@ fn open<A: Wire>(skb: &Skb, ip: &Ip<A>, key: &FlowKey<A>) -> Result<Option<First
         return Ok(None);
     }
     let Some(found) = publication::find(key.protocol(), key.dst, key.dst_port) else { return Ok(None) };
-    if !is_ours(skb, ip, &found) || maps::network_of(key.src).is_some() {
+    if !found.is_for(skb.ifindex()) || !is_ours(skb, ip, &found) || maps::network_of(key.src).is_some() {
         return Ok(None);
     }
     let Some(inner) = found.inner(key, false) else { return Ok(None) };
     if ip.ttl <= 1 {
         found.count_drop();
         return Err(Reason::TtlExceeded);
+    }
+    if found.endpoint.is_remote() {
+        return Ok(Some(First::Forward));
     }
     let plan = flow::plan()?;
     *plan = Plan {
@@ -59,7 +62,7 @@ fn open<A: Wire>(skb: &Skb, ip: &Ip<A>, key: &FlowKey<A>) -> Result<Option<First
         publication: found.row().handle,
         by_gateway: inner.src != key.src,
     };
-    found.open(skb, plan).map(Some)
+    found.enter(skb, plan).map(Some)
 }
 
 /// Whether the packet is addressed to the host, for a publication on all of its addresses.

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::error::Error;
 use crate::spec::{
-    Access, IfName, Mac, ModeSpec, Name, PortSpec, Protocol, Source, TimeoutSpec, UnpublishSpec,
+    Access, IfName, Mac, ModeSpec, Name, PortSpec, Protocol, Source, Target, TimeoutSpec, UnpublishSpec,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -76,7 +76,7 @@ Examples:
   netd run --name web -p 127.0.0.1:8080:80 -d -- python3 -m http.server 80
   netd run --network none -- ip address")]
     Run(Run),
-    /// Publish a port (or a range) of a container
+    /// Publish a port (or a range) of a container or of another host
     #[command(after_help = "\
 Examples:
   netd publish 8080:80 web                 on every address of the host
@@ -85,6 +85,11 @@ Examples:
   netd publish 80 web                      on a free port, which is printed
   netd publish 8000-8010:80 web            on the first free port of the range
   netd publish 30000-30099:30000-30099 game
+  netd publish 8080:80 192.0.2.10          on to another host, in this host's name
+  netd publish 8080:80 192.0.2.10 --keep-source    … in the clients' own, if its answers come back this way
+  netd publish 8080:80 web --interface eth1        for clients that come in by eth1
+  netd publish --replace 8080:80 web2      new connections to web2; those to web go on until they end
+  netd publish --replace --cut 8080:80 web2        … and those to web end now
   netd publish 5432:5432 db --allow 192.0.2.0/24 --deny 192.0.2.13")]
     Publish(Publish),
     /// Take published ports back
@@ -339,9 +344,20 @@ pub struct AttachOptions {
     /// What to publish, as for `docker run -p`
     #[arg(help = "Publish a port: [HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp|sctp]", short, long, value_name = "SPEC", value_parser = word::<PortSpec>)]
     pub publish: Vec<PortSpec>,
-    /// Who may use what is published
+    /// How it is published
+    #[command(flatten)]
+    pub terms: PublishOptions,
+}
+
+/// How ports are published.
+#[derive(Clone, Debug, Default, Args)]
+pub struct PublishOptions {
+    /// Who may use them
     #[command(flatten)]
     pub access: AccessOptions,
+    /// Let only clients in that come in by this interface; neither the host itself nor containers
+    #[arg(long, value_name = "IF", value_parser = word::<IfName>)]
+    pub interface: Option<IfName>,
 }
 
 /// Who may use published ports.
@@ -413,12 +429,21 @@ pub struct Publish {
     /// What to publish, as for `docker run -p`
     #[arg(help = "[HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp|sctp]", value_parser = word::<PortSpec>)]
     pub spec: PortSpec,
-    /// The container
-    #[arg(value_parser = word::<Name>)]
-    pub target: Name,
-    /// Who may use it
+    /// The container, or the address of a host that this one reaches
+    #[arg(value_parser = word::<Target>)]
+    pub target: Target,
+    /// How it is published
     #[command(flatten)]
-    pub access: AccessOptions,
+    pub terms: PublishOptions,
+    /// Let a host that is no container see the clients' own addresses; its answers must come back by this host
+    #[arg(long)]
+    pub keep_source: bool,
+    /// Take the ports over from the publication that has them, if one has; its connections go on until they end
+    #[arg(long)]
+    pub replace: bool,
+    /// With --replace: cut the old connections at once
+    #[arg(long, requires = "replace")]
+    pub cut: bool,
 }
 
 /// Publications to be taken back.

@@ -144,6 +144,14 @@ fn range(first: u16, last: u16) -> String {
     if first == last { first.to_string() } else { format!("{first}-{last}") }
 }
 
+/// An address as it stands before a port.
+fn bracketed(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
 /// A number of bytes as people say it, in powers of 1000.
 fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
@@ -162,10 +170,11 @@ impl Port {
     fn published(&self) -> String {
         let address = match self.host_ip {
             None => "*".to_owned(),
-            Some(IpAddr::V4(address)) => address.to_string(),
-            Some(IpAddr::V6(address)) => format!("[{address}]"),
+            Some(address) => bracketed(address),
         };
-        format!("{address}:{}", range(self.host_port, self.host_port_end))
+        // As `ss` writes it.
+        let interface = self.interface.as_ref().map_or_else(String::new, |name| format!("%{name}"));
+        format!("{address}{interface}:{}", range(self.host_port, self.host_port_end))
     }
 
     fn arrow(&self) -> String {
@@ -213,12 +222,13 @@ impl Text for Vec<Port> {
             "PROTO\tHOST\tFROM\tCONTAINER\tTARGET\tFLOWS\tIN\tOUT\tDROPPED",
             self.iter().map(|port| {
                 format!(
-                    "{}\t{}\t{}\t{}\t{}:{}\t{}/{}\t{} pkt {}\t{} pkt {}\t{}",
+                    "{}\t{}{}\t{}\t{}\t{}:{}\t{}/{}\t{} pkt {}\t{} pkt {}\t{}",
                     port.proto,
                     port.published(),
+                    if port.draining { " (draining)" } else { "" },
                     port.access.short(),
                     port.target,
-                    port.target_ip,
+                    bracketed(port.target_ip),
                     range(port.target_port, port.target_port_end),
                     port.flows.active,
                     port.flows.total,

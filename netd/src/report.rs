@@ -45,16 +45,22 @@ pub struct Port {
     pub host_port: u16,
     /// Last host port.
     pub host_port_end: u16,
-    /// The container.
+    /// The container, or the address of a host that is none.
     pub target: String,
-    /// The container's address.
+    /// Its address.
     pub target_ip: IpAddr,
-    /// First port of the container.
+    /// Its first port.
     pub target_port: u16,
-    /// Last port of the container.
+    /// Its last port.
     pub target_port_end: u16,
     /// Who may use it.
     pub access: Access,
+    /// The one interface that clients come in by; any if null.
+    pub interface: Option<String>,
+    /// Whether a host that is no container sees the clients' own addresses.
+    pub keep_source: bool,
+    /// Whether another publication has its ports, and only its connections are left.
+    pub draining: bool,
     /// Packets that passed.
     pub packets: InOut<u64>,
     /// Bytes that passed.
@@ -74,7 +80,7 @@ pub struct Flow {
     pub phase: &'static str,
     /// For how long no packet has passed, milliseconds (to the second, nearly).
     pub idle_ms: u64,
-    /// The container that it leads to or comes from.
+    /// The container that it leads to or comes from, or the address of a host that is none.
     pub container: String,
     /// The publication that let it in; null if it goes out, or in by its network's gateway mode.
     pub publication: Option<String>,

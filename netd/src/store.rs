@@ -11,9 +11,11 @@
 //! record behind, and the next one knows what to take away.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +39,8 @@ pub enum Phase {
     Adding,
     /// Whole.
     Ready,
+    /// Of a publication: another one has its ports, and only its connections are left.
+    Draining,
     /// Being taken away.
     Removing,
 }
@@ -186,18 +190,76 @@ pub struct Publication {
     /// Who may use it; empty if all, or if the instance's lists say.
     #[serde(default, skip_serializing_if = "Access::is_empty")]
     pub access: Access,
+    /// The one interface that its clients come in by; any if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<IfName>,
     /// First host port.
     pub host_port: u16,
     /// Last host port.
     pub host_port_end: u16,
-    /// The container.
-    pub target: Name,
-    /// The container's port for the first host port.
+    /// What it leads to.
+    pub target: Target,
+    /// The target's port for the first host port.
     pub target_port: u16,
     /// Slot of its row in the tables.
     pub slot: u16,
     /// Which owner of the slot it is.
     pub generation: u16,
+}
+
+/// What a publication leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Target {
+    /// A container.
+    Container(Name),
+    /// A host beyond this one.
+    Remote(Remote),
+}
+
+impl Target {
+    /// Whether it is the container of this name.
+    pub fn is(&self, container: &Name) -> bool {
+        matches!(self, Self::Container(name) if name == container)
+    }
+
+    /// The host beyond this one, if it is one.
+    pub const fn remote(&self) -> Option<&Remote> {
+        match self {
+            Self::Container(_) => None,
+            Self::Remote(remote) => Some(remote),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Container(name) => name.fmt(f),
+            Self::Remote(remote) => remote.address.fmt(f),
+        }
+    }
+}
+
+/// A host beyond this one that a publication leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remote {
+    /// Its address.
+    pub address: IpAddr,
+    /// Whether it sees the clients' own addresses.
+    #[serde(default)]
+    pub keep_source: bool,
+    /// Slot of its row in the tables.
+    pub slot: u16,
+    /// Which owner of the slot it is.
+    pub generation: u16,
+}
+
+impl Remote {
+    /// The handle of its row.
+    pub const fn handle(&self) -> Handle {
+        Handle::new(self.slot, self.generation)
+    }
 }
 
 impl Publication {
@@ -208,13 +270,23 @@ impl Publication {
 
     /// Whether the two want a host port in common.
     pub fn overlaps(&self, other: &Self) -> bool {
-        self.proto == other.proto
-            && self.host_port <= other.host_port_end
-            && other.host_port <= self.host_port_end
-            && meet(self.host_ip, other.host_ip)
+        self.shares(other.proto, other.host_ip, other.host_port..=other.host_port_end)
     }
 
-    /// The container's port for the last host port.
+    /// Whether it has one of these ports.
+    pub fn shares(&self, proto: Protocol, host_ip: Option<IpAddr>, ports: RangeInclusive<u16>) -> bool {
+        self.proto == proto
+            && self.host_port <= *ports.end()
+            && *ports.start() <= self.host_port_end
+            && meet(self.host_ip, host_ip)
+    }
+
+    /// Whether its ports are another's by now.
+    pub fn is_draining(&self) -> bool {
+        self.phase == Phase::Draining
+    }
+
+    /// The target's port for the last host port.
     pub const fn target_port_end(&self) -> u16 {
         self.target_port.saturating_add(self.host_port_end - self.host_port)
     }
@@ -275,10 +347,12 @@ impl State {
             && self.publications.is_empty()
     }
 
-    /// A free slot for a container's row and its generation.
+    /// A free slot for the row of a container, or of a target that is none, and its generation.
     pub fn endpoint_slot(&mut self) -> Result<Handle> {
-        let taken =
-            self.containers.values().filter_map(|container| container.link().map(|link| link.slot)).collect();
+        let links = self.containers.values().filter_map(|container| container.link().map(|link| link.slot));
+        let remotes =
+            self.publications.iter().filter_map(|one| one.target.remote().map(|remote| remote.slot));
+        let taken = links.chain(remotes).collect();
         let slot = free_slot(taken, netd_common::tables::capacity::ENDPOINTS)
             .ok_or_else(|| full("containers", netd_common::tables::capacity::ENDPOINTS))?;
         Ok(self.hand_out(slot))

@@ -261,3 +261,82 @@ fn an_uplink_that_appears_later_is_attached_by_the_next_command() {
     assert!(lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), PATIENCE)).is_ok());
     lab.netd(&["--uplink", "nosuch", "ports"]).fails(1, "nosuch");
 }
+
+#[test]
+fn a_port_may_be_for_one_interface_only() {
+    let lab = Lab::new();
+    let web = lab.container("web", &["--interface", "up0", "-p", "8080:80"]);
+    let near = lab.container("near", &[]);
+    let _server = Server::tcp_echo(&sandbox(&web), 80);
+    let by_up0 = |patience| lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), patience).is_ok());
+    let by_up1 =
+        |host: &str, patience| lab.outside.run(|| tcp_first_line(&format!("{host}:8080"), patience).is_ok());
+    assert!(by_up0(PATIENCE));
+    // To either address of the host; it is the way that counts.
+    assert!(lab.client.run(|| tcp_first_line(&format!("{HOST_OUTSIDE}:8080"), PATIENCE)).is_ok());
+    assert!(!by_up1(HOST_OUTSIDE, SILENCE) && !by_up1(HOST, SILENCE));
+    lab.run_in(&near, || assert!(tcp_first_line(&format!("{HOST}:8080"), SILENCE).is_err()));
+    lab.host.run(|| assert!(tcp_first_line("127.0.0.1:8080", SILENCE).is_err()));
+    assert_eq!(lab.port("tcp", 8080)["interface"], "up0");
+    assert!(lab.netd(&["ports"]).ok().stdout.contains("*%up0:8080"));
+    // What is not for the publication is the host's own.
+    let _own = Server::tcp_echo(&lab.host.path(), 8080);
+    assert!(by_up1(HOST_OUTSIDE, PATIENCE));
+    assert_eq!(lab.port("tcp", 8080)["flows"]["total"], 2);
+    lab.netd(&["publish", "8080:81", &web, "--interface", "up1"]).fails(1, "8080:80/tcp by interface up0");
+    lab.netd(&["publish", "8081:80", &web, "--interface", "nosuch"]).fails(1, "there is no interface nosuch");
+    lab.netd(&["publish", "8081:80", &web, "--interface", "netd0"]).fails(1, "netd0 leads nowhere outside");
+    lab.netd(&["publish", "8081:80", &web, "--interface", "a/b"]).fails(2, "a/b");
+    // It can be changed where it is.
+    lab.netd(&["publish", "--replace", "--cut", "8080:80", &web, "--interface", "up1"]).ok();
+    assert!(by_up1(HOST_OUTSIDE, PATIENCE));
+    assert_eq!(lab.port("tcp", 8080)["flows"]["total"], 1);
+    assert_eq!(lab.port("tcp", 8080)["interface"], "up1");
+}
+
+#[test]
+fn an_interface_is_known_by_its_name() {
+    let lab = Lab::new();
+    let web = lab.container("web", &["-p", "8080:80", "--interface", "up0"]);
+    let _server = Server::tcp_echo(&sandbox(&web), 80);
+    // Another interface has the name now.
+    lab.host.ip("link set up0 down");
+    lab.host.ip("link set up0 name old0");
+    lab.host.ip("address flush dev old0");
+    lab.host.ip("link set old0 up");
+    let third = netd_tests::netns::Netns::new("third");
+    lab.host.ip(&format!("link add up0 type veth peer name eth0 netns {}", third.name));
+    lab.host.ip("address add 198.20.0.1/24 dev up0");
+    lab.host.ip("address add 198.18.0.1/24 dev old0");
+    lab.host.ip("link set up0 up");
+    third.ip("address add 198.20.0.2/24 dev eth0");
+    third.ip("link set eth0 up");
+    lab.netd(&["ports"]).ok();
+    assert_eq!(third.run(|| tcp_first_line("198.20.0.1:8080", PATIENCE)).unwrap(), "198.20.0.2");
+    assert!(lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), SILENCE)).is_err());
+    lab.host.ip("link delete up0");
+    lab.netd(&["ports"]).ok();
+    assert!(lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), SILENCE)).is_err());
+}
+
+#[test]
+fn a_large_range_takes_few_rows_and_tcp_and_udp_share_it() {
+    let lab = Lab::new();
+    let web = lab.container("web", &["-p", "10000-59999:10000-59999", "-p", "10000-59999:10000-59999/udp"]);
+    let (_tcp, _udp) = (Server::tcp_echo(&sandbox(&web), 59999), Server::udp_echo(&sandbox(&web), 10000));
+    assert_eq!(
+        lab.client.run(|| tcp_first_line(&format!("{HOST}:59999"), PATIENCE)).unwrap(),
+        netd_tests::lab::CLIENT
+    );
+    lab.client.run(|| udp_ask(&udp_socket(PATIENCE), &format!("{HOST}:10000"), b"x").unwrap());
+    assert_eq!(lab.netd(&["--json", "ports"]).ok().json().as_array().unwrap().len(), 2);
+    let pins = lab.netd(&["--json", "status"]).ok().json()["pins"].as_str().unwrap().to_owned();
+    let map = aya::maps::MapData::from_pin(format!("{pins}/maps/TARGET_PORTS")).unwrap();
+    let rows: aya::maps::LpmTrie<_, [u8; 8], [u8; 4]> =
+        aya::maps::LpmTrie::try_from(aya::maps::Map::LpmTrie(map)).unwrap();
+    assert!(rows.keys().count() < 50, "{} rows", rows.keys().count());
+    lab.netd(&["publish", "5000:80", &web]).ok();
+    lab.netd(&["unpublish", "10000-59999"]).ok();
+    assert!(lab.client.run(|| tcp_first_line(&format!("{HOST}:59999"), SILENCE)).is_err());
+    lab.client.run(|| udp_ask(&udp_socket(PATIENCE), &format!("{HOST}:10000"), b"x").unwrap());
+}

@@ -5,7 +5,7 @@
 /// because the first command waits for it.
 const WALKED: u32 = 250_000;
 /// The most translated bytes that each program may have (`bpf_prog_info.xlated_prog_len`).
-const BUDGET: [(&str, u32); 37] = [
+const BUDGET: [(&str, u32); 39] = [
     ("uplink_ingress", 8_000),
     ("container_ingress", 9_000),
     ("follow", 12_000),
@@ -16,6 +16,8 @@ const BUDGET: [(&str, u32); 37] = [
     ("uplink_first6", 28_000),
     ("container_first", 4_000),
     ("container_first6", 8_000),
+    ("forward", 15_000),
+    ("forward6", 26_000),
     ("icmp_error", 9_000),
     ("icmp_error6", 19_000),
     ("answer", 5_000),

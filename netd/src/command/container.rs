@@ -24,7 +24,7 @@ async fn carry_out(host: &mut Host, output: Output, command: ContainerCommand) -
     match command {
         ContainerCommand::Add(typed) => {
             let ContainerAdd { name, network, netns, pid, attach } = typed;
-            let access = attach.access.lists()?;
+            let terms = super::publish::terms(attach.terms)?;
             let sandbox = netns.or_else(|| pid.map(|pid| PathBuf::from(format!("/proc/{pid}/ns/net"))));
             let name = host
                 .add_container(ContainerRequest {
@@ -34,7 +34,7 @@ async fn carry_out(host: &mut Host, output: Output, command: ContainerCommand) -
                     addresses: attach.ip,
                     mac: attach.mac,
                     ports: attach.publish,
-                    access,
+                    terms,
                     owner: None,
                 })
                 .await?;

@@ -1,20 +1,29 @@
 //! `netd publish`, `unpublish`, `ports`.
 
-use crate::cli::{AccessOptions, Publish, Unpublish};
-use crate::engine::{Host, Settings};
+use crate::cli::{AccessOptions, Publish, PublishOptions, Unpublish};
+use crate::engine::{Host, PublishRequest, Replace, Settings, Terms};
 use crate::error::Result;
 use crate::output::{Output, Published};
 use crate::report::Removed;
 use crate::spec::Name;
 
-pub(super) async fn publish(settings: &Settings, output: Output, request: Publish) -> Result<()> {
-    let access = request.access.lists()?;
+/// What the options say.
+pub(super) fn terms(options: PublishOptions) -> Result<Terms> {
+    Ok(Terms { access: options.access.lists()?, interface: options.interface })
+}
+
+pub(super) async fn publish(settings: &Settings, output: Output, typed: Publish) -> Result<()> {
+    let replace = if typed.cut { Replace::Cut } else { Replace::Drain };
+    let request = PublishRequest {
+        target: typed.target,
+        port: typed.spec,
+        terms: terms(typed.terms)?,
+        keep_source: typed.keep_source,
+        replace: typed.replace.then_some(replace),
+    };
     let mut host = Host::open(settings).await?;
-    let outcome = match host.publish(&request.target, &[request.spec], &access).await {
-        Ok(made) => {
-            let made: Vec<_> = made.iter().collect();
-            host.report_publications(&made).and_then(|ports| output.print(&Published(ports)))
-        }
+    let outcome = match host.publish(&request).await {
+        Ok(made) => host.report_publications(&[&made]).and_then(|ports| output.print(&Published(ports))),
         Err(error) => Err(error),
     };
     let closed = host.close();

@@ -80,11 +80,14 @@ fn arguments(settings: &Settings, name: &Name, run: Run) -> Vec<OsString> {
     if let Some(mac) = run.attach.mac {
         words.extend(["--mac".into(), mac.to_string().into()]);
     }
-    for Source(net) in &run.attach.access.allow {
+    for Source(net) in &run.attach.terms.access.allow {
         words.extend(["--allow".into(), net.to_string().into()]);
     }
-    for Source(net) in &run.attach.access.deny {
+    for Source(net) in &run.attach.terms.access.deny {
         words.extend(["--deny".into(), net.to_string().into()]);
+    }
+    if let Some(interface) = &run.attach.terms.interface {
+        words.extend(["--interface".into(), interface.as_str().into()]);
     }
     for port in &run.attach.publish {
         words.extend(["--publish".into(), port.to_string().into()]);
@@ -142,7 +145,7 @@ pub(super) async fn supervise(settings: &Settings, request: Supervise) -> Result
             addresses: run.attach.ip,
             mac: run.attach.mac,
             ports: run.attach.publish,
-            access: run.attach.access.lists()?,
+            terms: super::publish::terms(run.attach.terms)?,
             owner: Some(this_process()?),
         })
         .await;

@@ -19,7 +19,7 @@ pub use connections::{Connection, Direction};
 pub use log::{Dropped, Log};
 use netd_common::track::Phase;
 pub use object::load;
-pub use tables::{Fill, Publication, PublicationStats, Tables, Uplink};
+pub use tables::{Fill, NO_INTERFACE, Publication, PublicationStats, Tables, Uplink};
 
 use crate::error::Result;
 

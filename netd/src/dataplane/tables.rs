@@ -12,7 +12,7 @@ use netd_common::flow::{FlowKey, Handle};
 use netd_common::packet::Family;
 use netd_common::tables::{
     BoundPortKey, CounterRow, EndpointRow, FlowRow, PortRow, PublicationCounters, PublicationRow, SourceKey,
-    TargetPortKey, TrustKey, UplinkRow, access, capacity, name, pending, port_index, tick,
+    TargetPortKey, TrustKey, UplinkRow, access, capacity, name, pending, port_index, publication_flag, tick,
 };
 use netd_common::track::Phase;
 use netd_common::verdict::Reason;
@@ -26,7 +26,7 @@ use crate::spec::Access;
 /// `bpf_map_update_elem`: whether or not the row exists.
 const ANY: u64 = 0;
 
-/// A host port (or an equal-length range of them) that leads to a container.
+/// A host port (or an equal-length range of them) that leads to a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Publication {
     /// Protocol number.
@@ -39,9 +39,14 @@ pub struct Publication {
     pub host_port_end: u16,
     /// The target port of the first host port.
     pub target_port: u16,
-    /// The container's handle.
+    /// Index of the one interface that its clients come in by; any if `None`.
+    pub interface: Option<u32>,
+    /// The target's handle.
     pub endpoint: Handle,
 }
+
+/// The index of an interface that is not there: no packet comes in by it.
+pub const NO_INTERFACE: u32 = u32::MAX;
 
 /// What a publication's flows are doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,11 +123,14 @@ impl Tables {
         LpmTrie::try_from(Map::LpmTrie(self.open(name)?)).doing(|| format!("open BPF map {name}"))
     }
 
-    /// Fills in a container's row; from now on its handle means it.
+    /// Fills in the row of a container, or of a target that is none; from now on its handle means it.
     pub fn put_endpoint(&self, row: &EndpointRow) -> Result<()> {
         let slot = u32::from(row.handle.slot());
         let what = || format!("write row {slot} of {}", name::ENDPOINTS);
         self.array(name::ENDPOINTS)?.set(slot, Wire(*row), ANY).doing(what)?;
+        if row.is_remote() {
+            return Ok(());
+        }
         let mut by_interface = self.hash::<u32, Handle>(name::ENDPOINT_OF)?;
         by_interface.insert(Wire(row.ifindex), Wire(row.handle), ANY).doing(what)?;
         let mut by_address = self.hash::<Ipv6, Handle>(name::ADDRESSES)?;
@@ -133,7 +141,7 @@ impl Tables {
         })
     }
 
-    /// Empties a container's row: every flow of it is dead from this moment. Absent is fine.
+    /// Empties such a row: every flow of it is dead from this moment. Absent is fine.
     pub fn remove_endpoint(&self, handle: Handle) -> Result<()> {
         let slot = u32::from(handle.slot());
         let what = || format!("empty row {slot} of {}", name::ENDPOINTS);
@@ -154,7 +162,52 @@ impl Tables {
 
     /// Publishes: fills in the row, then lets the ports lead to it.
     pub fn publish(&self, handle: Handle, publication: &Publication) -> Result<()> {
+        self.put_publication(handle, publication)?;
+        self.bind(handle, publication)?;
+        self.change_ports(publication, |row| match publication.host_address {
+            Some(_) => PortRow { bound: row.bound + 1, ..row },
+            None => PortRow { any: handle, ..row },
+        })
+    }
+
+    /// Publishes on the ports of another publication, which has them no more and begins no connection any more; at no moment do
+    /// they lead nowhere. Done the other way round it is undone.
+    pub fn take_over(&self, handle: Handle, publication: &Publication, from: Handle) -> Result<()> {
+        self.put_publication(handle, publication)?;
+        self.set_publication(from, |row| row.flags |= publication_flag::DRAINING)?;
+        self.bind(handle, publication)?;
+        self.change_ports(
+            publication,
+            |row| if row.any == from { PortRow { any: handle, ..row } } else { row },
+        )
+    }
+
+    /// Says by which interface a publication's clients come in.
+    pub fn set_interface(&self, handle: Handle, interface: u32) -> Result<()> {
+        self.set_publication(handle, |row| row.interface = interface)
+    }
+
+    /// Changes a publication's row, if it is there. What it counts in this very moment may be lost.
+    fn set_publication(&self, handle: Handle, change: impl FnOnce(&mut PublicationRow)) -> Result<()> {
         let slot = u32::from(handle.slot());
+        let what = || format!("change row {slot} of {}", name::PUBLICATIONS);
+        let mut rows = self.array::<PublicationRow>(name::PUBLICATIONS)?;
+        let Wire(before) = rows.get(&slot, 0).doing(what)?;
+        let mut row = before;
+        change(&mut row);
+        if row == before || row.handle != handle {
+            Ok(())
+        } else {
+            rows.set(slot, Wire(row), ANY).doing(what)
+        }
+    }
+
+    /// Fills in a publication's row, and lets its target's answers find it.
+    fn put_publication(&self, handle: Handle, publication: &Publication) -> Result<()> {
+        let slot = u32::from(handle.slot());
+        let what = || format!("write row {slot} of {}", name::PUBLICATIONS);
+        let mut rows = self.array::<PublicationRow>(name::PUBLICATIONS)?;
+        let Wire(before) = rows.get(&slot, 0).doing(what)?;
         let row = PublicationRow {
             handle,
             endpoint: publication.endpoint,
@@ -167,24 +220,12 @@ impl Tables {
                 Some(IpAddr::V4(address)) => Ipv6::mapped(address.into()),
                 Some(IpAddr::V6(address)) => address.into(),
             },
-            counters: PublicationCounters::default(),
+            interface: publication.interface.unwrap_or(0),
+            flags: 0,
+            counters: if before.handle == handle { before.counters } else { PublicationCounters::default() },
         };
-        let what = || format!("write row {slot} of {}", name::PUBLICATIONS);
-        self.array(name::PUBLICATIONS)?.set(slot, Wire(row), ANY).doing(what)?;
-        self.put_target(handle, publication)?;
-        match publication.host_address {
-            None => {}
-            Some(IpAddr::V4(address)) => {
-                self.bind::<Ipv4>(name::BOUND_PORTS, address.into(), handle, publication)?;
-            }
-            Some(IpAddr::V6(address)) => {
-                self.bind::<Ipv6>(name::BOUND_PORTS6, address.into(), handle, publication)?;
-            }
-        }
-        self.change_ports(publication, |row| match publication.host_address {
-            Some(_) => PortRow { bound: row.bound + 1, ..row },
-            None => PortRow { any: handle, ..row },
-        })
+        rows.set(slot, Wire(row), ANY).doing(what)?;
+        self.put_target(handle, publication)
     }
 
     /// Lets the container's ports lead to a publication of theirs. Of several that have one, the last that says so counts.
@@ -196,7 +237,20 @@ impl Tables {
         Ok(())
     }
 
-    fn bind<A: Address>(
+    /// Lets the ports of one host address lead to a publication on it.
+    fn bind(&self, handle: Handle, publication: &Publication) -> Result<()> {
+        match publication.host_address {
+            None => Ok(()),
+            Some(IpAddr::V4(address)) => {
+                self.bind_to::<Ipv4>(name::BOUND_PORTS, address.into(), handle, publication)
+            }
+            Some(IpAddr::V6(address)) => {
+                self.bind_to::<Ipv6>(name::BOUND_PORTS6, address.into(), handle, publication)
+            }
+        }
+    }
+
+    fn bind_to<A: Address>(
         &self,
         name: &'static str,
         address: A,

@@ -12,14 +12,17 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
 use super::network::{HOST, NONE, gateways_for};
+use super::publication::Terms;
 use super::{Host, is_alive};
 use crate::dataplane::Place;
 use crate::error::{Error, Result};
 use crate::ipam;
 use crate::link::{Family, Netlink, Sysctl, Veth};
 use crate::netns::Netns;
-use crate::spec::{Access, GatewayMode, Mac, Name, PortSpec};
-use crate::store::{Attachment, Container, Link, Network, Owner, Phase, Publication, Subnet, folder_key};
+use crate::spec::{GatewayMode, Mac, Name, PortSpec};
+use crate::store::{
+    Attachment, Container, Link, Network, Owner, Phase, Publication, Subnet, Target, folder_key,
+};
 
 /// The container's end of its veth pair.
 pub(super) const INTERFACE: &str = "eth0";
@@ -39,8 +42,8 @@ pub struct ContainerRequest {
     pub mac: Option<Mac>,
     /// Ports to publish.
     pub ports: Vec<PortSpec>,
-    /// Who may use them.
-    pub access: Access,
+    /// How.
+    pub terms: Terms,
     /// The process to be taken down with.
     pub owner: Option<Owner>,
 }
@@ -110,7 +113,8 @@ impl Host {
             network: request.network,
             owner: request.owner,
         };
-        let publications = self.plan_ports(&container, &request.ports, &request.access).await?;
+        let target = Target::Container(name.clone());
+        let publications = self.plan_ports(&target, &request.ports, &request.terms).await?;
         self.build_container(container, publications).await?;
         Ok(name)
     }
@@ -186,7 +190,7 @@ impl Host {
         self.store.save()?;
         let mut made = self.raise_container(&container).await;
         if made.is_ok() {
-            made = self.raise_publications(&publications);
+            made = self.raise_publications(&publications).await;
         }
         if made.is_ok() {
             made = self.finish_container(&name);
@@ -205,7 +209,7 @@ impl Host {
             container.phase = Phase::Ready;
         }
         for publication in
-            self.store.state.publications.iter_mut().filter(|publication| publication.target == *name)
+            self.store.state.publications.iter_mut().filter(|publication| publication.target.is(name))
         {
             publication.phase = Phase::Ready;
         }
@@ -257,13 +261,7 @@ impl Host {
     /// Makes the pair and brings the host's end up, guarded: the program sits on it before it can carry a packet.
     async fn raise_host_end(&mut self, link: &Link, network: &Network, sandbox: &Netns) -> Result<u32> {
         self.ensure_dataplane().await?;
-        let Some(bridge) = self.netlink.interface(&network.bridge).await? else {
-            return Err(Error::not_found(format!(
-                "bridge {} of network {} is gone",
-                network.bridge, network.name
-            ))
-            .hint(format!("remove the network and make it anew: netd network rm --force {}", network.name)));
-        };
+        let bridge = self.bridge_of(network).await?;
         let veth = Veth {
             name: &link.host_interface,
             mac: link.host_mac,
@@ -286,7 +284,7 @@ impl Host {
             ifindex: index,
             mtu: link.mtu,
             ethernet: EndpointRow::ethernet(link.mac.bytes(), network.mac.bytes()),
-            bridge: bridge.index,
+            bridge,
             network: network.number,
             flags: flag(!network.icc, network_flag::NO_ICC)
                 | flag(network.internal, network_flag::INTERNAL)
@@ -298,7 +296,7 @@ impl Host {
         })?;
         dataplane.attach(Place::Container, index, link.host_interface.as_str())?;
         Sysctl::set_ipv6(link.host_interface.as_str(), &self.netns, false)?;
-        self.netlink.set_master(index, bridge.index).await?;
+        self.netlink.set_master(index, bridge).await?;
         self.netlink.set_up(index).await?;
         Ok(index)
     }
@@ -314,7 +312,7 @@ impl Host {
             end_run(&container, owner);
         }
         let ports: Vec<_> =
-            self.store.state.publications.iter().filter(|port| port.target == *name).cloned().collect();
+            self.store.state.publications.iter().filter(|port| port.target.is(name)).cloned().collect();
         errors.extend(self.lower_publications(&ports).err());
         if let Some(link) = container.link() {
             errors.extend(self.lower_link(link).await.err());
@@ -326,7 +324,7 @@ impl Host {
             return Err(error);
         }
         self.store.state.containers.remove(name);
-        self.store.state.publications.retain(|port| port.target != *name);
+        self.store.state.publications.retain(|port| !port.target.is(name));
         self.store.save()
     }
 

@@ -17,6 +17,7 @@ use nix::unistd::Uid;
 
 pub use container::ContainerRequest;
 pub use network::NetworkRequest;
+pub use publication::{PublishRequest, Replace, Terms};
 
 use crate::dataplane::{self, Dataplane, Log, Place};
 use crate::error::{Doing as _, Error, Kind, Result};
@@ -60,6 +61,7 @@ impl Host {
         let dataplane = Dataplane::open(&store.instance)?;
         let mut host = Self { settings: settings.clone(), netns, cookie, netlink, store, dataplane };
         host.repair().await?;
+        host.end_drained()?;
         if host.dataplane.is_some() {
             host.follow().await?;
         }
@@ -185,6 +187,11 @@ impl Host {
             interfaces.iter().filter(trusts).map(|interface| (network.number, interface.index))
         });
         dataplane.tables.set_trusted(trusted)?;
+        for publication in &self.store.state.publications {
+            let Some(name) = &publication.interface else { continue };
+            let index = interfaces.iter().find(|one| one.name == name.as_str()).map(|one| one.index);
+            dataplane.tables.set_interface(publication.handle(), index.unwrap_or(dataplane::NO_INTERFACE))?;
+        }
         dataplane.attach_sockets()
     }
 
@@ -244,7 +251,7 @@ impl Host {
         let half: Vec<_> = state
             .publications
             .iter()
-            .filter(|publication| publication.phase != Phase::Ready)
+            .filter(|publication| matches!(publication.phase, Phase::Adding | Phase::Removing))
             .cloned()
             .collect();
         let networks: Vec<_> = state
@@ -261,7 +268,7 @@ impl Host {
         for publication in half {
             if self.store.state.publications.contains(&publication) {
                 tracing::warn!("a publication of {} was left half made; removing it", publication.target);
-                errors.extend(self.take_back(&[publication]).err());
+                errors.extend(self.give_back(&publication).await.err());
             }
         }
         for name in networks {

@@ -87,6 +87,16 @@ impl Host {
         self.store.state.networks.get(name).cloned().ok_or_else(|| no_network(name))
     }
 
+    /// Index of a network's bridge.
+    pub(super) async fn bridge_of(&self, network: &Network) -> Result<u32> {
+        let bridge = self.netlink.interface(&network.bridge).await?;
+        bridge.map(|bridge| bridge.index).ok_or_else(|| {
+            Error::not_found(format!("bridge {} of network {} is gone", network.bridge, network.name)).hint(
+                format!("remove the network and make it anew: netd network rm --force {}", network.name),
+            )
+        })
+    }
+
     /// netd0, or the next that is free: another instance may share this namespace.
     async fn free_bridge_name(&self) -> Result<IfName> {
         for number in 0..u32::MAX {
@@ -247,7 +257,8 @@ impl Host {
         Sysctl::interface(Family::V4, bridge, "forwarding").set(&self.netns, "1")?;
         let has_ipv6 = network.gated().any(|subnet| subnet.gateway.is_ipv6());
         Sysctl::set_ipv6(bridge, &self.netns, has_ipv6)?;
-        // Without IPv6 on the network its containers have IPv6 clients all the same, whose way back is asked for by it.
+        // Without IPv6 on the network its containers have IPv6 clients all the same, and published ports that lead to other
+        // hosts have their ways asked for by it.
         let forwarding = Sysctl::interface(Family::V6, bridge, "forwarding");
         if has_ipv6 || self.netns.run(|| forwarding.exists())? {
             forwarding.set(&self.netns, "1")?;
@@ -313,7 +324,17 @@ impl Host {
             return Err(Error::conflict(format!("network {name} has containers: {list}"))
                 .hint("remove them first, or use --force"));
         }
+        let remotes = self.remotes_by(name);
+        if let Some(remote) = remotes.first().filter(|_remote| !force) {
+            return Err(Error::conflict(format!(
+                "network {name} is needed by {}, published for {}",
+                remote.spec(),
+                remote.target
+            ))
+            .hint("unpublish it first, or use --force"));
+        }
         let mut errors = Vec::new();
+        errors.extend(self.take_back(&remotes).err());
         for member in members {
             errors.extend(self.tear_down_container(&member).await.err());
         }

@@ -3,15 +3,52 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use netd_common::bytes::{Address as _, Ipv4, Ipv6};
 use netd_common::flow::Handle;
+use netd_common::tables::{EndpointRow, Subnet, network_flag};
+use netd_common::track;
 
 use super::Host;
 use super::container::no_container;
+use super::network::BRIDGE;
 use crate::dataplane;
 use crate::error::{Error, Result};
 use crate::listeners::{self, Listeners};
-use crate::spec::{Access, HostPorts, Name, PortRange, PortSpec, Source, UnpublishSpec};
-use crate::store::{Attachment, Container, Phase, Publication};
+use crate::spec::{self, Access, HostPorts, IfName, Name, PortRange, PortSpec, Source, UnpublishSpec};
+use crate::store::{Attachment, Phase, Publication, Remote, Target};
+
+/// Ports to be published.
+#[derive(Clone, Debug)]
+pub struct PublishRequest {
+    /// Whose.
+    pub target: spec::Target,
+    /// Which.
+    pub port: PortSpec,
+    /// How.
+    pub terms: Terms,
+    /// Whether a target that is no container sees the clients' own addresses.
+    pub keep_source: bool,
+    /// What becomes of a publication that has the ports already; refused if none.
+    pub replace: Option<Replace>,
+}
+
+/// How ports are published.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// Who may use them.
+    pub access: Access,
+    /// The one interface that their clients come in by; any if none.
+    pub interface: Option<IfName>,
+}
+
+/// What becomes of the connections of a publication that is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replace {
+    /// They go on until they end.
+    Drain,
+    /// They end at once.
+    Cut,
+}
 
 /// Host ports that somebody has or is about to have, for looking for free ones.
 struct Taken<'a> {
@@ -22,57 +59,99 @@ struct Taken<'a> {
 impl Taken<'_> {
     /// Who has one of the ports that `wanted` wants, in words.
     fn holder(&self, planned: &[Publication], wanted: &Publication) -> Option<String> {
-        if let Some(other) = self.publications.iter().chain(planned).find(|other| other.overlaps(wanted)) {
-            return Some(format!("published for container {} as {}", other.target, other.spec()));
+        let holds = |other: &&Publication| !other.is_draining() && other.overlaps(wanted);
+        if let Some(other) = self.publications.iter().chain(planned).find(holds) {
+            let by =
+                other.interface.as_ref().map_or_else(String::new, |name| format!(" by interface {name}"));
+            return Some(format!("published for {} as {}{by}", other.target, other.spec()));
         }
         self.listeners.holder(wanted.proto, wanted.host_ip, wanted.host_port..=wanted.host_port_end)
     }
 }
 
 impl Host {
-    /// Publishes ports of a container, all or nothing. Returns what was made of them.
-    pub async fn publish(
-        &mut self,
-        target: &Name,
-        specs: &[PortSpec],
-        access: &Access,
-    ) -> Result<Vec<Publication>> {
-        let container = self.container(target)?.clone();
-        let publications = self.plan_ports(&container, specs, access).await?;
-        self.store.state.publications.extend(publications.iter().cloned());
-        self.store.save()?;
-        let mut made = self.raise_publications(&publications);
-        if made.is_ok() {
-            for publication in &mut self.store.state.publications {
-                if publications.iter().any(|new| new.handle() == publication.handle()) {
-                    publication.phase = Phase::Ready;
-                }
-            }
-            made = self.store.save();
+    /// Publishes a port, all or nothing. Returns what was made of it.
+    pub async fn publish(&mut self, request: &PublishRequest) -> Result<Publication> {
+        let PublishRequest { target, port, terms, .. } = request;
+        let target = self.target(target, request.keep_source).await?;
+        check_family(port, &target)?;
+        let old = if request.replace.is_some() { self.replaced(port)?.cloned() } else { None };
+        let publication = match &old {
+            Some(old) => self.plan_replacement(old, target, port, terms).await?,
+            None => self.plan_ports(&target, &[*port], terms).await?.remove(0),
+        };
+        if publication.target.remote().is_some() {
+            // The routing table is asked as if packets came in by its bridge.
+            self.network_for_use(&BRIDGE.parse()?).await?;
         }
+        self.store.state.publications.push(publication.clone());
+        self.store.save()?;
+        let made = match self.raise(&publication, old.as_ref()).await {
+            Ok(()) => self.finish(&publication, old.as_ref()),
+            Err(error) => Err(error),
+        };
         if let Err(error) = made {
-            if let Err(second) = self.take_back(&publications) {
+            if let Err(second) = self.give_back(&publication).await {
                 tracing::warn!("undoing: {}", second.chain());
             }
             return Err(error);
         }
-        Ok(publications)
+        if let (Some(old), Some(Replace::Cut)) = (old, request.replace) {
+            self.take_back(&[old])?;
+        }
+        Ok(publication)
     }
 
-    /// Checks what is asked for against the host and what is published; changes nothing.
-    pub(super) async fn plan_ports(
-        &mut self,
-        container: &Container,
-        specs: &[PortSpec],
-        access: &Access,
-    ) -> Result<Vec<Publication>> {
-        if specs.is_empty() {
-            return Ok(Vec::new());
+    /// Records that a publication is whole, and that the one whose ports it took has none any more.
+    fn finish(&mut self, publication: &Publication, old: Option<&Publication>) -> Result<()> {
+        for one in &mut self.store.state.publications {
+            if one.handle() == publication.handle() {
+                one.phase = Phase::Ready;
+            }
+            if old.is_some_and(|old| one.handle() == old.handle()) {
+                one.phase = Phase::Draining;
+            }
         }
-        let target = &container.name;
+        self.store.save()
+    }
+
+    /// Whom a request means; changes nothing.
+    async fn target(&mut self, wanted: &spec::Target, keep_source: bool) -> Result<Target> {
+        let container = match wanted {
+            spec::Target::Container(name) => Some(self.container(name)?),
+            spec::Target::Address(address) => self.store.state.containers.values().find(|container| {
+                container.name.as_str() == address.to_string()
+                    || container.link().is_some_and(|link| link.addresses.contains(address))
+            }),
+        };
+        if let Some(container) = container {
+            let name = container.name.clone();
+            self.check_container(&name)?;
+            if keep_source {
+                return Err(Error::invalid(format!("--keep-source is not for container {name}"))
+                    .hint("containers see their clients' own addresses anyway"));
+            }
+            return Ok(Target::Container(name));
+        }
+        let spec::Target::Address(address) = *wanted else {
+            return Err(Error::invalid("there is no target"));
+        };
+        self.check_remote(address).await?;
+        let handle = self.store.state.endpoint_slot()?;
+        Ok(Target::Remote(Remote {
+            address,
+            keep_source,
+            slot: handle.slot(),
+            generation: handle.generation(),
+        }))
+    }
+
+    /// Refuses a container that has no ports to publish.
+    fn check_container(&self, name: &Name) -> Result<()> {
+        let container = self.container(name)?;
         if !matches!(container.attachment, Attachment::Bridge(_)) {
             return Err(Error::invalid(format!(
-                "container {target} is on network {}, which has no ports to publish",
+                "container {name} is on network {}, which has no ports to publish",
                 container.network
             )));
         }
@@ -82,6 +161,127 @@ impl Host {
                 container.network
             )));
         }
+        Ok(())
+    }
+
+    /// Refuses an address that is no other host's, or that no uplink leads to.
+    async fn check_remote(&self, address: IpAddr) -> Result<()> {
+        let (broadcast, link_local) = match address {
+            IpAddr::V4(four) => (four.is_broadcast(), false),
+            IpAddr::V6(six) => (six.to_ipv4_mapped().is_some(), six.is_unicast_link_local()),
+        };
+        if address.is_unspecified() || address.is_multicast() || broadcast || link_local {
+            return Err(Error::invalid(format!("{address} is no address that one host has everywhere"))
+                .hint("the target is a container, or the address of a host"));
+        }
+        let addresses = self.netlink.addresses().await?;
+        if address.is_loopback() || addresses.iter().any(|own| own.net.addr() == address) {
+            return Err(Error::invalid(format!("{address} is this host itself")).hint(
+                "what a program on the host listens on is reachable as it is; a target is a container, or another host",
+            ));
+        }
+        let mut networks = self.store.state.networks.values();
+        if let Some(network) =
+            networks.find(|network| network.subnets.iter().any(|subnet| subnet.net.contains(&address)))
+        {
+            return Err(Error::not_found(format!(
+                "{address} is an address of network {}, and no container has it",
+                network.name
+            ))
+            .hint("`netd container ls` lists those that are there"));
+        }
+        let index = self.netlink.interface_towards(address).await?;
+        let interfaces = self.netlink.interfaces().await?;
+        let uplinks = self.uplinks(&interfaces).await?;
+        if uplinks.iter().any(|uplink| uplink.ethernet && Some(uplink.index) == index) {
+            return Ok(());
+        }
+        let by = interfaces.iter().find(|interface| Some(interface.index) == index);
+        let by = by.map_or("no interface", |interface| interface.name.as_str());
+        Err(Error::invalid(format!("the route to {address} leads out by {by}, which is no uplink"))
+            .hint("netd forwards by Ethernet interfaces that hold routes, or by those that --uplink names"))
+    }
+
+    /// The publication that has the very ports of a specification; none if nobody has any of them.
+    fn replaced(&self, spec: &PortSpec) -> Result<Option<&Publication>> {
+        let HostPorts::Range(host) = spec.host else {
+            return Err(Error::invalid(format!("'{spec}': what is to be replaced has host ports"))
+                .hint("name them as they are published: --replace 8080:80"));
+        };
+        let has = |one: &&Publication| {
+            !one.is_draining() && one.shares(spec.proto, spec.host_ip, host.first()..=host.last())
+        };
+        match self.store.state.publications.iter().filter(has).collect::<Vec<_>>().as_slice() {
+            [] => Ok(None),
+            [one]
+                if one.host_ip == spec.host_ip
+                    && (one.host_port, one.host_port_end) == (host.first(), host.last()) =>
+            {
+                Ok(Some(one))
+            }
+            [other, ..] => Err(Error::conflict(format!(
+                "'{spec}' takes other ports or addresses than {}, which is published for {}",
+                other.spec(),
+                other.target
+            ))
+            .hint("only the very same address and ports can be replaced, a range as a whole")),
+        }
+    }
+
+    /// What is to take the ports of another publication.
+    async fn plan_replacement(
+        &mut self,
+        old: &Publication,
+        target: Target,
+        spec: &PortSpec,
+        terms: &Terms,
+    ) -> Result<Publication> {
+        self.check_interface(terms.interface.as_ref()).await?;
+        let handle = self.store.state.publication_slots(1)?.remove(0);
+        Ok(Publication {
+            phase: Phase::Adding,
+            access: terms.access.clone(),
+            interface: terms.interface.clone(),
+            target,
+            target_port: spec.target.first(),
+            slot: handle.slot(),
+            generation: handle.generation(),
+            ..old.clone()
+        })
+    }
+
+    /// Refuses an interface by which no client comes in.
+    async fn check_interface(&self, wanted: Option<&IfName>) -> Result<()> {
+        let Some(wanted) = wanted else { return Ok(()) };
+        let interfaces = self.netlink.interfaces().await?;
+        if !interfaces.iter().any(|interface| interface.name == wanted.as_str()) {
+            return Err(
+                Error::not_found(format!("there is no interface {wanted}")).hint("`ip link` lists them")
+            );
+        }
+        let uplinks = self.uplinks(&interfaces).await?;
+        let names: Vec<&str> =
+            uplinks.iter().filter(|uplink| uplink.ethernet).map(|uplink| uplink.name.as_str()).collect();
+        if names.contains(&wanted.as_str()) {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("interface {wanted} leads nowhere outside")).hint(format!(
+            "clients come in by {}; for the host itself publish on 127.0.0.1",
+            names.join(", ")
+        )))
+    }
+
+    /// Checks what is asked for against the host and what is published; changes nothing.
+    pub(super) async fn plan_ports(
+        &mut self,
+        target: &Target,
+        specs: &[PortSpec],
+        terms: &Terms,
+    ) -> Result<Vec<Publication>> {
+        if specs.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.check_interface(terms.interface.as_ref()).await?;
         let own = self.own_addresses().await?;
         let handles = self.store.state.publication_slots(specs.len())?;
         let taken = Taken { publications: &self.store.state.publications, listeners: Listeners::read()? };
@@ -92,7 +292,8 @@ impl Host {
                 phase: Phase::Adding,
                 proto: spec.proto,
                 host_ip,
-                access: access.clone(),
+                access: terms.access.clone(),
+                interface: terms.interface.clone(),
                 host_port: host.first(),
                 host_port_end: host.last(),
                 target: target.clone(),
@@ -139,15 +340,53 @@ impl Host {
         Ok(addresses.into_iter().filter(|address| address.global).map(|address| address.net.addr()).collect())
     }
 
-    pub(super) fn raise_publications(&self, publications: &[Publication]) -> Result<()> {
+    pub(super) async fn raise_publications(&self, publications: &[Publication]) -> Result<()> {
         for publication in publications {
-            let row = self.row(publication)?;
-            let tables = &self.dataplane()?.tables;
-            // Nobody is let in before it is said who may.
-            tables.set_access(publication.handle(), &publication.access)?;
-            tables.publish(publication.handle(), &row)?;
+            self.raise(publication, None).await?;
         }
         Ok(())
+    }
+
+    /// Lets ports lead to a publication; those that `old` has, from one to the other.
+    async fn raise(&self, publication: &Publication, old: Option<&Publication>) -> Result<()> {
+        if let Some(remote) = publication.target.remote() {
+            self.raise_remote(remote).await?;
+        }
+        let row = self.whole_row(publication).await?;
+        let tables = &self.dataplane()?.tables;
+        // Nobody is let in before it is said who may.
+        tables.set_access(publication.handle(), &publication.access)?;
+        match old {
+            None => tables.publish(publication.handle(), &row),
+            Some(old) => tables.take_over(publication.handle(), &row, old.handle()),
+        }
+    }
+
+    /// Makes a target known that is no container.
+    async fn raise_remote(&self, remote: &Remote) -> Result<()> {
+        let name: Name = BRIDGE.parse()?;
+        let network =
+            self.store.state.networks.get(&name).ok_or_else(|| super::network::no_network(&name))?;
+        let mut row = EndpointRow {
+            handle: remote.handle(),
+            bridge: self.bridge_of(network).await?,
+            network: network.number,
+            ..EndpointRow::default()
+        };
+        if remote.keep_source {
+            row.flags = network_flag::NO_MASQUERADE | network_flag::NO_MASQUERADE6;
+        }
+        match remote.address {
+            IpAddr::V4(address) => {
+                let none = Ipv4::UNSPECIFIED;
+                row.subnet4 = Subnet::new(address.into(), none, none, none);
+            }
+            IpAddr::V6(address) => {
+                let none = Ipv6::UNSPECIFIED;
+                row.subnet6 = Subnet::new(address.into(), none, none, none);
+            }
+        }
+        self.dataplane()?.tables.put_endpoint(&row)
     }
 
     /// Takes publications out of the tables. Absent rows are fine.
@@ -159,6 +398,9 @@ impl Host {
                 self.row(publication).and_then(|row| dataplane.tables.unpublish(publication.handle(), &row));
             errors.extend(lowered.err());
             errors.extend(dataplane.tables.forget_access(publication.handle(), &publication.access).err());
+            if let Some(remote) = publication.target.remote() {
+                errors.extend(dataplane.tables.remove_endpoint(remote.handle()).err());
+            }
         }
         Error::many(errors).map_or(Ok(()), Err)
     }
@@ -197,16 +439,68 @@ impl Host {
             .try_for_each(|left| dataplane.tables.put_target(left.handle(), &self.row(left)?))
     }
 
+    /// Takes back what is half made, or half taken back. Ports that it was taking are those of the other publication again.
+    pub(super) async fn give_back(&mut self, half: &Publication) -> Result<()> {
+        let whole = |one: &&Publication| one.phase == Phase::Ready && one.overlaps(half);
+        let kept = self.store.state.publications.iter().find(whole);
+        if let (Some(kept), Some(dataplane)) = (kept, &self.dataplane) {
+            let row = self.whole_row(kept).await?;
+            dataplane.tables.take_over(kept.handle(), &row, half.handle())?;
+        }
+        self.take_back(std::slice::from_ref(half))
+    }
+
+    /// Takes away the publications whose ports are others' by now and whose connections have all ended.
+    pub(super) fn end_drained(&mut self) -> Result<()> {
+        let draining = self.store.state.publications.iter().filter(|one| one.is_draining());
+        let mut over: Vec<Publication> = draining.cloned().collect();
+        if over.is_empty() {
+            return Ok(());
+        }
+        if let Some(dataplane) = &self.dataplane {
+            let ended = [track::Phase::TimeWait, track::Phase::Closed];
+            let connections = dataplane.tables.connections()?;
+            let busy: HashSet<Handle> = connections
+                .iter()
+                .filter(|connection| !ended.contains(&connection.phase))
+                .map(|connection| connection.publication)
+                .collect();
+            over.retain(|publication| !busy.contains(&publication.handle()));
+        }
+        if over.is_empty() { Ok(()) } else { self.take_back(&over) }
+    }
+
+    /// The publications that need a network though their targets are no containers.
+    pub(super) fn remotes_by(&self, network: &Name) -> Vec<Publication> {
+        let all = self.store.state.publications.iter();
+        all.filter(|one| network.as_str() == BRIDGE && one.target.remote().is_some()).cloned().collect()
+    }
+
+    /// What the tables are told of a publication, its interface included.
+    async fn whole_row(&self, publication: &Publication) -> Result<dataplane::Publication> {
+        let mut row = self.row(publication)?;
+        if let Some(name) = &publication.interface {
+            let interface = self.netlink.interface(name).await?;
+            row.interface = Some(interface.map_or(dataplane::NO_INTERFACE, |interface| interface.index));
+        }
+        Ok(row)
+    }
+
     fn row(&self, publication: &Publication) -> Result<dataplane::Publication> {
-        let container = self.container(&publication.target)?;
-        let link = container.link().ok_or_else(|| no_container(&publication.target))?;
+        let endpoint = match &publication.target {
+            Target::Container(name) => {
+                self.container(name)?.link().ok_or_else(|| no_container(name))?.handle()
+            }
+            Target::Remote(remote) => remote.handle(),
+        };
         Ok(dataplane::Publication {
             protocol: publication.proto.number(),
             host_address: publication.host_ip,
             host_port: publication.host_port,
             host_port_end: publication.host_port_end,
             target_port: publication.target_port,
-            endpoint: link.handle(),
+            interface: None,
+            endpoint,
         })
     }
 
@@ -231,7 +525,8 @@ impl Host {
         &self.store.state.access
     }
 
-    /// Takes back what these words name, all or nothing. Returns it.
+    /// Takes back what these words name, all or nothing, and cuts what is left of those that had the ports before. Returns
+    /// it.
     pub fn unpublish(&mut self, specs: &[UnpublishSpec]) -> Result<Vec<Publication>> {
         let mut found: Vec<Publication> = Vec::new();
         for spec in specs {
@@ -240,7 +535,9 @@ impl Host {
                 found.push(publication);
             }
         }
-        self.take_back(&found)?;
+        let before = |one: &&Publication| one.is_draining() && found.iter().any(|new| new.overlaps(one));
+        let drained: Vec<_> = self.store.state.publications.iter().filter(before).cloned().collect();
+        self.take_back(&[found.as_slice(), &drained].concat())?;
         Ok(found)
     }
 
@@ -254,7 +551,7 @@ impl Host {
             .state
             .publications
             .iter()
-            .filter(|publication| container.is_none_or(|name| publication.target == *name))
+            .filter(|publication| container.is_none_or(|name| publication.target.is(name)))
             .cloned()
             .collect();
         self.take_back(&all)?;
@@ -273,7 +570,8 @@ impl Host {
             .publications
             .iter()
             .filter(|publication| {
-                publication.proto == spec.proto
+                !publication.is_draining()
+                    && publication.proto == spec.proto
                     && publication.host_port <= spec.host.last()
                     && spec.host.first() <= publication.host_port_end
                     && means(publication.host_ip)
@@ -338,6 +636,18 @@ fn host_address(spec: &PortSpec, own: &[IpAddr]) -> Result<Option<IpAddr>> {
                 .hint(format!("the host has {list}")))
         }
         address => Ok(address),
+    }
+}
+
+/// Refuses a target that no client of the host address could speak to.
+fn check_family(spec: &PortSpec, target: &Target) -> Result<()> {
+    match (spec.host_ip, target.remote()) {
+        (Some(host @ IpAddr::V4(_)), Some(Remote { address: target @ IpAddr::V6(_), .. }))
+        | (Some(host @ IpAddr::V6(_)), Some(Remote { address: target @ IpAddr::V4(_), .. })) => {
+            Err(Error::invalid(format!("'{spec}': {host} and {target} are of different families"))
+                .hint("a target that is no container serves clients of its own family"))
+        }
+        _ => Ok(()),
     }
 }
 

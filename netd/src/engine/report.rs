@@ -18,7 +18,7 @@ use crate::report::{
     Port, Status, Timeout,
 };
 use crate::spec::{Name, Protocol};
-use crate::store::{self, Attachment, Publication};
+use crate::store::{self, Attachment, Publication, Target};
 
 impl Host {
     /// Publications with what they counted; of one container if it is given.
@@ -26,13 +26,14 @@ impl Host {
         if let Some(name) = container {
             self.container(name)?;
         }
-        let wanted: Vec<&Publication> = self
+        let mut wanted: Vec<&Publication> = self
             .store
             .state
             .publications
             .iter()
-            .filter(|publication| container.is_none_or(|name| publication.target == *name))
+            .filter(|publication| container.is_none_or(|name| publication.target.is(name)))
             .collect();
+        wanted.sort_by_key(|publication| publication.is_draining());
         self.report_publications(&wanted)
     }
 
@@ -47,16 +48,22 @@ impl Host {
             .iter()
             .zip(stats)
             .map(|(publication, stats)| {
-                let link = self.container(&publication.target)?.link();
+                let target_ip = match &publication.target {
+                    Target::Container(name) => target_address(publication, self.container(name)?.link()),
+                    Target::Remote(remote) => remote.address,
+                };
                 let counters = stats.counters;
                 Ok(Port {
                     proto: publication.proto.name(),
                     host_ip: publication.host_ip,
                     access: publication.access.clone(),
+                    interface: publication.interface.as_ref().map(ToString::to_string),
+                    keep_source: publication.target.remote().is_some_and(|remote| remote.keep_source),
+                    draining: publication.is_draining(),
                     host_port: publication.host_port,
                     host_port_end: publication.host_port_end,
                     target: publication.target.to_string(),
-                    target_ip: target_address(publication, link),
+                    target_ip,
                     target_port: publication.target_port,
                     target_port_end: publication.target_port_end(),
                     packets: InOut { inward: counters.packets_in, out: counters.packets_out },
@@ -86,10 +93,21 @@ impl Host {
                 .containers
                 .values()
                 .find(|one| one.link().is_some_and(|link| link.handle() == connection.endpoint));
-            let Some(owner) = owner else { continue };
+            // A connection that is forwarded belongs to no container.
+            let remote = || {
+                let mut remotes = state.publications.iter().filter_map(|one| one.target.remote());
+                remotes.find(|remote| remote.handle() == connection.endpoint)
+            };
+            let name = match owner {
+                Some(owner) => owner.name.to_string(),
+                None => match remote() {
+                    Some(remote) => remote.address.to_string(),
+                    None => continue,
+                },
+            };
             let Connection { original, reply, .. } = connection;
             let ports = [original.from.port(), original.to.port(), reply.from.port(), reply.to.port()];
-            let wanted = container.is_none_or(|name| owner.name == *name)
+            let wanted = container.is_none_or(|name| owner.is_some_and(|owner| owner.name == *name))
                 && protocol.is_none_or(|protocol| protocol.number() == connection.protocol)
                 && port.is_none_or(|port| ports.contains(&port));
             if !wanted {
@@ -104,7 +122,7 @@ impl Host {
                 proto: protocol_name(connection.protocol),
                 phase: connection.phase.name(),
                 idle_ms: connection.idle_millis,
-                container: owner.name.to_string(),
+                container: name,
                 publication,
                 original: direction(&original),
                 reply: direction(&reply),

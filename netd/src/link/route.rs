@@ -84,6 +84,27 @@ impl Netlink {
         Ok(messages.iter().filter_map(Route::new).collect())
     }
 
+    /// The interface that the host's own packets to an address leave by, as `ip route get` has it.
+    pub async fn interface_towards(&self, address: IpAddr) -> Result<Option<u32>> {
+        let question = match address {
+            IpAddr::V4(address) => {
+                RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address, 32).build()
+            }
+            IpAddr::V6(address) => {
+                RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(address, 128).build()
+            }
+        };
+        let answers: Vec<RouteMessage> =
+            self.handle.route().get(question).execute().try_collect().await.map_err(|error| {
+                refused(format!("look up the route to {address}"), error)
+                    .hint(format!("the host must reach it itself; see `ip route get {address}`"))
+            })?;
+        Ok(answers.iter().flat_map(|answer| &answer.attributes).find_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) => Some(*index),
+            _ => None,
+        }))
+    }
+
     /// Adds a default route by an interface.
     pub async fn add_default_route(&self, gateway: IpAddr, index: u32) -> Result<()> {
         let route = match gateway {

@@ -5,6 +5,7 @@ mod gateway;
 mod name;
 mod port;
 mod subnet;
+mod target;
 mod timeout;
 
 pub use access::{Access, Source};
@@ -12,4 +13,5 @@ pub use gateway::{GatewayMode, GatewayModes, ModeSpec};
 pub use name::{IfName, Mac, Name};
 pub use port::{HostPorts, PortRange, PortSpec, Protocol, UnpublishSpec};
 pub use subnet::{gateway_of, hosts, is_host, parse_subnet};
+pub use target::Target;
 pub use timeout::{TimeoutSpec, Timeouts};

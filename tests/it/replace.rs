@@ -1,0 +1,270 @@
+//! Published ports that change hands.
+
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
+use std::net::TcpStream;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use netd_tests::lab::{HOST, HOST_OUTSIDE, Lab, OUTSIDE};
+use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask, udp_socket};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
+};
+
+fn sandbox(name: &str) -> PathBuf {
+    Path::new("/run/netns").join(name)
+}
+
+/// A server that says whose it is, then sends back what it is told.
+fn named(netns: &Path, name: &str) -> Server {
+    let name = name.to_owned();
+    Server::tcp(netns, 80, move |mut stream, _from| {
+        if writeln!(stream, "{name}").is_err() {
+            return;
+        }
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        while let Some(Ok(line)) = lines.next() {
+            if writeln!(stream, "{line}").is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// A connection that goes on.
+struct Long {
+    stream: TcpStream,
+    lines: Lines<BufReader<TcpStream>>,
+}
+
+impl Long {
+    fn new(lab: &Lab, to: &str) -> Self {
+        let stream = lab.client.run(|| TcpStream::connect(to).unwrap());
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        Self { stream, lines }
+    }
+
+    fn line(&mut self) -> std::io::Result<String> {
+        self.lines.next().unwrap_or_else(|| Err(std::io::ErrorKind::UnexpectedEof.into()))
+    }
+
+    #[track_caller]
+    fn goes_on(&mut self) {
+        self.stream.write_all(b"still here\n").unwrap();
+        assert_eq!(self.line().unwrap(), "still here");
+    }
+
+    fn is_cut(&mut self) -> bool {
+        self.stream.set_read_timeout(Some(SILENCE)).unwrap();
+        self.stream.write_all(b"still here\n").is_err() || self.line().is_err()
+    }
+}
+
+fn greeting(lab: &Lab, port: u16) -> String {
+    lab.client.run(|| tcp_first_line(&format!("{HOST}:{port}"), PATIENCE)).unwrap()
+}
+
+#[test]
+fn a_port_changes_hands_without_a_refused_connection() {
+    let lab = Lab::new();
+    let (blue, green) = (lab.container("blue", &[]), lab.container("green", &[]));
+    let _servers = (named(&sandbox(&blue), "blue"), named(&sandbox(&green), "green"));
+    // Where nothing is published there is nothing to replace.
+    lab.netd(&["publish", "--replace", "8080:80", &blue]).ok();
+    let to = format!("{HOST}:8080");
+    let mut old = Long::new(&lab, &to);
+    assert_eq!(old.line().unwrap(), "blue");
+    let (stop, made) = (AtomicBool::new(false), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        let connecting = scope.spawn(|| {
+            lab.client.run(|| {
+                let (mut blue, mut green) = (0, 0);
+                while !stop.load(Ordering::Relaxed) {
+                    // A lost SYN would be sent again after a second only.
+                    let line = tcp_first_line(&to, Duration::from_millis(900)).unwrap();
+                    if line == "blue" {
+                        blue += 1;
+                    } else {
+                        green += 1;
+                    }
+                    made.fetch_add(1, Ordering::Relaxed);
+                }
+                (blue, green)
+            })
+        });
+        for turn in 0..20 {
+            let before = made.load(Ordering::Relaxed);
+            let next = if turn % 2 == 0 { &green } else { &blue };
+            lab.netd(&["publish", "--replace", "8080:80", next]).ok();
+            netd_tests::wait_for("some connections", PATIENCE, || {
+                connecting.is_finished() || made.load(Ordering::Relaxed) > before + 10
+            });
+        }
+        stop.store(true, Ordering::Relaxed);
+        let (blue, green) = connecting.join().unwrap();
+        assert!(blue > 20 && green > 20, "{blue} and {green}");
+    });
+    old.goes_on();
+    // What has ended is gone, and the old connection keeps what it was made by.
+    netd_tests::wait_for("the closed connections to end", PATIENCE, || {
+        let ports = lab.netd(&["--json", "ports"]).ok().json();
+        ports.as_array().unwrap().len() == 2
+    });
+    let ports = lab.netd(&["--json", "ports"]).ok().json();
+    assert_eq!((&ports[0]["draining"], &ports[1]["draining"]), (&false.into(), &true.into()));
+    assert_eq!(ports[1]["flows"]["active"], 1, "{ports}");
+    assert!(lab.netd(&["ports"]).ok().stdout.contains("*:8080 (draining)"));
+    old.goes_on();
+    drop(old);
+    netd_tests::wait_for("the old connection to end", PATIENCE, || {
+        lab.netd(&["--json", "ports"]).ok().json().as_array().unwrap().len() == 1
+    });
+}
+
+#[test]
+fn an_ended_connections_tuple_begins_anew_at_the_new_target() {
+    let lab = Lab::new();
+    let (blue, green) = (lab.container("blue", &[]), lab.container("green", &[]));
+    let _servers = (named(&sandbox(&blue), "blue"), named(&sandbox(&green), "green"));
+    lab.netd(&["publish", "8080:80", &blue]).ok();
+    let to = format!("{HOST}:8080");
+    // Keeps the old publication alive.
+    let mut old = Long::new(&lab, &to);
+    assert_eq!(old.line().unwrap(), "blue");
+    let from_one_port = || {
+        lab.client.run(|| {
+            let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
+            setsockopt(&fd, sockopt::ReuseAddr, &true).unwrap();
+            // Closed by a reset, so that the port is free at once.
+            setsockopt(&fd, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 }).unwrap();
+            bind(fd.as_raw_fd(), &"0.0.0.0:45000".parse::<SockaddrIn>().unwrap()).unwrap();
+            connect(fd.as_raw_fd(), &to.parse::<SockaddrIn>().unwrap()).unwrap();
+            let stream = TcpStream::from(fd);
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).unwrap();
+            line.trim().to_owned()
+        })
+    };
+    assert_eq!(from_one_port(), "blue");
+    lab.netd(&["publish", "--replace", "8080:80", &green]).ok();
+    assert_eq!(from_one_port(), "green");
+    assert_eq!(from_one_port(), "green");
+    old.goes_on();
+}
+
+#[test]
+fn the_old_connections_may_be_cut() {
+    let lab = Lab::new();
+    let (blue, green) = (lab.container("blue", &[]), lab.container("green", &[]));
+    let _servers = (named(&sandbox(&blue), "blue"), named(&sandbox(&green), "green"));
+    let to = format!("{HOST}:8080");
+    lab.netd(&["publish", "8080:80", &blue]).ok();
+    let mut old = Long::new(&lab, &to);
+    assert_eq!(old.line().unwrap(), "blue");
+    lab.netd(&["publish", "--replace", "--cut", "8080:80", &green]).ok();
+    assert!(old.is_cut());
+    assert_eq!(greeting(&lab, 8080), "green");
+    assert_eq!(lab.netd(&["--json", "ports"]).ok().json().as_array().unwrap().len(), 1);
+    // With the port that they came by.
+    let mut second = Long::new(&lab, &to);
+    assert_eq!(second.line().unwrap(), "green");
+    lab.netd(&["publish", "--replace", "8080:80", &blue]).ok();
+    second.goes_on();
+    lab.netd(&["unpublish", "8080"]).ok();
+    assert!(second.is_cut());
+    assert_eq!(lab.netd(&["--json", "ports"]).ok().json(), serde_json::json!([]));
+    // With the container that they lead to.
+    lab.netd(&["publish", "8080:80", &blue]).ok();
+    let mut third = Long::new(&lab, &to);
+    assert_eq!(third.line().unwrap(), "blue");
+    lab.netd(&["publish", "--replace", "8080:80", &green]).ok();
+    third.goes_on();
+    lab.netd(&["container", "rm", &blue]).ok();
+    assert!(third.is_cut());
+    assert_eq!(greeting(&lab, 8080), "green");
+    assert_eq!(lab.netd(&["--json", "ports"]).ok().json().as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn everything_about_a_port_can_change_but_its_place() {
+    let lab = Lab::new();
+    let (blue, green) = (lab.container("blue", &[]), lab.container("green", &[]));
+    let _blue = (named(&sandbox(&blue), "blue"), Server::udp_echo(&sandbox(&blue), 53));
+    let _green = (named(&sandbox(&green), "green"), named(&lab.outside.path(), "outside"));
+    let bound = format!("{HOST}:8000-8009");
+    lab.netd(&["publish", &format!("{bound}:80-89"), &blue, "--allow", OUTSIDE]).ok();
+    assert!(lab.client.run(|| tcp_first_line(&format!("{HOST}:8000"), SILENCE)).is_err());
+    lab.netd(&["publish", "--replace", &format!("{bound}:80-89"), &green]).ok();
+    assert_eq!(greeting(&lab, 8000), "green");
+    assert_eq!(lab.port("tcp", 8000)["access"], serde_json::json!({"allow": [], "deny": []}));
+    // To another port of the same container, and to a host that is none.
+    lab.netd(&["publish", "--replace", &format!("{bound}:71-80"), &blue]).ok();
+    assert_eq!(greeting(&lab, 8009), "blue");
+    lab.netd(&["publish", "--replace", &format!("{bound}:80-89"), OUTSIDE]).ok();
+    assert_eq!(greeting(&lab, 8000), "outside");
+    for (spec, part) in [
+        ("8000-8009:80-89", "takes other ports or addresses"),
+        (&format!("{HOST}:8000:80"), "takes other ports or addresses"),
+        (&format!("{HOST}:8005-8014:80-89"), "takes other ports or addresses"),
+        ("80", "what is to be replaced has host ports"),
+    ] {
+        lab.netd(&["publish", "--replace", spec, &blue]).fails(1, part);
+    }
+    lab.netd(&["publish", "--cut", "8000:80", &blue]).fails(2, "--replace");
+    assert_eq!(greeting(&lab, 8000), "outside");
+    lab.netd(&["unpublish", &bound]).ok();
+    assert!(lab.client.run(|| tcp_first_line(&format!("{HOST}:8000"), SILENCE)).is_err());
+    // Datagrams go on as they began, for whoever began.
+    lab.netd(&["publish", "5353:53/udp", &blue]).ok();
+    let socket = lab.client.run(|| udp_socket(SILENCE));
+    let to = format!("{HOST}:5353");
+    assert!(udp_ask(&socket, &to, b"x").is_ok());
+    lab.netd(&["publish", "--replace", "5353:53/udp", &green]).ok();
+    assert!(udp_ask(&socket, &to, b"x").is_ok());
+    let other = lab.client.run(|| udp_socket(SILENCE));
+    assert!(udp_ask(&other, &to, b"x").is_err(), "nobody listens there");
+}
+
+#[test]
+fn a_replacement_that_is_killed_leaves_the_old_target() {
+    let lab = Lab::new();
+    let (blue, green) = (lab.container("blue", &[]), lab.container("green", &[]));
+    let _servers = (named(&sandbox(&blue), "blue"), named(&sandbox(&green), "green"));
+    for spec in ["8000-8999:80-1079", &format!("{HOST_OUTSIDE}:9000:80")] {
+        lab.netd(&["publish", spec, &blue]).ok();
+    }
+    let greets = || {
+        let near = lab.client.run(|| tcp_first_line(&format!("{HOST}:8000"), PATIENCE)).unwrap();
+        (near, lab.outside.run(|| tcp_first_line(&format!("{HOST_OUTSIDE}:9000"), PATIENCE)).unwrap())
+    };
+    let mut now = greets();
+    let target = |name: &str| if name == "blue" { &green } else { &blue };
+    for step in 0..40 {
+        for (spec, port, name) in [
+            ("8000-8999:80-1079", 8000, now.0.clone()),
+            (&*format!("{HOST_OUTSIDE}:9000:80"), 9000, now.1.clone()),
+        ] {
+            let mut command = lab.netd_command(&["publish", "--replace", spec, target(&name)]);
+            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let moment = Instant::now() + Duration::from_micros(600 * step);
+            while Instant::now() < moment {
+                std::thread::yield_now();
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let shown = lab.port("tcp", port);
+            assert_eq!(shown["draining"], false);
+            let (near, far) = greets();
+            let greeted = if port == 8000 { &near } else { &far };
+            assert!(shown["target"].as_str().unwrap().ends_with(greeted.as_str()), "{step}: {shown}");
+            now = (near, far);
+        }
+    }
+    lab.netd(&["unpublish", "--all"]).ok();
+    assert!(lab.client.run(|| tcp_first_line(&format!("{HOST}:8000"), SILENCE)).is_err());
+}
