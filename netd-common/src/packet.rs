@@ -165,6 +165,7 @@ pub struct Transport {
 
 /// Where ports and checksum are in a transport header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Layout {
     /// TCP: both ports in front, the checksum at 16.
     Tcp,
@@ -178,6 +179,26 @@ pub enum Layout {
     EchoReply,
     /// Nothing to be changed: a later fragment, or a protocol whose ports netd does not know.
     Bare,
+}
+
+impl Layout {
+    /// The layout of a number, as `as u32` gives it; bare for a number of none.
+    #[inline(always)]
+    pub const fn of(number: u32) -> Self {
+        const TCP: u32 = Layout::Tcp as u32;
+        const UDP: u32 = Layout::Udp as u32;
+        const SCTP: u32 = Layout::Sctp as u32;
+        const ECHO_REQUEST: u32 = Layout::EchoRequest as u32;
+        const ECHO_REPLY: u32 = Layout::EchoReply as u32;
+        match number {
+            TCP => Self::Tcp,
+            UDP => Self::Udp,
+            SCTP => Self::Sctp,
+            ECHO_REQUEST => Self::EchoRequest,
+            ECHO_REPLY => Self::EchoReply,
+            _ => Self::Bare,
+        }
+    }
 }
 
 impl Transport {

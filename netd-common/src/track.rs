@@ -55,6 +55,12 @@ impl Phase {
         Self::Generic,
     ];
 
+    /// The phase of a number, as `as u32` gives it; generic for a number of none.
+    #[inline(always)]
+    pub const fn numbered(number: u32) -> Self {
+        if number < Self::ALL.len() as u32 { Self::ALL[number as usize] } else { Self::Generic }
+    }
+
     /// The phase of a connection, from what its originator and its replier have sent.
     #[inline(always)]
     pub const fn of(protocol_number: u8, originator: Seen, replier: Seen) -> Self {

@@ -5,7 +5,9 @@ use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns}
 use netd_common::bytes::Be16;
 use netd_common::flow::{FlowKey, Handle, Tuple, Zone, protocol};
 use netd_common::nat::{self, Connection, Side};
-use netd_common::packet::{self, ETHERNET_LEN, IP_AT, Ip, Part, Transport, tcp_flag};
+use netd_common::packet::{
+    self, ETHERNET_LEN, IP_AT, Ip, Layout, PacketBytes as _, Part, Transport, tcp_flag,
+};
 use netd_common::tables::{EndpointRow, FlowRow, PublicationRow, pending, publication_flag, tick};
 use netd_common::track::{self, Phase, Seen};
 use netd_common::verdict::{Reason, Verdict};
@@ -15,7 +17,7 @@ use crate::fragment::{self, Known, Then};
 use crate::icmp;
 use crate::maps::{self, Flows};
 use crate::route::{self, Route};
-use crate::skb::{Frame, NOTE_MTU, NOTE_NOTED, NOTE_TRIES, NOTE_ZONE, Skb, Wire};
+use crate::skb::{self, Frame, NOTE_MTU, NOTE_NOTED, NOTE_TRIES, NOTE_ZONE, Skb, Wire};
 
 /// The segment size of a packet whose segments are of different sizes (linux/skbuff.h).
 const GSO_BY_FRAGS: u32 = 0xffff;
@@ -139,7 +141,9 @@ pub(crate) enum Follows {
 #[inline(always)]
 pub(crate) fn pass<A: Wire, T: Table<A>>(skb: &Skb, frame: Frame, ip: Ip<A>, follows: Follows) -> Step {
     let zone = Zone::container(skb.note(NOTE_ZONE));
-    let Ok(transport) = transport(&frame, &ip, zone) else { return Step::Unknown };
+    let Ok(mut transport) = transport(&frame, &ip, zone) else { return Step::Unknown };
+    // What follows is the same for all of them to the verifier, until one has to be told from another.
+    transport.layout = Layout::of(frame.opaque(transport.layout as u32));
     // Keys are kept off the stack, which is too small for two of IPv6 beside the packet's headers.
     let Some(Connection { original: key, reply: other, backward: spare, .. }) = scratch() else {
         return Step::Unknown;
@@ -305,6 +309,7 @@ fn find<A: Wire, T: Table<A>>(
         return None;
     }
     let (phase, idle) = state(key.protocol(), own, Some(there));
+    let phase = Phase::numbered(skb::opaque(phase as u32, own.last));
     if is_over(phase, idle) {
         maps::forget(T::rows(), key);
         maps::forget(T::rows(), other);

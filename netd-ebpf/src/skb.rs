@@ -584,6 +584,18 @@ impl Frame {
     }
 }
 
+/// The same number, of which the verifier knows as little as of `salt`: what comes after it is walked once, however many ways
+/// lead to it.
+#[inline(always)]
+pub(crate) fn opaque(number: u32, salt: u32) -> u32 {
+    let mut number = number;
+    // SAFETY: two exclusive-ors with the same word leave the number as it was, and touch nothing else.
+    unsafe {
+        asm!("{0} ^= {1}", "{0} ^= {1}", inout(reg) number, in(reg) salt, options(pure, nomem, nostack));
+    }
+    number
+}
+
 impl PacketBytes for Frame {
     #[inline(always)]
     fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
@@ -605,12 +617,7 @@ impl PacketBytes for Frame {
 
     #[inline(always)]
     fn opaque(&self, number: u32) -> u32 {
-        let mut number = number;
-        // SAFETY: two exclusive-ors with the same word leave the number as it was, and touch nothing else.
-        unsafe {
-            asm!("{0} ^= {1}", "{0} ^= {1}", inout(reg) number, in(reg) self.salt, options(pure, nomem, nostack));
-        }
-        number
+        opaque(number, self.salt)
     }
 
     #[inline(always)]
