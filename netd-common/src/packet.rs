@@ -482,7 +482,8 @@ pub fn ethertype<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Be16> {
 #[inline(always)]
 pub fn has_priority_tag<B: PacketBytes + ?Sized>(bytes: &B) -> bool {
     let tagged = matches!(ethertype(bytes), Some(ETHERTYPE_VLAN | ETHERTYPE_QINQ));
-    tagged && bytes.read::<2>(ETHERNET_LEN).is_some_and(|[high, low]| high & 0x0f == 0 && low == 0)
+    // Its upper four bits are the priority.
+    tagged && bytes.read::<2>(ETHERNET_LEN).is_some_and(|[high, low]| high << 4 == 0 && low == 0)
 }
 
 /// Reads TCP's header.
