@@ -512,8 +512,7 @@ impl Host {
         &self.store.state.access
     }
 
-    /// Takes back what these words name, all or nothing, and cuts what is left of those that had the ports before. Returns
-    /// it.
+    /// Takes back what these words name, all or nothing. Returns it.
     pub fn unpublish(&mut self, specs: &[UnpublishSpec]) -> Result<Vec<Publication>> {
         let mut found: Vec<Publication> = Vec::new();
         for spec in specs {
@@ -522,10 +521,19 @@ impl Host {
                 found.push(publication);
             }
         }
-        let before = |one: &&Publication| one.is_draining() && found.iter().any(|new| new.overlaps(one));
-        let drained: Vec<_> = self.store.state.publications.iter().filter(before).cloned().collect();
-        self.take_back(&[found.as_slice(), &drained].concat())?;
+        self.take_back_whole(&found)?;
         Ok(found)
+    }
+
+    /// Takes publications back with what is left of those that had their ports before.
+    fn take_back_whole(&mut self, publications: &[Publication]) -> Result<()> {
+        let before = |one: &&Publication| {
+            one.is_draining()
+                && !publications.contains(one)
+                && publications.iter().any(|new| new.overlaps(one))
+        };
+        let drained: Vec<_> = self.store.state.publications.iter().filter(before).cloned().collect();
+        self.take_back(&[publications, &drained].concat())
     }
 
     /// Takes back everything that is published, of one container if it is given. Returns it.
@@ -541,7 +549,7 @@ impl Host {
             .filter(|publication| container.is_none_or(|name| publication.target.is(name)))
             .cloned()
             .collect();
-        self.take_back(&all)?;
+        self.take_back_whole(&all)?;
         Ok(all)
     }
 
