@@ -17,7 +17,7 @@ use crate::listeners::{self, Listeners};
 use crate::spec::{
     self, Access, HostPorts, IfName, Name, PortRange, PortSpec, Protocol, Source, UnpublishSpec,
 };
-use crate::store::{Attachment, Phase, Publication, Remote, Target};
+use crate::store::{Attachment, Container, Phase, Publication, Remote, Target};
 
 /// Ports to be published.
 #[derive(Clone, Debug)]
@@ -119,38 +119,26 @@ impl Host {
 
     /// Whom a request means; changes nothing.
     async fn target(&mut self, wanted: &spec::Target, keep_source: bool) -> Result<Target> {
-        let container = match wanted {
-            spec::Target::Container(name) => Some(self.container(name)?),
-            spec::Target::Address(address) => self.store.state.containers.values().find(|container| {
-                container.name.as_str() == address.to_string()
-                    || container.link().is_some_and(|link| link.addresses.contains(address))
-            }),
+        let address = match wanted {
+            spec::Target::Container(name) => return self.container_target(name.clone(), keep_source),
+            spec::Target::Address(address) => *address,
         };
-        if let Some(container) = container {
-            let name = container.name.clone();
-            self.check_container(&name)?;
-            if keep_source {
-                return Err(Error::invalid(format!("--keep-source is not for container {name}"))
-                    .hint("containers see their clients' own addresses anyway"));
-            }
-            return Ok(Target::Container(name));
+        let has_it = |container: &&Container| {
+            container.name.as_str() == address.to_string()
+                || container.link().is_some_and(|link| link.addresses.contains(&address))
+        };
+        if let Some(container) = self.store.state.containers.values().find(has_it) {
+            return self.container_target(container.name.clone(), keep_source);
         }
-        let spec::Target::Address(address) = *wanted else {
-            return Err(Error::invalid("there is no target"));
-        };
         self.check_remote(address).await?;
         let handle = self.store.state.endpoint_slot()?;
-        Ok(Target::Remote(Remote {
-            address,
-            keep_source,
-            slot: handle.slot(),
-            generation: handle.generation(),
-        }))
+        let (slot, generation) = (handle.slot(), handle.generation());
+        Ok(Target::Remote(Remote { address, keep_source, slot, generation }))
     }
 
-    /// Refuses a container that has no ports to publish.
-    fn check_container(&self, name: &Name) -> Result<()> {
-        let container = self.container(name)?;
+    /// A container as a target, if it has ports to publish.
+    fn container_target(&self, name: Name, keep_source: bool) -> Result<Target> {
+        let container = self.container(&name)?;
         if !matches!(container.attachment, Attachment::Bridge(_)) {
             return Err(Error::invalid(format!(
                 "container {name} is on network {}, which has no ports to publish",
@@ -163,7 +151,11 @@ impl Host {
                 container.network
             )));
         }
-        Ok(())
+        if keep_source {
+            return Err(Error::invalid(format!("--keep-source is not for container {name}"))
+                .hint("containers see their clients' own addresses anyway"));
+        }
+        Ok(Target::Container(name))
     }
 
     /// Refuses an address that is no other host's, or that no uplink leads to.
