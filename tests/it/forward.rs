@@ -247,11 +247,11 @@ fn a_target_that_cannot_be_is_refused_and_nothing_made() {
     lab.netd(&["publish", &format!("[{HOST6}]:8080:80"), OUTSIDE]).fails(1, "of different families");
     lab.host.ip("route add unreachable 192.0.2.0/24");
     lab.netd(&["publish", "8080:80", "192.0.2.10"]).fails(1, "look up the route to 192.0.2.10");
-    lab.host.ip("link add dummy0 type dummy");
-    lab.host.ip("link set dummy0 up");
-    lab.host.ip("route add 203.0.113.0/24 dev dummy0");
+    lab.host.ip("link add side0 type veth peer name side1");
+    lab.host.ip("link set side0 up");
+    lab.host.ip("route add 203.0.113.0/24 dev side0");
     lab.netd(&["--uplink", "up0", "publish", "8080:80", "203.0.113.1"])
-        .fails(1, "the route to 203.0.113.1 leads out by dummy0, which is no uplink");
+        .fails(1, "the route to 203.0.113.1 leads out by side0, which is no uplink");
     assert!(!lab.state_dir().exists());
     lab.container("web", &[]);
     lab.netd(&["publish", "8080:80", "172.17.0.99"]).fails(1, "no container has it");

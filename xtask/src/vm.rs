@@ -71,6 +71,14 @@ journeys() {
         fetch "netd container exec web --" $peer 8000 | grep hello-from-a-container
         netd container exec web -- ping -c 1 -W 5 $peer
     done
+    # On to another host: the one that asks, and by a container.
+    netd publish 8090:8000 198.18.0.2
+    netd publish --replace 8096:8000 2001:db8::2
+    fetch "$client" 198.18.0.1 8090 | grep hello-from-a-container
+    fetch "$client" 2001:db8::1 8096 | grep hello-from-a-container
+    fetch "netd container exec other --" 198.18.0.1 8090 | grep hello-from-a-container
+    netd publish --replace --cut 8090:80 web
+    fetch "$client" 198.18.0.1 8090 | grep hello-from-a-container
     netd container exec web -- traceroute -n -q 1 -w 5 198.18.0.2 | grep -F ' 1  10.6.0.1'
     netd status
     ! netd status | grep 'warning:'

@@ -197,7 +197,9 @@ impl Host {
 
     /// The interfaces that lead outside: those that the user chose, or those that hold routes and are not netd's own.
     async fn uplinks(&self, interfaces: &[Interface]) -> Result<Vec<Interface>> {
-        let chosen = &self.store.state.uplinks;
+        // Those of this command are recorded only when the programs are there.
+        let given = &self.settings.uplinks;
+        let chosen = if given.is_empty() { &self.store.state.uplinks } else { given };
         if !chosen.is_empty() {
             return chosen
                 .iter()

@@ -15,7 +15,7 @@ use crate::dataplane;
 use crate::error::{Error, Result};
 use crate::listeners::{self, Listeners};
 use crate::spec::{self, Access, HostPorts, IfName, Name, PortRange, PortSpec, Source, UnpublishSpec};
-use crate::store::{Attachment, Phase, Publication, Remote, Target};
+use crate::store::{Attachment, Container, Phase, Publication, Remote, Target};
 
 /// Ports to be published.
 #[derive(Clone, Debug)]
@@ -117,38 +117,26 @@ impl Host {
 
     /// Whom a request means; changes nothing.
     async fn target(&mut self, wanted: &spec::Target, keep_source: bool) -> Result<Target> {
-        let container = match wanted {
-            spec::Target::Container(name) => Some(self.container(name)?),
-            spec::Target::Address(address) => self.store.state.containers.values().find(|container| {
-                container.name.as_str() == address.to_string()
-                    || container.link().is_some_and(|link| link.addresses.contains(address))
-            }),
+        let address = match wanted {
+            spec::Target::Container(name) => return self.container_target(name.clone(), keep_source),
+            spec::Target::Address(address) => *address,
         };
-        if let Some(container) = container {
-            let name = container.name.clone();
-            self.check_container(&name)?;
-            if keep_source {
-                return Err(Error::invalid(format!("--keep-source is not for container {name}"))
-                    .hint("containers see their clients' own addresses anyway"));
-            }
-            return Ok(Target::Container(name));
+        let has_it = |container: &&Container| {
+            container.name.as_str() == address.to_string()
+                || container.link().is_some_and(|link| link.addresses.contains(&address))
+        };
+        if let Some(container) = self.store.state.containers.values().find(has_it) {
+            return self.container_target(container.name.clone(), keep_source);
         }
-        let spec::Target::Address(address) = *wanted else {
-            return Err(Error::invalid("there is no target"));
-        };
         self.check_remote(address).await?;
         let handle = self.store.state.endpoint_slot()?;
-        Ok(Target::Remote(Remote {
-            address,
-            keep_source,
-            slot: handle.slot(),
-            generation: handle.generation(),
-        }))
+        let (slot, generation) = (handle.slot(), handle.generation());
+        Ok(Target::Remote(Remote { address, keep_source, slot, generation }))
     }
 
-    /// Refuses a container that has no ports to publish.
-    fn check_container(&self, name: &Name) -> Result<()> {
-        let container = self.container(name)?;
+    /// A container as a target, if it has ports to publish.
+    fn container_target(&self, name: Name, keep_source: bool) -> Result<Target> {
+        let container = self.container(&name)?;
         if !matches!(container.attachment, Attachment::Bridge(_)) {
             return Err(Error::invalid(format!(
                 "container {name} is on network {}, which has no ports to publish",
@@ -161,7 +149,11 @@ impl Host {
                 container.network
             )));
         }
-        Ok(())
+        if keep_source {
+            return Err(Error::invalid(format!("--keep-source is not for container {name}"))
+                .hint("containers see their clients' own addresses anyway"));
+        }
+        Ok(Target::Container(name))
     }
 
     /// Refuses an address that is no other host's, or that no uplink leads to.
@@ -525,8 +517,7 @@ impl Host {
         &self.store.state.access
     }
 
-    /// Takes back what these words name, all or nothing, and cuts what is left of those that had the ports before. Returns
-    /// it.
+    /// Takes back what these words name, all or nothing. Returns it.
     pub fn unpublish(&mut self, specs: &[UnpublishSpec]) -> Result<Vec<Publication>> {
         let mut found: Vec<Publication> = Vec::new();
         for spec in specs {
@@ -535,10 +526,19 @@ impl Host {
                 found.push(publication);
             }
         }
-        let before = |one: &&Publication| one.is_draining() && found.iter().any(|new| new.overlaps(one));
-        let drained: Vec<_> = self.store.state.publications.iter().filter(before).cloned().collect();
-        self.take_back(&[found.as_slice(), &drained].concat())?;
+        self.take_back_whole(&found)?;
         Ok(found)
+    }
+
+    /// Takes publications back with what is left of those that had their ports before.
+    fn take_back_whole(&mut self, publications: &[Publication]) -> Result<()> {
+        let before = |one: &&Publication| {
+            one.is_draining()
+                && !publications.contains(one)
+                && publications.iter().any(|new| new.overlaps(one))
+        };
+        let drained: Vec<_> = self.store.state.publications.iter().filter(before).cloned().collect();
+        self.take_back(&[publications, &drained].concat())
     }
 
     /// Takes back everything that is published, of one container if it is given. Returns it.
@@ -554,7 +554,7 @@ impl Host {
             .filter(|publication| container.is_none_or(|name| publication.target.is(name)))
             .cloned()
             .collect();
-        self.take_back(&all)?;
+        self.take_back_whole(&all)?;
         Ok(all)
     }
 
