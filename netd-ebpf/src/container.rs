@@ -13,7 +13,7 @@ use crate::maps;
 use crate::masquerade;
 use crate::publication::{self, Found};
 use crate::route::{self, Route};
-use crate::skb::{NOTE_OIF, Skb, Wire};
+use crate::skb::{NOTE_OIF, NOTE_TRIES, Skb, Wire};
 
 /// A frame that is no IP.
 #[inline(always)]
@@ -182,5 +182,8 @@ fn rebuild<A: Wire>(
         by_gateway: false,
     };
     // Another client port would not be the one that the container speaks to.
-    flow::open(skb, plan, |port| port == key.dst_port)
+    if skb.note(NOTE_TRIES) != 0 {
+        return Err(Reason::Collision);
+    }
+    flow::open(plan, key.dst_port)
 }

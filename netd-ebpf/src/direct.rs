@@ -58,10 +58,11 @@ pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<First, Reason> {
         Some(_) if ip.ttl <= 1 => Err(Reason::TtlExceeded),
         Some(found) => {
             plan.publication = found.row().handle;
-            found.open(skb, plan, |_port| true)
+            found.admit(plan)?;
+            found.open(plan, flow::choose(skb, plan)?)
         }
         None if !(unprotected || routed && asks) => Err(refused),
         None if ip.ttl <= 1 => Err(Reason::TtlExceeded),
-        None => flow::open(skb, plan, |_port| true),
+        None => flow::open(plan, flow::choose(skb, plan)?),
     }
 }

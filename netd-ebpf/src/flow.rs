@@ -367,29 +367,28 @@ pub(crate) fn plan<A: Wire>() -> Result<&'static mut Plan<A>, Reason> {
 /// How many source ports are tried for a connection whose own is taken.
 pub(crate) const TRIES: u32 = 16;
 
-/// Makes the two rows of a connection; `may_use` says whether a source port is nobody else's. Each run of a program tries
-/// one: the connection's own in the first, in those that follow a random one.
+/// The source port that this run of a program tries for a connection: its own in the first, in those that follow a random
+/// one. Whether it is anybody else's is for the caller to ask, who says [`First::Taken`] to have another tried.
 #[inline(always)]
-pub(crate) fn open<A: Wire>(
-    skb: &Skb,
-    plan: &Plan<A>,
-    may_use: impl Fn(Be16) -> bool,
-) -> Result<First, Reason> {
-    let connection = scratch().ok_or(Reason::RewriteFailed)?;
+pub(crate) fn choose<A: Wire>(skb: &Skb, plan: &Plan<A>) -> Result<Be16, Reason> {
     let tries = skb.note(NOTE_TRIES);
-    let mut inner = plan.inner;
-    if tries != 0 {
-        if tries >= TRIES || !packet::has_port::<A>(plan.original.protocol()) {
-            return Err(Reason::Collision);
-        }
-        inner.src_port = nat::ephemeral_port(random());
+    if tries != 0 && (tries >= TRIES || !packet::has_port::<A>(plan.original.protocol())) {
+        return Err(Reason::Collision);
     }
-    if plan.by_gateway {
-        inner.src_port = nat::quiet_port(random());
-    }
-    if !may_use(inner.src_port) {
-        return Ok(First::Taken);
-    }
+    Ok(if plan.by_gateway {
+        nat::quiet_port(random())
+    } else if tries != 0 {
+        nat::ephemeral_port(random())
+    } else {
+        plan.inner.src_port
+    })
+}
+
+/// Makes the two rows of a connection with this source port.
+#[inline(always)]
+pub(crate) fn open<A: Wire>(plan: &Plan<A>, port: Be16) -> Result<First, Reason> {
+    let connection = scratch().ok_or(Reason::RewriteFailed)?;
+    let inner = Tuple { src_port: port, ..plan.inner };
     connection.set(plan.original, &inner, plan.to, plan.back, plan.publication);
     enter(connection)
 }

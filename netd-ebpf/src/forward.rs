@@ -62,8 +62,10 @@ fn open<A: Wire>(skb: &Skb, key: &FlowKey<A>, found: &Found) -> Result<First, Re
         publication: row.handle,
         by_gateway: false,
     };
-    let number = key.protocol();
-    found.open(skb, plan, |port| {
-        !masqueraded || masquerade::is_free(skb, number, &Tuple { src_port: port, ..inner })
-    })
+    found.admit(plan)?;
+    let port = flow::choose(skb, plan)?;
+    if masqueraded && !masquerade::is_free(skb, key.protocol(), &Tuple { src_port: port, ..plan.inner }) {
+        return Ok(First::Taken);
+    }
+    found.open(plan, port)
 }

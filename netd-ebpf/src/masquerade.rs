@@ -35,8 +35,11 @@ pub(crate) fn open<A: Wire>(
         publication: Handle::NONE,
         by_gateway: false,
     };
-    let number = key.protocol();
-    flow::open(skb, plan, |port| !masqueraded || is_free(skb, number, &Tuple { src_port: port, ..inner }))
+    let port = flow::choose(skb, plan)?;
+    if masqueraded && !is_free(skb, key.protocol(), &Tuple { src_port: port, ..plan.inner }) {
+        return Ok(First::Taken);
+    }
+    flow::open(plan, port)
 }
 
 /// Whether connections of an endpoint leave in the host's name.

@@ -63,25 +63,31 @@ impl Found {
         self.row().flags & publication_flag::DRAINING != 0
     }
 
-    /// Opens a connection to its container, see [`Self::open`].
+    /// Opens a connection to its container.
     #[inline(always)]
     pub(crate) fn enter<A: Wire>(&self, skb: &Skb, plan: &Plan<A>) -> Result<First, Reason> {
-        self.open(skb, plan, |port| !plan.by_gateway || is_free_on_gateway(skb, plan, port))
+        self.admit(plan)?;
+        let port = flow::choose(skb, plan)?;
+        if plan.by_gateway && !is_free_on_gateway(skb, plan, port) {
+            return Ok(First::Taken);
+        }
+        self.open(plan, port)
     }
 
-    /// Opens a connection to it, if its source may have one; `may_use` as in [`flow::open`].
+    /// Refuses a source that may not use it.
     #[inline(always)]
-    pub(crate) fn open<A: Wire>(
-        &self,
-        skb: &Skb,
-        plan: &Plan<A>,
-        may_use: impl Fn(Be16) -> bool,
-    ) -> Result<First, Reason> {
-        if !maps::may_use(plan.publication, plan.original.src) {
-            self.count_drop();
-            return Err(Reason::Denied);
+    pub(crate) fn admit<A: Wire>(&self, plan: &Plan<A>) -> Result<(), Reason> {
+        if maps::may_use(plan.publication, plan.original.src) {
+            return Ok(());
         }
-        let first = flow::open(skb, plan, may_use)?;
+        self.count_drop();
+        Err(Reason::Denied)
+    }
+
+    /// Opens a connection to it with this source port.
+    #[inline(always)]
+    pub(crate) fn open<A: Wire>(&self, plan: &Plan<A>, port: Be16) -> Result<First, Reason> {
+        let first = flow::open(plan, port)?;
         if matches!(first, First::Opened) {
             self.count_flow();
         }
