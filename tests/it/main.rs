@@ -1,13 +1,15 @@
 //! The privileged tests, one binary: a module per behaviour.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod access;
 mod bad_input;
 mod bulk;
+mod endurance;
 mod flows;
 mod host;
 mod ipv6;
+mod journeys;
 mod lifecycle;
 mod network;
 mod outside;
