@@ -1,17 +1,19 @@
 //! The privileged tests, one binary: a module per behaviour.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod access;
 mod bad_input;
 mod bulk;
 mod cross;
+mod endurance;
 mod flows;
 mod forward;
 mod fragment;
 mod gateway;
 mod host;
 mod ipv6;
+mod journeys;
 mod lifecycle;
 mod network;
 mod outside;

@@ -8,9 +8,11 @@
 
 pub mod lab;
 pub mod netns;
+pub mod nginx;
 pub mod packet;
 pub mod probe;
 pub mod snapshot;
+pub mod stream;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -45,7 +45,7 @@ enum Verb {
     Lint,
     /// Check the project's own rules
     Tidy,
-    /// Run the main job on Debian's older kernels, in QEMU
+    /// Run the verifier's test, the packet tables and every kind of journey on Debian's older kernels, in QEMU
     Vm,
 }
 

@@ -33,7 +33,7 @@ const TOOLS: [(&str, &str); 15] = [
 ];
 
 /// The same for guests on other kernels.
-const GUEST_TOOLS: [(&str, &str); 8] = [
+const GUEST_TOOLS: [(&str, &str); 10] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("busybox", "busybox-static"),
     ("modprobe", "kmod"),
@@ -41,6 +41,8 @@ const GUEST_TOOLS: [(&str, &str); 8] = [
     ("xz", "xz-utils"),
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
+    ("ping", "iputils-ping"),
+    ("traceroute", "traceroute"),
     ("timeout", "coreutils"),
 ];
 
