@@ -346,6 +346,11 @@ impl Family for Ipv6 {
         let word = bytes.opaque(u32::from(ip.protocol) | (next_at << 16));
         let (fragment, id) = (bytes.opaque(fragment), bytes.opaque(id));
         ip.protocol = word as u8;
+        // What is behind more headers than are followed is not to be taken for a protocol of their number.
+        let is_extension = ip.protocol == extension::FRAGMENT || extension::is_skipped(ip.protocol);
+        if is_extension && fragment & fragment::LATER == 0 {
+            return Err(Reason::Malformed);
+        }
         ip.part = if fragment & fragment::LATER != 0 {
             Part::Later(id)
         } else if fragment & fragment::MORE != 0 {
