@@ -4,12 +4,13 @@ use std::net::Ipv6Addr;
 
 use netd_common::bytes::{Address, Ipv4, Ipv6};
 use netd_common::guard;
-use netd_common::packet::{Family, IP_AT};
+use netd_common::packet::{Family, IP_AT, Part};
 use netd_common::tables::{EndpointRow, Subnet};
 use netd_common::verdict::Reason;
 
 const MAC: [u8; 6] = [2, 0x42, 172, 17, 0, 2];
-/// Destination options (RFC 8200 §4.6).
+/// Extension headers (RFC 8200 §4).
+const FRAGMENT: u8 = 44;
 const DESTINATION: u8 = 60;
 const ICMPV6: u8 = 58;
 
@@ -68,4 +69,27 @@ fn nothing_hides_behind_more_extension_headers_than_are_followed() {
     };
     assert_eq!(judge(&behind(6)), Err(Reason::Spoofed), "read, and in another's name");
     assert_eq!(judge(&behind(7)), Err(Reason::Malformed));
+}
+
+/// Neighbour discovery passed to the bridge whatever its destination, and a host that routes IPv6 sent it on, with the
+/// container's own address for its source.
+#[test]
+fn neighbour_discovery_stays_on_its_link() {
+    for near in ["fd00::3", "fe80::3", "ff02::1:ff00:3"] {
+        assert_eq!(judge(&from_container(near, ICMPV6, &discovery(135, "fd00::3"))), Ok(true), "{near}");
+    }
+    let far = from_container("2001:db8::1", ICMPV6, &discovery(135, "2001:db8::1"));
+    assert_eq!(judge(&far), Ok(false), "judged as what goes to outside");
+}
+
+/// The middle of a large ping was taken for a message by its first byte, and dropped as a router's or left to the bridge.
+#[test]
+fn the_middle_of_a_datagram_is_no_message() {
+    for first in [134, 136, 137, 143] {
+        let mut payload = vec![ICMPV6, 0, 5, 0xa8, 1, 2, 3, 4];
+        payload.extend([first; 32]);
+        let frame = from_container("2001:db8::1", FRAGMENT, &payload);
+        assert!(matches!(Ipv6::header(frame.as_slice(), IP_AT).unwrap().part, Part::Later(_)));
+        assert_eq!(judge(&frame), Ok(false), "{first}");
+    }
 }
