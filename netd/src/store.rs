@@ -251,6 +251,23 @@ impl State {
         }
     }
 
+    /// Reads the text of the state file at `path`, as [`Store::save`] writes it.
+    pub fn parse(text: &[u8], path: &Path) -> Result<Self> {
+        let state: Self = serde_json::from_slice(text).map_err(|error| {
+            Error::system(format!("understand {}", path.display()), error)
+                .hint("`netd down` removes what netd can still find; then remove the file")
+        })?;
+        if state.schema != SCHEMA {
+            return Err(Error::conflict(format!(
+                "{} has schema {}, this netd speaks {SCHEMA}",
+                path.display(),
+                state.schema
+            ))
+            .hint("use the version of netd that wrote it"));
+        }
+        Ok(state)
+    }
+
     /// Whether nothing is recorded.
     pub fn is_empty(&self) -> bool {
         self.access.is_empty()
@@ -419,18 +436,7 @@ fn read(path: &Path) -> Result<State> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::new(boot)),
         Err(error) => return Err(Error::system(format!("read {}", path.display()), error)),
     };
-    let state: State = serde_json::from_slice(&text).map_err(|error| {
-        Error::system(format!("understand {}", path.display()), error)
-            .hint("`netd down` removes what netd can still find; then remove the file")
-    })?;
-    if state.schema != SCHEMA {
-        return Err(Error::conflict(format!(
-            "{} has schema {}, this netd speaks {SCHEMA}",
-            path.display(),
-            state.schema
-        ))
-        .hint("use the version of netd that wrote it"));
-    }
+    let state = State::parse(&text, path)?;
     // A folder on disk outlives a reboot; namespaces, interfaces and pins do not.
     if state.boot == boot { Ok(state) } else { Ok(State::new(boot)) }
 }
