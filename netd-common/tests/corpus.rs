@@ -1,5 +1,7 @@
 //! Packets that once hurt, each with a sentence.
 
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 use std::net::Ipv6Addr;
 
 use netd_common::bytes::{Address, Ipv4, Ipv6};
