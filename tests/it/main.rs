@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 mod access;
+mod allocation;
 mod bad_input;
 mod bulk;
 mod flows;
