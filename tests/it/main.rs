@@ -15,5 +15,6 @@ mod outside;
 mod packets;
 mod path;
 mod publish;
+mod rfc;
 mod run;
 mod verifier;
