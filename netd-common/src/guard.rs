@@ -1,7 +1,7 @@
 //! What a container may say on its own link: nothing in another's name.
 
 use crate::bytes::{Address, Ipv4, Ipv6};
-use crate::packet::{ETHERTYPE_ARP, Family, Ip, Message, PacketBytes, ethertype, icmp_type};
+use crate::packet::{ETHERTYPE_ARP, Family, Ip, Message, PacketBytes, Part, ethertype, icmp_type};
 use crate::tables::EndpointRow;
 use crate::verdict::Reason;
 
@@ -43,22 +43,26 @@ fn is_own_mac<B: PacketBytes + ?Sized>(bytes: &B, at: usize, endpoint: &Endpoint
 }
 
 /// Judges the sender of an IP packet, and what it says of neighbours. Tells whether the packet is for the link only: to a
-/// group, to a link-local address, or of the neighbours' own protocol.
+/// group, to a link-local address, or to a neighbour of the neighbours' own protocol.
 #[inline(always)]
 pub fn sender<A: Family, B: PacketBytes + ?Sized>(
     bytes: &B,
     ip: &Ip<A>,
     endpoint: &EndpointRow,
 ) -> Result<bool, Reason> {
-    let address = A::subnet(endpoint).address();
+    let subnet = A::subnet(endpoint);
+    let address = subnet.address();
     let own = ip.src == address && address != A::UNSPECIFIED;
     if !is_own_mac(bytes, FRAME_SENDER, endpoint) || !(own || A::is_own_on_link(ip.src, endpoint.mac())) {
         return Err(Reason::Spoofed);
     }
-    let kind = if ip.protocol == A::ICMP { icmp_type(bytes, ip.transport_at)? } else { 0 };
-    if ip.protocol == A::ICMP && A::message(kind) == Message::Link {
+    let is_message = ip.protocol == A::ICMP && !matches!(ip.part, Part::Later(_));
+    let kind = if is_message { icmp_type(bytes, ip.transport_at)? } else { 0 };
+    if is_message && A::message(kind) == Message::Link {
         advertises(bytes, ip, kind, endpoint)?;
-        return Ok(true);
+        if address != A::UNSPECIFIED && ip.dst.same_network(address, subnet.mask()) {
+            return Ok(true);
+        }
     }
     if ip.dst.is_not_one_hosts() || ip.dst.is_link_local() {
         return Ok(true);

@@ -381,6 +381,11 @@ impl Family for Ipv6 {
         let word = bytes.opaque(u32::from(ip.protocol) | (next_at << 16));
         let (fragment, id) = (bytes.opaque(fragment), bytes.opaque(id));
         ip.protocol = word as u8;
+        // What is behind more headers than are followed is not to be taken for a protocol of their number.
+        let is_extension = ip.protocol == extension::FRAGMENT || extension::is_skipped(ip.protocol);
+        if is_extension && fragment & fragment::LATER == 0 {
+            return Err(Reason::Malformed);
+        }
         ip.part = if fragment & fragment::LATER != 0 {
             Part::Later(id)
         } else if fragment & fragment::MORE != 0 {
@@ -555,7 +560,12 @@ pub fn quoted<A: Family, B: PacketBytes + ?Sized>(bytes: &B, ip: &Ip<A>) -> Resu
     if layout != Layout::Bare {
         let [s0, s1, d0, d1, q0, q1, q2, q3] = bytes.read::<8>(at).ok_or(Reason::Malformed)?;
         let ports = Transport::bare(Be16::from_wire([s0, s1]), Be16::from_wire([d0, d1]));
-        return Ok(Transport { layout, sequence: number([q0, q1, q2, q3]), ..ports });
+        let word = number([q0, q1, q2, q3]);
+        return Ok(match layout {
+            Layout::Tcp => Transport { layout, sequence: word, ..ports },
+            Layout::Sctp => Transport { layout, acknowledgement: word, ..ports },
+            _ => Transport { layout, ..ports },
+        });
     }
     if ip.protocol == A::ICMP {
         return echo::<A, B>(bytes, ip.transport_at);

@@ -58,7 +58,7 @@ impl Phase {
     /// The phase of a number, as `as u32` gives it; generic for a number of none.
     #[inline(always)]
     pub const fn numbered(number: u32) -> Self {
-        if number < Self::ALL.len() as u32 { Self::ALL[number as usize] } else { Self::Generic }
+        if (number as usize) < Self::ALL.len() { Self::ALL[number as usize] } else { Self::Generic }
     }
 
     /// The phase of a connection, from what its originator and its replier have sent.

@@ -2,14 +2,18 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "parts of words are taken on purpose")]
 
+use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use expect_test::expect_file;
 use netd_common::bytes::{Address, Be16, Ipv4, Ipv6};
 use netd_common::checksum::Delta;
 use netd_common::flow::{FlowKey, Handle, Tuple, Zone, protocol};
 use netd_common::nat::{self, Connection, Side};
+use netd_common::packet::tcp_flag::{ACK, FIN, RST, SYN};
 use netd_common::packet::{self, Family, IP_AT, Layout, Part};
 use netd_common::tables::{FlowRow, PublicationRow, direction, pending, port_index, tick};
+use netd_common::track::{Phase, Seen};
 use proptest::prelude::*;
 
 /// RFC 1071, straight from its text: the oracle for changed checksums.
@@ -372,4 +376,75 @@ fn a_row_counts_beyond_its_words() {
 fn a_tick_is_about_a_second() {
     assert_eq!(tick::of_nanos(10 << 30), 10);
     assert_eq!(tick::to_millis(10), 10_737);
+}
+
+#[test]
+fn every_port_that_may_be_tried_is_as_likely_as_any_other() {
+    // The first random number that leads to a port: the ports share 2^32 of them.
+    let first = |port: u64| ((port - 1024) << 32).div_ceil(65_536 - 1024);
+    for port in 1024..=u16::MAX {
+        let (own, next) = (first(port.into()), first(u64::from(port) + 1).min(1 << 32));
+        assert_eq!(nat::ephemeral_port(own as u32).get(), port);
+        assert_eq!(nat::ephemeral_port((next - 1) as u32).get(), port);
+        assert!((66_575..=66_577).contains(&(next - own)), "{port}: {}", next - own);
+    }
+}
+
+/// What a side has sent, in tcpdump's letters: `-` for nothing at all, `.` for packets without one of the flags.
+fn letters(seen: Seen) -> String {
+    if !seen.any {
+        return "-".to_owned();
+    }
+    let flags = [(SYN, 'S'), (ACK, 'A'), (FIN, 'F'), (RST, 'R')];
+    let set: String =
+        flags.iter().filter(|(flag, _)| seen.flags & flag != 0).map(|(_, letter)| letter).collect();
+    if set.is_empty() { ".".to_owned() } else { set }
+}
+
+#[test]
+fn the_phases_are_as_written_down() {
+    let flags = (0..16).map(|bits| {
+        let pick = |bit: u8, flag: u8| if bits & bit == 0 { 0 } else { flag };
+        Seen { any: true, flags: pick(1, SYN) | pick(2, ACK) | pick(4, FIN) | pick(8, RST) }
+    });
+    let sides: Vec<Seen> = std::iter::once(Seen::default()).chain(flags).collect();
+    let mut text = String::from(
+        "The phase of a connection, from everything that its originator (rows) and its replier (columns) have sent.\n\n",
+    );
+    let short = |phase: Phase| match phase {
+        Phase::SynSent => "sent",
+        Phase::SynReceived => "recv",
+        Phase::Established => "est",
+        Phase::FinWait => "fin",
+        Phase::TimeWait => "time",
+        Phase::Closed => "closd",
+        _ => "?",
+    };
+    let line = |text: &mut String, head: &str, cells: &mut dyn Iterator<Item = String>| {
+        write!(text, "{head:>4} ").expect("a string takes it");
+        for cell in cells {
+            write!(text, " {cell:>5}").expect("a string takes it");
+        }
+        text.push('\n');
+    };
+    line(&mut text, "TCP", &mut sides.iter().map(|side| letters(*side)));
+    for originator in &sides {
+        let phases = sides.iter().map(|replier| short(Phase::of(protocol::TCP, *originator, *replier)));
+        line(&mut text, &letters(*originator), &mut phases.map(str::to_owned));
+    }
+    let (nothing, some) = (Seen::default(), Seen { any: true, flags: 0 });
+    writeln!(text, "\n     {:>9} {:>9}", "silent", "answered").expect("a string takes it");
+    for (name, number) in [("UDP", protocol::UDP), ("ICMP", protocol::ICMP), ("GRE", 47)] {
+        let phase = |replier| Phase::of(number, some, replier).name();
+        writeln!(text, "{name:>4} {:>9} {:>9}", phase(nothing), phase(some)).expect("a string takes it");
+    }
+    writeln!(text, "\n{:<12} {:>7} {:>8} {:>11}", "phase", "idle s", "assured", "begun anew")
+        .expect("a string takes it");
+    for phase in Phase::ALL {
+        let yes = |is: bool| if is { "yes" } else { "no" };
+        let (assured, anew) = (yes(phase.is_assured()), yes(phase.may_begin_anew(SYN)));
+        writeln!(text, "{:<12} {:>7} {assured:>8} {anew:>11}", phase.name(), phase.default_timeout())
+            .expect("a string takes it");
+    }
+    expect_file!["phases.txt"].assert_eq(&text);
 }

@@ -24,7 +24,7 @@ use netd_common::flow::Handle;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing as _, Error, Result};
-use crate::spec::{Access, GatewayMode, IfName, Mac, Name, Protocol, Timeouts};
+use crate::spec::{Access, GatewayMode, IfName, Mac, Name, PortRange, Protocol, Timeouts};
 
 /// Version of the state file; another one is refused rather than guessed at.
 const SCHEMA: u32 = 2;
@@ -286,6 +286,13 @@ impl Publication {
         self.phase == Phase::Draining
     }
 
+    /// Whether its ports are some: from the first host port to the last, and as many of the target's.
+    fn has_ports(&self) -> bool {
+        let room = u32::from(u16::MAX - self.target_port) + 1;
+        self.target_port != 0
+            && PortRange::new(self.host_port, self.host_port_end).is_some_and(|host| host.count() <= room)
+    }
+
     /// The target's port for the last host port.
     pub const fn target_port_end(&self) -> u16 {
         self.target_port.saturating_add(self.host_port_end - self.host_port)
@@ -336,6 +343,27 @@ impl State {
             containers: BTreeMap::new(),
             publications: Vec::new(),
         }
+    }
+
+    /// Reads the text of the state file at `path`, as [`Store::save`] writes it.
+    pub fn parse(text: &[u8], path: &Path) -> Result<Self> {
+        let not_understood = |why: Box<dyn std::error::Error + Send + Sync>| {
+            Error::system(format!("understand {}", path.display()), why)
+                .hint("`netd down` removes what netd can still find; then remove the file")
+        };
+        let state: Self = serde_json::from_slice(text).map_err(|error| not_understood(error.into()))?;
+        if state.schema != SCHEMA {
+            return Err(Error::conflict(format!(
+                "{} has schema {}, this netd speaks {SCHEMA}",
+                path.display(),
+                state.schema
+            ))
+            .hint("use the version of netd that wrote it"));
+        }
+        if let Some(odd) = state.publications.iter().find(|publication| !publication.has_ports()) {
+            return Err(not_understood(format!("a publication of {} has no ports", odd.target).into()));
+        }
+        Ok(state)
     }
 
     /// Whether nothing is recorded.
@@ -509,18 +537,7 @@ fn read(path: &Path) -> Result<State> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::new(boot)),
         Err(error) => return Err(Error::system(format!("read {}", path.display()), error)),
     };
-    let state: State = serde_json::from_slice(&text).map_err(|error| {
-        Error::system(format!("understand {}", path.display()), error)
-            .hint("`netd down` removes what netd can still find; then remove the file")
-    })?;
-    if state.schema != SCHEMA {
-        return Err(Error::conflict(format!(
-            "{} has schema {}, this netd speaks {SCHEMA}",
-            path.display(),
-            state.schema
-        ))
-        .hint("use the version of netd that wrote it"));
-    }
+    let state = State::parse(&text, path)?;
     // A folder on disk outlives a reboot; namespaces, interfaces and pins do not.
     if state.boot == boot { Ok(state) } else { Ok(State::new(boot)) }
 }
@@ -537,6 +554,34 @@ mod tests {
         assert_eq!(first[0].slot(), second[0].slot());
         assert_ne!(first[0], second[0]);
         assert_ne!(first[0].generation(), first[1].generation());
+    }
+
+    #[test]
+    fn a_publication_without_ports_is_not_understood() {
+        let parse = |host_port: u16, host_port_end: u16, target_port: u16| {
+            let mut state = State::new("boot".to_owned());
+            state.publications.push(Publication {
+                phase: Phase::Ready,
+                proto: Protocol::Tcp,
+                host_ip: None,
+                access: Access::default(),
+                interface: None,
+                host_port,
+                host_port_end,
+                target: Target::Container("web".parse().unwrap()),
+                target_port,
+                slot: 0,
+                generation: 1,
+            });
+            State::parse(&serde_json::to_vec(&state).unwrap(), Path::new(FILE)).map(|parsed| parsed == state)
+        };
+        for (first, last, target) in [(80, 80, 80), (1, u16::MAX, 1), (8000, 8010, u16::MAX - 10)] {
+            assert!(parse(first, last, target).unwrap());
+        }
+        for (first, last, target) in [(81, 80, 80), (0, 0, 80), (80, 80, 0), (8000, 8010, u16::MAX - 9)] {
+            let error = parse(first, last, target).unwrap_err();
+            assert_eq!(error.chain(), "understand state.json: a publication of web has no ports");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod access;
+mod allocation;
 mod bad_input;
 mod bulk;
 mod cross;
@@ -21,6 +22,7 @@ mod packets;
 mod path;
 mod publish;
 mod replace;
+mod rfc;
 mod run;
 mod timeouts;
 mod verifier;

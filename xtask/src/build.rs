@@ -19,10 +19,14 @@ pub(crate) fn build(release: bool) -> Result<()> {
     Ok(())
 }
 
+/// Where cargo puts what it builds.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 /// Where the binary is.
 pub(crate) fn binary(release: bool) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    target.join(if release { "release" } else { "debug" }).join("netd")
+    target().join(if release { "release" } else { "debug" }).join("netd")
 }
 
 /// The top of the repository.

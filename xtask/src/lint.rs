@@ -9,12 +9,13 @@ use crate::{cargo, output_of, run, say, setup, tidy};
 /// Checks everything that can be checked without running it.
 pub(crate) fn lint() -> Result<()> {
     setup::toolchain()?;
+    setup::fuzz_tools()?;
     tidy::tidy()?;
     say("format");
     run(cargo().args(["fmt", "--all", "--check"]))?;
     say("clippy, host side");
     let host_side =
-        ["--package", "netd", "--package", "netd-common", "--package", "netd-tests", "--package", "xtask"];
+        ["netd", "netd-common", "netd-fuzz", "netd-tests", "xtask"].map(|name| format!("--package={name}"));
     run(cargo().args(["clippy", "--quiet", "--all-targets"]).args(host_side).args(["--", "-D", "warnings"]))?;
     say("clippy, BPF side");
     let toolchain = std::env::var("NETD_BPF_TOOLCHAIN")?;

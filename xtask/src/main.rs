@@ -4,6 +4,7 @@
 
 mod build;
 mod demo;
+mod fuzz;
 mod host;
 mod lint;
 mod setup;
@@ -45,6 +46,14 @@ enum Verb {
     Lint,
     /// Check the project's own rules
     Tidy,
+    /// Try to break the laws of every parser with generated inputs
+    Fuzz {
+        /// How long each target runs
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+        /// Only these targets
+        target: Vec<String>,
+    },
     /// Run the verifier's test, the packet tables and every kind of journey on Debian's older kernels, in QEMU
     Vm,
 }
@@ -57,6 +66,7 @@ fn main() -> ExitCode {
         Verb::Test { filter } => test::test(&filter),
         Verb::Lint => lint::lint(),
         Verb::Tidy => tidy::tidy(),
+        Verb::Fuzz { seconds, target } => fuzz::fuzz(seconds, &target),
         Verb::Vm => vm::vm(),
     };
     match outcome {

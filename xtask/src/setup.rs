@@ -46,6 +46,9 @@ const GUEST_TOOLS: [(&str, &str); 10] = [
     ("timeout", "coreutils"),
 ];
 
+/// What libFuzzer is compiled with.
+const FUZZ_TOOLS: [(&str, &str); 1] = [("c++", "g++")];
+
 /// Toolchain and tools.
 pub(crate) fn everything() -> Result<()> {
     toolchain()?;
@@ -164,6 +167,11 @@ fn install_linker(compiler: &Compiler) -> Result<()> {
 /// What guests on other kernels need.
 pub(crate) fn guest_tools() -> Result<()> {
     tools(&GUEST_TOOLS)
+}
+
+/// What fuzzing needs.
+pub(crate) fn fuzz_tools() -> Result<()> {
+    tools(&FUZZ_TOOLS)
 }
 
 /// Programs with the packages that have them.

@@ -16,7 +16,7 @@ struct Rule {
 }
 
 /// Where tests and tasks live, which may do what the product may not.
-const OUTSIDE: [&str; 2] = ["tests/", "xtask/"];
+const OUTSIDE: [&str; 3] = ["fuzz/", "tests/", "xtask/"];
 
 const RULES: [Rule; 10] = [
     Rule {
@@ -54,7 +54,7 @@ const UNFINISHED: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat
 pub(crate) fn tidy() -> Result<()> {
     let root = root();
     let mut files = Vec::new();
-    for folder in ["netd", "netd-common", "netd-ebpf", "tests", "xtask"] {
+    for folder in ["fuzz", "netd", "netd-common", "netd-ebpf", "tests", "xtask"] {
         collect(&root.join(folder), &mut files)?;
     }
     let mut broken = Vec::new();
@@ -63,6 +63,7 @@ pub(crate) fn tidy() -> Result<()> {
         let name = file.strip_prefix(&root).unwrap_or(file).to_string_lossy().into_owned();
         broken.extend(check(&name, &text));
     }
+    broken.extend(ledger(&root)?);
     if broken.is_empty() {
         say(&format!("tidy: {} files keep the house rules", files.len()));
         return Ok(());
@@ -115,9 +116,56 @@ fn check(name: &str, text: &str) -> Vec<String> {
     broken
 }
 
+/// Where the tests that the ledger names may be: `module::test` is in a file of that name.
+const TESTS: [&str; 3] = ["tests/it", "netd-common/tests", "netd-common/src"];
+
+/// What is wrong with the ledger of RFCs: a test that does not exist, or a requirement that is kept without one.
+fn ledger(root: &Path) -> Result<Vec<String>> {
+    let path = root.join("docs/rfc-ledger.md");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let exists = |module: &str, test: &str| {
+        TESTS.iter().any(|folder| {
+            let file = root.join(folder).join(module).with_extension("rs");
+            fs::read_to_string(file).is_ok_and(|text| text.contains(&format!("fn {test}(")))
+        })
+    };
+    Ok(unproved(&text, exists))
+}
+
+/// The rows of a ledger that promise more than a test shows.
+fn unproved(text: &str, exists: impl Fn(&str, &str) -> bool) -> Vec<String> {
+    let mut broken = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, _, _, kept, _, tests, _] = cells[..] else { continue };
+        let names: Vec<&str> = tests.split(['`', ' ', ',']).filter(|name| name.contains("::")).collect();
+        let mut complain = |what: &str| broken.push(format!("docs/rfc-ledger.md:{}: {what}", number + 1));
+        if names.is_empty() && matches!(kept, "yes" | "partly") {
+            complain("kept, and no test shows it");
+        }
+        for (module, test) in names.iter().filter_map(|name| name.split_once("::")) {
+            if !exists(module, test) {
+                complain(&format!("there is no test {module}::{test}"));
+            }
+        }
+    }
+    broken
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_ledger_promises_a_test_shows() {
+        let broken = |row: &str| unproved(row, |module, test| (module, test) == ("laws", "known")).len();
+        assert_eq!(broken("| 1 | asks | yes | why | `laws::known` |"), 0);
+        assert_eq!(broken("| 1 | asks | yes | why | `laws::unknown` |"), 1);
+        assert_eq!(broken("| 1 | asks | partly | why | |"), 1);
+        assert_eq!(broken("| 1 | asks | no | why | |"), 0);
+        assert_eq!(broken("| 1 | asks | no | why | `laws::known`, `gone::known` |"), 1);
+        assert_eq!(ledger(&root()).unwrap(), Vec::<String>::new());
+    }
 
     #[test]
     fn a_word_out_of_its_room_is_heard() {

@@ -126,7 +126,9 @@ impl Host {
         if reset {
             *timeouts = Timeouts::default();
         }
-        changes.iter().for_each(|change| timeouts.change(*change));
+        for change in changes {
+            timeouts.change(*change);
+        }
         if *timeouts == before {
             return Ok(());
         }

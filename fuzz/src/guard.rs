@@ -1,0 +1,82 @@
+//! What a container says: whatever passes is in its own name, and nothing that is good on its link only goes beyond.
+
+use netd_common::bytes::{Address, Ipv4, Ipv6};
+use netd_common::guard;
+use netd_common::packet::{Family, IP_AT, Ip, Part};
+use netd_common::tables::{EndpointRow, Subnet};
+
+/// The container's MAC address.
+const MAC: [u8; 6] = [2, 0x42, 172, 17, 0, 2];
+/// Its addresses.
+const FOUR: [u8; 4] = [172, 17, 0, 2];
+const SIX: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
+/// The one that its interface makes of its MAC address.
+const LINK_LOCAL: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0x42, 0xac, 0xff, 0xfe, 0x11, 0, 2];
+
+/// A container on 172.17.0.0/16 and fd00::/64.
+fn endpoint() -> EndpointRow {
+    let four = |bytes| Ipv4::from_wire(bytes);
+    let six = |bytes: [u8; 16]| Ipv6::from(std::net::Ipv6Addr::from(bytes));
+    let mut mask = [0; 16];
+    mask[..8].fill(0xff);
+    let mut gateway = SIX;
+    gateway[15] = 1;
+    EndpointRow {
+        ethernet: EndpointRow::ethernet(MAC, [2, 0x42, 172, 17, 0, 1]),
+        subnet4: Subnet::new(four(FOUR), four([255, 255, 0, 0]), four([172, 17, 0, 1]), Ipv4::UNSPECIFIED),
+        subnet6: Subnet::new(six(SIX), six(mask), six(gateway), Ipv6::UNSPECIFIED),
+        ..EndpointRow::default()
+    }
+}
+
+/// A frame from the container.
+pub fn holds(frame: &[u8]) {
+    let endpoint = endpoint();
+    if guard::other(frame, &endpoint).is_ok() {
+        assert_eq!(frame[12..14], [8, 6], "ARP");
+        assert_eq!((&frame[6..12], &frame[22..28]), (&MAC[..], &MAC[..]));
+        assert!(frame[28..32] == FOUR || frame[28..32] == [0; 4]);
+    }
+    if let Ok(ip) = Ipv4::header(frame, IP_AT) {
+        judge(frame, &ip, &endpoint, &frame[26..30], &[&FOUR]);
+    }
+    if let Ok(ip) = Ipv6::header(frame, IP_AT) {
+        let on_link = judge(frame, &ip, &endpoint, &frame[22..38], &[&SIX, &LINK_LOCAL, &[0; 16]]);
+        if on_link.is_some() && ip.protocol == Ipv6::ICMP && !matches!(ip.part, Part::Later(_)) {
+            advertises(&frame[ip.transport_at.get()..]);
+        }
+    }
+}
+
+/// Judges a packet whose source is these bytes. Tells whether it passes, and whether on the link only.
+fn judge<A: Family>(
+    frame: &[u8],
+    ip: &Ip<A>,
+    endpoint: &EndpointRow,
+    source: &[u8],
+    own: &[&[u8]],
+) -> Option<bool> {
+    let on_link = guard::sender(frame, ip, endpoint).ok()?;
+    assert_eq!(frame[6..12], MAC, "by another's MAC address");
+    assert!(own.contains(&source), "in another's name");
+    let subnet = A::subnet(endpoint);
+    if on_link {
+        let near = ip.dst.is_not_one_hosts()
+            || ip.dst.is_link_local()
+            || ip.dst.same_network(subnet.address(), subnet.mask());
+        assert!(near, "what goes further is judged as such");
+    } else {
+        assert_eq!(source, own[0], "a name that is good on the link only");
+        assert!(!ip.dst.is_not_one_hosts());
+    }
+    Some(on_link)
+}
+
+/// A message that passed: no router's, and about no address but the container's own.
+fn advertises(message: &[u8]) {
+    match message[0] {
+        134 | 137 => panic!("a router's message"),
+        136 => assert!(message[8..24] == SIX || message[8..24] == LINK_LOCAL, "of another's address"),
+        _ => {}
+    }
+}

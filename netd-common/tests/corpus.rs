@@ -1,0 +1,97 @@
+//! Packets that once hurt, each with a sentence.
+
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::net::Ipv6Addr;
+
+use netd_common::bytes::{Address, Ipv4, Ipv6};
+use netd_common::guard;
+use netd_common::packet::{Family, IP_AT, Part};
+use netd_common::tables::{EndpointRow, Subnet};
+use netd_common::verdict::Reason;
+
+const MAC: [u8; 6] = [2, 0x42, 172, 17, 0, 2];
+/// Extension headers (RFC 8200 §4).
+const FRAGMENT: u8 = 44;
+const DESTINATION: u8 = 60;
+const ICMPV6: u8 = 58;
+
+fn address(text: &str) -> Ipv6 {
+    text.parse::<Ipv6Addr>().unwrap().into()
+}
+
+/// The container fd00::2/64.
+fn endpoint() -> EndpointRow {
+    let mask = address("ffff:ffff:ffff:ffff::");
+    EndpointRow {
+        ethernet: EndpointRow::ethernet(MAC, [2; 6]),
+        subnet4: Subnet::new(Ipv4::UNSPECIFIED, Ipv4::UNSPECIFIED, Ipv4::UNSPECIFIED, Ipv4::UNSPECIFIED),
+        subnet6: Subnet::new(address("fd00::2"), mask, address("fd00::1"), Ipv6::UNSPECIFIED),
+        ..EndpointRow::default()
+    }
+}
+
+/// A packet from the container: the number of what follows the fixed header, and that.
+fn from_container(dst: &str, next: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; 54];
+    frame[6..12].copy_from_slice(&MAC);
+    frame[12..14].copy_from_slice(&[0x86, 0xdd]);
+    frame[14] = 0x60;
+    frame[20..22].copy_from_slice(&[next, 255]);
+    frame[22..38].copy_from_slice(&"fd00::2".parse::<Ipv6Addr>().unwrap().octets());
+    frame[38..54].copy_from_slice(&dst.parse::<Ipv6Addr>().unwrap().octets());
+    frame.extend(payload);
+    frame
+}
+
+/// What a neighbour says of an address, by the message's type.
+fn discovery(kind: u8, about: &str) -> Vec<u8> {
+    let mut message = vec![kind, 0, 0, 0, 0, 0, 0, 0];
+    message.extend(about.parse::<Ipv6Addr>().unwrap().octets());
+    message
+}
+
+fn judge(frame: &[u8]) -> Result<bool, Reason> {
+    let ip = Ipv6::header(frame, IP_AT)?;
+    guard::sender(frame, &ip, &endpoint())
+}
+
+/// Only six extension headers are followed. What is behind more of them was taken for a protocol of that number, so an
+/// advertisement of another's address passed the guard there, and Linux reads on to it.
+#[test]
+fn nothing_hides_behind_more_extension_headers_than_are_followed() {
+    let behind = |headers: usize| {
+        let mut payload = Vec::new();
+        for number in 1..=headers {
+            let next = if number == headers { ICMPV6 } else { DESTINATION };
+            payload.extend([next, 0, 1, 4, 0, 0, 0, 0]);
+        }
+        payload.extend(discovery(136, "fd00::3"));
+        from_container("ff02::1", DESTINATION, &payload)
+    };
+    assert_eq!(judge(&behind(6)), Err(Reason::Spoofed), "read, and in another's name");
+    assert_eq!(judge(&behind(7)), Err(Reason::Malformed));
+}
+
+/// Neighbour discovery passed to the bridge whatever its destination, and a host that routes IPv6 sent it on, with the
+/// container's own address for its source.
+#[test]
+fn neighbour_discovery_stays_on_its_link() {
+    for near in ["fd00::3", "fe80::3", "ff02::1:ff00:3"] {
+        assert_eq!(judge(&from_container(near, ICMPV6, &discovery(135, "fd00::3"))), Ok(true), "{near}");
+    }
+    let far = from_container("2001:db8::1", ICMPV6, &discovery(135, "2001:db8::1"));
+    assert_eq!(judge(&far), Ok(false), "judged as what goes to outside");
+}
+
+/// The middle of a large ping was taken for a message by its first byte, and dropped as a router's or left to the bridge.
+#[test]
+fn the_middle_of_a_datagram_is_no_message() {
+    for first in [134, 136, 137, 143] {
+        let mut payload = vec![ICMPV6, 0, 5, 0xa8, 1, 2, 3, 4];
+        payload.extend([first; 32]);
+        let frame = from_container("2001:db8::1", FRAGMENT, &payload);
+        assert!(matches!(Ipv6::header(frame.as_slice(), IP_AT).unwrap().part, Part::Later(_)));
+        assert_eq!(judge(&frame), Ok(false), "{first}");
+    }
+}
