@@ -17,6 +17,10 @@ use crate::skb::{Frame, NOTE_ZONE, Skb, Wire};
 /// Where a message quotes the packet that it is about, from its own start (RFC 792, RFC 4443 §3).
 const QUOTE: u32 = 8;
 
+/// ICMP's type of a redirect (RFC 792). It names a router of one link, which means nothing on the flow's other side; it is
+/// for the host, which chose the way. IPv6's is no error message.
+const REDIRECT: u8 = 5;
+
 /// Whether a packet is an ICMP error.
 #[inline(always)]
 pub(crate) fn is_error<A: Wire>(frame: &Frame, ip: &Ip<A>) -> bool {
@@ -35,7 +39,7 @@ pub(crate) fn pass<A: Wire>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
     let inner = A::header(&frame, quoted).ok()?;
     let transport = packet::quoted(&frame, &inner).ok()?;
     let is_first = !matches!(inner.part, Part::Later(_));
-    if !is_first || ip.ttl <= 1 {
+    if !is_first || ip.ttl <= 1 || packet::icmp_type(&frame, ip.transport_at) == Ok(REDIRECT) {
         return None;
     }
     // The quoted packet is as it left by this side; its answer would have come in under this key.

@@ -279,6 +279,19 @@ fn a_packet_that_is_not_ours_is_handed_on_untouched() {
 }
 
 #[test]
+fn a_redirect_is_for_the_host() {
+    let bench = Bench::new();
+    let client = (CLIENT, 40_000);
+    assert_eq!(bench.uplink(&Packet::tcp(client, (HOST, 8080), "S")).0, REDIRECT);
+    let quote = Packet::tcp((HOST, 8080), client, "SA").bytes()[14..].to_vec();
+    let error = |kind| icmp_error(CLIENT, HOST, 64, kind, u32::from_be_bytes(ROUTER), &quote);
+    let mut expected = error([5, 1]);
+    expected[..6].copy_from_slice(&bench.uplink.mac);
+    assert_eq!(bench.run("uplink_ingress", bench.uplink, error([5, 1])), (NEXT, expected));
+    assert_eq!(bench.run("uplink_ingress", bench.uplink, error([3, 1])).0, REDIRECT, "another error");
+}
+
+#[test]
 fn each_drop_is_counted_by_its_reason_and_by_no_other() {
     let bench = Bench::new();
     let old = |ttl| Packet { ttl, ..Packet::tcp((CLIENT, 40_001), (HOST, 8080), "S") };
