@@ -245,6 +245,8 @@ fn a_packet_that_is_not_ours_is_handed_on_untouched() {
         ("a published TCP port, by UDP", Packet::udp((CLIENT, 1), (HOST, 8080)).bytes()),
         ("in transit to another host", Packet::tcp((CLIENT, 1), ([203, 0, 113, 1], 8080), "S").bytes()),
         ("from 0.0.0.0's neighbour, a broadcast source", Packet::udp(([255; 4], 1), (HOST, 5353)).bytes()),
+        ("from a network's broadcast address", Packet::udp(([198, 18, 0, 255], 1), (HOST, 5353)).bytes()),
+        ("from the host's own address", Packet::tcp((HOST_OUTSIDE, 1), (HOST, 8080), "S").bytes()),
         ("ARP", arp),
         ("a header length beyond the packet", lying),
         ("another IP version", version),
