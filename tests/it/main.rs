@@ -5,6 +5,7 @@
 mod access;
 mod bad_input;
 mod bulk;
+mod differential;
 mod flows;
 mod host;
 mod ipv6;

@@ -11,6 +11,9 @@ pub mod netns;
 pub mod packet;
 pub mod probe;
 pub mod snapshot;
+pub mod stimulus;
+pub mod tap;
+pub mod twins;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
