@@ -330,7 +330,7 @@ impl Play {
     /// Another flow with the same tuple inside, if there can be one.
     fn collide(&mut self, number: usize) -> Option<Case> {
         let first = &self.flows[number];
-        if first.retired || first.collides || first.last[1].is_none() {
+        if first.retired || first.reset || first.collides || first.last[1].is_none() {
             return None;
         }
         let v6 = first.is_v6();
@@ -400,7 +400,7 @@ impl Play {
                 "length"
             }
             6 => {
-                stimulus.lie = Lie::Cut(self.rng.usize(0..len.min(30)));
+                stimulus.lie = Lie::Cut(self.rng.usize(0..=len.min(30)));
                 "cut"
             }
             7 => {

@@ -18,7 +18,7 @@ pub(super) struct Rule {
 /// Every allowed difference; of several that fit the first one counts.
 pub(super) const RULES: [Rule; 21] = [
     Rule { name: "between-containers", holds: between_containers },
-    Rule { name: "tcp-flags", holds: |seen| is_judged(seen) && is_tcp(seen) && seen.case.what != "script" },
+    Rule { name: "tcp-flags", holds: |seen| is_judged(seen) && is_odd_tcp(seen) },
     Rule { name: "tcp-length", holds: |seen| is_judged(seen) && matches!(seen.lie(), Lie::TcpLength(_)) },
     Rule { name: "udp-length", holds: |seen| is_judged(seen) && matches!(seen.lie(), Lie::UdpLength(_)) },
     Rule { name: "cut-short", holds: |seen| is_judged(seen) && matches!(seen.lie(), Lie::Cut(_)) },
@@ -57,8 +57,10 @@ impl Seen<'_> {
     }
 }
 
-fn is_tcp(seen: &Seen<'_>) -> bool {
-    matches!(seen.case.stimulus.body, Body::Tcp { .. })
+/// Whether it is TCP whose flags or numbers were drawn.
+fn is_odd_tcp(seen: &Seen<'_>) -> bool {
+    let is_tcp = matches!(seen.case.stimulus.body, Body::Tcp { .. });
+    is_tcp && seen.lie() == Lie::None && (seen.case.what == "flags" || seen.case.flow.is_none())
 }
 
 /// Whether the kernel lets nothing come of a packet that netd translates as any other.
@@ -206,10 +208,8 @@ fn martian_source(seen: &Seen<'_>) -> bool {
 
 /// netd still knows the connection.
 fn after_reset(seen: &Seen<'_>) -> bool {
-    seen.case.reset
-        && seen.judged
-        && seen.nft.is_empty()
-        && seen.netd.iter().all(|(_, packet)| is_right(packet))
+    let is_told = is_message(seen) && seen.netd.iter().all(|(_, packet)| is_right(packet));
+    seen.case.reset && seen.judged && seen.nft.is_empty() && (is_told || seen.netd_translates())
 }
 
 /// The kernel translates any query of a container's; netd echoes only.
