@@ -134,9 +134,15 @@ impl Quote<'_> {
         };
         // A quote may end before the checksum, and a datagram may do without one.
         let Some(old) = self.frame.read::<2>(checksum_at).map(u16::from_ne_bytes) else { return Ok(()) };
-        if transport.layout == Layout::Udp && old == 0 {
+        let is_udp = transport.layout == Layout::Udp;
+        if is_udp && old == 0 {
             return Ok(());
         }
-        self.put(checksum_at, old, change.apply(old))
+        // A sum of zero is told as all ones, since zero is none (RFC 768).
+        let new = match change.apply(old) {
+            0 if is_udp => 0xffff,
+            new => new,
+        };
+        self.put(checksum_at, old, new)
     }
 }
