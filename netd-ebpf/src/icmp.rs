@@ -18,6 +18,10 @@ use crate::skb::{Frame, NOTE_ZONE, Skb, Wire};
 /// Where a message quotes the packet that it is about, from its own start (RFC 792, RFC 4443 §3).
 const QUOTE: u32 = 8;
 
+/// ICMP's type of a redirect (RFC 792). It names a router of one link, which means nothing on the flow's other side; it is
+/// for the host, which chose the way. IPv6's is no error message.
+const REDIRECT: u8 = 5;
+
 /// Whether a packet is an ICMP error.
 #[inline(always)]
 pub(crate) fn is_error<A: Wire>(frame: &Frame, ip: &Ip<A>) -> bool {
@@ -36,7 +40,7 @@ pub(crate) fn pass<A: Wire>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
     let inner = A::header(&frame, quoted).ok()?;
     let transport = packet::quoted(&frame, &inner).ok()?;
     let is_first = !matches!(inner.part, Part::Later(_));
-    if !is_first || ip.ttl <= 1 {
+    if !is_first || ip.ttl <= 1 || packet::icmp_type(&frame, ip.transport_at) == Ok(REDIRECT) {
         return None;
     }
     // The quoted packet is as it left by this side; its answer would have come in under this key.
@@ -137,9 +141,15 @@ impl Quote<'_> {
         };
         // A quote may end before the checksum, and a datagram may do without one.
         let Some(old) = self.frame.read::<2>(checksum_at).map(u16::from_ne_bytes) else { return Ok(()) };
-        if transport.layout == Layout::Udp && old == 0 {
+        let is_udp = transport.layout == Layout::Udp;
+        if is_udp && old == 0 {
             return Ok(());
         }
-        self.put(checksum_at, old, change.apply(old))
+        // A sum of zero is told as all ones, since zero is none (RFC 768).
+        let new = match change.apply(old) {
+            0 if is_udp => 0xffff,
+            new => new,
+        };
+        self.put(checksum_at, old, new)
     }
 }

@@ -37,12 +37,17 @@ pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<First, Reason> {
 /// Opens a flow to a published port; none if it is not ours.
 #[inline(always)]
 fn open<A: Wire>(skb: &Skb, ip: &Ip<A>, key: &FlowKey<A>) -> Result<Option<First>, Reason> {
-    // A source that no answer may be sent to makes no flow.
-    if key.src.is_loopback() || key.src.is_not_one_hosts() || key.src == A::UNSPECIFIED {
+    // A source that no answer may be sent to makes no flow, nor one that no router sends on (RFC 4291 §2.5.6).
+    let src = key.src;
+    if src.is_loopback() || src.is_not_one_hosts() || src.is_link_local() || src == A::UNSPECIFIED {
         return Ok(None);
     }
     let Some(found) = publication::find(key.protocol(), key.dst, key.dst_port) else { return Ok(None) };
-    if !found.is_for(skb.ifindex()) || !is_ours(skb, ip, &found) || maps::network_of(key.src).is_some() {
+    if !found.is_for(skb.ifindex())
+        || !is_ours(skb, ip, &found)
+        || maps::network_of(key.src).is_some()
+        || is_hosts_own(skb, ip, &found)
+    {
         return Ok(None);
     }
     let Some(inner) = found.inner(key, false) else { return Ok(None) };
@@ -72,6 +77,13 @@ fn is_ours<A: Wire>(skb: &Skb, ip: &Ip<A>, found: &Found) -> bool {
         return false;
     }
     !found.any_address || matches!(route::lookup(skb, found.endpoint.bridge, ip.src, ip.dst), Route::Local)
+}
+
+/// Whether the source is an address of the host, or the broadcast address of one of its networks: the stack, which such a
+/// packet is left to, calls it a martian.
+#[inline(always)]
+fn is_hosts_own<A: Wire>(skb: &Skb, ip: &Ip<A>, found: &Found) -> bool {
+    matches!(route::lookup(skb, found.endpoint.bridge, ip.dst, ip.src), Route::Local)
 }
 
 /// No flow and no publication: the host's, unless its addresses give it away.

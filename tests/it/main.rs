@@ -7,6 +7,7 @@ mod allocation;
 mod bad_input;
 mod bulk;
 mod cross;
+mod differential;
 mod endurance;
 mod flows;
 mod forward;

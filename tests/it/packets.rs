@@ -262,6 +262,8 @@ fn a_packet_that_is_not_ours_is_handed_on_untouched() {
         ("a published TCP port, by UDP", Packet::udp((CLIENT, 1), (HOST, 8080)).bytes()),
         ("in transit to another host", Packet::tcp((CLIENT, 1), ([203, 0, 113, 1], 8080), "S").bytes()),
         ("from 0.0.0.0's neighbour, a broadcast source", Packet::udp(([255; 4], 1), (HOST, 5353)).bytes()),
+        ("from a network's broadcast address", Packet::udp(([198, 18, 0, 255], 1), (HOST, 5353)).bytes()),
+        ("from the host's own address", Packet::tcp((HOST_OUTSIDE, 1), (HOST, 8080), "S").bytes()),
         ("ARP", arp),
         ("a header length beyond the packet", lying),
         ("another IP version", version),
@@ -293,6 +295,19 @@ fn a_packet_that_is_not_ours_is_handed_on_untouched() {
         assert_eq!(bench.container(&packet), (NEXT, expected), "{what}");
     }
     assert_eq!(bench.drops(), BTreeMap::new());
+}
+
+#[test]
+fn a_redirect_is_for_the_host() {
+    let bench = Bench::new();
+    let client = (CLIENT, 40_000);
+    assert_eq!(bench.uplink(&Packet::tcp(client, (HOST, 8080), "S")).0, REDIRECT);
+    let quote = Packet::tcp((HOST, 8080), client, "SA").bytes()[14..].to_vec();
+    let error = |kind| icmp_error(CLIENT, HOST, 64, kind, u32::from_be_bytes(ROUTER), &quote);
+    let mut expected = error([5, 1]);
+    expected[..6].copy_from_slice(&bench.uplink.mac);
+    assert_eq!(bench.run("uplink_ingress", bench.uplink, error([5, 1])), (NEXT, expected));
+    assert_eq!(bench.run("uplink_ingress", bench.uplink, error([3, 1])).0, REDIRECT, "another error");
 }
 
 #[test]

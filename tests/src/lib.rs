@@ -12,7 +12,10 @@ pub mod nginx;
 pub mod packet;
 pub mod probe;
 pub mod snapshot;
+pub mod stimulus;
 pub mod stream;
+pub mod tap;
+pub mod twins;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

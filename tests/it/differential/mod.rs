@@ -1,0 +1,220 @@
+//! The same packets through netd and through the kernel's own NAT: what comes out must be the same, but for what
+//! docs/nat-differences.md lists.
+//!
+//! `NETD_DIFFERENTIAL_PACKETS` and `NETD_DIFFERENTIAL_SEED` make it longer, or another run.
+
+mod play;
+mod rules;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use netd_tests::stimulus::{Lie, describe, is_right, reassemble};
+use netd_tests::twins::{End, Outcome, World};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+use play::{Case, Play};
+use rules::RULES;
+
+/// How many packets are sent unless somebody says otherwise.
+const PACKETS: u64 = 100_000;
+
+/// What arrived at each end.
+type Arrived = Vec<(End, Vec<u8>)>;
+
+/// What came of a case in each world, datagrams whole.
+struct Seen<'a> {
+    case: &'a Case,
+    nft: Vec<(End, Vec<u8>)>,
+    netd: Vec<(End, Vec<u8>)>,
+    /// Whether conntrack called a packet invalid.
+    judged: bool,
+}
+
+impl Seen<'_> {
+    /// What is expected in a world.
+    fn expected(&self, world: usize) -> Option<Vec<(End, Vec<u8>)>> {
+        let (end, packets) = self.case.expected.as_ref()?;
+        Some(reassemble(packets[world].clone()).into_iter().map(|packet| (*end, packet)).collect())
+    }
+
+    fn netd_translates(&self) -> bool {
+        self.expected(1).is_some_and(|expected| expected == self.netd)
+    }
+
+    fn nft_translates(&self) -> bool {
+        self.expected(0).is_some_and(|expected| expected == self.nft)
+    }
+}
+
+/// Both worlds, and what came of them so far.
+struct Run {
+    worlds: [World; 2],
+    play: Play,
+    /// How often what happened, allowed differences by their names.
+    counts: BTreeMap<&'static str, u64>,
+    /// Differences that no rule allows: of each kind of packet how many, and the first.
+    unlisted: BTreeMap<&'static str, (u64, String)>,
+}
+
+impl Run {
+    fn step(&mut self, number: u64) {
+        let mut case = self.play.next();
+        let [nft, netd] = &mut self.worlds;
+        let outcomes =
+            [nft.exchange(case.from, &case.packets[0]), netd.exchange(case.from, &case.packets[1])];
+        if case.learns {
+            self.play.learn(&mut case, &outcomes);
+        }
+        let seen = Seen::new(&case, &outcomes);
+        let what = if seen.nft_translates() && seen.netd_translates() {
+            self.play.received(&case, [&seen.nft[0].1, &seen.netd[0].1]);
+            Ok("translated")
+        } else if let Some(wrong) = seen.agreement() {
+            wrong
+        } else {
+            let rule = RULES.iter().find(|rule| (rule.holds)(&seen)).map(|rule| rule.name);
+            // From here on the worlds may think differently of the flow.
+            self.play.retire(&case);
+            rule.ok_or("the worlds differ")
+        };
+        match what {
+            Ok(name) => *self.counts.entry(name).or_default() += 1,
+            Err(why) => {
+                let text = format!("{why}\n{}", report(number, &case, &outcomes, self.play.past(&case)));
+                self.unlisted.entry(case.what).or_insert((0, text)).0 += 1;
+            }
+        }
+        self.play.note(number, &case);
+    }
+}
+
+impl<'a> Seen<'a> {
+    fn new(case: &'a Case, outcomes: &[Outcome; 2]) -> Self {
+        let [nft, netd] = outcomes;
+        Self { case, nft: whole(nft), netd: whole(netd), judged: nft.judged }
+    }
+
+    /// What both worlds do alike, if it is no translation; an error if it is not right all the same.
+    fn agreement(&self) -> Option<Result<&'static str, &'static str>> {
+        if scrub(&self.nft) != scrub(&self.netd) {
+            return None;
+        }
+        let case = self.case;
+        if case.stimulus.lie == Lie::None && !self.netd.iter().all(|(_, packet)| is_right(packet)) {
+            return Some(Err("both worlds send a wrong checksum"));
+        }
+        let is_passed_on = |(end, _): &(End, Vec<u8>)| case.expected.is_some() && case.to == Some(*end);
+        if self.netd.iter().any(is_passed_on) && case.to != Some(case.from) {
+            return Some(Err("both worlds translate otherwise than expected"));
+        }
+        Some(Ok(match (&self.netd[..], case.to) {
+            ([], _) => "dropped",
+            ([(end, _), ..], Some(to)) if *end == to => "told",
+            _ => "answered",
+        }))
+    }
+}
+
+/// What arrived, datagrams whole.
+fn whole(outcome: &Outcome) -> Arrived {
+    let at = |end| outcome.arrived.iter().filter(move |(at, _)| *at == end).map(|(_, packet)| packet.clone());
+    End::ALL
+        .into_iter()
+        .flat_map(|end| reassemble(at(end).collect()).into_iter().map(move |packet| (end, packet)))
+        .collect()
+}
+
+/// What arrived but for the numbers that a host draws: IPv4's identification, IPv6's flow label.
+fn scrub(arrived: &Arrived) -> Arrived {
+    let blank = |packet: &Vec<u8>| {
+        let mut packet = packet.clone();
+        if packet[0] >> 4 == 6 {
+            packet[1] &= 0xf0;
+            packet[2..4].fill(0);
+        } else {
+            packet[4..6].fill(0);
+            packet[10..12].fill(0);
+        }
+        packet
+    };
+    arrived.iter().map(|(end, packet)| (*end, blank(packet))).collect()
+}
+
+/// A difference for people: what was sent, what should have come of it, what did.
+fn report(number: u64, case: &Case, outcomes: &[Outcome; 2], past: &str) -> String {
+    let mut text = format!("packet {number}, {} from {:?}: {:?}\n", case.what, case.from, case.stimulus);
+    if !past.is_empty() {
+        writeln!(text, "  its flow until then: {past}").unwrap();
+    }
+    for (name, packets) in ["nftables", "netd"].into_iter().zip(&case.packets) {
+        if name == "netd" || packets != &case.packets[1] {
+            for packet in packets {
+                writeln!(text, "  sent to {name}: {}", describe(packet)).unwrap();
+            }
+        }
+    }
+    if let Some((end, [_, packets])) = &case.expected {
+        for packet in packets {
+            writeln!(text, "  expected at {end:?}: {}", describe(packet)).unwrap();
+        }
+    }
+    for (name, outcome) in ["nftables", "netd"].into_iter().zip(outcomes) {
+        writeln!(text, "  {name}{}", if outcome.judged { ", invalid by conntrack" } else { "" }).unwrap();
+        for (end, packet) in &outcome.arrived {
+            writeln!(text, "    at {end:?}: {}", describe(packet)).unwrap();
+        }
+    }
+    text
+}
+
+/// Keeps the calling thread on one processor, see [`World::exchange`].
+fn stay() {
+    let here = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    let one = (0..CpuSet::count()).find(|cpu| here.is_set(*cpu).unwrap()).unwrap();
+    let mut only = CpuSet::new();
+    only.set(one).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &only).unwrap();
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name}={value}")))
+}
+
+#[test]
+fn netd_translates_as_the_kernel_does() {
+    let packets = setting("NETD_DIFFERENTIAL_PACKETS", PACKETS);
+    let seed = setting("NETD_DIFFERENTIAL_SEED", 1);
+    let worlds = [World::nftables(), World::netd()];
+    stay();
+    let mut run = Run { worlds, play: Play::new(seed), counts: BTreeMap::new(), unlisted: BTreeMap::new() };
+    for number in 0..packets {
+        run.step(number);
+    }
+    println!("NETD_DIFFERENTIAL_SEED={seed}: {:#?}", run.counts);
+    let mut text = String::new();
+    for (what, (count, first)) in &run.unlisted {
+        writeln!(text, "{count} of kind '{what}', the first: {first}").unwrap();
+    }
+    assert!(run.unlisted.is_empty(), "NETD_DIFFERENTIAL_SEED={seed}: unlisted differences\n{text}");
+    assert!(run.counts["translated"] > packets / 2, "too little is compared: {:#?}", run.counts);
+    if packets >= PACKETS {
+        let unused: Vec<&str> =
+            RULES.iter().map(|rule| rule.name).filter(|name| !run.counts.contains_key(name)).collect();
+        assert!(unused.is_empty(), "differences that are listed and do not happen: {unused:?}");
+    }
+}
+
+#[test]
+fn each_allowed_difference_has_a_row_in_the_docs() {
+    let text = include_str!("../../../docs/nat-differences.md");
+    let rows: BTreeSet<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(name, _)| name)
+        .collect();
+    let rules: BTreeSet<&str> = RULES.iter().map(|rule| rule.name).collect();
+    assert_eq!(rules, rows, "rules on the left, rows on the right");
+    assert_eq!(rules.len(), RULES.len(), "each name once");
+}

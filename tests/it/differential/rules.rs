@@ -1,0 +1,221 @@
+//! The differences that are allowed. docs/nat-differences.md says of each what it is and why.
+
+use std::net::IpAddr;
+
+use netd_tests::stimulus::{Body, Lie, is_right, number, residues, view};
+use netd_tests::twins::{End, host};
+
+use super::{Arrived, Seen, scrub};
+
+/// An allowed difference.
+pub(super) struct Rule {
+    /// Its name, which has a row in docs/nat-differences.md.
+    pub(super) name: &'static str,
+    /// Whether a difference is this one.
+    pub(super) holds: fn(&Seen<'_>) -> bool,
+}
+
+/// Every allowed difference; of several that fit the first one counts.
+pub(super) const RULES: [Rule; 21] = [
+    Rule { name: "between-containers", holds: between_containers },
+    Rule { name: "tcp-flags", holds: |seen| is_judged(seen) && is_odd_tcp(seen) },
+    Rule { name: "tcp-length", holds: |seen| is_judged(seen) && matches!(seen.lie(), Lie::TcpLength(_)) },
+    Rule { name: "udp-length", holds: |seen| is_judged(seen) && matches!(seen.lie(), Lie::UdpLength(_)) },
+    Rule { name: "cut-short", holds: |seen| is_judged(seen) && matches!(seen.lie(), Lie::Cut(_)) },
+    Rule {
+        name: "header-checksum",
+        holds: |seen| netd_alone(seen) && matches!(seen.lie(), Lie::HeaderChecksum(_)),
+    },
+    Rule { name: "header-length", holds: header_length },
+    Rule { name: "length-beyond", holds: |seen| netd_alone(seen) && matches!(seen.lie(), Lie::Length(_)) },
+    Rule { name: "trailer", holds: trailer },
+    Rule { name: "source-route", holds: |seen| netd_alone(seen) && matches!(seen.option(), Some(131 | 137)) },
+    Rule { name: "malformed-option", holds: malformed_option },
+    Rule { name: "recorded-route", holds: recorded_route },
+    Rule { name: "hop-by-hop", holds: hop_by_hop },
+    Rule { name: "error-checksum", holds: error_checksum },
+    Rule { name: "error-quote", holds: error_quote },
+    Rule { name: "after-reset", holds: after_reset },
+    Rule { name: "answer-quote", holds: |seen| answers_alike(seen, false) },
+    Rule {
+        name: "answer-source",
+        holds: |seen| seen.case.is_between_containers() && answers_alike(seen, true),
+    },
+    Rule { name: "martian-source", holds: martian_source },
+    Rule { name: "icmp-query", holds: icmp_query },
+    Rule { name: "foreign-source", holds: |seen| seen.case.what == "spoofed source" && seen.netd.is_empty() },
+];
+
+impl Seen<'_> {
+    fn lie(&self) -> Lie {
+        self.case.stimulus.lie
+    }
+
+    /// The first IPv4 option.
+    fn option(&self) -> Option<u8> {
+        self.case.stimulus.options.first().copied()
+    }
+}
+
+/// Whether it is TCP whose flags or numbers were drawn.
+fn is_odd_tcp(seen: &Seen<'_>) -> bool {
+    let is_tcp = matches!(seen.case.stimulus.body, Body::Tcp { .. });
+    is_tcp && seen.lie() == Lie::None && (seen.case.what == "flags" || seen.case.flow.is_none())
+}
+
+/// Whether the kernel lets nothing come of a packet that netd translates as any other.
+fn netd_alone(seen: &Seen<'_>) -> bool {
+    seen.nft.is_empty() && seen.netd_translates()
+}
+
+/// Whether conntrack called the packet invalid, and netd did no more than to translate it as any other; or, where it has no
+/// flow, than to open one or to leave it to the host.
+fn is_judged(seen: &Seen<'_>) -> bool {
+    let may = seen.netd.is_empty() || seen.case.flow.is_none() || seen.netd_translates();
+    seen.judged && seen.nft.is_empty() && may
+}
+
+/// What cannot be told apart, or is no error in netd's eyes, goes from container to container as it is.
+fn between_containers(seen: &Seen<'_>) -> bool {
+    let sent = view(&seen.case.packets[1][0]).map(|sent| (sent.src, sent.dst));
+    seen.case.is_between_containers()
+        && seen.nft.is_empty()
+        && !seen.netd.is_empty()
+        && seen.netd.iter().all(|(_, packet)| {
+            let is_redirect = packet[0] >> 4 == 6 && packet.get(40) == Some(&137);
+            is_redirect || view(packet).map(|view| (view.src, view.dst)) == sent
+        })
+}
+
+fn header_length(seen: &Seen<'_>) -> bool {
+    let [(_, packet)] = &seen.netd[..] else { return false };
+    matches!(seen.lie(), Lie::HeaderLength(_))
+        && seen.nft.is_empty()
+        && residues(packet) == residues(&seen.case.packets[1][0])
+}
+
+fn trailer(seen: &Seen<'_>) -> bool {
+    matches!(seen.lie(), Lie::Padding(_) | Lie::Length(..0))
+        && scrub(&trimmed(&seen.nft)) == scrub(&trimmed(&seen.netd))
+}
+
+/// Packets without what follows their own ends.
+fn trimmed(arrived: &Arrived) -> Arrived {
+    let end = |packet: &[u8]| view(packet).map_or(packet.len(), |view| view.end.min(packet.len()));
+    arrived.iter().map(|(at, packet)| (*at, packet[..end(packet)].to_vec())).collect()
+}
+
+/// The kernel tells the sender, if it tells anybody.
+fn malformed_option(seen: &Seen<'_>) -> bool {
+    const PARAMETER_PROBLEM: u8 = 12;
+    let is_told =
+        |(end, packet): &(End, Vec<u8>)| *end == seen.case.from && packet.get(20) == Some(&PARAMETER_PROBLEM);
+    seen.case.stimulus.options[..] == [7, 40, 4, 0] && seen.netd_translates() && seen.nft.iter().all(is_told)
+}
+
+/// The kernel's packet is right and differs in the option only.
+fn recorded_route(seen: &Seen<'_>) -> bool {
+    let without = |arrived: &Arrived| -> Arrived {
+        let blank = |packet: &Vec<u8>| {
+            let mut packet = packet.clone();
+            if let Some(view) = view(&packet) {
+                packet[20..view.start].fill(0);
+            }
+            packet
+        };
+        scrub(&arrived.iter().map(|(end, packet)| (*end, blank(packet))).collect::<Arrived>())
+    };
+    matches!(seen.option(), Some(7 | 68))
+        && seen.netd_translates()
+        && seen.nft.iter().all(|(_, packet)| is_right(packet))
+        && without(&seen.nft) == without(&seen.netd)
+}
+
+fn hop_by_hop(seen: &Seen<'_>) -> bool {
+    // An unknown option's upper bits say whether who does not know it shall drop the packet (RFC 8200 §4.2).
+    let is_to_be_dropped = |(kind, rest): &(u8, Vec<u8>)| *kind == 0 && rest[0] >> 6 != 0;
+    netd_alone(seen) && seen.case.stimulus.extensions.iter().any(is_to_be_dropped)
+}
+
+fn is_message(seen: &Seen<'_>) -> bool {
+    matches!(seen.case.stimulus.body, Body::Message { .. })
+}
+
+/// What was wrong is as wrong as before.
+fn error_checksum(seen: &Seen<'_>) -> bool {
+    let [(_, packet)] = &seen.netd[..] else { return false };
+    let sent = residues(&seen.case.packets[1][0]).1;
+    is_message(seen)
+        && matches!(seen.lie(), Lie::Checksum(_))
+        && seen.nft.is_empty()
+        && residues(packet).1 == sent
+}
+
+/// Both are right, and differ in the quoted TCP checksum only, behind which the quote soon ends.
+fn error_quote(seen: &Seen<'_>) -> bool {
+    let ([(nft_end, nft)], [(netd_end, netd)]) = (&seen.nft[..], &seen.netd[..]) else { return false };
+    let Some(outer) = view(nft) else { return false };
+    let quote = outer.start + 8;
+    let Some(inner) = nft.get(quote..).and_then(view) else { return false };
+    let checksum = quote + inner.start + 16;
+    let blank = |packet: &[u8]| {
+        let mut packet = packet.to_vec();
+        packet[checksum..checksum + 2].fill(0);
+        packet[outer.start + 2..outer.start + 4].fill(0);
+        packet
+    };
+    is_message(seen)
+        && inner.protocol == number::TCP
+        && (checksum + 2..checksum + 4).contains(&nft.len())
+        && (nft_end, nft.len()) == (netd_end, netd.len())
+        && is_right(nft)
+        && is_right(netd)
+        && blank(nft) == blank(netd)
+}
+
+/// Whether both hosts answer with the same error about the same packet, netd's quote going as far as the transport's
+/// checksum at least and then telling nothing; from another of the host's addresses perhaps.
+fn answers_alike(seen: &Seen<'_>, other_source: bool) -> bool {
+    let ([(nft_end, nft)], [(netd_end, netd)]) = (&seen.nft[..], &seen.netd[..]) else { return false };
+    let (Some(theirs), Some(ours)) = (view(nft), view(netd)) else { return false };
+    if !is_right(nft) || !is_right(netd) || ![number::ICMP, number::ICMPV6].contains(&theirs.protocol) {
+        return false;
+    }
+    let (nft, netd) = (&nft[theirs.start..], &netd[ours.start..]);
+    let (quote, short) = (&nft[8..], &netd[8..]);
+    let told = quote.iter().zip(short).take_while(|(theirs, ours)| theirs == ours).count();
+    let needed = view(quote).map_or(0, |view| view.start + if view.protocol == number::TCP { 18 } else { 8 });
+    nft_end == netd_end
+        && (theirs.dst, theirs.protocol, theirs.ttl) == (ours.dst, ours.protocol, ours.ttl)
+        && (theirs.src == ours.src) != other_source
+        && (&nft[..2], &nft[4..8]) == (&netd[..2], &netd[4..8])
+        && told >= needed.min(quote.len())
+        && short[told..].iter().all(|byte| *byte == 0)
+}
+
+/// The kernel translates, or drops it then; netd leaves it to the host, which answers or not.
+fn martian_source(seen: &Seen<'_>) -> bool {
+    let is_martian = |src: IpAddr| match src {
+        IpAddr::V4(src) => src.octets()[0] >= 240,
+        IpAddr::V6(_) => {
+            src.is_unspecified() || [End::Client, End::Outside].map(|end| host(true, end)).contains(&src)
+        }
+    };
+    view(&seen.case.packets[1][0]).is_some_and(|sent| is_martian(sent.src))
+        && !seen.netd.iter().any(|(end, _)| end.is_container())
+        && seen.nft.iter().all(|(end, _)| end.is_container())
+}
+
+/// netd still knows the connection.
+fn after_reset(seen: &Seen<'_>) -> bool {
+    let is_told = is_message(seen) && seen.netd.iter().all(|(_, packet)| is_right(packet));
+    seen.case.reset && seen.judged && seen.nft.is_empty() && (is_told || seen.netd_translates())
+}
+
+/// The kernel translates any query of a container's; netd echoes only.
+fn icmp_query(seen: &Seen<'_>) -> bool {
+    seen.case.what == "a query"
+        && seen.case.from.is_container()
+        && seen.netd.is_empty()
+        && !seen.nft.is_empty()
+}
