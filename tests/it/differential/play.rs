@@ -543,7 +543,10 @@ impl Play {
     fn stray(&mut self) -> Case {
         let v6 = self.chance(40);
         let end = End::ALL[self.rng.usize(0..4)];
-        let (src, sport) = self.fresh(end, v6);
+        let (mut src, mut sport) = self.fresh(end, v6);
+        if self.chosen.contains(&sport) {
+            (src, sport) = self.fresh(end, v6);
+        }
         let own_host = match end {
             End::Client | End::Outside => host(v6, end),
             _ if self.rng.bool() => inside(v6, 1),
