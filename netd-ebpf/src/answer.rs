@@ -109,8 +109,18 @@ fn cut<A: Wire>(skb: &Skb, frame: &Frame, ip: &Ip<A>) -> Result<Delta, Reason> {
     let held =
         frame.read::<2>(frame.place(ip.transport_at) + field).map(u16::from_ne_bytes).unwrap_or_default();
     let has_field = ip.protocol == protocol::TCP || ip.protocol == protocol::UDP;
+    if (skb.len() as usize) < ETHERNET_LEN + QUOTE {
+        skb.set_len(ETHERNET_LEN + QUOTE)?;
+    }
+    let place = maps::held_scratch().ok_or(Reason::RewriteFailed)?;
+    // SAFETY: this CPU's copy, which no other program uses while this one runs.
+    let quote = unsafe { &mut (*place).frame }.first_chunk_mut().ok_or(Reason::RewriteFailed)?;
+    skb.load::<{ QUOTE / 8 }>(ETHERNET_LEN, quote)?;
     let is_partial = has_field && skb.set_len(at + field + 1).is_err();
     skb.set_len(ETHERNET_LEN + QUOTE)?;
+    if has_field && !is_partial {
+        skb.store(ETHERNET_LEN, quote)?;
+    }
     let frame = skb.front();
     if is_partial {
         let before = if A::IS_V6 { frame.sum::<IPV6_LEN>(ETHERNET_LEN)? } else { Delta::NONE };
@@ -118,9 +128,6 @@ fn cut<A: Wire>(skb: &Skb, frame: &Frame, ip: &Ip<A>) -> Result<Delta, Reason> {
             return Err(Reason::RewriteFailed);
         }
         return Ok(before.word(held, 0xffff));
-    }
-    if has_field {
-        frame.write(frame.place(ip.transport_at) + field, held)?;
     }
     frame.sum::<QUOTE>(ETHERNET_LEN)
 }

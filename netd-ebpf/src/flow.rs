@@ -409,11 +409,30 @@ fn enter<A: Wire>(connection: &mut Connection<A>) -> Result<First, Reason> {
         Err(maps::Refused::Exists) => return Ok(First::Taken),
         Err(maps::Refused::Full) => return Err(Reason::TableFull),
     }
-    if maps::put(A::young(), &connection.original, &connection.forward).is_err() {
-        maps::forget(A::young(), &connection.reply);
-        return Err(Reason::TableFull);
+    let entered = match maps::claim(A::young(), &connection.original, &connection.forward) {
+        Err(maps::Refused::Exists) if leads_elsewhere(connection) => {
+            // Another CPU has made a connection of a copy of the packet, with another port: that one it is.
+            maps::forget(A::young(), &connection.reply);
+            return Ok(First::Opened);
+        }
+        Err(maps::Refused::Exists) => {
+            maps::put(A::young(), &connection.original, &connection.forward).is_ok()
+        }
+        entered => entered.is_ok(),
+    };
+    if entered {
+        return Ok(First::Opened);
     }
-    Ok(First::Opened)
+    maps::forget(A::young(), &connection.reply);
+    Err(Reason::TableFull)
+}
+
+/// Whether the row under the original's key is a live one of another connection.
+#[inline(always)]
+fn leads_elsewhere<A: Wire>(connection: &Connection<A>) -> bool {
+    // SAFETY: as in `owned`.
+    owned::<A, Young>(&connection.original)
+        .is_some_and(|Owned { row, .. }| unsafe { (*row).tuple() } != connection.forward.tuple())
 }
 
 /// Whether the row under the reply's key is this very connection's.

@@ -106,7 +106,7 @@ fn store<A: Wire>(skb: &Skb) -> Result<Known, Reason> {
     copy.len = len;
     // Filled up to a length that the verifier knows.
     skb.set_len(HeldRow::ROOM)?;
-    let loaded = skb.load(copy);
+    let loaded = skb.load(0, &mut copy.frame);
     skb.set_len(len as usize)?;
     loaded?;
     place.number = number as u32;

@@ -335,10 +335,11 @@ impl Skb {
 
     /// Writes words at an offset, keeping a device's checksum over the packet right. No packet pointer is good after it.
     #[inline(always)]
-    pub(crate) fn store<const N: usize>(&self, at: usize, words: &[u32; N]) -> Result<(), Reason> {
+    pub(crate) fn store<W: Copy, const N: usize>(&self, at: usize, words: &[W; N]) -> Result<(), Reason> {
         let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
-        let len = size_of::<[u32; N]>() as u32;
-        // SAFETY: the context is valid, the words live on this stack for the call, and the helper checks the offset.
+        let len = size_of::<[W; N]>() as u32;
+        // SAFETY: the context is valid, the words live on this stack or in a map for the call, and the helper checks the
+        // offset.
         let code = unsafe { bpf_skb_store_bytes(self.raw, at as u32, words.as_ptr().cast(), len, flags) };
         if code == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
     }
@@ -456,13 +457,13 @@ impl Skb {
         if code == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
     }
 
-    /// Copies the front of the packet, which is at least as long as the room.
+    /// Copies what is at an offset; it must be there.
     #[inline(always)]
-    pub(crate) fn load(&self, into: &mut HeldRow) -> Result<(), Reason> {
-        let (raw, place) = (self.raw.cast(), (&raw mut into.frame).cast());
-        // SAFETY: the context is valid, the place is a map's with that much room, and the helper writes no more.
-        let code = unsafe { bpf_skb_load_bytes(raw, 0, place, HeldRow::ROOM as u32) };
-        if code == 0 { Ok(()) } else { Err(Reason::Fragment) }
+    pub(crate) fn load<const N: usize>(&self, at: usize, into: &mut [u64; N]) -> Result<(), Reason> {
+        let (raw, place) = (self.raw.cast(), into.as_mut_ptr().cast());
+        // SAFETY: the context is valid, the place has room for as many bytes as are asked for, and the helper writes no more.
+        let code = unsafe { bpf_skb_load_bytes(raw, at as u32, place, size_of::<[u64; N]>() as u32) };
+        if code == 0 { Ok(()) } else { Err(Reason::Malformed) }
     }
 
     /// Puts a packet that was held in the place of this one. No packet pointer is good after it.
@@ -470,12 +471,7 @@ impl Skb {
     pub(crate) fn become_copy(&self, of: &HeldRow) -> Result<(), Reason> {
         // Filled up to a length that the verifier knows.
         self.set_len(HeldRow::ROOM)?;
-        let (frame, len) = ((&raw const of.frame).cast(), HeldRow::ROOM as u32);
-        // SAFETY: the context is valid, the bytes are a map's, and the helper checks the offset.
-        let code = unsafe { bpf_skb_store_bytes(self.raw, 0, frame, len, u64::from(BPF_F_RECOMPUTE_CSUM)) };
-        if code != 0 {
-            return Err(Reason::Fragment);
-        }
+        self.store(0, &of.frame)?;
         self.set_len(of.len as usize)
     }
 

@@ -236,7 +236,7 @@ impl Stimulus {
             let header = start.min(bytes.len());
             let sum = !sum(&bytes[..header]);
             let off = if let Lie::HeaderChecksum(by) = self.lie { by } else { 0 };
-            bytes[10..12].copy_from_slice(&add(sum, off).to_be_bytes());
+            bytes[10..12].copy_from_slice(&wrong(sum, off).to_be_bytes());
         }
     }
 
@@ -311,8 +311,8 @@ impl Stimulus {
         match self.lie {
             Lie::NoChecksum if is_udp => value = 0,
             Lie::Checksum(by) => {
-                value = add(value, by);
-                // A wrong one that looks like none would be a lie of another kind.
+                value = wrong(value, by);
+                // For UDP zero would be a lie of another kind.
                 if value == 0 && is_udp {
                     value = 0xffff;
                 }
@@ -332,6 +332,14 @@ impl Stimulus {
         self.payload[..2].fill(0);
         let transport = self.transport(to);
         self.payload[..2].copy_from_slice(&transport[6..8]);
+    }
+}
+
+/// A checksum that is off; of zero's two names the one that comes of changing it by a difference (RFC 1624).
+fn wrong(checksum: u16, by: u16) -> u16 {
+    match add(checksum, by) {
+        0xffff if by != 0 => 0,
+        value => value,
     }
 }
 

@@ -80,6 +80,7 @@ impl Hooks<'_> {
     /// Puts the program of `place` on an interface of the current namespace. Doing it twice is fine.
     pub(super) fn attach(&self, place: Place, ifindex: u32, ifname: &str) -> Result<()> {
         let pin = self.link(place, ifindex, ifname);
+        self.follow_name(place, ifindex, &pin)?;
         if self.sits(place, ifindex, ifname)? {
             return Ok(());
         }
@@ -107,6 +108,16 @@ impl Hooks<'_> {
         // The filter stays when its owner forgets it.
         std::mem::forget(program.take_link(id).doing(what)?);
         create_folder(&pin)
+    }
+
+    /// Lets the pin of an interface that has got another name since carry that one.
+    fn follow_name(&self, place: Place, ifindex: u32, pin: &Path) -> Result<()> {
+        let Some(name) = self.attached(place)?.remove(&ifindex) else { return Ok(()) };
+        let before = self.link(place, ifindex, &name);
+        if before == pin {
+            return Ok(());
+        }
+        fs::rename(&before, pin).doing(|| format!("rename {} to {}", before.display(), pin.display()))
     }
 
     /// Takes the program of `place` off an interface; one that is gone took it along. Tells whether netd's own clsact

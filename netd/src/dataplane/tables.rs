@@ -163,11 +163,12 @@ impl Tables {
     /// Publishes: fills in the row, then lets the ports lead to it.
     pub fn publish(&self, handle: Handle, publication: &Publication) -> Result<()> {
         self.put_publication(handle, publication)?;
-        self.bind(handle, publication)?;
+        // The ports say that there is something to look for before it is there: whoever dies in between leaves a look too many.
         self.change_ports(publication, |row| match publication.host_address {
             Some(_) => PortRow { bound: row.bound + 1, ..row },
             None => PortRow { any: handle, ..row },
-        })
+        })?;
+        self.bind(handle, publication)
     }
 
     /// Publishes on the ports of another publication, which has them no more and begins no connection any more; at no moment do

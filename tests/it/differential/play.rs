@@ -357,13 +357,14 @@ impl Play {
         let next = self.flows[number].next;
         let mut stimulus = self.plain(number, side, flags);
         self.flows[number].next = next;
-        let v6 = self.flows[number].is_v6();
-        let what = self.spoil(&mut stimulus, v6, &self.flows[number].tuples(side, 0).1.clone());
+        let (from, to) = self.flows[number].tuples(side, 0);
+        let what = self.spoil(&mut stimulus, &from, &to);
         self.case(what, number, side, stimulus)
     }
 
     /// Makes a packet odd; returns how.
-    fn spoil(&mut self, stimulus: &mut Stimulus, v6: bool, to: &Tuple) -> &'static str {
+    fn spoil(&mut self, stimulus: &mut Stimulus, from: &Tuple, to: &Tuple) -> &'static str {
+        let v6 = to.src.is_ipv6();
         let len = stimulus.transport(to).len();
         let is_tcp = matches!(stimulus.body, Body::Tcp { .. });
         let is_udp = stimulus.body == Body::Udp;
@@ -424,7 +425,7 @@ impl Play {
                 "tcp length"
             }
             10 if is_udp => {
-                stimulus.tune_to_zero(to);
+                stimulus.tune_to_zero(if self.rng.bool() { from } else { to });
                 "checksum of all ones"
             }
             11 | 12 if is_tcp => {
@@ -542,7 +543,10 @@ impl Play {
     fn stray(&mut self) -> Case {
         let v6 = self.chance(40);
         let end = End::ALL[self.rng.usize(0..4)];
-        let (src, sport) = self.fresh(end, v6);
+        let (mut src, mut sport) = self.fresh(end, v6);
+        if self.chosen.contains(&sport) {
+            (src, sport) = self.fresh(end, v6);
+        }
         let own_host = match end {
             End::Client | End::Outside => host(v6, end),
             _ if self.rng.bool() => inside(v6, 1),
@@ -581,6 +585,8 @@ impl Play {
         let mut body = if self.rng.bool() { tcp } else { Body::Udp };
         let what = match self.rng.u8(2..12) {
             2 => {
+                // An answer that nobody waits for.
+                tuple.dport = self.rng.u16(1..9000);
                 body = Body::Echo { request: self.rng.bool(), seq: self.rng.u16(..) };
                 "echo to the host"
             }
