@@ -111,16 +111,27 @@ pub fn restore<A: Address>(
     fill(into, partner, &key.tuple().reversed(), way(key.zone()) | turned, back, own.publication);
 }
 
-/// A port from `random` that no kernel hands out by itself: above the privileged ones and below Linux' `ip_local_port_range`.
+/// The first port of Linux' `ip_local_port_range`: what is below it the kernel hands out to nobody by itself.
+const KERNELS_OWN: u16 = 32768;
+/// The first port that is not privileged.
+const UNPRIVILEGED: u16 = 1024;
+
+/// A port from `random` that no kernel hands out by itself, and that is not privileged.
 #[inline(always)]
 pub const fn quiet_port(random: u32) -> Be16 {
-    Be16::new(1024 + (random % (32768 - 1024)) as u16)
+    between(UNPRIVILEGED, KERNELS_OWN as u32, random)
 }
 
 /// A port from `random`, above the privileged ones (RFC 6056 §3.3.2).
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "the product's high half is below 2^16")]
 pub const fn ephemeral_port(random: u32) -> Be16 {
+    between(UNPRIVILEGED, 1 << 16, random)
+}
+
+/// A port from `first` on and below `end`, all alike.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the product's high half is below the range's length")]
+const fn between(first: u16, end: u32, random: u32) -> Be16 {
     // A multiplication instead of a division.
-    Be16::new((1024 + ((random as u64 * (65536 - 1024)) >> 32)) as u16)
+    Be16::new(first + ((random as u64 * (end - first as u32) as u64) >> 32) as u16)
 }

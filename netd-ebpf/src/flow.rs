@@ -334,8 +334,11 @@ fn restore<A: Wire, T: Table<A>>(
     // What this direction has shown stands for both, so that it has not the looks of one that was never answered.
     spare.see(row.seen().flags);
     spare.last = row.last.saturating_sub(1);
-    maps::claim(T::rows(), other, spare).ok()?;
-    T::rows().get_ptr_mut(other)
+    match maps::claim(T::rows(), other, spare) {
+        // Another CPU may have been faster; whether what it made is the partner is seen by its tuple.
+        Ok(()) | Err(maps::Refused::Exists) => T::rows().get_ptr_mut(other),
+        Err(maps::Refused::Full) => None,
+    }
 }
 
 /// What a new connection is to be, but for its inner source port. It is kept off the stack, see [`plan`].
@@ -350,8 +353,8 @@ pub(crate) struct Plan<A> {
     pub(crate) back: Handle,
     /// The publication that lets it in; none if it goes out.
     pub(crate) publication: Handle,
-    /// Whether its source becomes the network's gateway, from which the host speaks to containers as well: its port is then
-    /// one that the kernel does not hand out.
+    /// Whether its source becomes the network's gateway, from which the host speaks to containers as well: another port than
+    /// its own is then one that the kernel does not hand out.
     pub(crate) by_gateway: bool,
 }
 
@@ -375,12 +378,14 @@ pub(crate) fn choose<A: Wire>(skb: &Skb, plan: &Plan<A>) -> Result<Be16, Reason>
     if tries != 0 && (tries >= TRIES || !packet::has_port::<A>(plan.original.protocol())) {
         return Err(Reason::Collision);
     }
-    Ok(if plan.by_gateway {
-        nat::quiet_port(random())
-    } else if tries != 0 {
-        nat::ephemeral_port(random())
-    } else {
+    // An IPv6 client's port means nothing to who sees the gateway in its place.
+    let crosses = A::IS_V6 && plan.inner.dst.is_mapped();
+    Ok(if tries == 0 && !crosses {
         plan.inner.src_port
+    } else if plan.by_gateway {
+        nat::quiet_port(random())
+    } else {
+        nat::ephemeral_port(random())
     })
 }
 
@@ -409,30 +414,26 @@ fn enter<A: Wire>(connection: &mut Connection<A>) -> Result<First, Reason> {
         Err(maps::Refused::Exists) => return Ok(First::Taken),
         Err(maps::Refused::Full) => return Err(Reason::TableFull),
     }
-    let entered = match maps::claim(A::young(), &connection.original, &connection.forward) {
-        Err(maps::Refused::Exists) if leads_elsewhere(connection) => {
-            // Another CPU has made a connection of a copy of the packet, with another port: that one it is.
-            maps::forget(A::young(), &connection.reply);
-            return Ok(First::Opened);
-        }
+    match maps::claim(A::young(), &connection.original, &connection.forward) {
+        Ok(()) => return Ok(First::Opened),
         Err(maps::Refused::Exists) => {
-            maps::put(A::young(), &connection.original, &connection.forward).is_ok()
+            if let Some(Owned { row, .. }) = owned::<A, Young>(&connection.original) {
+                // Another CPU has made a connection of a copy of the packet: that one it is, whichever port it has.
+                // SAFETY: as in `owned`.
+                if unsafe { (*row).tuple() } != connection.forward.tuple() {
+                    maps::forget(A::young(), &connection.reply);
+                }
+                return Ok(First::Opened);
+            }
+            // Left over from a container or publication that is gone.
+            if maps::put(A::young(), &connection.original, &connection.forward).is_ok() {
+                return Ok(First::Opened);
+            }
         }
-        entered => entered.is_ok(),
-    };
-    if entered {
-        return Ok(First::Opened);
+        Err(maps::Refused::Full) => {}
     }
     maps::forget(A::young(), &connection.reply);
     Err(Reason::TableFull)
-}
-
-/// Whether the row under the original's key is a live one of another connection.
-#[inline(always)]
-fn leads_elsewhere<A: Wire>(connection: &Connection<A>) -> bool {
-    // SAFETY: as in `owned`.
-    owned::<A, Young>(&connection.original)
-        .is_some_and(|Owned { row, .. }| unsafe { (*row).tuple() } != connection.forward.tuple())
 }
 
 /// Whether the row under the reply's key is this very connection's.
@@ -458,9 +459,15 @@ fn is_taken<A: Wire, T: Table<A>>(connection: &mut Connection<A>) -> bool {
         let other = nat::partner_key(key, row, zone_of(row, endpoint));
         // SAFETY: as in `owned`.
         let partner = T::rows().get_ptr(&other).map(|partner| unsafe { &*partner });
+        let own = row.tuple() == connection.backward.tuple();
+        // Without a partner, and with nothing seen, it is one that another CPU is making; if this very one, of a copy of
+        // the packet.
+        if row.last == 0 && (own || partner.is_none()) {
+            return !own;
+        }
         let (phase, idle) = state(key.protocol(), row, partner);
         let closed = matches!(phase, Phase::TimeWait | Phase::Closed) && idle > 1;
-        if row.tuple() != connection.backward.tuple() && !closed && !is_over(phase, idle) {
+        if !own && !closed && !is_over(phase, idle) {
             return true;
         }
     }

@@ -96,6 +96,15 @@ fn senders(lab: &Lab, count: usize) -> Vec<Sender> {
     (0..count).map(one).collect()
 }
 
+/// Lets everybody go on, for a thread that fails.
+struct Failing<'a>(&'a AtomicUsize);
+
+impl Drop for Failing<'_> {
+    fn drop(&mut self) {
+        self.0.store(usize::MAX / 2, Ordering::SeqCst);
+    }
+}
+
 /// Does `work` on several threads in the host at once, each with its number; all begin each round together.
 fn at_once<T: Send>(lab: &Lab, rounds: u16, work: impl Fn(usize, u16) -> T + Sync) -> Vec<Vec<T>> {
     let arrived = AtomicUsize::new(0);
@@ -110,7 +119,11 @@ fn at_once<T: Send>(lab: &Lab, rounds: u16, work: impl Fn(usize, u16) -> T + Syn
                         while arrived.load(Ordering::SeqCst) < THREADS * (usize::from(round) + 1) {
                             thread::yield_now();
                         }
-                        work(thread, round)
+                        // Whoever fails keeps nobody waiting.
+                        let failing = Failing(arrived);
+                        let done = work(thread, round);
+                        std::mem::forget(failing);
+                        done
                     };
                     (0..rounds).map(round).collect()
                 })
