@@ -110,6 +110,8 @@ pub mod name {
 ///                            │         └────────────────────────────────────────────────┘
 ///                            └──▶ icmp_error                           every one of them ──▶ answer, report
 ///
+/// an error about no flow: icmp_error ──▶ uplink_first, container_first
+/// a later fragment: uplink_first, hairpin, masquerade, direct ──▶ hold; follow, if its first has come meanwhile
 /// a first fragment: follow ──▶ first_part ──▶ follow; if others wait in `hold`, it and they come in anew
 /// a flow between the families: follow6, young6 ──▶ to_four         hairpin ──▶ from_four, from_four_young ──▶ to_six
 /// ```
@@ -211,7 +213,7 @@ pub mod stage {
 pub mod capacity {
     /// Two rows a connection. At 128 bytes a row and 16 a bucket this is 36 MiB, allocated when netd is first used.
     pub const FLOWS: u32 = 1 << 18;
-    /// The same for IPv6, at 168 bytes a row.
+    /// The same for IPv6, at 192 bytes a row.
     pub const FLOWS6: u32 = 1 << 16;
     /// Two rows a connection.
     pub const YOUNG: u32 = 1 << 16;
@@ -864,7 +866,7 @@ pub struct CounterRow {
     pub pad: u32,
 }
 
-// The memory per connection is a promise of the README; what every packet reads of an endpoint is one cache line.
+// The memory per connection is what `capacity` counts with; what every packet reads of an endpoint is one cache line.
 const _: () = {
     assert!(size_of::<FlowRow<Ipv4>>() == 64);
     assert!(size_of::<EndpointRow>() == 36 + 16 + 64);

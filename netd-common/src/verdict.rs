@@ -17,9 +17,9 @@ pub enum Reason {
     DirectAccess = 3,
     /// From a container, with a source address that is not its own.
     Spoofed = 4,
-    /// From a container of one network to another network.
+    /// From a container to one that it is kept apart from, of another network or of its own.
     Isolated = 5,
-    /// From a container, to a place that its network has no way to.
+    /// To a place that a container's network has no way to, or by no uplink with an address.
     NoWayOut = 6,
     /// TTL would reach zero (RFC 791 §3.2).
     TtlExceeded = 7,
@@ -31,7 +31,7 @@ pub enum Reason {
     TableFull = 10,
     /// No port is free that would tell the answers of a new connection from those of others.
     Collision = 11,
-    /// A later fragment whose first has not been seen.
+    /// A later fragment that could not be held until its first comes.
     Fragment = 12,
     /// The kernel's helpers refused to change the packet.
     RewriteFailed = 13,
@@ -71,7 +71,7 @@ impl Reason {
         Self::Untranslatable,
     ];
 
-    /// The name programs see (`netd stats --json`).
+    /// The name programs see (`netd status --json`).
     pub const fn name(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
@@ -104,17 +104,17 @@ impl Reason {
             Self::ForgedSource => "a container's address as source, arrived from the wire",
             Self::DirectAccess => "from outside straight to a container's own address",
             Self::Spoofed => "a container used an address that is not its own",
-            Self::Isolated => "from one network to another",
-            Self::NoWayOut => "a container's network has no way there",
+            Self::Isolated => "between containers that are kept apart",
+            Self::NoWayOut => "no uplink with an address, or none for its network, leads there",
             Self::TtlExceeded => "its time to live ran out",
             Self::TooBig => "larger than the next link takes",
             Self::NoRoute => "no route to the destination",
             Self::TableFull => "the flow table took no new row",
             Self::Collision => "no port was free to tell its answers from others'",
-            Self::Fragment => "a fragment of a datagram whose first part was not seen",
+            Self::Fragment => "a fragment for which there was no room until its first part comes",
             Self::RewriteFailed => "the kernel refused to change it",
             Self::Foreign => "neither IP nor ARP from a container, or hidden under VLAN tags",
-            Self::OutOfState => "the end of a TCP connection that does not exist",
+            Self::OutOfState => "it ends or answers a connection that does not exist",
             Self::NotRelated => "an ICMP message about no flow that exists",
             Self::Denied => "its source may not use the port",
             Self::Untranslatable => "it cannot be said in the other IP version",

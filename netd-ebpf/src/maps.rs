@@ -441,7 +441,7 @@ pub(crate) fn held<A: Tables>(key: &HeldKey<A>) -> Option<&'static HeldRow> {
 /// Remembers what is known of a fragmented datagram.
 #[inline(always)]
 pub(crate) fn put_fragment<A: Tables>(key: &FragmentKey<A>, row: &FragmentRow) {
-    // If the table takes no row, the later fragments are dropped and counted.
+    // If the table takes no row, the later fragments are held in vain.
     let _full = A::fragments().insert(key, row, BPF_ANY);
 }
 

@@ -38,20 +38,20 @@ const FRONT_LEN: u32 = Offset::MAX + 1 + 20;
 
 /// The word of [`__sk_buff`]'s `cb` in which one program leaves the reason of a drop for the next.
 pub(crate) const NOTE_REASON: usize = 0;
+/// The same word, until there is a drop: that a first fragment's ports are noted.
+pub(crate) const NOTE_NOTED: usize = 0;
+/// The word in which the MTU is left that a packet did not fit.
+pub(crate) const NOTE_MTU: usize = 1;
 /// The same word, of a packet from a container to outside: the interface that it leaves by.
 pub(crate) const NOTE_OIF: usize = 1;
+/// The same word, of a fragment that is to be held: what is to become of itself.
+pub(crate) const NOTE_HELD: usize = 1;
 /// The word in which the zone is left that the packet comes from.
 pub(crate) const NOTE_ZONE: usize = 2;
 /// The word in which is left that the packet's flow has just been made.
 pub(crate) const NOTE_OPENED: usize = 3;
-/// The word in which is left that a first fragment's ports are noted.
-pub(crate) const NOTE_NOTED: usize = 0;
 /// The word in which is left how many source ports were tried.
 pub(crate) const NOTE_TRIES: usize = 4;
-/// The word in which the MTU is left that a packet did not fit.
-pub(crate) const NOTE_MTU: usize = 1;
-/// The same word, of a fragment that is to be held: what is to become of itself.
-pub(crate) const NOTE_HELD: usize = 1;
 
 /// What differs between the families in speaking to the kernel and in writing a header.
 pub(crate) trait Wire: Tables {

@@ -335,7 +335,7 @@ pub struct ContainerAdd {
 /// What `add` and `run` have in common.
 #[derive(Clone, Debug, Default, Args)]
 pub struct AttachOptions {
-    /// Its address; without one, the lowest free
+    /// Its address, one of each family at most; without one, the lowest free
     #[arg(long, value_name = "IP")]
     pub ip: Vec<IpAddr>,
     /// Its MAC address; without one, 02:42 and its address
@@ -363,10 +363,10 @@ pub struct PublishOptions {
 /// Who may use published ports.
 #[derive(Clone, Debug, Default, Args)]
 pub struct AccessOptions {
-    /// Let only these sources in; of several that hold an address the longest prefix counts
+    /// Let only these sources in; of several that hold an address the longest prefix counts (may be given more than once)
     #[arg(long, value_name = "CIDR", value_parser = word::<Source>)]
     pub allow: Vec<Source>,
-    /// Keep these sources out
+    /// Keep these sources out (may be given more than once)
     #[arg(long, value_name = "CIDR", value_parser = word::<Source>)]
     pub deny: Vec<Source>,
 }

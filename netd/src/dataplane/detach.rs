@@ -1,4 +1,4 @@
-//! Taking a link off its hook at once: the one call of bpf(2) that aya has no word for.
+//! Taking a link off its hook at once: what of bpf(2) aya has no word for.
 
 use std::ffi::CString;
 use std::io;
