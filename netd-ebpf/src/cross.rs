@@ -80,7 +80,7 @@ impl Crossing {
             return Ok(Skb::redirect_to_neighbour(self.row.oif, self.row.next_hop));
         }
         Skb::write_ethernet(&frame, &self.endpoint.ethernet)?;
-        Ok(Skb::redirect_to_peer(self.endpoint.ifindex))
+        Ok(skb.redirect_to_peer(self.endpoint.ifindex))
     }
 }
 

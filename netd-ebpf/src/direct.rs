@@ -14,6 +14,7 @@ use crate::fragment::Then;
 use crate::maps;
 use crate::publication;
 use crate::skb::{NOTE_ZONE, Skb, Wire};
+use crate::uplink;
 
 /// Opens a flow if the container's network lets the sender in.
 #[inline(always)]
@@ -27,8 +28,9 @@ pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<First, Reason> {
         Err(Reason::Fragment) => return Ok(First::Held(Then::End)),
         transport => transport.map_err(|_of_no_connection| refused)?,
     };
-    // A source that no answer may be sent to makes no flow.
-    if ip.src.is_not_one_hosts() || ip.src == A::UNSPECIFIED {
+    let is_odd = !uplink::may_begin(ip.src)
+        || (zone == Zone::OUTSIDE && uplink::is_hosts_own(skb, &ip, endpoint.bridge));
+    if is_odd {
         return Err(refused);
     }
     let key = packet::flow_key(&ip, &transport, zone);

@@ -16,6 +16,7 @@ use crate::cross;
 use crate::fragment::{self, Known, Then};
 use crate::icmp;
 use crate::maps::{self, Flows};
+use crate::masquerade;
 use crate::route::{self, Route};
 use crate::skb::{self, Frame, NOTE_MTU, NOTE_NOTED, NOTE_TRIES, NOTE_ZONE, Skb, Wire};
 
@@ -54,6 +55,8 @@ pub(crate) enum First {
     Pass,
     /// It has one now.
     Opened,
+    /// It has one that both sides want, which was not there when it was looked for.
+    Known,
     /// The source port that was tried is taken.
     Taken,
     /// It is a later fragment whose first has not come.
@@ -150,7 +153,7 @@ pub(crate) fn pass<A: Wire, T: Table<A>>(skb: &Skb, frame: Frame, ip: Ip<A>, fol
     };
     *key = packet::flow_key(&ip, &transport, zone);
     let Some(live) = find::<A, T>(key, other, spare) else { return Step::Unknown };
-    match live.settle(&Packet { skb, frame, ip, transport }, follows) {
+    match live.settle(&Packet { skb, frame, ip, transport }, key, follows) {
         Ok((onward, due)) => {
             if T::YOUNG && due == Due::Promotion {
                 live.promote(key, other);
@@ -158,6 +161,11 @@ pub(crate) fn pass<A: Wire, T: Table<A>>(skb: &Skb, frame: Frame, ip: Ip<A>, fol
             match onward {
                 Onward::Sent(verdict) => Step::Done(Ok(verdict)),
                 Onward::Crosses => Step::Crosses,
+                Onward::Hosts => {
+                    maps::forget(T::rows(), key);
+                    maps::forget(T::rows(), other);
+                    Step::Done(Ok(Verdict::Pass))
+                }
                 Onward::Elsewhere => {
                     maps::forget(T::rows(), key);
                     maps::forget(T::rows(), other);
@@ -293,7 +301,11 @@ fn find<A: Wire, T: Table<A>>(
     other: &mut FlowKey<A>,
     spare: &mut FlowRow<A>,
 ) -> Option<Live<A>> {
-    let Owned { row, endpoint } = owned::<A, T>(key)?;
+    let Some(Owned { row, endpoint }) = owned::<A, T>(key) else {
+        // One that is left over would hide what the other table gets under this key.
+        maps::forget(T::rows(), key);
+        return None;
+    };
     // SAFETY: as in `owned`.
     let own = unsafe { &*row };
     *other = nat::partner_key(key, own, zone_of(own, endpoint));
@@ -401,7 +413,13 @@ pub(crate) fn open<A: Wire>(plan: &Plan<A>, port: Be16) -> Result<First, Reason>
 /// Enters a connection's rows, unless its answers could not be told from those of another one.
 #[inline(always)]
 fn enter<A: Wire>(connection: &mut Connection<A>) -> Result<First, Reason> {
-    if is_taken::<A, Assured>(connection) || is_taken::<A, Young>(connection) {
+    match holder::<A, Assured>(connection) {
+        Holder::Nobody => {}
+        Holder::Another => return Ok(First::Taken),
+        // It has been moved since the packet was looked for there.
+        Holder::Itself => return Ok(First::Known),
+    }
+    if holder::<A, Young>(connection) == Holder::Another {
         return Ok(First::Taken);
     }
     // As if it had been seen before this tick: so its first packet does what is due once a tick.
@@ -445,13 +463,24 @@ fn leads_back<A: Wire, T: Table<A>>(connection: &Connection<A>) -> bool {
         .is_some_and(|row| unsafe { (*row).tuple() } == connection.backward.tuple())
 }
 
-/// Whether the reply's key is that of another connection which goes on. One that is over, closed, or this one's own past
-/// is taken away.
+/// Whose the reply's key of a connection to be is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    /// Nobody's.
+    Nobody,
+    /// That of this very connection: another CPU is making it of a copy of the packet, or has moved it.
+    Itself,
+    /// That of another connection which goes on.
+    Another,
+}
+
+/// Asks whose the reply's key is. A row of a connection that is over or closed, or of which only this one is left, is taken
+/// away.
 #[inline(always)]
-fn is_taken<A: Wire, T: Table<A>>(connection: &mut Connection<A>) -> bool {
+fn holder<A: Wire, T: Table<A>>(connection: &mut Connection<A>) -> Holder {
     let key = &connection.reply;
     if T::rows().get_ptr(key).is_none() {
-        return false;
+        return Holder::Nobody;
     }
     if let Some(Owned { row, endpoint }) = owned::<A, T>(key) {
         // SAFETY: as in `owned`.
@@ -460,23 +489,25 @@ fn is_taken<A: Wire, T: Table<A>>(connection: &mut Connection<A>) -> bool {
         // SAFETY: as in `owned`.
         let partner = T::rows().get_ptr(&other).map(|partner| unsafe { &*partner });
         let own = row.tuple() == connection.backward.tuple();
-        // Without a partner, and with nothing seen, it is one that another CPU is making; if this very one, of a copy of
-        // the packet.
-        if row.last == 0 && (own || partner.is_none()) {
-            return !own;
+        let holder = if own { Holder::Itself } else { Holder::Another };
+        // Without a partner, and with nothing seen, it is one that another CPU is making.
+        if row.last == 0 && partner.is_none() {
+            return holder;
         }
         let (phase, idle) = state(key.protocol(), row, partner);
         let closed = matches!(phase, Phase::TimeWait | Phase::Closed) && idle > 1;
-        if !own && !closed && !is_over(phase, idle) {
-            return true;
+        if !closed && !is_over(phase, idle) && (partner.is_some() || !own) {
+            return holder;
         }
     }
     maps::forget(T::rows(), key);
-    false
+    Holder::Nobody
 }
 
 /// What has become of a packet that has a flow.
 enum Onward {
+    /// It is the host's: a socket of its own has come to the port since.
+    Hosts,
     /// It was sent on.
     Sent(Verdict),
     /// It is to be sent on in the other family.
@@ -499,13 +530,23 @@ enum Due {
 impl<A: Wire> Live<A> {
     /// Does what is due once a tick, and what the packet's flags ask for; then sends it on.
     #[inline(always)]
-    fn settle(&self, packet: &Packet<'_, A>, follows: Follows) -> Result<(Onward, Due), Reason> {
+    fn settle(
+        &self,
+        packet: &Packet<'_, A>,
+        key: &FlowKey<A>,
+        follows: Follows,
+    ) -> Result<(Onward, Due), Reason> {
         // SAFETY: the pointers come from the flow table in this run of the program, see the note in `maps`; the rows are
         // distinct, since they lead to different tuples.
         let (row, partner) = unsafe { (&mut *self.row, &mut *self.partner) };
         let (before, now) = (row.last, now());
         if packet.ip.ttl <= 1 {
             return Err(Reason::TtlExceeded);
+        }
+        // The kernel does not know which ports masquerade has, and may give the same one to a socket of the host's.
+        let masqueraded = row.is_reply() && row.publication.is_none() && key.zone() == Zone::OUTSIDE;
+        if masqueraded && before != now && masquerade::is_hosts(packet.skb, key) {
+            return Ok((Onward::Hosts, Due::Nothing));
         }
         if before != now || (row.is_outward() && row.oif == 0) {
             self.refresh(packet.skb, row, now)?;
@@ -585,7 +626,13 @@ impl<A: Wire> Live<A> {
         if !row.is_outward() {
             return Ok(());
         }
-        match route::lookup(skb, self.endpoint.bridge, row.src, row.dst) {
+        let way = if maps::network_of(row.dst).is_some() {
+            // A network that came after the connection.
+            Route::None
+        } else {
+            route::lookup(skb, self.endpoint.bridge, row.src, row.dst)
+        };
+        match way {
             Route::Via(oif, next_hop) => {
                 row.oif = oif;
                 row.next_hop = next_hop;
@@ -640,7 +687,9 @@ fn is_credible_end<A: Wire>(packet: &Packet<'_, A>, row: &FlowRow<A>, partner: &
         return track::is_credible_abort(transport.acknowledgement, row.acknowledged, partner.acknowledged);
     }
     let answered = partner.seen().flags & tcp_flag::ACK != 0;
-    track::is_credible_reset(transport.sequence, if answered { Some(partner.acknowledged) } else { None })
+    // Nor has one acknowledged anything whose row was lost and made anew.
+    let expected = if answered && partner.acknowledged != 0 { Some(partner.acknowledged) } else { None };
+    track::is_credible_reset(transport.sequence, expected)
 }
 
 /// Rewrites a packet as its row says and sends it on.
@@ -658,7 +707,7 @@ pub(crate) fn send<A: Wire>(
     Ok(if outward {
         Skb::redirect_to_neighbour(oif, next_hop)
     } else {
-        Skb::redirect_to_peer(endpoint.ifindex)
+        packet.skb.redirect_to_peer(endpoint.ifindex)
     })
 }
 

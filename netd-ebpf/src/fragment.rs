@@ -9,6 +9,7 @@ use netd_common::verdict::{Reason, Verdict};
 use crate::flow;
 use crate::maps;
 use crate::publication;
+use crate::route::{self, Route};
 use crate::skb::{NOTE_HELD, NOTE_ZONE, Skb, Wire};
 
 /// How many fragments of a datagram are held: the largest datagram has 45 of 1,480 bytes.
@@ -84,25 +85,19 @@ fn store<A: Wire>(skb: &Skb) -> Result<Known, Reason> {
     let ip = A::header(&frame, IP_AT)?;
     let Part::Later(id) = ip.part else { return Err(Reason::Fragment) };
     let place = key(&ip, id, Zone::container(skb.note(NOTE_ZONE))).ok_or(Reason::Fragment)?;
-    let now = flow::now();
-    let is_over =
-        maps::fragment(&place.datagram).is_none_or(|row| now.wrapping_sub(row.last) > FRAGMENT_TICKS);
-    if is_over {
-        maps::put_fragment(&place.datagram, &FragmentRow::awaited(now));
+    let len = skb.len();
+    if len as usize > HeldRow::ROOM {
+        return Err(Reason::Fragment);
     }
-    let row = maps::fragment_mut(&place.datagram).ok_or(Reason::Fragment)?;
+    let row = await_first(&place.datagram).ok_or(Reason::Fragment)?;
     // SAFETY: an aligned word of a map's value, which the kernel side changes by atomic operations only.
     let number = unsafe { maps::fetch_add(&raw mut (*row).held, 1) };
     if number >= u64::from(MOST) {
         return Err(Reason::Fragment);
     }
-    let len = skb.len();
     let copy = maps::held_scratch().ok_or(Reason::Fragment)?;
     // SAFETY: this CPU's copy, which no other program uses while this one runs.
     let copy = unsafe { &mut *copy };
-    if len as usize > HeldRow::ROOM {
-        return Err(Reason::Fragment);
-    }
     copy.len = len;
     // Filled up to a length that the verifier knows.
     skb.set_len(HeldRow::ROOM)?;
@@ -112,7 +107,29 @@ fn store<A: Wire>(skb: &Skb) -> Result<Known, Reason> {
     place.number = number as u32;
     maps::put_held(place, copy)?;
     // Whoever noted the first fragment before this one was there to be let go leaves it to its own run.
-    Ok(known(&place.datagram))
+    let known = known(&place.datagram);
+    if matches!(known, Known::First(_)) {
+        maps::forget_held(place);
+    }
+    Ok(known)
+}
+
+/// The row of a datagram whose first fragment has not come; made if there is none, made anew if it is left over from
+/// another datagram with the same number.
+#[inline(always)]
+fn await_first<A: Wire>(key: &FragmentKey<A>) -> Option<*mut FragmentRow> {
+    let awaited = FragmentRow::awaited(flow::now());
+    match maps::fragment_mut(key) {
+        None => maps::claim_fragment(key, &awaited),
+        // SAFETY: the pointer comes from the table in this run of the program, and `held` is changed by atomic operations.
+        Some(row) => unsafe {
+            if awaited.last.wrapping_sub((*row).last) > FRAGMENT_TICKS {
+                (*row).take_ports(&awaited);
+                maps::take(&raw mut (*row).held);
+            }
+        },
+    }
+    maps::fragment_mut(key)
 }
 
 /// Notes the ports of a datagram's first fragment, and lets everything go that waits for it: all of them come in anew, it before
@@ -125,7 +142,9 @@ pub(crate) fn first<A: Wire>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
     let Part::First(id) = ip.part else { return None };
     let transport = packet::transport(&frame, &ip).ok()?;
     // The host's own gets its fragments as they come.
-    let is_ours = zone != Zone::OUTSIDE
+    let leaves = maps::endpoint_behind(zone.ifindex())
+        .is_some_and(|sender| !matches!(route::lookup(skb, sender.bridge, ip.src, ip.dst), Route::Local));
+    let is_ours = leaves
         || publication::find(ip.protocol, ip.dst, transport.dst_port).is_some()
         || maps::network_of(ip.dst).is_some()
         || flow::peek(packet::flow_key(&ip, &transport, zone)).is_some();
@@ -140,12 +159,14 @@ pub(crate) fn first<A: Wire>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
     if held == 0 {
         return None;
     }
-    Some(release(skb, place, held).map(|()| Verdict::Consumed))
+    let least = ip.transport_at.get();
+    Some(release(skb, place, held, least).map(|()| Verdict::Consumed))
 }
 
-/// Lets the packet and `held` of those that wait for it come in anew.
+/// Lets the packet and `held` of those that wait for it come in anew. No packet can be cut to less than `least` bytes, where
+/// this one's transport header starts; behind a shorter one's own end there is then some padding.
 #[inline(always)]
-fn release<A: Wire>(skb: &Skb, place: &mut HeldKey<A>, held: u64) -> Result<(), Reason> {
+fn release<A: Wire>(skb: &Skb, place: &mut HeldKey<A>, held: u64, least: usize) -> Result<(), Reason> {
     skb.repeat()?;
     for number in 0..MOST {
         if u64::from(number) >= held {
@@ -153,7 +174,8 @@ fn release<A: Wire>(skb: &Skb, place: &mut HeldKey<A>, held: u64) -> Result<(), 
         }
         place.number = number;
         let Some(copy) = maps::held(place) else { continue };
-        skb.become_copy(copy)?;
+        skb.become_copy(copy, least)?;
+        maps::forget_held(place);
         skb.repeat()?;
     }
     Ok(())

@@ -77,7 +77,7 @@ pub(crate) fn pass<A: Wire>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
         if let Err(reason) = Skb::write_ethernet(&frame, &endpoint.ethernet) {
             return Some(Err(reason));
         }
-        Skb::redirect_to_peer(endpoint.ifindex)
+        skb.redirect_to_peer(endpoint.ifindex)
     };
     Some(skb.translate_message(&frame, &ip, row, change).map(|()| verdict))
 }

@@ -326,6 +326,10 @@ fn opened(ctx: &TcContext, skb: &Skb, outcome: Result<First, Reason>, first: u32
             skb.leave_note(NOTE_OPENED, 1);
             go_on(ctx, skb, follow)
         }
+        Ok(First::Known) => {
+            skb.leave_note(NOTE_OPENED, 1);
+            go_on(ctx, skb, if skb.is_v6() { stage::FOLLOW6 } else { stage::FOLLOW })
+        }
         Ok(First::Taken) => {
             skb.leave_note(NOTE_TRIES, skb.note(NOTE_TRIES) + 1);
             go_on(ctx, skb, first)

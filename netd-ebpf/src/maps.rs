@@ -430,12 +430,26 @@ pub(crate) fn put_held<A: Tables>(key: &HeldKey<A>, row: &HeldRow) -> Result<(),
     A::held().insert(key, row, BPF_ANY).map_err(|_errno| Reason::Fragment)
 }
 
+/// Takes a fragment away that was held.
+#[inline(always)]
+pub(crate) fn forget_held<A: Tables>(key: &HeldKey<A>) {
+    // One that is gone already is what is wanted.
+    let _gone = A::held().remove(key);
+}
+
 /// A fragment that is held.
 #[inline(always)]
 pub(crate) fn held<A: Tables>(key: &HeldKey<A>) -> Option<&'static HeldRow> {
     // SAFETY: the kernel frees no row under a running program; one that is reused meanwhile yields another fragment, which
     // then comes in twice or damaged, as any packet may.
     unsafe { A::held().get(key) }
+}
+
+/// Remembers what is known of a fragmented datagram, unless somebody has been faster.
+#[inline(always)]
+pub(crate) fn claim_fragment<A: Tables>(key: &FragmentKey<A>, row: &FragmentRow) {
+    // Whether there is one now is asked afterwards.
+    let _exists = A::fragments().insert(key, row, BPF_NOEXIST);
 }
 
 /// Remembers what is known of a fragmented datagram.

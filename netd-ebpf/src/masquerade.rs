@@ -10,6 +10,9 @@ use crate::flow::{self, First, Plan};
 use crate::publication;
 use crate::skb::{Skb, Wire};
 
+/// `TCP_LISTEN` (net/tcp_states.h).
+const LISTEN: u32 = 10;
+
 /// `BPF_F_CURRENT_NETNS`: look in the namespace that the program runs in.
 const CURRENT_NETNS: u64 = u64::MAX;
 
@@ -67,26 +70,55 @@ pub(crate) fn is_free<A: Wire>(skb: &Skb, number: u8, tuple: &Tuple<A>) -> bool 
     !(is_looked_up && has_socket(skb, &FlowKey::new(tuple.reversed(), number, Zone::OUTSIDE)))
 }
 
-/// Whether a socket of the host would get the answers, packets of `key`. A listening one counts: its peer may come to it.
+/// Whether a packet of `key`, the answer to what a container is thought to have sent, is for a socket of the host's. One that
+/// listens does not count: whoever answers does not come to it.
+#[inline(always)]
+pub(crate) fn is_hosts<A: Wire>(skb: &Skb, key: &FlowKey<A>) -> bool {
+    let number = key.protocol();
+    (number == protocol::TCP || number == protocol::UDP) && socket(skb, key) == Some(Socket::Speaks)
+}
+
+/// Whether a socket of the host would get the answers, packets of `key`. One that listens counts: its peer may come to it.
 #[inline(always)]
 fn has_socket<A: Wire>(skb: &Skb, key: &FlowKey<A>) -> bool {
+    socket(skb, key).is_some()
+}
+
+/// A socket of the host's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Socket {
+    /// It waits for connections.
+    Listens,
+    /// It is connected, or of datagrams.
+    Speaks,
+}
+
+/// The socket of the host's that would get packets of `key`.
+#[inline(always)]
+fn socket<A: Wire>(skb: &Skb, key: &FlowKey<A>) -> Option<Socket> {
     // The front of a key is the kernel's `struct bpf_sock_tuple`: source, destination, source port, destination port.
     let tuple = core::ptr::from_ref(key).cast_mut().cast();
     let len = 2 * size_of::<A>() as u32 + 4;
     let ctx = skb.as_ptr().cast();
-    // SAFETY: the context is valid, the key lives on this stack for the call, the helpers read `len` bytes of it and keep
-    // no pointer (kernel 5.2).
-    let socket = unsafe {
-        if key.protocol() == protocol::TCP {
-            bpf_skc_lookup_tcp(ctx, tuple, len, CURRENT_NETNS, 0)
-        } else {
-            bpf_sk_lookup_udp(ctx, tuple, len, CURRENT_NETNS, 0)
+    if key.protocol() != protocol::TCP {
+        // SAFETY: the context is valid, the key lives on this stack or in a map for the call, the helper reads `len` bytes of
+        // it and keeps no pointer (kernel 4.20).
+        let found = unsafe { bpf_sk_lookup_udp(ctx, tuple, len, CURRENT_NETNS, 0) };
+        if found.is_null() {
+            return None;
         }
-    };
-    if socket.is_null() {
-        return false;
+        // SAFETY: the socket is the one that the lookup has just given a reference to.
+        unsafe { bpf_sk_release(found.cast()) };
+        return Some(Socket::Speaks);
     }
-    // SAFETY: the socket is the one that a lookup above has just given a reference to.
-    unsafe { bpf_sk_release(socket.cast()) };
-    true
+    // SAFETY: as above (kernel 5.2).
+    let found = unsafe { bpf_skc_lookup_tcp(ctx, tuple, len, CURRENT_NETNS, 0) };
+    if found.is_null() {
+        return None;
+    }
+    // SAFETY: the socket is the one that the lookup has just given a reference to, which keeps it until it is released.
+    let state = unsafe { (*found).state };
+    // SAFETY: as above; it is not used after this.
+    unsafe { bpf_sk_release(found.cast()) };
+    Some(if state == LISTEN { Socket::Listens } else { Socket::Speaks })
 }

@@ -10,8 +10,8 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::generated::{
     bpf_clone_redirect, bpf_csum_diff, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh,
-    bpf_redirect_peer, bpf_skb_adjust_room, bpf_skb_change_proto, bpf_skb_change_tail, bpf_skb_load_bytes,
-    bpf_skb_pull_data, bpf_skb_store_bytes,
+    bpf_redirect_peer, bpf_skb_adjust_room, bpf_skb_change_proto, bpf_skb_change_tail, bpf_skb_change_type,
+    bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
 use netd_common::bytes::{Be16, Ipv4, Ipv6};
@@ -466,13 +466,14 @@ impl Skb {
         if code == 0 { Ok(()) } else { Err(Reason::Malformed) }
     }
 
-    /// Puts a packet that was held in the place of this one. No packet pointer is good after it.
+    /// Puts a packet that was held in the place of this one, with at least so many bytes. No packet pointer is good after it.
     #[inline(always)]
-    pub(crate) fn become_copy(&self, of: &HeldRow) -> Result<(), Reason> {
+    pub(crate) fn become_copy(&self, of: &HeldRow, least: usize) -> Result<(), Reason> {
         // Filled up to a length that the verifier knows.
         self.set_len(HeldRow::ROOM)?;
         self.store(0, &of.frame)?;
-        self.set_len(of.len as usize)
+        let len = of.len as usize;
+        self.set_len(if len < least { least } else { len })
     }
 
     /// Lets a copy of the packet come in anew by the interface that it came in by. No packet pointer is good after it.
@@ -518,7 +519,13 @@ impl Skb {
 
     /// Into the container behind this host-side veth, without a second pass through the host's stack (kernel 5.10).
     #[inline(always)]
-    pub(crate) fn redirect_to_peer(ifindex: u32) -> Verdict {
+    pub(crate) fn redirect_to_peer(&self, ifindex: u32) -> Verdict {
+        if self.context().pkt_type != PACKET_HOST {
+            // A container's frame is for the bridge, not for the veth. What it is marked as is the target's from now on, which
+            // the kernel itself sees to from 6.15 on.
+            // SAFETY: the context is valid.
+            unsafe { bpf_skb_change_type(self.raw, PACKET_HOST) };
+        }
         // SAFETY: the helper only notes where the packet shall go; without flags it refuses nothing.
         unsafe { bpf_redirect_peer(ifindex, 0) };
         Verdict::Redirected

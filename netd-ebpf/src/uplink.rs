@@ -37,16 +37,14 @@ pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<First, Reason> {
 /// Opens a flow to a published port; none if it is not ours.
 #[inline(always)]
 fn open<A: Wire>(skb: &Skb, ip: &Ip<A>, key: &FlowKey<A>) -> Result<Option<First>, Reason> {
-    // A source that no answer may be sent to makes no flow, nor one that no router sends on (RFC 4291 §2.5.6).
-    let src = key.src;
-    if src.is_loopback() || src.is_not_one_hosts() || src.is_link_local() || src == A::UNSPECIFIED {
+    if !may_begin(key.src) {
         return Ok(None);
     }
     let Some(found) = publication::find(key.protocol(), key.dst, key.dst_port) else { return Ok(None) };
     if !found.is_for(skb.ifindex())
         || !is_ours(skb, ip, &found)
         || maps::network_of(key.src).is_some()
-        || is_hosts_own(skb, ip, &found)
+        || is_hosts_own(skb, ip, found.endpoint.bridge)
     {
         return Ok(None);
     }
@@ -79,11 +77,19 @@ fn is_ours<A: Wire>(skb: &Skb, ip: &Ip<A>, found: &Found) -> bool {
     !found.any_address || matches!(route::lookup(skb, found.endpoint.bridge, ip.src, ip.dst), Route::Local)
 }
 
+/// Whether a source may begin a connection: not one that no answer may be sent to, nor one that no router sends on (RFC 4291
+/// §2.5.6), nor an IPv4 address in IPv6's form, which is on no wire (RFC 4942 §2.2).
+#[inline(always)]
+pub(crate) fn may_begin<A: Wire>(src: A) -> bool {
+    let is_odd = src.is_loopback() || src.is_not_one_hosts() || src.is_link_local() || src.is_mapped();
+    !is_odd && src != A::UNSPECIFIED
+}
+
 /// Whether the source is an address of the host, or the broadcast address of one of its networks: the stack, which such a
 /// packet is left to, calls it a martian.
 #[inline(always)]
-fn is_hosts_own<A: Wire>(skb: &Skb, ip: &Ip<A>, found: &Found) -> bool {
-    matches!(route::lookup(skb, found.endpoint.bridge, ip.dst, ip.src), Route::Local)
+pub(crate) fn is_hosts_own<A: Wire>(skb: &Skb, ip: &Ip<A>, bridge: u32) -> bool {
+    matches!(route::lookup(skb, bridge, ip.dst, ip.src), Route::Local)
 }
 
 /// No flow and no publication: the host's, unless its addresses give it away.

@@ -297,6 +297,9 @@ impl Host {
         dataplane.attach(Place::Container, index, link.host_interface.as_str())?;
         Sysctl::set_ipv6(link.host_interface.as_str(), &self.netns, false)?;
         self.netlink.set_master(index, bridge).await?;
+        if !network.icc {
+            self.netlink.isolate_port(index).await?;
+        }
         self.netlink.set_up(index).await?;
         Ok(index)
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
+use rtnetlink::LinkBridgePort;
 use rtnetlink::packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, State,
 };
@@ -148,6 +149,13 @@ impl Netlink {
             index,
         )
         .await
+    }
+
+    /// Keeps a bridge's port apart from others that are kept apart (`IFLA_BRPORT_ISOLATED`, kernel 4.18): frames pass between
+    /// it and the bridge itself only, whatever addresses are in them.
+    pub async fn isolate_port(&self, index: u32) -> Result<()> {
+        self.change(LinkBridgePort::new(index).isolated(true).build(), "keep apart from other ports", index)
+            .await
     }
 
     /// Sets an interface up.
