@@ -255,16 +255,21 @@ struct Owned<A: Wire> {
     endpoint: &'static EndpointRow,
 }
 
-/// The row under a key; none if there is none, or if it is left over from a container or publication that is gone.
+/// The row under a key; none if there is none, or if it is left over from a container or publication that is gone. Such a one
+/// is taken away, for it would hide what the other table gets under this key.
 #[inline(always)]
 fn owned<A: Wire, T: Table<A>>(key: &FlowKey<A>) -> Option<Owned<A>> {
     let row = T::rows().get_ptr_mut(key)?;
     // SAFETY: the pointer comes from the flow table in this run of the program, see the note in `maps`.
     let (endpoint, publication) = unsafe { ((*row).endpoint, (*row).publication) };
-    if !publication.is_none() {
-        maps::publication(publication)?;
+    let is_left_over = !publication.is_none() && maps::publication(publication).is_none();
+    match maps::endpoint(endpoint) {
+        Some(endpoint) if !is_left_over => Some(Owned { row, endpoint }),
+        _ => {
+            maps::forget(T::rows(), key);
+            None
+        }
     }
-    Some(Owned { row, endpoint: maps::endpoint(endpoint)? })
 }
 
 /// How far a connection has come, and for how many ticks it has been idle.
@@ -301,11 +306,7 @@ fn find<A: Wire, T: Table<A>>(
     other: &mut FlowKey<A>,
     spare: &mut FlowRow<A>,
 ) -> Option<Live<A>> {
-    let Some(Owned { row, endpoint }) = owned::<A, T>(key) else {
-        // One that is left over would hide what the other table gets under this key.
-        maps::forget(T::rows(), key);
-        return None;
-    };
+    let Owned { row, endpoint } = owned::<A, T>(key)?;
     // SAFETY: as in `owned`.
     let own = unsafe { &*row };
     *other = nat::partner_key(key, own, zone_of(own, endpoint));

@@ -67,10 +67,22 @@ fn it_ends_with_the_container_and_its_port() {
     let _udp = Server::udp_echo(&sandbox(&web), 53);
     let socket = lab.client.run(udp6);
     let to = format!("[{HOST6}]:5353");
-    udp_ask(&socket, &to, b"x").unwrap();
+    // Until both sides are seen to want it.
+    netd_tests::wait_for("the connection to be an assured one", PATIENCE, || {
+        udp_ask(&socket, &to, b"x").unwrap();
+        let flows = lab.netd(&["--json", "flows", "--port", "5353"]).ok().json();
+        flows[0]["original"]["packets"].as_u64() > Some(3)
+            && lab.assured6(|key| key.dst_port.get() == 5353) > 0
+    });
     lab.netd(&["unpublish", "5353/udp"]).ok();
     socket.set_read_timeout(Some(netd_tests::probe::SILENCE)).unwrap();
     assert!(udp_ask(&socket, &to, b"x").is_err());
+    // The same socket comes to whoever has the port next.
+    lab.netd(&["publish", "5353:53/udp", &web]).ok();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(udp_ask(&socket, &to, b"again").unwrap().0, b"again");
+    lab.netd(&["unpublish", "5353/udp"]).ok();
+    socket.set_read_timeout(Some(netd_tests::probe::SILENCE)).unwrap();
     lab.netd(&["publish", "5353:53/udp", &web, "--deny", "2001:db8:18::/64"]).ok();
     assert!(udp_ask(&socket, &to, b"x").is_err(), "an IPv6 client is judged as one");
 }

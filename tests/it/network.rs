@@ -137,10 +137,24 @@ fn networks_do_not_reach_each_other() {
 #[test]
 fn a_network_without_icc_keeps_its_containers_apart() {
     let lab = Lab::new();
-    lab.netd(&["network", "create", "apart", "--no-icc"]).ok();
+    lab.netd(&["network", "create", "apart", "--no-icc", "--ipv6"]).ok();
     let one = lab.container("one", &["--network", "apart"]);
     let two = lab.container("two", &["--network", "apart", "-p", "8080:80"]);
     let _server = Server::tcp_echo(&sandbox(&two), 80);
+    // Neither by the address that each interface has on its link, nor by a group's.
+    let shown = lab.command_in(&two, "ip -6 -o address show dev eth0 scope link").output().unwrap();
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let on_link = shown.split_whitespace().find(|word| word.starts_with("fe80:")).unwrap();
+    let on_link = on_link.split('/').next().unwrap();
+    for address in [on_link, "ff02::1"] {
+        let line = format!("ping -n -c 1 -W 1 {address}%eth0");
+        let said = lab.command_in(&one, &line).output().unwrap();
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(!said.contains(&format!("from {on_link}")), "{said}");
+    }
+    let dial = format!("timeout 1 sh -c 'exec 3<>/dev/tcp/{on_link}%eth0/80'");
+    let reached = lab.command_in(&one, &format!("bash -c \"{dial}\"")).output().unwrap();
+    assert!(!reached.status.success(), "{on_link} was reached");
     let _host = Server::tcp_echo(&lab.host.path(), 90);
     let address = lab.address(&two);
     assert!(lab.run_in(&one, || tcp_first_line(&format!("{address}:80"), SILENCE)).is_err());

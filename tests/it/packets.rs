@@ -453,6 +453,61 @@ fn a_masqueraded_port_is_never_a_published_one_nor_one_of_a_socket_of_the_host()
     drop(socket);
     let (_, out) = bench.container(&Packet::udp((WEB, 41_000), (FAR, 54)));
     assert_eq!(port(&out), 41_000, "nobody's any more");
+    // A socket that comes later has its answers, as soon as the container's connection has been still for a moment.
+    let answer = Packet::udp((FAR, 54), (HOST_OUTSIDE, 41_000));
+    let socket = bench.lab.host.run(|| std::net::UdpSocket::bind("0.0.0.0:41000").unwrap());
+    netd_tests::wait_for("the answer to be the host's", netd_tests::probe::PATIENCE, || {
+        bench.outside(&answer).0 == NEXT
+    });
+    let (_, out) = bench.container(&Packet::udp((WEB, 41_000), (FAR, 54)));
+    assert_ne!(port(&out), 41_000, "a socket's");
+    drop(socket);
+}
+
+/// TCP with these numbers.
+fn numbered(from: ([u8; 4], u16), to: ([u8; 4], u16), flags: &'static str, numbers: [u32; 2]) -> Vec<u8> {
+    let mut bytes = Packet::tcp(from, to, flags).bytes();
+    // The checksum is then wrong, which is for the receiver to see.
+    bytes[38..42].copy_from_slice(&numbers[0].to_be_bytes());
+    bytes[42..46].copy_from_slice(&numbers[1].to_be_bytes());
+    bytes
+}
+
+#[test]
+fn only_a_credible_end_shortens_a_connection() {
+    let bench = Bench::new();
+    let (client, host, web) = ((CLIENT, 40_000), (HOST, 8080), (WEB, 80));
+    let phase = |proto: &str| {
+        let flows = bench.lab.netd(&["--json", "flows", "--proto", proto]).ok().json();
+        flows[0]["phase"].as_str().unwrap().to_owned()
+    };
+    let from_client =
+        |flags, numbers| bench.run("uplink_ingress", bench.uplink, numbered(client, host, flags, numbers)).0;
+    assert_eq!(from_client("S", [1000, 0]), REDIRECT);
+    assert_eq!(bench.container_frame(numbered(web, client, "SA", [5000, 1001])).0, REDIRECT);
+    assert_eq!(from_client("A", [1001, 5001]), REDIRECT);
+    assert_eq!(phase("tcp"), "established");
+    // Far before and far behind what the other side expects: it passes, for the receiver to judge.
+    for sequence in [1000, 1_001_001] {
+        assert_eq!(from_client("R", [sequence, 0]), REDIRECT);
+        assert_eq!(phase("tcp"), "established", "by {sequence}");
+    }
+    assert_eq!(from_client("R", [1001, 0]), REDIRECT);
+    assert_eq!(phase("tcp"), "closed");
+
+    let sctp = |chunk, tag: u32| {
+        let mut bytes = Packet::sctp(client, (HOST, 9899), chunk).bytes();
+        bytes[38..42].copy_from_slice(&tag.to_be_bytes());
+        bench.run("uplink_ingress", bench.uplink, bytes).0
+    };
+    assert_eq!(sctp(1, 0), REDIRECT);
+    assert_eq!(bench.container(&Packet::sctp((WEB, 9898), client, 2)).0, REDIRECT);
+    assert_eq!(sctp(10, 77), REDIRECT);
+    assert_eq!(phase("sctp"), "established");
+    assert_eq!(sctp(6, 78), REDIRECT);
+    assert_eq!(phase("sctp"), "established", "an abort with another tag");
+    assert_eq!(sctp(6, 77), REDIRECT);
+    assert_eq!(phase("sctp"), "closed");
 }
 
 #[test]
@@ -655,8 +710,18 @@ fn who_sends_too_far_or_too_much_is_answered() {
         let sender = if inside { WEB_MAC } else { [2, 0, 0, 0, 0, 1] };
         assert_eq!(out[..6], sender);
     }
-    // A fragment's middle and an error get none.
     assert_eq!(bench.drops(), BTreeMap::from([("ttl_exceeded".to_owned(), 4), ("too_big".to_owned(), 2)]));
+    // A fragment's middle and an error get none.
+    assert_eq!(bench.uplink(&Packet::udp(client, (HOST, 5353))).0, REDIRECT);
+    let quote = Packet::udp((HOST, 5353), client).bytes()[14..].to_vec();
+    let error = icmp_error(CLIENT, HOST, 1, [3, 3], 0, &quote);
+    assert_ne!(bench.run("uplink_ingress", bench.uplink, error).0, REDIRECT);
+    let mut first = Packet::udp(client, (HOST, 5353)).bytes();
+    first[20] = 0x20;
+    let mut middle = Packet { ttl: 1, ..Packet::other(CLIENT, HOST, 17) }.bytes();
+    middle[21] = 2;
+    assert_eq!(bench.run("uplink_ingress", bench.uplink, first).0, REDIRECT);
+    assert_eq!(bench.run("uplink_ingress", bench.uplink, middle).0, SHOT);
 }
 
 #[test]

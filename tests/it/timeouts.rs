@@ -20,9 +20,15 @@ fn a_connection_ends_when_it_was_idle_for_longer_than_its_phase_may_be() {
     // Nobody answers: the socket there is bound and never read.
     let silent = lab.run_in(&lab.name("web"), || std::net::UdpSocket::bind("0.0.0.0:53").unwrap());
     let flows = || lab.netd(&["--json", "flows", "--proto", "udp"]).ok().json().as_array().unwrap().len();
-    let ask = || lab.client.run(|| udp_socket(PATIENCE).send_to(b"x", format!("{HOST}:5353")).unwrap());
+    let socket = lab.client.run(|| udp_socket(PATIENCE));
+    let ask = || socket.send_to(b"x", format!("{HOST}:5353")).unwrap();
+    let total = || lab.port("udp", 5353)["flows"]["total"].as_u64().unwrap();
     ask();
     wait_for("the flow to end", PATIENCE, || flows() == 0);
+    assert_eq!(total(), 1);
+    // The next packet begins another one.
+    ask();
+    assert_eq!(total(), 2);
     lab.netd(&["timeouts", "--reset"]).ok();
     assert_eq!(flows(), 1, "it is there for as long as it may be idle");
     drop(silent);

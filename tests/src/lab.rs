@@ -8,6 +8,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
+use aya::maps::{HashMap, Map, MapData};
+use netd_common::bytes::Ipv6;
+use netd_common::flow::FlowKey;
+use netd_common::tables::{FlowRow, name};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -205,6 +209,18 @@ impl Lab {
     #[track_caller]
     pub fn run_in<T: Send>(&self, container: &str, visit: impl FnOnce() -> T + Send) -> T {
         run_in(&Path::new("/run/netns").join(container), visit)
+    }
+
+    /// How many rows of the table of IPv6 flows that both sides want `which` is true of.
+    #[track_caller]
+    pub fn assured6(&self, which: impl Fn(&FlowKey<Ipv6>) -> bool) -> usize {
+        const KEY: usize = size_of::<FlowKey<Ipv6>>();
+        const ROW: usize = size_of::<FlowRow<Ipv6>>();
+        let pins = self.netd(&["--json", "status"]).ok().json()["pins"].as_str().expect("pins").to_owned();
+        let map = MapData::from_pin(Path::new(&pins).join("maps").join(name::FLOWS6)).expect("a map");
+        let rows: HashMap<_, [u8; KEY], [u8; ROW]> =
+            HashMap::try_from(Map::LruHashMap(map)).expect("the flow table");
+        rows.keys().filter(|key| which(&bytemuck::pod_read_unaligned(key.as_ref().expect("a key")))).count()
     }
 
     /// The publication of this host port as `netd ports --json` shows it.

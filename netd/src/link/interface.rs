@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
-use rtnetlink::LinkBridgePort;
 use rtnetlink::packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, State,
 };
-use rtnetlink::{LinkBridge, LinkUnspec};
+use rtnetlink::{LinkBridge, LinkBridgePort, LinkUnspec};
 
 use super::{Netlink, errno, refused};
 use crate::error::{Error, Result};
@@ -154,8 +153,12 @@ impl Netlink {
     /// Keeps a bridge's port apart from others that are kept apart (`IFLA_BRPORT_ISOLATED`, kernel 4.18): frames pass between
     /// it and the bridge itself only, whatever addresses are in them.
     pub async fn isolate_port(&self, index: u32) -> Result<()> {
-        self.change(LinkBridgePort::new(index).isolated(true).build(), "keep apart from other ports", index)
+        self.handle
+            .link()
+            .set_port(LinkBridgePort::new(index).isolated(true).build())
+            .execute()
             .await
+            .map_err(|error| refused(format!("keep interface {index} apart from other ports"), error))
     }
 
     /// Sets an interface up.

@@ -206,8 +206,9 @@ fn answers_alike(seen: &Seen<'_>, other_source: bool) -> bool {
 fn martian_source(seen: &Seen<'_>) -> bool {
     let is_martian = |src: IpAddr| match src {
         IpAddr::V4(src) => src.octets()[0] >= 240,
-        IpAddr::V6(_) => {
-            src.is_unspecified() || [End::Client, End::Outside].map(|end| host(true, end)).contains(&src)
+        IpAddr::V6(six) => {
+            let is_hosts = [End::Client, End::Outside].map(|end| host(true, end)).contains(&src);
+            is_hosts || src.is_unspecified() || six.to_ipv4_mapped().is_some()
         }
     };
     view(&seen.case.packets[1][0]).is_some_and(|sent| is_martian(sent.src))
