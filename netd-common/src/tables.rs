@@ -313,7 +313,7 @@ impl<A: Address> Subnet<A> {
 }
 
 /// What a network forbids or wants. Of a pair that differs by family IPv6's is the next bit, see
-/// [`Family::flag`](crate::packet::Family::flag).
+/// [`Family::flag`].
 pub mod network_flag {
     /// Containers on it do not reach each other directly.
     pub const NO_ICC: u32 = 1;

@@ -524,8 +524,6 @@ enum Due {
     Nothing,
     /// Its connection moves to the table of those that both sides want.
     Promotion,
-    /// It has not been sent on: it begins another connection, which its publication begins no more.
-    Elsewhere,
 }
 
 impl<A: Wire> Live<A> {
