@@ -1,13 +1,8 @@
 //! Who may use a published port.
 
-use std::path::{Path, PathBuf};
-
 use netd_tests::lab::{CLIENT, HOST, HOST_OUTSIDE, HOST6, Lab, OUTSIDE};
+use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line};
-
-fn sandbox(name: &str) -> PathBuf {
-    Path::new("/run/netns").join(name)
-}
 
 /// Whether the client and the machine outside reach a port.
 fn reach(lab: &Lab, port: u16) -> (bool, bool) {

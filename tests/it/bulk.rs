@@ -2,17 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use netd_tests::lab::{HOST, Lab};
+use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, Server, udp_ask, udp_socket};
 use netd_tests::stream::block;
 use netd_tests::wait_for;
-
-fn sandbox(name: &str) -> PathBuf {
-    Path::new("/run/netns").join(name)
-}
 
 #[test]
 fn none_of_ten_thousand_short_connections_fails() {

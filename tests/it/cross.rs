@@ -1,17 +1,13 @@
 //! IPv6 clients of a container that has only IPv4.
 
 use std::net::{Ipv6Addr, UdpSocket};
-use std::path::{Path, PathBuf};
 
 use netd_tests::lab::{HOST_OUTSIDE6, HOST6, Lab};
+use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, Server, tcp_echoes, tcp_first_line, udp_ask};
 
 /// The gateway of the network `bridge`, in whose name such clients come.
 const GATEWAY: &str = "172.17.0.1";
-
-fn sandbox(name: &str) -> PathBuf {
-    Path::new("/run/netns").join(name)
-}
 
 fn udp6() -> UdpSocket {
     let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap();

@@ -12,7 +12,7 @@ use netd_common::bytes::{Address, Ipv4, Ipv6};
 use netd_common::flow::FlowKey;
 use netd_common::tables::{FlowRow, capacity, name};
 use netd_tests::lab::{CLIENT, CLIENT6, HOST, HOST6, Lab, OUTSIDE, OUTSIDE6};
-use netd_tests::netns::run_in;
+use netd_tests::netns::{run_in, sandbox};
 use netd_tests::packet::{Packet, icmp_error};
 use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask};
 use netd_tests::stream::block;
@@ -21,10 +21,6 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, setsockopt, socket,
     sockopt,
 };
-
-fn sandbox(name: &str) -> PathBuf {
-    Path::new("/run/netns").join(name)
-}
 
 /// A lab with a network `six` of both families.
 fn lab() -> Lab {

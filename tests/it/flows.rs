@@ -2,15 +2,11 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
 
 use netd_tests::lab::{CLIENT, HOST, HOST_OUTSIDE, Lab, OUTSIDE};
+use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, Server, udp_ask, udp_socket};
 use serde_json::Value;
-
-fn sandbox(name: &str) -> PathBuf {
-    Path::new("/run/netns").join(name)
-}
 
 fn flows(lab: &Lab, words: &[&str]) -> Vec<Value> {
     let words: Vec<&str> = ["--json", "flows"].iter().chain(words).copied().collect();

@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
-use std::path::{Path, PathBuf};
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6Header, UdpHeader};
 use netd_tests::lab::{CLIENT, CLIENT6, HOST, HOST6, Lab, OUTSIDE, OUTSIDE6};
+use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, Server, udp_ask, udp_socket};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, sendto, socket,
@@ -13,10 +13,6 @@ use nix::sys::socket::{
 
 /// What a part holds of the datagram, bytes: as much as fits 1,500.
 const PART: usize = 1448;
-
-fn sandbox(name: &str) -> PathBuf {
-    Path::new("/run/netns").join(name)
-}
 
 /// The IP packets that a datagram is sent in, in order.
 fn parts(from: SocketAddr, to: SocketAddr, id: u16, payload: &[u8]) -> Vec<Vec<u8>> {

@@ -2,17 +2,12 @@
 //! gets by.
 
 use std::net::UdpSocket;
-use std::path::{Path, PathBuf};
 
 use netd_tests::lab::{CLIENT, CLIENT6, HOST, HOST_OUTSIDE, HOST_OUTSIDE6, HOST6, Lab, OUTSIDE, OUTSIDE6};
-use netd_tests::netns::Netns;
+use netd_tests::netns::{Netns, sandbox};
 use netd_tests::packet::Packet;
 use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask, udp_socket};
 use serde_json::json;
-
-fn sandbox(name: &str) -> PathBuf {
-    Path::new("/run/netns").join(name)
-}
 
 /// Makes a network with a subnet of each family, of which `number` is a part, and a container `web` of that number on it
 /// with ports 80 and 81, of which the first is published.

@@ -1,14 +1,10 @@
 //! Journeys from the host itself: localhost and the host's own addresses, by the socket hooks.
 
 use std::net::{TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
 
 use netd_tests::lab::{HOST, HOST_OUTSIDE, Lab};
+use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask, udp_socket};
-
-fn sandbox(name: &str) -> PathBuf {
-    Path::new("/run/netns").join(name)
-}
 
 #[test]
 fn the_host_reaches_its_published_ports_by_localhost_and_by_its_addresses() {

@@ -1,15 +1,11 @@
 //! Every journey in IPv6.
 
 use std::net::{Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use netd_tests::lab::{CLIENT, CLIENT6, HOST, HOST_OUTSIDE6, HOST6, Lab, OUTSIDE6};
+use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask};
-
-fn sandbox(name: &str) -> PathBuf {
-    Path::new("/run/netns").join(name)
-}
 
 fn udp6(patience: Duration) -> UdpSocket {
     let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap();

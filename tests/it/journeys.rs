@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use netd_tests::lab::{CLIENT, CLIENT6, HOST, HOST_OUTSIDE, HOST_OUTSIDE6, HOST6, Lab, OUTSIDE, OUTSIDE6};
-use netd_tests::netns::{Process, run_in};
+use netd_tests::netns::{Process, run_in, sandbox};
 use netd_tests::probe::{PATIENCE, Server, udp_ask};
 use netd_tests::stream::{GIB, receive, send};
 use netd_tests::wait_for;
@@ -108,10 +108,6 @@ impl Scene {
             })
             .collect()
     }
-}
-
-fn sandbox(name: &str) -> PathBuf {
-    Path::new("/run/netns").join(name)
 }
 
 /// What a shell line prints in a namespace.

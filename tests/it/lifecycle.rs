@@ -1,18 +1,14 @@
 //! What is made is taken away again, whatever happens in between.
 
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use netd_tests::lab::{HOST, Lab};
+use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask, udp_socket};
 use netd_tests::snapshot::{Snapshot, cookie};
 use netd_tests::wait_for;
-
-fn sandbox(name: &str) -> PathBuf {
-    Path::new("/run/netns").join(name)
-}
 
 #[test]
 fn after_down_the_host_is_as_before() {

@@ -1,14 +1,9 @@
 //! Networks and modes; and that what netd says agrees with what `ip` shows.
 
-use std::path::{Path, PathBuf};
-
 use netd_tests::lab::Lab;
+use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask, udp_socket};
 use serde_json::{Value, json};
-
-fn sandbox(name: &str) -> PathBuf {
-    Path::new("/run/netns").join(name)
-}
 
 fn ip_json(lab: &Lab, container: Option<&str>, words: &str) -> Value {
     let line = format!("ip -j {words}");

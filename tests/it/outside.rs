@@ -1,15 +1,10 @@
 //! Journeys that a container begins: to outside in the host's name, and to published ports by the host's address.
 
-use std::path::{Path, PathBuf};
-
 use netd_tests::lab::{CLIENT, HOST, HOST_OUTSIDE, Lab, OUTSIDE};
+use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_echoes, tcp_first_line, udp_ask, udp_socket};
 
 const GATEWAY: &str = "172.17.0.1";
-
-fn sandbox(name: &str) -> PathBuf {
-    Path::new("/run/netns").join(name)
-}
 
 #[test]
 fn a_container_reaches_outside_and_is_seen_as_the_host() {

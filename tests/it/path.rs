@@ -1,14 +1,10 @@
 //! What is told on the way: path MTU, hops, and closed ports.
 
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
 
 use netd_tests::lab::{HOST, HOST_OUTSIDE, Lab, OUTSIDE};
+use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, Server, tcp_echoes, udp_ask, udp_socket};
-
-fn sandbox(name: &str) -> PathBuf {
-    Path::new("/run/netns").join(name)
-}
 
 /// What is larger than the next link is cut by its sender, who is told: TCP by its segments, UDP by its fragments.
 fn carries(lab: &Lab, web: &str) {

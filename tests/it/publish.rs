@@ -3,12 +3,8 @@
 use std::net::UdpSocket;
 
 use netd_tests::lab::{CLIENT, HOST, HOST_OUTSIDE, Lab};
+use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask, udp_socket};
-use std::path::{Path, PathBuf};
-
-fn sandbox(name: &str) -> PathBuf {
-    Path::new("/run/netns").join(name)
-}
 
 #[test]
 fn a_published_tcp_port_is_reached_from_outside_with_the_clients_address() {

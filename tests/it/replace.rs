@@ -3,20 +3,17 @@
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use netd_tests::lab::{HOST, HOST_OUTSIDE, Lab, OUTSIDE};
+use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask, udp_socket};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
 };
-
-fn sandbox(name: &str) -> PathBuf {
-    Path::new("/run/netns").join(name)
-}
 
 /// A server that says whose it is, then sends back what it is told.
 fn named(netns: &Path, name: &str) -> Server {

@@ -16,6 +16,11 @@ pub fn unique(label: &str) -> String {
     format!("nt{}-{count}-{label}", std::process::id())
 }
 
+/// The path of a namespace by its name.
+pub fn sandbox(name: &str) -> PathBuf {
+    PathBuf::from("/run/netns").join(name)
+}
+
 /// A namespace, removed when dropped.
 #[derive(Debug)]
 pub struct Netns {
@@ -35,7 +40,7 @@ impl Netns {
 
     /// The path of one that is there.
     pub fn path(&self) -> PathBuf {
-        PathBuf::from("/run/netns").join(&self.name)
+        sandbox(&self.name)
     }
 
     /// `ip` inside.
