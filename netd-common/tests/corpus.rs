@@ -1,4 +1,4 @@
-//! Packets that once hurt, each with a sentence.
+//! Packets that a guard is easily fooled by, each with a sentence.
 
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
@@ -56,8 +56,8 @@ fn judge(frame: &[u8]) -> Result<bool, Reason> {
     guard::sender(frame, &ip, &endpoint())
 }
 
-/// Only six extension headers are followed. What is behind more of them was taken for a protocol of that number, so an
-/// advertisement of another's address passed the guard there, and Linux reads on to it.
+/// What is behind more extension headers than are followed is refused: Linux reads on to it, and it may be an advertisement of
+/// another's address.
 #[test]
 fn nothing_hides_behind_more_extension_headers_than_are_followed() {
     let behind = |headers: usize| {
@@ -73,8 +73,8 @@ fn nothing_hides_behind_more_extension_headers_than_are_followed() {
     assert_eq!(judge(&behind(7)), Err(Reason::Malformed));
 }
 
-/// Neighbour discovery passed to the bridge whatever its destination, and a host that routes IPv6 sent it on, with the
-/// container's own address for its source.
+/// Neighbour discovery to beyond the link is no link's own: a host that routes IPv6 would send it on, with the container's own
+/// address for its source.
 #[test]
 fn neighbour_discovery_stays_on_its_link() {
     for near in ["fd00::3", "fe80::3", "ff02::1:ff00:3"] {
@@ -84,7 +84,7 @@ fn neighbour_discovery_stays_on_its_link() {
     assert_eq!(judge(&far), Ok(false), "judged as what goes to outside");
 }
 
-/// The middle of a large ping was taken for a message by its first byte, and dropped as a router's or left to the bridge.
+/// The middle of a large ping is no message, whatever its first byte.
 #[test]
 fn the_middle_of_a_datagram_is_no_message() {
     for first in [134, 136, 137, 143] {

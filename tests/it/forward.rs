@@ -6,12 +6,26 @@ use std::net::TcpStream;
 use aya::maps::{HashMap, Map, MapData};
 use netd_common::tables::name;
 use netd_tests::lab::{CLIENT, CLIENT6, HOST, HOST_OUTSIDE, HOST_OUTSIDE6, HOST6, Lab, OUTSIDE, OUTSIDE6};
-use netd_tests::netns::sandbox;
+use netd_tests::netns::{Netns, sandbox};
 use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_echoes, tcp_first_line, udp_ask, udp_socket};
 
 /// The first line that a server says on a port of the host, seen from the client.
 fn seen_by_server(lab: &Lab, to: &str) -> std::io::Result<String> {
     lab.client.run(|| tcp_first_line(to, PATIENCE))
+}
+
+/// A host, 198.21.0.2, that is reached by way of the outside one, over a link with this MTU.
+fn behind_outside(lab: &Lab, mtu: u32) -> Netns {
+    let behind = Netns::new("behind");
+    let link = format!("link add far0 mtu {mtu} type veth peer name eth0 mtu {mtu} netns {}", behind.name);
+    lab.outside.ip(&link);
+    lab.outside.ip("address add 198.21.0.1/24 dev far0");
+    lab.outside.ip("link set far0 up");
+    lab.outside.sh("sysctl -qw net.ipv4.ip_forward=1");
+    behind.ip("address add 198.21.0.2/24 dev eth0");
+    behind.ip("link set eth0 up");
+    behind.ip("route add default via 198.21.0.1");
+    behind
 }
 
 #[test]
@@ -36,14 +50,7 @@ fn a_host_beyond_is_reached_in_the_hosts_name() {
         tcp_echoes(&format!("[{HOST6}]:8086"), 1 << 20);
     });
     // In by an uplink and out by the same one.
-    let near = netd_tests::netns::Netns::new("near");
-    lab.outside.ip(&format!("link add near0 type veth peer name eth0 netns {}", near.name));
-    lab.outside.ip("address add 198.21.0.1/24 dev near0");
-    lab.outside.ip("link set near0 up");
-    lab.outside.sh("sysctl -qw net.ipv4.ip_forward=1");
-    near.ip("address add 198.21.0.2/24 dev eth0");
-    near.ip("link set eth0 up");
-    near.ip("route add default via 198.21.0.1");
+    let near = behind_outside(&lab, 1500);
     assert_eq!(near.run(|| tcp_first_line(&format!("{HOST_OUTSIDE}:8080"), PATIENCE)).unwrap(), HOST_OUTSIDE);
     let port = lab.port("tcp", 8080);
     assert_eq!((&port["target"], &port["target_ip"]), (&OUTSIDE.into(), &OUTSIDE.into()));
@@ -151,14 +158,7 @@ fn what_is_told_on_the_way_comes_back() {
 fn a_path_that_is_narrower_further_out_is_found() {
     let lab = Lab::new();
     // A router behind the uplink whose next link takes less.
-    let far = netd_tests::netns::Netns::new("far");
-    lab.outside.ip(&format!("link add far0 mtu 1280 type veth peer name eth0 mtu 1280 netns {}", far.name));
-    lab.outside.ip("address add 198.21.0.1/24 dev far0");
-    lab.outside.ip("link set far0 up");
-    lab.outside.sh("sysctl -qw net.ipv4.ip_forward=1");
-    far.ip("address add 198.21.0.2/24 dev eth0");
-    far.ip("link set eth0 up");
-    far.ip("route add default via 198.21.0.1");
+    let far = behind_outside(&lab, 1280);
     let (_tcp, _udp) = (Server::tcp_echo(&far.path(), 80), Server::udp_echo(&far.path(), 53));
     let web = lab.container("web", &[]);
     lab.netd(&["publish", "8080:80", "198.21.0.2"]).ok();
