@@ -1,4 +1,5 @@
-//! Compiles the BPF programs (netd-ebpf) and hands the object to `dataplane::object`, which embeds it.
+//! Compiles the BPF programs (netd-ebpf) and hands the object to `dataplane::object`, which embeds it. The benchmark's
+//! programs (tests/ebpf) are compiled along, since most of the time goes into their common libraries.
 //!
 //! Cargo has no stable way to depend on another crate's binary for another target, so this calls the BPF side's own
 //! cargo. aya-build does the same, but takes the compiler's bootstrap switch and the linker's place from the
@@ -10,10 +11,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 const PROGRAMS: &str = "netd-dataplane";
+const LOAD: &str = "netd-load";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("..");
-    for source in ["Cargo.toml", "Cargo.lock", "netd-common", "netd-ebpf"] {
+    for source in ["Cargo.toml", "Cargo.lock", "netd-common", "netd-ebpf", "tests/ebpf"] {
         println!("cargo::rerun-if-changed={}", root.join(source).display());
     }
     for setting in ["NETD_BPF_TOOLCHAIN", "NETD_TOOLS", "HOME"] {
@@ -31,7 +33,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut cargo = Command::new("rustup");
     cargo
-        .args(["run", &toolchain, "cargo", "build", "--release", "--package", "netd-ebpf", "--bins"])
+        .args(["run", &toolchain, "cargo", "build", "--release", "--package", "netd-ebpf"])
+        .args(["--package", "netd-load", "--bins"])
         .args(["--target", target, "-Z", "build-std=core", "--target-dir"])
         .arg(&target_dir)
         .current_dir(&root)
@@ -62,7 +65,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         )
         .into());
     }
-    let object = target_dir.join(target).join("release").join(PROGRAMS);
-    println!("cargo::rustc-env=NETD_DATAPLANE_OBJECT={}", object.display());
+    let objects = target_dir.join(target).join("release");
+    println!("cargo::rustc-env=NETD_DATAPLANE_OBJECT={}", objects.join(PROGRAMS).display());
+    println!("cargo::metadata=LOAD_OBJECT={}", objects.join(LOAD).display());
     Ok(())
 }

@@ -1,0 +1,305 @@
+//! Packets made in the kernel: BPF_PROG_TEST_RUN in live-frame mode, on one CPU, counted where they arrive.
+
+use std::time::Instant;
+
+use aya::maps::PerCpuArray;
+use aya::programs::tc::{TcAttachOptions, TcAttachType};
+use aya::programs::{LinkOrder, SchedClassifier, TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
+use aya::programs::xdp::XdpMode;
+use aya::{Ebpf, EbpfLoader, Pod};
+use bytemuck::Zeroable as _;
+use netd_tests::netns::Netns;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+
+use crate::ground::{CONTAINER, FLOWS, Ground, TARGET};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETD_LOAD_OBJECT"));
+
+/// The payload's first bytes, by which the sinks know the load.
+const MARK: [u8; 4] = *b"netd";
+/// The CPU that does all of it; interrupts are usually the first one's.
+const CPU: usize = 1;
+/// Frames that the kernel makes at a time, as a NIC's poll takes (NAPI_POLL_WEIGHT).
+const BATCH: u32 = 64;
+
+/// Where packets go to be counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sink {
+    /// By TC, on the way into the stack.
+    Tc,
+    /// By XDP, before there is an skb.
+    Xdp,
+}
+
+/// What a sink has counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Arrived {
+    /// Packets of the load as they should be.
+    pub right: u64,
+    /// Packets of the load that are not.
+    pub wrong: u64,
+}
+
+/// A sink on an interface; gone when dropped.
+#[derive(Debug)]
+pub struct Counter {
+    object: Ebpf,
+}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Words<const N: usize>([u64; N]);
+// SAFETY: an array of words has no padding and every pattern of bits is one.
+unsafe impl<const N: usize> Pod for Words<N> {}
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Halves<const N: usize>([u32; N]);
+// SAFETY: as above.
+unsafe impl<const N: usize> Pod for Halves<N> {}
+
+fn word(bytes: [u8; 4]) -> u32 {
+    u32::from_ne_bytes(bytes)
+}
+
+/// Which packets a sink takes for right.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected {
+    /// Source, if it matters.
+    pub src: Option<([u8; 4], u16)>,
+    /// Destination, if it matters.
+    pub dst: Option<([u8; 4], u16)>,
+}
+
+impl Counter {
+    /// Puts one on an interface of `netns`.
+    pub fn new(netns: &Netns, interface: &str, sink: Sink, expected: Expected) -> Self {
+        let mut words = [0_u32; 3];
+        let mut mask = [0_u32; 3];
+        let mut ports = [0_u8; 4];
+        let mut ports_mask = [0_u8; 4];
+        for (number, end) in [expected.src, expected.dst].into_iter().enumerate() {
+            if let Some((address, port)) = end {
+                words[number] = word(address);
+                mask[number] = u32::MAX;
+                ports[2 * number..][..2].copy_from_slice(&port.to_be_bytes());
+                ports_mask[2 * number..][..2].copy_from_slice(&[0xff; 2]);
+            }
+        }
+        words[2] = word(ports);
+        mask[2] = word(ports_mask);
+        let mut object = EbpfLoader::new()
+            .override_global("EXPECTED", &Halves(words), true)
+            .override_global("EXPECTED_MASK", &Halves(mask), true)
+            .override_global("MARK", &word(MARK), true)
+            .load(OBJECT)
+            .expect("load the sinks");
+        netns.run(|| match sink {
+            Sink::Tc => {
+                let program: &mut SchedClassifier =
+                    object.program_mut("sink").expect("it is there").try_into().expect("a classifier");
+                program.load().expect("load the sink");
+                program
+                    .attach_with_options(
+                        interface,
+                        TcAttachType::Ingress,
+                        TcAttachOptions::TcxOrder(LinkOrder::first()),
+                    )
+                    .expect("attach the sink");
+            }
+            Sink::Xdp => {
+                let program: &mut Xdp =
+                    object.program_mut("sink_xdp").expect("it is there").try_into().expect("an XDP program");
+                program.load().expect("load the sink");
+                program.attach(interface, XdpMode::Driver).expect("attach the sink");
+            }
+        });
+        Self { object }
+    }
+
+    /// What has arrived since it was made.
+    pub fn arrived(&self) -> Arrived {
+        let map = self.object.map("ARRIVED").expect("it is there");
+        let map: PerCpuArray<_, Words<2>> = PerCpuArray::try_from(map).expect("an array");
+        let mut sum = Arrived::default();
+        for Words([right, wrong]) in map.get(&0, 0).expect("read the counters").iter() {
+            sum.right += right;
+            sum.wrong += wrong;
+        }
+        sum
+    }
+}
+
+/// A stream of frames.
+#[derive(Clone, Copy, Debug)]
+pub struct Stream {
+    /// The far end that does not change.
+    pub fixed: ([u8; 4], u16),
+    /// Whether the flows' own addresses are the destination.
+    pub outward: bool,
+    /// How many flows.
+    pub flows: u32,
+    /// The number of the first.
+    pub first: u32,
+}
+
+/// What makes a stream.
+#[derive(Debug)]
+pub struct Generator {
+    object: Ebpf,
+    netns: std::path::PathBuf,
+}
+
+/// How fast a stream went.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    /// Packets a second that arrived right.
+    pub per_second: f64,
+    /// The share of those made that arrived right.
+    pub share: f64,
+    /// Arrived otherwise.
+    pub wrong: u64,
+}
+
+impl Generator {
+    /// Frames that leave by `interface` of `netns` for `mac`.
+    pub fn new(netns: &Netns, interface: &str, mac: [u8; 6], stream: Stream) -> Self {
+        let mut frame = [0_u8; 56];
+        let flows = FLOWS;
+        frame[..6].copy_from_slice(&mac);
+        frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
+        frame[12..14].copy_from_slice(&[8, 0]);
+        // 46 bytes of IP make the shortest frame.
+        frame[14..24].copy_from_slice(&[0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17]);
+        let fixed_at = if stream.outward { 0 } else { 1 };
+        let (address, port) = stream.fixed;
+        frame[26 + 4 * fixed_at..][..4].copy_from_slice(&address);
+        frame[34 + 2 * fixed_at..][..2].copy_from_slice(&port.to_be_bytes());
+        frame[38..40].copy_from_slice(&26_u16.to_be_bytes());
+        frame[42..46].copy_from_slice(&MARK);
+        let sum = |bytes: &[u8]| -> u32 {
+            let words = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
+            let sum: u32 = words.sum();
+            (sum & 0xffff) + (sum >> 16)
+        };
+        // Pseudo header: both addresses, protocol, length.
+        let sums = [sum(&frame[14..34]), sum(&frame[26..56]) + 17 + 26];
+        let mut words = [0_u64; 7];
+        bytemuck::bytes_of_mut(&mut words).copy_from_slice(&frame);
+        let mut object = EbpfLoader::new()
+            .override_global("FRAME", &Words(words), true)
+            .override_global("OUT", &netns.run(|| ifindex(interface)), true)
+            .override_global("FLOWS", &stream.flows, true)
+            .override_global("FIRST", &stream.first, true)
+            .override_global("AT_DESTINATION", &u32::from(stream.outward), true)
+            .override_global("ADDRESS", &u32::from_be_bytes(flows), true)
+            .override_global("SUMS", &Halves(sums), true)
+            .load(OBJECT)
+            .expect("load the generator");
+        let program: &mut Xdp =
+            object.program_mut("generate").expect("it is there").try_into().expect("an XDP program");
+        program.load().expect("load the generator");
+        Self { object, netns: netns.path() }
+    }
+
+    /// Makes so many frames.
+    pub fn send(&self, frames: u32) {
+        let program: &Xdp = self.object.program("generate").expect("it is there").try_into().expect("XDP");
+        let mut options = TestRunOptions::new();
+        let room = [0_u8; 60];
+        options.data_in = Some(&room);
+        options.repeat = frames;
+        options.attrs = TestRunAttrs::new().xdp_live_frames(BATCH);
+        netd_tests::netns::run_in(&self.netns, || {
+            let mut cpus = CpuSet::new();
+            cpus.set(CPU).expect("a second CPU");
+            sched_setaffinity(Pid::from_raw(0), &cpus).expect("stay on one CPU");
+            program.test_run(options).expect("make live frames");
+        });
+    }
+
+    /// Makes so many frames and counts what arrives.
+    pub fn rate(&self, sink: &Counter, frames: u32) -> Rate {
+        let before = sink.arrived();
+        let start = Instant::now();
+        self.send(frames);
+        let seconds = start.elapsed().as_secs_f64();
+        let after = sink.arrived();
+        let right = (after.right - before.right) as f64;
+        Rate { per_second: right / seconds, share: right / f64::from(frames), wrong: after.wrong - before.wrong }
+    }
+}
+
+fn ifindex(name: &str) -> u32 {
+    nix::net::if_::if_nametoindex(name).unwrap_or_else(|error| panic!("interface {name}: {error}"))
+}
+
+/// The MAC address of an interface.
+pub fn mac(netns: &Netns, interface: &str) -> [u8; 6] {
+    let text = netns.sh(&format!("cat /sys/class/net/{interface}/address 2>/dev/null || ip -o link show {interface}"));
+    let _ = &text;
+    let shown = netns.ip(&format!("-o link show dev {interface}"));
+    let mut words = shown.split_whitespace().skip_while(|word| *word != "link/ether");
+    let mac = words.nth(1).expect("a MAC address");
+    let mut bytes = [0_u8; 6];
+    for (byte, part) in bytes.iter_mut().zip(mac.split(':')) {
+        *byte = u8::from_str_radix(part, 16).expect("hexadecimal");
+    }
+    bytes
+}
+
+/// A stream into the container of a ground and its sink, and the other way.
+#[derive(Debug)]
+pub struct Pair {
+    /// Counts in the container.
+    pub inward_sink: Counter,
+    /// Counts at the client.
+    pub outward_sink: Counter,
+}
+
+impl Pair {
+    /// Puts the sinks in place.
+    pub fn new(ground: &Ground) -> Self {
+        let published = ground.address();
+        Self {
+            inward_sink: Counter::new(
+                &ground.container,
+                "eth0",
+                Sink::Tc,
+                Expected { src: None, dst: Some((CONTAINER, TARGET)) },
+            ),
+            outward_sink: Counter::new(
+                &ground.client,
+                "eth0",
+                Sink::Tc,
+                Expected { src: Some(published), dst: None },
+            ),
+        }
+    }
+}
+
+/// From the client.
+pub fn inward(ground: &Ground, flows: u32, first: u32) -> Generator {
+    let far = if ground.contender == crate::ground::Contender::Wire {
+        mac(&ground.container, "eth0")
+    } else {
+        mac(&ground.host, "up0")
+    };
+    let stream = Stream { fixed: ground.address(), outward: false, flows, first };
+    Generator::new(&ground.client, "eth0", far, stream)
+}
+
+/// From the container, in answer.
+pub fn outward(ground: &Ground, flows: u32, first: u32) -> Generator {
+    let far = match ground.contender {
+        crate::ground::Contender::Wire => mac(&ground.client, "eth0"),
+        crate::ground::Contender::Netd => mac(&ground.host, "netd0"),
+        _ => mac(&ground.host, "docker0"),
+    };
+    let stream = Stream { fixed: (CONTAINER, TARGET), outward: true, flows, first };
+    Generator::new(&ground.container, "eth0", far, stream)
+}
+
+const _: fn() = || {
+    let _ = <[u8; 1]>::zeroed();
+};
