@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use netd_tests::netd_binary;
@@ -14,21 +15,56 @@ use netd_tests::netns::Netns;
 use tempfile::TempDir;
 
 /// The host's address towards the client.
-pub const HOST: [u8; 4] = [198, 18, 0, 1];
+pub(crate) const HOST: [u8; 4] = [198, 18, 0, 1];
 /// The container's.
-pub const CONTAINER: [u8; 4] = [172, 17, 0, 2];
+pub(crate) const CONTAINER: [u8; 4] = [172, 17, 0, 2];
+/// The host's on its other side.
+pub(crate) const HOST_BEYOND: [u8; 4] = [198, 19, 0, 1];
 /// Of a machine beyond the host's other interface.
-pub const BACKEND: [u8; 4] = [198, 19, 0, 2];
+pub(crate) const BACKEND: [u8; 4] = [198, 19, 0, 2];
 /// Where the flows' addresses begin.
-pub const FLOWS: [u8; 4] = [198, 18, 64, 0];
-/// The published port that is measured, which is the last to be published.
-pub const PORT: u16 = 60_000;
-/// The container's.
-pub const TARGET: u16 = 80;
+pub(crate) const FLOWS: [u8; 4] = [198, 18, 64, 0];
+/// A published port.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Published {
+    pub(crate) proto: &'static str,
+    pub(crate) port: u16,
+    pub(crate) target: u16,
+}
+
+/// The web server's, the newest of all.
+pub(crate) const HTTP: Published = Published { proto: "tcp", port: 60_000, target: 80 };
+/// That of the web server which half of the others were published before.
+pub(crate) const MIDDLE: Published = Published { proto: "tcp", port: 60_001, target: 81 };
+/// That of bulk transfers.
+pub(crate) const BULK: Published = Published { proto: "tcp", port: 60_002, target: 5201 };
+/// That of requests and answers.
+pub(crate) const ECHO: Published = Published { proto: "tcp", port: 60_003, target: 7 };
+/// That of small packets.
+pub(crate) const SMALL: Published = Published { proto: "udp", port: 60_004, target: 80 };
+/// The port whose target is beyond another interface.
+pub(crate) const FORWARDED: Published = Published { proto: "udp", port: 60_005, target: 80 };
+
+/// Single ports as they are published, of which none makes a range with its neighbour: `before` of them, [`MIDDLE`] in
+/// their middle, and those that are measured behind them.
+pub(crate) fn published(before: u32) -> Vec<Published> {
+    let others = |from: u32, to: u32| {
+        // Targets that descend make no range even where ports have to be neighbours.
+        (from..to).map(|number| {
+            let port = u16::try_from(1024 + number).expect("as many ports as there are");
+            Published { proto: "tcp", port, target: 65_000 - port }
+        })
+    };
+    others(0, before / 2)
+        .chain([MIDDLE])
+        .chain(others(before / 2, before))
+        .chain([BULK, ECHO, SMALL, HTTP])
+        .collect()
+}
 
 /// Who carries the packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Contender {
+pub(crate) enum Contender {
     /// Nobody: client and container share a wire. No forwarder is faster.
     Wire,
     /// The kernel, to the container's own address.
@@ -39,57 +75,63 @@ pub enum Contender {
     Nft,
     /// Us.
     Netd,
+    /// A program that sends on what comes, and looks at nothing: what the way into a container and out of it costs whoever
+    /// takes it.
+    Bare,
 }
 
 impl Contender {
     /// As tables name it.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Wire => "wire",
             Self::Routed => "routed",
             Self::Iptables => "iptables",
             Self::Nft => "nft",
             Self::Netd => "netd",
+            Self::Bare => "bare redirect",
         }
     }
 
     /// Whether clients address the container itself.
-    pub const fn is_direct(self) -> bool {
-        matches!(self, Self::Wire | Self::Routed)
+    pub(crate) const fn is_direct(self) -> bool {
+        matches!(self, Self::Wire | Self::Routed | Self::Bare)
     }
 }
 
 /// What is special about a ground.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Terms {
-    /// Ports published before [`PORT`].
-    pub before: u32,
+pub(crate) struct Terms {
+    /// Single ports published before those that are measured.
+    pub(crate) before: u32,
     /// Whether the host takes the container's packets by NAPI, as live frames need.
-    pub napi: bool,
+    pub(crate) napi: bool,
     /// Connections that netd's tables shall have room for; the default if zero.
-    pub connections: u32,
+    pub(crate) connections: u32,
+    /// Whether [`FORWARDED`] is published.
+    pub(crate) forward: bool,
     /// More words for netd.
-    pub netd: &'static [&'static str],
+    pub(crate) netd: &'static [&'static str],
 }
 
 /// The hosts.
 #[derive(Debug)]
-pub struct Ground {
+pub(crate) struct Ground {
     /// Who carries.
-    pub contender: Contender,
+    pub(crate) contender: Contender,
     /// On what terms.
-    pub terms: Terms,
+    pub(crate) terms: Terms,
     /// Where packets come from.
-    pub client: Netns,
+    pub(crate) client: Netns,
     /// In the middle; nothing is in it for the wire.
-    pub host: Netns,
+    pub(crate) host: Netns,
     /// Behind the published port.
-    pub container: Netns,
+    pub(crate) container: Netns,
     /// Beyond the host's other interface.
-    pub backend: Netns,
+    pub(crate) backend: Netns,
     folder: TempDir,
     /// The host's end of the container's veth.
-    pub veth: String,
+    pub(crate) veth: String,
 }
 
 fn dotted(address: [u8; 4]) -> String {
@@ -98,7 +140,7 @@ fn dotted(address: [u8; 4]) -> String {
 
 impl Ground {
     /// Makes the hosts.
-    pub fn new(contender: Contender, terms: Terms) -> Self {
+    pub(crate) fn new(contender: Contender, terms: Terms) -> Self {
         let mut ground = Self {
             contender,
             terms,
@@ -121,6 +163,7 @@ impl Ground {
         match contender {
             Contender::Wire => {}
             Contender::Routed => ground.bridge(),
+            Contender::Bare => ground.veth(),
             Contender::Iptables => {
                 ground.bridge();
                 ground.iptables();
@@ -131,6 +174,9 @@ impl Ground {
             }
             Contender::Netd => ground.netd_network(),
         }
+        if terms.forward {
+            ground.forward();
+        }
         let (host, veth) = (&ground.host, &ground.veth);
         host.sh("ethtool -K up0 gro on && ethtool -K up1 gro on");
         if terms.napi {
@@ -140,8 +186,14 @@ impl Ground {
     }
 
     /// What clients address.
-    pub fn address(&self) -> ([u8; 4], u16) {
-        if self.contender.is_direct() { (CONTAINER, TARGET) } else { (HOST, PORT) }
+    pub(crate) fn address(&self, published: Published) -> ([u8; 4], u16) {
+        if self.contender.is_direct() { (CONTAINER, published.target) } else { (HOST, published.port) }
+    }
+
+    /// The same for programs.
+    pub(crate) fn socket(&self, published: Published) -> SocketAddr {
+        let (address, port) = self.address(published);
+        SocketAddr::from((address, port))
     }
 
     fn wire(&self) {
@@ -186,34 +238,56 @@ impl Ground {
         host.ip("link add docker0 type bridge");
         host.ip("address add 172.17.0.1/16 dev docker0");
         host.ip("link set docker0 up");
-        host.ip(&format!("link add {} type veth peer name eth0 netns {}", self.veth, self.container.name));
-        host.ip(&format!("link set {} master docker0 up", self.veth));
-        self.container.ip("address add 172.17.0.2/16 dev eth0");
-        self.container.ip("link set eth0 up");
+        self.veth();
+        host.ip(&format!("link set {} master docker0", self.veth));
         self.container.ip("route add default via 172.17.0.1");
         host.sh("ping -q -c 1 -W 2 172.17.0.2");
     }
 
-    /// The ports in the order of their publication: [`PORT`] is the last.
-    pub fn ports(before: u32) -> impl Iterator<Item = (u16, u16)> {
-        // Every other one of those there are, as long as there are enough: none of them makes a range with its neighbour.
-        let step = if before < 29_000 { 2 } else { 1 };
-        (0..before).map(move |number| {
-            let port = u16::try_from(1024 + number * step).expect("as many ports as there are");
-            (port, port)
-        })
+    fn veth(&self) {
+        let host = &self.host;
+        host.ip(&format!("link add {} type veth peer name eth0 netns {}", self.veth, self.container.name));
+        host.ip(&format!("link set {} up", self.veth));
+        self.container.ip("address add 172.17.0.2/16 dev eth0");
+        self.container.ip("link set eth0 up");
     }
 
     fn iptables(&self) {
-        self.feed("iptables-restore", &docker_rules(self.terms.before, "udp tcp"));
+        self.feed("iptables-restore", &docker_rules(&published(self.terms.before)));
     }
 
     fn nft(&self) {
-        self.feed("nft -f -", &nft_rules(self.terms.before));
+        self.feed("nft -f -", &nft_rules(&published(self.terms.before)));
+    }
+
+    /// Publishes [`FORWARDED`], whose target is the backend, which sees the host for the client.
+    fn forward(&self) {
+        let Published { proto, port, target } = FORWARDED;
+        match self.contender {
+            Contender::Iptables => {
+                self.host.sh(&format!(
+                    "iptables -t nat -A DOCKER ! -i docker0 -p {proto} --dport {port} -j DNAT --to-destination 198.19.0.2:{target} \
+                     && iptables -t nat -A POSTROUTING -d 198.19.0.2/32 -p {proto} --dport {target} -j MASQUERADE \
+                     && iptables -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT \
+                     && iptables -A FORWARD -d 198.19.0.2/32 -p {proto} --dport {target} -j ACCEPT"
+                ));
+            }
+            Contender::Nft => self.feed(
+                "nft -f -",
+                &format!(
+                    "add element ip nat {proto}_ports {{ {port} : 198.19.0.2 . {target} }}\n\
+                     add rule ip nat postrouting ip daddr 198.19.0.2 {proto} dport {target} masquerade\n"
+                ),
+            ),
+            Contender::Netd => {
+                self.run_netd(&["publish", &FORWARDED.spec(), "198.19.0.2"]);
+            }
+            Contender::Wire | Contender::Routed | Contender::Bare => {}
+        }
     }
 
     /// Runs a command in the host with this for its input.
-    pub fn feed(&self, line: &str, input: &str) {
+    pub(crate) fn feed(&self, line: &str, input: &str) {
         let mut child = self
             .host
             .command("sh")
@@ -227,7 +301,7 @@ impl Ground {
     }
 
     /// netd, in the host.
-    pub fn netd(&self, words: &[&str]) -> Command {
+    pub(crate) fn netd(&self, words: &[&str]) -> Command {
         let mut command = self.host.command(&netd_binary().to_string_lossy());
         command.arg("--state-dir").arg(self.folder.path().join("state")).args(self.terms.netd).args(words);
         if self.terms.connections != 0 {
@@ -238,7 +312,7 @@ impl Ground {
 
     /// Runs netd and returns what it prints.
     #[track_caller]
-    pub fn run_netd(&self, words: &[&str]) -> String {
+    pub(crate) fn run_netd(&self, words: &[&str]) -> String {
         let output = self.netd(words).output().expect("netd starts");
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "netd {}: {stderr}", words.join(" "));
@@ -246,7 +320,7 @@ impl Ground {
     }
 
     /// The container's name to netd.
-    pub const CONTAINER_NAME: &'static str = "web";
+    pub(crate) const CONTAINER_NAME: &'static str = "web";
 
     fn netd_network(&mut self) {
         let netns = self.container.path();
@@ -256,9 +330,23 @@ impl Ground {
         let inspected: serde_json::Value = serde_json::from_str(&inspected).expect("netd's JSON");
         inspected["host_interface"].as_str().expect("a name").clone_into(&mut self.veth);
         assert_eq!(inspected["addresses"][0]["ip"], dotted(CONTAINER), "the container's address");
-        for proto in ["tcp", "udp"] {
-            self.run_netd(&["publish", &format!("{PORT}:{TARGET}/{proto}"), Self::CONTAINER_NAME]);
-        }
+        self.publish(&published(self.terms.before));
+    }
+
+    /// Publishes ports of the container in one command.
+    pub(crate) fn publish(&self, ports: &[Published]) {
+        let words: Vec<String> = ports.iter().map(Published::spec).collect();
+        let mut all = vec!["publish"];
+        all.extend(words.iter().map(String::as_str));
+        all.push(Self::CONTAINER_NAME);
+        self.run_netd(&all);
+    }
+}
+
+impl Published {
+    /// As for `docker run -p`.
+    pub(crate) fn spec(&self) -> String {
+        format!("{}:{}/{}", self.port, self.target, self.proto)
     }
 }
 
@@ -270,18 +358,23 @@ impl Drop for Ground {
     }
 }
 
-/// What Docker 20.10 tells iptables for a container with these ports, in its order.
-pub fn docker_rules(before: u32, protocols: &str) -> String {
-    let mut nat = String::new();
-    let mut hairpin = String::new();
-    let mut filter = String::new();
-    let measured = protocols.split(' ').map(|proto| (PORT, TARGET, proto));
-    for (port, target, proto) in
-        Ground::ports(before).map(|(port, target)| (port, target, "tcp")).chain(measured)
-    {
-        let _ = writeln!(nat, "-A DOCKER ! -i docker0 -p {proto} -m {proto} --dport {port} -j DNAT --to-destination 172.17.0.2:{target}");
-        let _ = writeln!(hairpin, "-A POSTROUTING -s 172.17.0.2/32 -d 172.17.0.2/32 -p {proto} -m {proto} --dport {target} -j MASQUERADE");
-        let _ = writeln!(filter, "-A DOCKER -d 172.17.0.2/32 ! -i docker0 -o docker0 -p {proto} -m {proto} --dport {target} -j ACCEPT");
+/// The three rules of a published port, as Docker 20.10 appends them: of `nat` two, of `filter` one.
+pub(crate) fn docker_rule(published: &Published) -> [String; 3] {
+    let Published { proto, port, target } = published;
+    [
+        format!("POSTROUTING -s 172.17.0.2/32 -d 172.17.0.2/32 -p {proto} -m {proto} --dport {target} -j MASQUERADE"),
+        format!("DOCKER ! -i docker0 -p {proto} -m {proto} --dport {port} -j DNAT --to-destination 172.17.0.2:{target}"),
+        format!("DOCKER -d 172.17.0.2/32 ! -i docker0 -o docker0 -p {proto} -m {proto} --dport {target} -j ACCEPT"),
+    ]
+}
+
+/// All that Docker 20.10 tells iptables for a container with these ports, in its order.
+pub(crate) fn docker_rules(ports: &[Published]) -> String {
+    let [mut hairpin, mut nat, mut filter] = [const { String::new() }; 3];
+    for published in ports {
+        for (rules, rule) in [&mut hairpin, &mut nat, &mut filter].into_iter().zip(docker_rule(published)) {
+            let _ = writeln!(rules, "-A {rule}");
+        }
     }
     format!(
         "*nat\n:PREROUTING ACCEPT\n:INPUT ACCEPT\n:OUTPUT ACCEPT\n:POSTROUTING ACCEPT\n:DOCKER -\n\
@@ -301,15 +394,17 @@ pub fn docker_rules(before: u32, protocols: &str) -> String {
     )
 }
 
-/// The same by one map.
-pub fn nft_rules(before: u32) -> String {
-    let mut tcp = format!("{PORT} : 172.17.0.2 . {TARGET}");
-    for (port, target) in Ground::ports(before) {
-        let _ = write!(tcp, ", {port} : 172.17.0.2 . {target}");
-    }
+/// The same by one map for each protocol.
+pub(crate) fn nft_rules(ports: &[Published]) -> String {
+    let elements = |proto: &str| -> String {
+        let all: Vec<String> =
+            ports.iter().filter(|published| published.proto == proto).map(nft_element).collect();
+        all.join(", ")
+    };
+    let (tcp, udp) = (elements("tcp"), elements("udp"));
     format!(
         "table ip nat {{\n map tcp_ports {{ type inet_service : ipv4_addr . inet_service; elements = {{ {tcp} }}; }}\n\
-         map udp_ports {{ type inet_service : ipv4_addr . inet_service; elements = {{ {PORT} : 172.17.0.2 . {TARGET} }}; }}\n\
+         map udp_ports {{ type inet_service : ipv4_addr . inet_service; elements = {{ {udp} }}; }}\n\
          chain prerouting {{ type nat hook prerouting priority dstnat; fib daddr type local dnat ip to tcp dport map @tcp_ports\n\
          fib daddr type local dnat ip to udp dport map @udp_ports; }}\n\
          chain output {{ type nat hook output priority -100; ip daddr != 127.0.0.0/8 fib daddr type local dnat ip to tcp dport map @tcp_ports; }}\n\
@@ -317,4 +412,9 @@ pub fn nft_rules(before: u32) -> String {
          table ip filter {{\n chain forward {{ type filter hook forward priority filter; policy drop; ct state established,related accept\n\
          ct status dnat accept\n iifname \"docker0\" accept; }}\n}}\n"
     )
+}
+
+/// A port in such a map.
+pub(crate) fn nft_element(published: &Published) -> String {
+    format!("{} : 172.17.0.2 . {}", published.port, published.target)
 }

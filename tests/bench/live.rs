@@ -7,12 +7,11 @@ use aya::programs::tc::{TcAttachOptions, TcAttachType};
 use aya::programs::{LinkOrder, SchedClassifier, TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
 use aya::programs::xdp::XdpMode;
 use aya::{Ebpf, EbpfLoader, Pod};
-use bytemuck::Zeroable as _;
 use netd_tests::netns::Netns;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::ground::{CONTAINER, FLOWS, Ground, TARGET};
+use crate::ground::{CONTAINER, Contender, FLOWS, Ground, SMALL};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETD_LOAD_OBJECT"));
 
@@ -25,7 +24,7 @@ const BATCH: u32 = 64;
 
 /// Where packets go to be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sink {
+pub(crate) enum Sink {
     /// By TC, on the way into the stack.
     Tc,
     /// By XDP, before there is an skb.
@@ -34,16 +33,16 @@ pub enum Sink {
 
 /// What a sink has counted.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Arrived {
+pub(crate) struct Arrived {
     /// Packets of the load as they should be.
-    pub right: u64,
+    pub(crate) right: u64,
     /// Packets of the load that are not.
-    pub wrong: u64,
+    pub(crate) wrong: u64,
 }
 
 /// A sink on an interface; gone when dropped.
 #[derive(Debug)]
-pub struct Counter {
+pub(crate) struct Counter {
     object: Ebpf,
 }
 
@@ -62,18 +61,18 @@ fn word(bytes: [u8; 4]) -> u32 {
     u32::from_ne_bytes(bytes)
 }
 
-/// Which packets a sink takes for right.
+/// Which packets a sink takes for right; port zero is any.
 #[derive(Clone, Copy, Debug)]
-pub struct Expected {
+pub(crate) struct Expected {
     /// Source, if it matters.
-    pub src: Option<([u8; 4], u16)>,
+    pub(crate) src: Option<([u8; 4], u16)>,
     /// Destination, if it matters.
-    pub dst: Option<([u8; 4], u16)>,
+    pub(crate) dst: Option<([u8; 4], u16)>,
 }
 
 impl Counter {
     /// Puts one on an interface of `netns`.
-    pub fn new(netns: &Netns, interface: &str, sink: Sink, expected: Expected) -> Self {
+    pub(crate) fn new(netns: &Netns, interface: &str, sink: Sink, expected: Expected) -> Self {
         let mut words = [0_u32; 3];
         let mut mask = [0_u32; 3];
         let mut ports = [0_u8; 4];
@@ -82,8 +81,10 @@ impl Counter {
             if let Some((address, port)) = end {
                 words[number] = word(address);
                 mask[number] = u32::MAX;
-                ports[2 * number..][..2].copy_from_slice(&port.to_be_bytes());
-                ports_mask[2 * number..][..2].copy_from_slice(&[0xff; 2]);
+                if port != 0 {
+                    ports[2 * number..][..2].copy_from_slice(&port.to_be_bytes());
+                    ports_mask[2 * number..][..2].copy_from_slice(&[0xff; 2]);
+                }
             }
         }
         words[2] = word(ports);
@@ -118,7 +119,7 @@ impl Counter {
     }
 
     /// What has arrived since it was made.
-    pub fn arrived(&self) -> Arrived {
+    pub(crate) fn arrived(&self) -> Arrived {
         let map = self.object.map("ARRIVED").expect("it is there");
         let map: PerCpuArray<_, Words<2>> = PerCpuArray::try_from(map).expect("an array");
         let mut sum = Arrived::default();
@@ -132,40 +133,41 @@ impl Counter {
 
 /// A stream of frames.
 #[derive(Clone, Copy, Debug)]
-pub struct Stream {
+pub(crate) struct Stream {
     /// The far end that does not change.
-    pub fixed: ([u8; 4], u16),
+    pub(crate) fixed: ([u8; 4], u16),
     /// Whether the flows' own addresses are the destination.
-    pub outward: bool,
+    pub(crate) outward: bool,
+    /// The first of those.
+    pub(crate) base: [u8; 4],
     /// How many flows.
-    pub flows: u32,
+    pub(crate) flows: u32,
     /// The number of the first.
-    pub first: u32,
+    pub(crate) first: u32,
 }
 
 /// What makes a stream.
 #[derive(Debug)]
-pub struct Generator {
+pub(crate) struct Generator {
     object: Ebpf,
     netns: std::path::PathBuf,
 }
 
 /// How fast a stream went.
 #[derive(Clone, Copy, Debug)]
-pub struct Rate {
+pub(crate) struct Rate {
     /// Packets a second that arrived right.
-    pub per_second: f64,
+    pub(crate) per_second: f64,
     /// The share of those made that arrived right.
-    pub share: f64,
+    pub(crate) share: f64,
     /// Arrived otherwise.
-    pub wrong: u64,
+    pub(crate) wrong: u64,
 }
 
 impl Generator {
     /// Frames that leave by `interface` of `netns` for `mac`.
-    pub fn new(netns: &Netns, interface: &str, mac: [u8; 6], stream: Stream) -> Self {
+    pub(crate) fn new(netns: &Netns, interface: &str, mac: [u8; 6], stream: &Stream) -> Self {
         let mut frame = [0_u8; 56];
-        let flows = FLOWS;
         frame[..6].copy_from_slice(&mac);
         frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
         frame[12..14].copy_from_slice(&[8, 0]);
@@ -192,7 +194,7 @@ impl Generator {
             .override_global("FLOWS", &stream.flows, true)
             .override_global("FIRST", &stream.first, true)
             .override_global("AT_DESTINATION", &u32::from(stream.outward), true)
-            .override_global("ADDRESS", &u32::from_be_bytes(flows), true)
+            .override_global("ADDRESS", &u32::from_be_bytes(stream.base), true)
             .override_global("SUMS", &Halves(sums), true)
             .load(OBJECT)
             .expect("load the generator");
@@ -203,7 +205,7 @@ impl Generator {
     }
 
     /// Makes so many frames.
-    pub fn send(&self, frames: u32) {
+    pub(crate) fn send(&self, frames: u32) {
         let program: &Xdp = self.object.program("generate").expect("it is there").try_into().expect("XDP");
         let mut options = TestRunOptions::new();
         let room = [0_u8; 60];
@@ -218,12 +220,25 @@ impl Generator {
         });
     }
 
-    /// Makes so many frames and counts what arrives.
-    pub fn rate(&self, sink: &Counter, frames: u32) -> Rate {
-        let before = sink.arrived();
+    /// Counts what arrives in about `seconds`.
+    pub(crate) fn run(&self, sink: &Counter, seconds: f64) -> Rate {
+        let probe = self.rate(sink, 2048);
+        // As many as the load is fast; at least so many that a batch more or less makes no difference.
+        let made = probe.per_second / probe.share.max(0.01);
+        self.rate(sink, ((made * seconds) as u32).clamp(4096, 50_000_000))
+    }
+
+    /// Makes so many frames; returns how long it took, seconds.
+    pub(crate) fn timed(&self, frames: u32) -> f64 {
         let start = Instant::now();
         self.send(frames);
-        let seconds = start.elapsed().as_secs_f64();
+        start.elapsed().as_secs_f64()
+    }
+
+    /// Makes so many frames and counts what arrives.
+    pub(crate) fn rate(&self, sink: &Counter, frames: u32) -> Rate {
+        let before = sink.arrived();
+        let seconds = self.timed(frames);
         let after = sink.arrived();
         let right = (after.right - before.right) as f64;
         Rate { per_second: right / seconds, share: right / f64::from(frames), wrong: after.wrong - before.wrong }
@@ -235,9 +250,7 @@ fn ifindex(name: &str) -> u32 {
 }
 
 /// The MAC address of an interface.
-pub fn mac(netns: &Netns, interface: &str) -> [u8; 6] {
-    let text = netns.sh(&format!("cat /sys/class/net/{interface}/address 2>/dev/null || ip -o link show {interface}"));
-    let _ = &text;
+pub(crate) fn mac(netns: &Netns, interface: &str) -> [u8; 6] {
     let shown = netns.ip(&format!("-o link show dev {interface}"));
     let mut words = shown.split_whitespace().skip_while(|word| *word != "link/ether");
     let mac = words.nth(1).expect("a MAC address");
@@ -248,58 +261,82 @@ pub fn mac(netns: &Netns, interface: &str) -> [u8; 6] {
     bytes
 }
 
-/// A stream into the container of a ground and its sink, and the other way.
+/// Sends on what comes, see [`Contender::Bare`]; gone when dropped.
 #[derive(Debug)]
-pub struct Pair {
-    /// Counts in the container.
-    pub inward_sink: Counter,
-    /// Counts at the client.
-    pub outward_sink: Counter,
+pub(crate) struct Bare {
+    _programs: [Ebpf; 2],
 }
 
-impl Pair {
-    /// Puts the sinks in place.
-    pub fn new(ground: &Ground) -> Self {
-        let published = ground.address();
-        Self {
-            inward_sink: Counter::new(
-                &ground.container,
-                "eth0",
-                Sink::Tc,
-                Expected { src: None, dst: Some((CONTAINER, TARGET)) },
-            ),
-            outward_sink: Counter::new(
-                &ground.client,
-                "eth0",
-                Sink::Tc,
-                Expected { src: Some(published), dst: None },
-            ),
-        }
+impl Bare {
+    /// Between the client and the container of a ground that has nothing else for it. With `counted` each packet is
+    /// added to a counter, as netd adds to its flow's.
+    pub(crate) fn new(ground: &Ground, counted: bool) -> Self {
+        let host = &ground.host;
+        let program = |name: &str, on: &str, to: &str| {
+            let mut object = EbpfLoader::new()
+                .override_global("OUT", &host.run(|| ifindex(to)), true)
+                .override_global("COUNTED", &u32::from(counted), true)
+                .load(OBJECT)
+                .expect("load a redirect");
+            let program: &mut SchedClassifier =
+                object.program_mut(name).expect("it is there").try_into().expect("a classifier");
+            program.load().expect("load a redirect");
+            let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+            host.run(|| program.attach_with_options(on, TcAttachType::Ingress, order).map(drop))
+                .expect("attach a redirect");
+            object
+        };
+        Self { _programs: [program("bare_in", "up0", &ground.veth), program("bare_out", &ground.veth, "up0")] }
     }
 }
 
-/// From the client.
-pub fn inward(ground: &Ground, flows: u32, first: u32) -> Generator {
-    let far = if ground.contender == crate::ground::Contender::Wire {
-        mac(&ground.container, "eth0")
-    } else {
-        mac(&ground.host, "up0")
-    };
-    let stream = Stream { fixed: ground.address(), outward: false, flows, first };
-    Generator::new(&ground.client, "eth0", far, stream)
+/// Drops all that comes by an interface; gone when dropped.
+#[derive(Debug)]
+pub(crate) struct Dropper {
+    _program: Ebpf,
 }
 
-/// From the container, in answer.
-pub fn outward(ground: &Ground, flows: u32, first: u32) -> Generator {
+impl Dropper {
+    /// Puts it there.
+    pub(crate) fn new(netns: &Netns, interface: &str) -> Self {
+        let mut object = Ebpf::load(OBJECT).expect("load a program");
+        let program: &mut Xdp =
+            object.program_mut("drop_xdp").expect("it is there").try_into().expect("an XDP program");
+        program.load().expect("load a program");
+        netns.run(|| program.attach(interface, XdpMode::Driver).map(drop)).expect("attach a program");
+        Self { _program: object }
+    }
+}
+
+/// Counts what reaches the container.
+pub(crate) fn container_sink(ground: &Ground) -> Counter {
+    let expected = Expected { src: None, dst: Some((CONTAINER, SMALL.target)) };
+    Counter::new(&ground.container, "eth0", Sink::Tc, expected)
+}
+
+/// Counts what reaches the client, in whose name it must come.
+pub(crate) fn client_sink(ground: &Ground) -> Counter {
+    let expected = Expected { src: Some(ground.address(SMALL)), dst: None };
+    Counter::new(&ground.client, "eth0", Sink::Tc, expected)
+}
+
+/// Packets from the client to `to`.
+pub(crate) fn from_client(ground: &Ground, to: ([u8; 4], u16), flows: u32, first: u32) -> Generator {
     let far = match ground.contender {
-        crate::ground::Contender::Wire => mac(&ground.client, "eth0"),
-        crate::ground::Contender::Netd => mac(&ground.host, "netd0"),
+        Contender::Wire => mac(&ground.container, "eth0"),
+        _ => mac(&ground.host, "up0"),
+    };
+    Generator::new(&ground.client, "eth0", far, &Stream { fixed: to, outward: false, base: FLOWS, flows, first })
+}
+
+/// Packets of the container to the flows' addresses.
+pub(crate) fn from_container(ground: &Ground, src: ([u8; 4], u16), flows: u32, first: u32) -> Generator {
+    let far = match ground.contender {
+        Contender::Wire => mac(&ground.client, "eth0"),
+        Contender::Netd => mac(&ground.host, "netd0"),
+        Contender::Bare => mac(&ground.host, &ground.veth),
         _ => mac(&ground.host, "docker0"),
     };
-    let stream = Stream { fixed: (CONTAINER, TARGET), outward: true, flows, first };
-    Generator::new(&ground.container, "eth0", far, stream)
+    let stream = Stream { fixed: src, outward: true, base: FLOWS, flows, first };
+    Generator::new(&ground.container, "eth0", far, &stream)
 }
-
-const _: fn() = || {
-    let _ = <[u8; 1]>::zeroed();
-};

@@ -1,42 +1,103 @@
-//! netd beside what else carries packets to containers, in one run.
+//! netd beside what else carries packets to containers, in one run: `cargo xtask bench`.
 
+#![expect(clippy::expect_used, reason = "a benchmark that cannot measure stops, and says where")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "counts become figures"
+)]
+
+mod about;
 mod ground;
+mod latency;
 mod live;
+mod load;
+mod rounds;
+mod work;
 
-use ground::{Contender, Ground, Terms};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Parser;
+use netd_tests::report::Report;
+
+use crate::rounds::say;
+use crate::work::{Effort, Outcome};
+
+/// Measures netd beside what else carries packets to containers, in namespaces of its own.
+#[derive(Parser)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
+struct Words {
+    /// Under three minutes: fewer rounds, no large sizes
+    #[arg(long)]
+    quick: bool,
+    /// How often each figure is measured
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
+    /// Only these kinds of work
+    #[arg(long, value_name = "WORK", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Where report.json and the pictures go
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    out: PathBuf,
+    /// Put the tables into this file, between its marks, and the pictures beside it
+    #[arg(long, value_name = "FILE")]
+    document: Option<PathBuf>,
+    /// What cargo says to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+type Work = fn(Effort) -> Outcome;
+
+/// Every kind of work, by name.
+const WORK: [(&str, Work); 11] = [
+    ("small", work::small::measure),
+    ("ports", work::small::measure_ports),
+    ("connections", work::connections::measure),
+    ("local", work::connections::measure_local),
+    ("latency", work::requests::measure),
+    ("bulk", work::transfers::measure),
+    ("masquerade", work::masquerade::measure),
+    ("beyond", work::beyond::measure),
+    ("unwanted", work::unwanted::measure),
+    ("publishing", work::publishing::measure),
+    ("memory", work::memory::measure),
+];
 
 fn main() {
+    let words = Words::parse();
     netd_tests::need_root();
-    let grounds: Vec<(Ground, live::Pair)> =
-        [Contender::Wire, Contender::Routed, Contender::Iptables, Contender::Nft, Contender::Netd]
-            .into_iter()
-            .map(|contender| {
-                let ground = Ground::new(contender, Terms { napi: true, ..Terms::default() });
-                let pair = live::Pair::new(&ground);
-                (ground, pair)
-            })
-            .collect();
-    for flows in [1, 10_000] {
-        for (ground, pair) in &grounds {
-            let (inward, outward) = (live::inward(ground, flows, 0), live::outward(ground, flows, 0));
-            for _ in 0..2 {
-                inward.send(flows.max(64) * 2);
-                outward.send(flows.max(64) * 2);
-                std::thread::sleep(std::time::Duration::from_millis(1200));
-            }
-            let _ = pair;
-        }
-        for _round in 0..3 {
-            for (ground, pair) in &grounds {
-                let inward = live::inward(ground, flows, 0).rate(&pair.inward_sink, 1_000_000);
-                let outward = live::outward(ground, flows, 0).rate(&pair.outward_sink, 1_000_000);
-                println!(
-                    "{flows:6} {:9} in {:7.0} kpps {:5.0} ns ({:.3}, {} wrong)   out {:7.0} kpps {:5.0} ns ({:.3}, {} wrong)",
-                    ground.contender.name(),
-                    inward.per_second / 1e3, 1e9 / inward.per_second, inward.share, inward.wrong,
-                    outward.per_second / 1e3, 1e9 / outward.per_second, outward.share, outward.wrong,
-                );
-            }
-        }
+    let names: Vec<&str> = WORK.iter().map(|(name, _)| *name).collect();
+    for wanted in &words.only {
+        assert!(names.contains(&wanted.as_str()), "there is no work '{wanted}'; there is {}", names.join(", "));
     }
+    let effort = Effort {
+        rounds: words.rounds.unwrap_or(if words.quick { 3 } else { 5 }),
+        packets: if words.quick { 0.1 } else { 0.3 },
+        programs: 1.0,
+        large: !words.quick,
+    };
+    let _limit = about::ConntrackLimit::raised();
+    let start = Instant::now();
+    let mut report = Report {
+        about: about::machine(effort.rounds, words.quick),
+        tables: Vec::new(),
+        bars: Vec::new(),
+        notes: Vec::new(),
+    };
+    for (name, measure) in WORK {
+        if !words.only.is_empty() && !words.only.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        let begun = Instant::now();
+        let Outcome { tables, bars, notes } = measure(effort);
+        say(&format!("{name}: all in all {:.0} s", begun.elapsed().as_secs_f64()));
+        report.tables.extend(tables);
+        report.bars.extend(bars);
+        report.notes.extend(notes);
+    }
+    report.about.seconds = start.elapsed().as_secs_f64();
+    about::write(&report, &words.out, words.document.as_deref());
 }

@@ -1,15 +1,19 @@
-//! The benchmark's BPF programs: packets made in the kernel (`generate`, in live frames of BPF_PROG_TEST_RUN), and counted
-//! where they arrive (`sink` by TC, `sink_xdp` and `drop_xdp` by XDP).
+//! The benchmark's BPF programs: packets made in the kernel (`generate`, in live frames of BPF_PROG_TEST_RUN), counted
+//! where they arrive (`sink` by TC, `sink_xdp` by XDP), and sent on or dropped by who looks at nothing (`bare_in`,
+//! `bare_out`, `drop_xdp`): what no program on that hook can be faster than.
 //!
 //! What a run sends and expects is in constants, which the loader sets: the programs look nothing up.
 
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![expect(missing_docs, unreachable_pub, reason = "the macros add public functions of their own")]
 #![expect(clippy::needless_pass_by_value, reason = "the macros hand contexts over by value")]
 
+use core::arch::asm;
+
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
-use aya_ebpf::helpers::generated::bpf_redirect;
+use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_peer};
 use aya_ebpf::macros::{classifier, map, xdp};
 use aya_ebpf::maps::{Array, PerCpuArray};
 use aya_ebpf::programs::{TcContext, XdpContext};
@@ -60,6 +64,9 @@ const FIRST_PORT: u32 = 1 << 14;
 /// How many frames were made.
 #[map]
 static MADE: Array<u32> = Array::with_max_entries(1, 0);
+/// What the redirects count.
+#[map]
+static TALLY: Array<u64> = Array::with_max_entries(1, 0);
 /// How many arrived as expected, and how many otherwise.
 #[map]
 static ARRIVED: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
@@ -169,6 +176,36 @@ pub fn sink_xdp(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn drop_xdp(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_DROP
+}
+
+/// Whether the redirects count.
+#[unsafe(no_mangle)]
+static COUNTED: u32 = 0;
+
+/// Sends what comes into the container behind [`OUT`], and looks at nothing.
+#[classifier]
+pub fn bare_in(_ctx: TcContext) -> i32 {
+    tally();
+    // SAFETY: the helper only notes where the packet shall go.
+    unsafe { bpf_redirect_peer(set!(OUT), 0) as i32 }
+}
+
+/// Sends what comes out by [`OUT`], and looks at nothing.
+#[classifier]
+pub fn bare_out(_ctx: TcContext) -> i32 {
+    tally();
+    // SAFETY: as above.
+    unsafe { bpf_redirect(set!(OUT), 0) as i32 }
+}
+
+#[inline(always)]
+fn tally() {
+    if set!(COUNTED) != 0
+        && let Some(row) = TALLY.get_ptr_mut(0)
+    {
+        // SAFETY: an aligned word of a map's value; one instruction reads and writes it.
+        unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) row, in(reg) 1_u64, options(nostack)) }
+    }
 }
 
 #[cfg(not(test))]

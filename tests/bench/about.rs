@@ -1,0 +1,143 @@
+//! Where it is measured, and where the figures go.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use netd_tests::report::svg::{self, Scale};
+use netd_tests::report::{About, Report, Table, Verdict, markdown, text};
+
+use crate::rounds::say;
+
+/// How many connections conntrack may follow: more than any work makes.
+const CONNTRACK: u64 = 4_000_000;
+const LIMIT: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
+
+/// The machine's limit on conntrack's table, raised for the time of the run: namespaces have none of their own, and a table
+/// that is full drops what it should be measured with.
+pub(crate) struct ConntrackLimit {
+    before: Option<String>,
+}
+
+impl ConntrackLimit {
+    pub(crate) fn raised() -> Self {
+        let before = fs::read_to_string(LIMIT).ok();
+        if before.is_some() {
+            fs::write(LIMIT, CONNTRACK.to_string()).expect("raise nf_conntrack_max");
+        }
+        Self { before }
+    }
+}
+
+impl Drop for ConntrackLimit {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before
+            && let Err(error) = fs::write(LIMIT, before)
+        {
+            say(&format!("nf_conntrack_max is not what it was, {}: {error}", before.trim()));
+        }
+    }
+}
+
+fn first_line(program: &str, words: &[&str]) -> String {
+    let output = Command::new(program).args(words).output();
+    let text = output.map(|output| {
+        let all = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&all).into_owned()
+    });
+    text.unwrap_or_default().lines().next().unwrap_or("not found").trim().to_owned()
+}
+
+fn field(file: &str, name: &str) -> String {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    line.split_once(':').map_or("", |(_, value)| value).trim().to_owned()
+}
+
+/// This machine and what is on it.
+pub(crate) fn machine(rounds: usize, quick: bool) -> About {
+    let versions = [
+        ("netd", netd_tests::netd_binary().to_string_lossy().into_owned(), "--version"),
+        ("iptables", "iptables".to_owned(), "--version"),
+        ("nft", "nft".to_owned(), "--version"),
+        ("nginx", "nginx".to_owned(), "-v"),
+        ("wrk", "wrk".to_owned(), "-v"),
+        ("iperf3", "iperf3".to_owned(), "--version"),
+    ];
+    let mut versions: BTreeMap<String, String> = versions
+        .iter()
+        .map(|(name, program, word)| ((*name).to_owned(), first_line(program, &[word])))
+        .collect();
+    let package = first_line("dpkg-query", &["-W", "-f=${Version}", "docker.io"]);
+    versions.insert("docker.io".to_owned(), package);
+    for (name, option) in [("nft flowtable", "nf_flow_table"), ("IPVS", "ip_vs")] {
+        let has = Path::new("/sys/module").join(option).exists();
+        versions.insert(name.to_owned(), if has { "present, not measured" } else { "not in this kernel" }.to_owned());
+    }
+    let memory = field("/proc/meminfo", "MemTotal");
+    let kib: f64 = memory.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0.0);
+    About {
+        date: first_line("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
+        commit: first_line("git", &["describe", "--always", "--dirty"]),
+        cpu: field("/proc/cpuinfo", "model name"),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        memory: format!("{:.0} GiB", kib / 1024.0 / 1024.0),
+        kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+        versions,
+        rounds,
+        quick,
+        seconds: 0.0,
+        command: std::env::args().skip(1).filter(|word| word != "--bench").fold(
+            "cargo xtask bench".to_owned(),
+            |line, word| line + " " + &word,
+        ),
+    }
+}
+
+/// The picture of a table, for those that are worth one.
+fn picture(table: &Table) -> Option<String> {
+    match table.id.as_str() {
+        "connections" | "ports_stream" => Some(svg::lines(table, Scale::Log)),
+        "small_in" | "small_out" | "beyond" | "local_connections" | "latency" | "bulk" => {
+            Some(svg::bars(table, Scale::Linear))
+        }
+        _ => None,
+    }
+}
+
+/// Shows the report, and writes it: everything as JSON and the pictures to `out`, the tables into a document.
+pub(crate) fn write(report: &Report, out: &Path, document: Option<&Path>) {
+    use std::io::IsTerminal as _;
+    let mut stdout = std::io::stdout();
+    let colours = stdout.is_terminal();
+    text::write(&mut stdout, report, colours).expect("show the report");
+    fs::create_dir_all(out).expect("make a folder for the report");
+    let mut json = fs::File::create(out.join("report.json")).expect("make report.json");
+    report.json(&mut json).expect("write report.json");
+    let draw = |folder: &Path| {
+        fs::create_dir_all(folder).expect("make a folder for the pictures");
+        for table in &report.tables {
+            if let Some(picture) = picture(table) {
+                fs::write(folder.join(format!("{}.svg", table.id)), picture).expect("write a picture");
+            }
+        }
+    };
+    draw(out);
+    if let Some(document) = document {
+        let folder = document.parent().unwrap_or(Path::new(".")).join("performance");
+        draw(&folder);
+        let body = markdown::body(report, |table| {
+            picture(table).map(|_| format!("performance/{}.svg", table.id))
+        });
+        let before = fs::read_to_string(document).expect("read the document");
+        let after = markdown::splice(&before, &body).expect("find the document's marks");
+        fs::write(document, after).expect("write the document");
+    }
+    say(&format!(
+        "{} bars held, {} missed; {}",
+        report.count(Verdict::Held),
+        report.count(Verdict::Missed),
+        out.join("report.json").display()
+    ));
+}

@@ -1,0 +1,130 @@
+//! Kernel memory for each connection and each published port.
+
+use std::path::Path;
+
+use aya::maps::MapData;
+use netd_common::tables::name;
+use netd_tests::report::{Bar, Better, Cell as Found, Comparison, Table};
+
+use super::small::Place;
+use super::{Effort, Outcome, number};
+use crate::ground::{self, Contender, Ground, Published, Terms};
+use crate::load;
+use crate::rounds::{progress, say};
+
+/// Memory of the kernel's that is nobody's page cache: slab, page tables, per-CPU and vmalloc areas; bytes.
+fn kernel_memory() -> f64 {
+    let info = std::fs::read_to_string("/proc/meminfo").expect("read /proc/meminfo");
+    let field = |name: &str| -> f64 {
+        let line = info.lines().find(|line| line.starts_with(name)).expect("a field");
+        let kib: f64 = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
+        kib * 1024.0
+    };
+    field("SUnreclaim:") + field("VmallocUsed:") + field("Percpu:")
+}
+
+/// What the kernel says that a pinned map takes, bytes, and for how many rows.
+fn map_memory(pins: &str, name: &str) -> (f64, f64) {
+    use std::os::fd::{AsFd as _, AsRawFd as _};
+    let map = MapData::from_pin(Path::new(pins).join("maps").join(name)).expect("open a map");
+    let fd = map.fd().as_fd().as_raw_fd();
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).expect("read a map's figures");
+    let field = |name: &str| -> f64 {
+        let line = info.lines().find(|line| line.starts_with(name)).expect("a field");
+        line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+    };
+    (field("memlock:"), field("max_entries:"))
+}
+
+fn pins(ground: &Ground) -> String {
+    let status: serde_json::Value =
+        serde_json::from_str(&ground.run_netd(&["--json", "status"])).expect("JSON");
+    status["pins"].as_str().expect("a folder").to_owned()
+}
+
+pub(crate) fn measure(effort: Effort) -> Outcome {
+    let flows = if effort.large { 1_000_000 } else { 50_000 };
+    let name_of = number(flows);
+    let mut connection = Table::new(
+        "memory_connection",
+        "Kernel memory for an established connection, both directions",
+        "bytes",
+        Better::Less,
+        ("connections", &[&name_of]),
+    );
+    progress("memory of connections: conntrack");
+    let place = Place::new(Contender::Iptables, Terms::default());
+    let before = kernel_memory();
+    place.establish(flows);
+    let conntrack = (kernel_memory() - before) / f64::from(flows);
+    drop(place);
+    connection.push("iptables", vec![Found::found([conntrack])]);
+    progress("memory of connections: netd");
+    let before = kernel_memory();
+    let connections = flows + flows / 10;
+    let place = Place::new(Contender::Netd, Terms { connections, ..Terms::default() });
+    place.establish(flows);
+    let all = kernel_memory() - before;
+    let (bytes, rows) = map_memory(&pins(&place.ground), name::FLOWS);
+    let kept = place.assured();
+    assert!(kept >= u64::from(flows) * 2 * 95 / 100, "netd keeps only {kept} rows of {flows} connections");
+    drop(place);
+    let netd = bytes / rows * 2.0;
+    connection.push("netd", vec![Found::found([netd])]);
+
+    let ports = 10_000;
+    let mut port = Table::new(
+        "memory_port",
+        "Memory for a published port",
+        "bytes",
+        Better::Less,
+        ("ports", &["10,000"]),
+    );
+    let more: Vec<Published> = (0..ports)
+        .map(|number| {
+            let port = u16::try_from(1024 + number).expect("a port");
+            Published { proto: "tcp", port, target: 65_000 - port }
+        })
+        .collect();
+    let mut grown = |contender: Contender, grow: &dyn Fn(&Ground)| {
+        progress(&format!("memory of ports: {}", contender.name()));
+        let ground = Ground::new(contender, Terms::default());
+        let before = kernel_memory();
+        grow(&ground);
+        let each = (kernel_memory() - before) / f64::from(ports);
+        port.push(contender.name(), vec![Found::found([each])]);
+    };
+    grown(Contender::Iptables, &|ground| {
+        let mut all = ground::published(0);
+        all.extend(&more);
+        ground.feed("iptables-restore", &ground::docker_rules(&all));
+    });
+    grown(Contender::Nft, &|ground| {
+        let elements: Vec<String> = more.iter().map(ground::nft_element).collect();
+        ground.feed("nft -f -", &format!("add element ip nat tcp_ports {{ {} }}", elements.join(", ")));
+    });
+    grown(Contender::Netd, &|ground| ground.publish(&more));
+    progress("memory of ports: docker-proxy");
+    let ground = Ground::new(Contender::Iptables, Terms::default());
+    let proxy = load::docker_proxy(&ground.host, "127.0.0.1", 60_000, "172.17.0.2", 80);
+    let status = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", proxy.pid())).expect("its memory");
+    let private: f64 = status
+        .lines()
+        .filter(|line| line.starts_with("Private_"))
+        .filter_map(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok())
+        .sum();
+    port.push("docker-proxy, a process each", vec![Found::found([private * 1024.0])]);
+    progress("");
+    say("memory: done");
+    let bars = vec![Bar::new(
+        "kernel memory for an established connection, netd, bytes",
+        Comparison::AtMost(320.0),
+        Found::found([netd]),
+    )];
+    let note = format!(
+        "netd's tables are allocated when it is first used; for {} connections all of them together took {:.0} MB.",
+        number(connections),
+        all / 1e6
+    );
+    Outcome { tables: vec![connection, port], bars, notes: vec![note] }
+}

@@ -1,0 +1,92 @@
+//! What is measured: one module for each kind of work.
+
+pub(crate) mod beyond;
+pub(crate) mod connections;
+pub(crate) mod masquerade;
+pub(crate) mod memory;
+pub(crate) mod publishing;
+pub(crate) mod requests;
+pub(crate) mod small;
+pub(crate) mod transfers;
+pub(crate) mod unwanted;
+
+use netd_tests::report::{Bar, Better, Cell as Found, Table};
+
+use crate::rounds::{self, Cell};
+
+/// How thoroughly it is measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    /// How often each figure is measured.
+    pub(crate) rounds: usize,
+    /// How long one measurement of packets takes, seconds.
+    pub(crate) packets: f64,
+    /// How long one measurement with real programs takes, seconds.
+    pub(crate) programs: f64,
+    /// Whether sizes are measured that take long to set up.
+    pub(crate) large: bool,
+}
+
+/// What came of a kind of work.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) tables: Vec<Table>,
+    pub(crate) bars: Vec<Bar>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// Measures the cells in turn and puts their samples into the table, a row for each contender in the order in which they
+/// appear. What is not measured is said to be so with `why`.
+pub(crate) fn fill(table: &mut Table, effort: Effort, mut cells: Vec<Cell<'_>>, why: &str) {
+    let what = table.title.clone();
+    let samples = rounds::interleave(&what, effort.rounds, &mut cells);
+    let mut rows: Vec<&str> = Vec::new();
+    for cell in &cells {
+        if !rows.contains(&cell.row.as_str()) {
+            rows.push(&cell.row);
+        }
+    }
+    for row in rows {
+        let found = (0..table.parameter.values.len()).map(|column| {
+            let measured = cells
+                .iter()
+                .zip(&samples)
+                .find(|(cell, _)| cell.row == row && cell.column == column)
+                .map(|(_, samples)| samples);
+            measured.map_or_else(|| Found::without(why), |samples| Found::found(samples.iter().copied()))
+        });
+        table.push(row, found.collect());
+    }
+}
+
+/// What each packet costs more than with `floor`, ns, round by round; `table` has thousands a second.
+pub(crate) fn above(table: &Table, floor: &str, id: &str) -> Table {
+    let values: Vec<&str> = table.parameter.values.iter().map(String::as_str).collect();
+    let title = format!("{}: cost of each above \"{floor}\"", table.title);
+    let mut cost = Table::new(id, &title, "ns", Better::Less, (&table.parameter.name, &values));
+    let Some(least) = table.rows.iter().find(|row| row.contender == floor) else { return cost };
+    for row in table.rows.iter().filter(|row| row.contender != floor) {
+        let cells = row.cells.iter().zip(&least.cells).map(|pair| match pair {
+            (Found::Found(own), Found::Found(least)) => {
+                let rounds = own.samples().iter().zip(least.samples());
+                Found::found(rounds.map(|(own, least)| 1e6 / own - 1e6 / least))
+            }
+            (Found::Without { why }, _) | (_, Found::Without { why }) => Found::without(why),
+        });
+        cost.push(&row.contender, cells.collect());
+    }
+    cost
+}
+
+/// A number as tables name it.
+pub(crate) fn number(number: u32) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at != 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

@@ -1,0 +1,260 @@
+//! How long it takes to publish and to take back.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use netd_tests::report::{Bar, Better, Cell as Found, Comparison, Table};
+
+use super::{Effort, Outcome, fill, number};
+use crate::ground::{self, Contender, Ground, Published, Terms};
+use crate::rounds::{Cell, progress};
+
+/// A port that none of the others is.
+const ONE_MORE: Published = Published { proto: "tcp", port: 61_000, target: 80 };
+/// The range, which is one publication.
+const RANGE: &str = "10000-59999:10000-59999";
+const RANGE_LEN: u32 = 50_000;
+
+fn seconds(does: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    does();
+    start.elapsed().as_secs_f64()
+}
+
+fn only(ports: u32) -> Vec<Published> {
+    (0..ports)
+        .map(|number| {
+            let port = u16::try_from(1024 + number).expect("as many ports as there are");
+            Published { proto: "tcp", port, target: 65_000 - port }
+        })
+        .collect()
+}
+
+/// What appends rules to Docker's chains, or deletes them, in one transaction.
+fn restore_lines(verb: &str, ports: &[Published]) -> String {
+    let [mut nat, mut filter] = [const { String::new() }; 2];
+    for published in ports {
+        let [hairpin, dnat, accept] = ground::docker_rule(published);
+        let _ = write!(nat, "{verb} {hairpin}\n{verb} {dnat}\n");
+        let _ = writeln!(filter, "{verb} {accept}");
+    }
+    format!("*nat\n{nat}COMMIT\n*filter\n{filter}COMMIT\n")
+}
+
+fn one_by_one(ground: &Ground, verb: &str, published: &Published) {
+    let [hairpin, dnat, accept] = ground::docker_rule(published);
+    ground.host.sh(&format!(
+        "iptables -w -t nat {verb} {hairpin} && iptables -w -t nat {verb} {dnat} && iptables -w {verb} {accept}"
+    ));
+}
+
+fn nft_lines(verb: &str, ports: &[Published]) -> String {
+    let elements: Vec<String> = ports.iter().map(ground::nft_element).collect();
+    format!("{verb} element ip nat tcp_ports {{ {} }}\n", elements.join(", "))
+}
+
+fn unpublish(ground: &Ground, ports: &[Published]) {
+    let words: Vec<String> = ports.iter().map(|port| format!("{}/{}", port.port, port.proto)).collect();
+    let mut all = vec!["unpublish"];
+    all.extend(words.iter().map(String::as_str));
+    ground.run_netd(&all);
+}
+
+pub(crate) fn measure(effort: Effort) -> Outcome {
+    let sizes: &[u32] = if effort.large { &[1, 1_000, 10_000] } else { &[1, 1_000] };
+    let mut names: Vec<String> = sizes.iter().map(|size| number(*size)).collect();
+    names.push("range of 50,000".to_owned());
+    let range = names.len() - 1;
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let new = |contender| Ground::new(contender, Terms::default());
+    let (netd, iptables, nft) = (new(Contender::Netd), new(Contender::Iptables), new(Contender::Nft));
+    let table = |id: &str, title: &str| Table::new(id, title, "s", Better::Less, ("ports", &names));
+    let mut publish = table("publish", "Time to publish single ports");
+    let mut take_back = table("unpublish", "Time to take them back");
+    let cells: Vec<(usize, Vec<Published>)> = sizes.iter().map(|&size| only(size)).enumerate().collect();
+    let mut by_netd = Samples::new(names.len());
+    let mut by_restore = Samples::new(names.len());
+    let mut by_nft = Samples::new(names.len());
+    for round in 0..effort.rounds.min(3) {
+        for (column, ports) in &cells {
+            progress(&format!("publishing: round {}, {} ports", round + 1, ports.len()));
+            by_netd.add(*column, seconds(|| netd.publish(ports)), seconds(|| unpublish(&netd, ports)));
+            by_restore.add(
+                *column,
+                seconds(|| iptables.feed("iptables-restore -n", &restore_lines("-A", ports))),
+                seconds(|| iptables.feed("iptables-restore -n", &restore_lines("-D", ports))),
+            );
+            by_nft.add(
+                *column,
+                seconds(|| nft.feed("nft -f -", &nft_lines("add", ports))),
+                seconds(|| nft.feed("nft -f -", &nft_lines("delete", ports))),
+            );
+        }
+        progress(&format!("publishing: round {}, a range", round + 1));
+        by_netd.add(
+            range,
+            seconds(|| {
+                netd.run_netd(&["publish", RANGE, Ground::CONTAINER_NAME]);
+            }),
+            seconds(|| {
+                netd.run_netd(&["unpublish", "10000-59999"]);
+            }),
+        );
+        if effort.large {
+            // A rule for each port is what Docker makes of a range.
+            let ports: Vec<Published> = only(RANGE_LEN);
+            by_restore.add(
+                range,
+                seconds(|| iptables.feed("iptables-restore -n", &restore_lines("-A", &ports))),
+                seconds(|| iptables.feed("iptables-restore", &ground::docker_rules(&ground::published(0)))),
+            );
+            by_nft.add(
+                range,
+                seconds(|| nft.feed("nft -f -", &nft_lines("add", &ports))),
+                seconds(|| nft.feed("nft -f -", &nft_lines("delete", &ports))),
+            );
+        }
+    }
+    by_netd.rows("netd", &mut publish, &mut take_back);
+    by_restore.rows("iptables-restore", &mut publish, &mut take_back);
+    by_nft.rows("nft -f", &mut publish, &mut take_back);
+    let (one, one_table) = one_more(effort);
+    // One by one each call takes the longer the more rules there are: the time of all of them is the mean of those measured
+    // on the way, times their number.
+    let cells: Vec<Found> = sizes
+        .iter()
+        .map(|&size| one.total(size).map_or_else(|| Found::without("not measured"), |total| Found::found([total])))
+        .chain([Found::without("as 50,000 single ports")])
+        .collect();
+    publish.push("iptables, one by one", cells);
+    progress("");
+    let mut bars = Vec::new();
+    if effort.large {
+        bars.push(Bar::new(
+            "10,000 single ports in one command, netd / one-by-one iptables",
+            Comparison::AtMost(0.2),
+            // One is measured several times and the other added up once.
+            match (publish.cell("netd", "10,000").measured(), one.total(10_000)) {
+                (Some(netd), Some(total)) => Found::found([netd.median() / total]),
+                _ => Found::without("not measured"),
+            },
+        ));
+    }
+    for before in &one_table.parameter.values {
+        bars.push(Bar::new(
+            &format!("one more port among {before}, netd, ms"),
+            Comparison::AtMost(50.0),
+            one_table.cell("netd", before),
+        ));
+    }
+    let note = "iptables one by one: added up from calls measured among 0, a quarter, half, three quarters and all of \
+                the ports."
+        .to_owned();
+    Outcome { tables: vec![publish, take_back, one_table], bars, notes: vec![note] }
+}
+
+/// Times of publishing and of taking back, by column.
+struct Samples {
+    add: Vec<Vec<f64>>,
+    remove: Vec<Vec<f64>>,
+}
+
+impl Samples {
+    fn new(columns: usize) -> Self {
+        Self { add: vec![Vec::new(); columns], remove: vec![Vec::new(); columns] }
+    }
+
+    fn add(&mut self, column: usize, add: f64, remove: f64) {
+        self.add[column].push(add);
+        self.remove[column].push(remove);
+    }
+
+    fn rows(self, name: &str, publish: &mut Table, take_back: &mut Table) {
+        let cells = |samples: Vec<Vec<f64>>| {
+            samples
+                .into_iter()
+                .map(|samples| {
+                    if samples.is_empty() { Found::without("not measured") } else { Found::found(samples) }
+                })
+                .collect()
+        };
+        publish.push(name, cells(self.add));
+        take_back.push(name, cells(self.remove));
+    }
+}
+
+/// How long three calls of iptables take among so many ports.
+struct OneByOne {
+    among: Vec<(u32, f64)>,
+}
+
+impl OneByOne {
+    /// What `ports` of them take together, by the trapezoids between those that were measured; seconds.
+    fn total(&self, ports: u32) -> Option<f64> {
+        let mut sum = 0.0;
+        for pair in self.among.windows(2) {
+            let [(from, one), (to, other)] = pair else { continue };
+            if *to <= ports {
+                sum += f64::from(to - from) * (one + other) / 2.0;
+            } else if *from < ports {
+                sum += f64::from(ports - from) * one;
+            }
+        }
+        (sum > 0.0).then_some(sum)
+    }
+}
+
+/// One port more among many: what a container that starts has to wait for.
+fn one_more(effort: Effort) -> (OneByOne, Table) {
+    let sizes: &[u32] = if effort.large { &[0, 1_000, 10_000, 50_000] } else { &[0, 1_000] };
+    let steps: &[u32] = if effort.large { &[0, 1_000, 2_500, 5_000, 7_500, 10_000] } else { &[0, 1_000] };
+    let names: Vec<String> = sizes.iter().map(|size| number(*size)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let title = "Time to publish one more port among many";
+    let mut table = Table::new("one_more", title, "ms", Better::Less, ("ports published", &names));
+    let places: Vec<(usize, Ground)> = sizes
+        .iter()
+        .enumerate()
+        .flat_map(|(column, &before)| {
+            [Contender::Netd, Contender::Iptables, Contender::Nft].map(|contender| {
+                progress(&format!("hosts for {} with {} ports", contender.name(), number(before)));
+                (column, Ground::new(contender, Terms { before, ..Terms::default() }))
+            })
+        })
+        .collect();
+    let cells = places.iter().map(|(column, ground)| {
+        Cell::new(ground.contender.name(), *column, move || {
+            let one = [ONE_MORE];
+            let took = seconds(|| match ground.contender {
+                Contender::Netd => ground.publish(&one),
+                Contender::Iptables => one_by_one(ground, "-A", &ONE_MORE),
+                _ => ground.feed("nft -f -", &nft_lines("add", &one)),
+            });
+            match ground.contender {
+                Contender::Netd => unpublish(ground, &one),
+                Contender::Iptables => one_by_one(ground, "-D", &ONE_MORE),
+                _ => ground.feed("nft -f -", &nft_lines("delete", &one)),
+            }
+            took * 1e3
+        })
+    });
+    fill(&mut table, effort, cells.collect(), "not measured");
+    drop(places);
+    let among = steps
+        .iter()
+        .map(|&before| {
+            progress(&format!("iptables one by one among {}", number(before)));
+            let ground = Ground::new(Contender::Iptables, Terms { before, ..Terms::default() });
+            let mut times: Vec<f64> = (0..3)
+                .map(|_| {
+                    let took = seconds(|| one_by_one(&ground, "-A", &ONE_MORE));
+                    one_by_one(&ground, "-D", &ONE_MORE);
+                    took
+                })
+                .collect();
+            times.sort_by(f64::total_cmp);
+            (before, times[1])
+        })
+        .collect();
+    (OneByOne { among }, table)
+}

@@ -1,0 +1,54 @@
+//! Requests and answers at a fixed load.
+
+use netd_tests::report::{Bar, Better, Cell as Found, Comparison, Table};
+
+use super::{Effort, Outcome};
+use crate::ground::{Contender, ECHO, Ground, Terms};
+use crate::latency::{self, Latency};
+use crate::rounds::{progress, say};
+
+/// Requests a second.
+const LOAD: f64 = 10_000.0;
+
+pub(crate) fn measure(effort: Effort) -> Outcome {
+    let contenders =
+        [Contender::Wire, Contender::Routed, Contender::Iptables, Contender::Nft, Contender::Netd];
+    let places: Vec<Ground> =
+        contenders.into_iter().map(|contender| Ground::new(contender, Terms::default())).collect();
+    let mut samples: Vec<Vec<Latency>> = vec![Vec::new(); places.len()];
+    for round in 0..effort.rounds {
+        for (ground, samples) in places.iter().zip(&mut samples) {
+            progress(&format!("latency: round {} of {}, {}", round + 1, effort.rounds, ground.contender.name()));
+            let address = ground.socket(ECHO);
+            samples.push(latency::ask(
+                &ground.client,
+                &ground.container,
+                address,
+                ECHO.target,
+                LOAD,
+                effort.programs,
+            ));
+        }
+    }
+    progress("");
+    say("latency: done");
+    let mut table = Table::new(
+        "latency",
+        "A request and its answer, 64 bytes each, TCP, 10,000 a second",
+        "µs",
+        Better::Less,
+        ("percentile", &["50", "99", "99.9"]),
+    );
+    for (ground, samples) in places.iter().zip(&samples) {
+        let part = |which: fn(&Latency) -> f64| Found::found(samples.iter().map(which));
+        table.push(
+            ground.contender.name(),
+            vec![part(|took| took.p50), part(|took| took.p99), part(|took| took.p999)],
+        );
+    }
+    let bars = ["50", "99"].map(|share| {
+        let claim = format!("latency, percentile {share}, netd / routed");
+        Bar::new(&claim, Comparison::AtMost(1.0), table.ratio("netd", "routed", share))
+    });
+    Outcome { tables: vec![table], bars: bars.into(), notes: Vec::new() }
+}

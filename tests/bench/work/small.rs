@@ -1,0 +1,191 @@
+//! The smallest packets on one core, which show what each costs: into a container and out of it, in how many flows, and with
+//! how many ports published.
+
+use std::time::Duration;
+
+use netd_tests::report::{Bar, Better, Comparison, Table};
+
+use super::{Effort, Outcome, above, fill, number};
+use crate::ground::{CONTAINER, Contender, Ground, SMALL, Terms};
+use crate::live::{self, Bare, Counter, Generator, Rate};
+use crate::rounds::{Cell, progress};
+
+/// Flows that are made at a time: netd's table of young ones holds them all.
+const AT_ONCE: u32 = 100_000;
+
+/// A ground with its sinks.
+pub(crate) struct Place {
+    pub(crate) ground: Ground,
+    inside: Counter,
+    outside: Counter,
+    _bare: Option<Bare>,
+    name: &'static str,
+}
+
+impl Place {
+    pub(crate) fn new(contender: Contender, terms: Terms) -> Self {
+        Self::named(contender.name(), contender, terms, false)
+    }
+
+    fn named(name: &'static str, contender: Contender, terms: Terms, counted: bool) -> Self {
+        progress(&format!("hosts for {name}"));
+        let ground = Ground::new(contender, Terms { napi: true, ..terms });
+        let bare = (contender == Contender::Bare).then(|| Bare::new(&ground, counted));
+        Self {
+            inside: live::container_sink(&ground),
+            outside: live::client_sink(&ground),
+            ground,
+            _bare: bare,
+            name,
+        }
+    }
+
+    fn inward(&self, flows: u32, first: u32) -> Generator {
+        live::from_client(&self.ground, self.ground.address(SMALL), flows, first)
+    }
+
+    fn outward(&self, flows: u32, first: u32) -> Generator {
+        live::from_container(&self.ground, (CONTAINER, SMALL.target), flows, first)
+    }
+
+    /// How many rows netd keeps of connections that both sides want.
+    pub(crate) fn assured(&self) -> u64 {
+        let status = self.ground.run_netd(&["--json", "status"]);
+        let status: serde_json::Value = serde_json::from_str(&status).expect("netd's JSON");
+        let tables = status["tables"].as_array().expect("a list");
+        let flows = tables.iter().find(|table| table["name"] == "FLOWS").expect("the flow table");
+        flows["rows"].as_u64().expect("a number")
+    }
+
+    /// Lets both sides speak in every flow, so that whoever follows connections knows them well.
+    pub(crate) fn establish(&self, flows: u32) {
+        if self.ground.contender.is_direct() {
+            return;
+        }
+        for first in (0..flows).step_by(AT_ONCE as usize) {
+            let some = (flows - first).min(AT_ONCE);
+            progress(&format!("{}: flow {} of {}", self.name, number(first), number(flows)));
+            let (inward, outward) = (self.inward(some, first), self.outward(some, first));
+            let frames = some.max(64);
+            inward.send(frames);
+            outward.send(frames);
+            if self.ground.contender == Contender::Netd {
+                // A connection counts as wanted when it has outlived a tick, which is a little more than a second.
+                std::thread::sleep(Duration::from_millis(1_200));
+            }
+            inward.send(frames);
+            outward.send(frames);
+        }
+    }
+}
+
+/// The rate, if nearly all has arrived; nothing may arrive otherwise than it should.
+pub(crate) fn carried(who: &str, rate: Rate) -> f64 {
+    assert!(rate.wrong == 0, "{who}: {} packets arrived otherwise than they should", rate.wrong);
+    assert!(rate.share > 0.98, "{who}: only {:.1} % of the packets arrived", rate.share * 100.0);
+    rate.per_second / 1e3
+}
+
+pub(crate) fn measure(effort: Effort) -> Outcome {
+    let sizes: &[u32] = if effort.large { &[1, 10_000, 1_000_000] } else { &[1, 10_000] };
+    let names: Vec<String> = sizes.iter().map(|size| number(*size)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let contenders =
+        [Contender::Wire, Contender::Bare, Contender::Routed, Contender::Iptables, Contender::Nft];
+    let mut places: Vec<Place> =
+        contenders.into_iter().map(|contender| Place::new(contender, Terms::default())).collect();
+    places.push(Place::named("bare redirect, counted", Contender::Bare, Terms::default(), true));
+    places.push(Place::new(Contender::Netd, Terms::default()));
+    // Its tables have another size from the start.
+    let large = effort.large.then(|| {
+        Place::new(Contender::Netd, Terms { connections: 1_100_000, ..Terms::default() })
+    });
+
+    let table = |id, title, unit, better| Table::new(id, title, unit, better, ("flows", &names));
+    let mut inward = table("small_in", "Smallest packets to a container, one core", "kpps", Better::More);
+    let mut outward = table("small_out", "Smallest packets from a container, one core", "kpps", Better::More);
+    for direction in [&mut inward, &mut outward] {
+        let is_inward = direction.id == "small_in";
+        let mut cells = Vec::new();
+        for (column, &flows) in sizes.iter().enumerate() {
+            for place in &places {
+                let place = match &large {
+                    Some(large) if flows > AT_ONCE && place.ground.contender == Contender::Netd => large,
+                    _ => place,
+                };
+                if is_inward {
+                    place.establish(flows);
+                }
+                let stream = if is_inward { place.inward(flows, 0) } else { place.outward(flows, 0) };
+                let sink = if is_inward { &place.inside } else { &place.outside };
+                cells.push(Cell::new(place.name, column, move || {
+                    carried(place.name, stream.run(sink, effort.packets.max(f64::from(flows) / 1e6)))
+                }));
+            }
+        }
+        fill(direction, effort, cells, "not measured");
+    }
+    let (cost_in, cost_out) =
+        (above(&inward, "wire", "small_in_cost"), above(&outward, "wire", "small_out_cost"));
+    let mut bars = Vec::new();
+    let cost = |claim: &str, table: &Table, other: &str, part: f64| {
+        let found = table.ratio("netd", other, "1");
+        Bar::new(&format!("{claim}, netd / {other}"), Comparison::AtMost(1.0 / part), found)
+    };
+    bars.push(cost("cost above the wire of a small packet in", &cost_in, "iptables", 6.0));
+    bars.push(cost("cost above the wire of a small packet in", &cost_in, "routed", 2.5));
+    bars.push(cost("cost above the wire of a small packet out", &cost_out, "iptables", 4.0));
+    for (flows, times) in names.iter().zip([2.2, 2.2, 2.0]) {
+        for (other, times) in [("iptables", times), ("routed", 1.4)] {
+            let claim = format!("packets to a container, {flows} flows, netd / {other}");
+            bars.push(Bar::new(&claim, Comparison::AtLeast(times), inward.ratio("netd", other, flows)));
+        }
+    }
+    let share = inward.ratio("netd", "wire", "1");
+    bars.push(Bar::new("packets to a container, 1 flow, netd / wire", Comparison::AtLeast(0.78), share));
+    Outcome { tables: vec![inward, cost_in, outward, cost_out], bars, notes: Vec::new() }
+}
+
+/// A stream that nobody answers, to the newest of many ports: those who follow rules walk them for each of its packets, or
+/// for its first.
+pub(crate) fn measure_ports(effort: Effort) -> Outcome {
+    let sizes: &[u32] = if effort.large { &[1, 1_000, 10_000, 50_000] } else { &[1, 1_000] };
+    let names: Vec<String> = sizes.iter().map(|size| number(*size)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut places = Vec::new();
+    for (column, &before) in sizes.iter().enumerate() {
+        for contender in [Contender::Iptables, Contender::Nft, Contender::Netd] {
+            places.push((column, Place::new(contender, Terms { before, ..Terms::default() })));
+        }
+    }
+    let mut stream = Table::new(
+        "ports_stream",
+        "A stream that nobody answers, to the newest of many ports, one core",
+        "kpps",
+        Better::More,
+        ("ports published", &names),
+    );
+    let cells = places.iter().map(|(column, place)| {
+        let stream = place.inward(1, 0);
+        Cell::new(place.name, *column, move || carried(place.name, stream.run(&place.inside, effort.packets)))
+    });
+    fill(&mut stream, effort, cells.collect(), "not measured");
+    let mut first = Table::new(
+        "ports_first",
+        "Packets that each begin a flow to the newest of many ports, one core",
+        "kpps",
+        Better::More,
+        ("ports published", &names),
+    );
+    let cells = places.iter().map(|(column, place)| {
+        let mut next = 1_000;
+        Cell::new(place.name, *column, move || {
+            // As many flows as none of the tables has seen in this round.
+            let flows = 20_000;
+            next += flows;
+            carried(place.name, place.inward(flows, next).rate(&place.inside, flows / 64 * 64))
+        })
+    });
+    fill(&mut first, effort, cells.collect(), "not measured");
+    Outcome { tables: vec![stream, first], ..Outcome::default() }
+}

@@ -1,0 +1,166 @@
+//! Packets that are not wanted: from a denied source, and to a port that is not published.
+
+use netd_tests::report::{Bar, Better, Comparison, Table};
+use serde_json::Value;
+
+use super::{Effort, Outcome, fill};
+use crate::ground::{Contender, Ground, HOST, SMALL, Terms};
+use crate::live::{self, Counter, Dropper, Generator};
+use crate::rounds::{Cell, progress};
+
+/// The flows' addresses.
+const DENIED: &str = "198.18.64.0/18";
+/// A port of the host that nobody has.
+const NOBODYS: u16 = 60_100;
+
+/// Who drops, and how its own count of that is read.
+struct Place {
+    name: &'static str,
+    ground: Ground,
+    inside: Counter,
+    dropped: fn(&Ground) -> u64,
+    _dropper: Option<Dropper>,
+}
+
+impl Place {
+    fn new(
+        name: &'static str,
+        contender: Contender,
+        netd: &'static [&'static str],
+        deny: fn(&Ground),
+        dropped: fn(&Ground) -> u64,
+    ) -> Self {
+        progress(&format!("hosts for {name}"));
+        let ground = Ground::new(contender, Terms { netd, ..Terms::default() });
+        deny(&ground);
+        let dropper = (name == FLOOR).then(|| Dropper::new(&ground.host, "up0"));
+        Self { name, inside: live::container_sink(&ground), ground, dropped, _dropper: dropper }
+    }
+
+    fn stream(&self, port: u16) -> Generator {
+        live::from_client(&self.ground, (HOST, port), 1024, 0)
+    }
+
+    /// Packets a second that were dropped: all of them, by its own count as well.
+    fn rate(&self, stream: &Generator, seconds: f64) -> f64 {
+        let probe = stream.timed(4096);
+        let frames = ((4096.0 / probe * seconds) as u32).max(4096);
+        let before = (self.dropped)(&self.ground);
+        let seconds = stream.timed(frames);
+        let counted = (self.dropped)(&self.ground) - before;
+        if self.name != FLOOR {
+            let share = counted as f64 / f64::from(frames);
+            assert!(share > 0.98, "{}: says that it dropped {counted} of {frames} packets", self.name);
+        }
+        assert!(self.inside.arrived().right == 0, "{}: a denied packet reached the container", self.name);
+        f64::from(frames) / seconds / 1e3
+    }
+}
+
+const FLOOR: &str = "XDP that only says drop";
+
+fn nothing(_ground: &Ground) {}
+
+fn none(_ground: &Ground) -> u64 {
+    0
+}
+
+/// The packets that a rule with this mark in its line has counted.
+fn rule_count(listed: &str, mark: &str) -> u64 {
+    let line = listed.lines().find(|line| line.contains(mark)).expect("the rule");
+    line.split_whitespace().next().expect("its packets").parse().expect("a number")
+}
+
+fn nft_count(ground: &Ground) -> u64 {
+    let listed = ground.host.sh("nft list table netdev guard");
+    let after = listed.split("packets ").nth(1).expect("a counter");
+    after.split(' ').next().expect("a number").parse().expect("a number")
+}
+
+fn netd_denied(ground: &Ground) -> u64 {
+    let status: Value = serde_json::from_str(&ground.run_netd(&["--json", "status"])).expect("JSON");
+    status["drops"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|drop| drop["reason"] == "denied")
+        .map(|drop| drop["packets"].as_u64().expect("a number"))
+        .sum()
+}
+
+pub(crate) fn measure(effort: Effort) -> Outcome {
+    let netd = |ground: &Ground| {
+        ground.run_netd(&["access", "--deny", DENIED]);
+    };
+    let places = [
+        Place::new(FLOOR, Contender::Routed, &[], nothing, none),
+        Place::new(
+            "iptables, DOCKER-USER",
+            Contender::Iptables,
+            &[],
+            |ground| {
+                ground.host.sh(&format!("iptables -I DOCKER-USER -s {DENIED} -j DROP"));
+            },
+            |ground| rule_count(&ground.host.sh("iptables -nvxL DOCKER-USER"), DENIED),
+        ),
+        Place::new(
+            "iptables, raw",
+            Contender::Iptables,
+            &[],
+            |ground| {
+                ground.host.sh(&format!("iptables -t raw -I PREROUTING -s {DENIED} -j DROP"));
+            },
+            |ground| rule_count(&ground.host.sh("iptables -t raw -nvxL PREROUTING"), DENIED),
+        ),
+        Place::new(
+            "nft, ingress",
+            Contender::Nft,
+            &[],
+            |ground| {
+                let table = format!(
+                    "table netdev guard {{ chain up0 {{ type filter hook ingress device up0 priority 0; \
+                     ip saddr {DENIED} counter drop; }} }}"
+                );
+                ground.feed("nft -f -", &table);
+            },
+            nft_count,
+        ),
+        Place::new("netd", Contender::Netd, &[], netd, netd_denied),
+        Place::new("netd --xdp", Contender::Netd, &["--xdp", "native"], netd, netd_denied),
+    ];
+    let title = "Packets of a denied source dropped, one core";
+    let mut table = Table::new("denied", title, "kpps", Better::More, ("port", &["published"]));
+    let mut cells = Vec::new();
+    for place in &places {
+        let port = place.ground.address(SMALL).1;
+        let stream = place.stream(if place.name == FLOOR { SMALL.port } else { port });
+        cells.push(Cell::new(place.name, 0, move || place.rate(&stream, effort.packets)));
+    }
+    fill(&mut table, effort, cells, "not measured");
+    let ratio = table.ratio("netd --xdp", FLOOR, "published");
+    let bars = vec![Bar::new("dropping a denied source, netd --xdp / bare XDP drop", Comparison::AtLeast(0.9), ratio)];
+
+    let title = "Packets to a port that is not published, refused by the host's stack, one core";
+    let mut refused = Table::new("unpublished", title, "kpps", Better::More, ("port", &["not published"]));
+    let open = |name, contender, netd| Place::new(name, contender, netd, nothing, none);
+    let places = [
+        open("routed", Contender::Routed, &[][..]),
+        open("iptables", Contender::Iptables, &[][..]),
+        open("nft", Contender::Nft, &[][..]),
+        open("netd", Contender::Netd, &[][..]),
+        open("netd --xdp", Contender::Netd, &["--xdp", "native"][..]),
+    ];
+    let mut cells = Vec::new();
+    for place in &places {
+        let stream = place.stream(NOBODYS);
+        cells.push(Cell::new(place.name, 0, move || {
+            let frames = (4096.0 / stream.timed(4096) * effort.packets) as u32;
+            let frames = frames.max(4096);
+            let rate = f64::from(frames) / stream.timed(frames) / 1e3;
+            assert!(place.inside.arrived().right == 0, "{}: it reached the container", place.name);
+            rate
+        }));
+    }
+    fill(&mut refused, effort, cells, "not measured");
+    Outcome { tables: vec![table, refused], bars, notes: Vec::new() }
+}
