@@ -23,6 +23,7 @@ mod packets;
 mod path;
 mod publish;
 mod replace;
+mod report;
 mod rfc;
 mod run;
 mod timeouts;

@@ -11,6 +11,7 @@ pub mod netns;
 pub mod nginx;
 pub mod packet;
 pub mod probe;
+pub mod report;
 pub mod snapshot;
 pub mod stimulus;
 pub mod stream;

@@ -1,0 +1,131 @@
+//! The report on a terminal.
+
+use std::io::{self, Write};
+
+use tabwriter::{Alignment, TabWriter};
+
+use super::shown::{self, Line, Lines, Shown};
+use super::{About, Bar, Report, Table, Verdict};
+
+/// How wide it may become. A table of up to six columns fits.
+pub const WIDTH: usize = 110;
+
+/// Writes the report, in colours if asked to.
+pub fn write(out: &mut dyn Write, report: &Report, colours: bool) -> io::Result<()> {
+    about(out, &report.about)?;
+    for table in &report.tables {
+        writeln!(out)?;
+        write_table(out, table, colours)?;
+    }
+    if !report.bars.is_empty() {
+        writeln!(out)?;
+        bars(out, report, colours)?;
+    }
+    for note in &report.notes {
+        writeln!(out)?;
+        paragraph(out, note)?;
+    }
+    Ok(())
+}
+
+fn about(out: &mut dyn Write, about: &About) -> io::Result<()> {
+    paragraph(out, &about.run())?;
+    paragraph(out, &about.machine())?;
+    if !about.versions.is_empty() {
+        paragraph(out, &about.tools())?;
+    }
+    paragraph(out, Report::LEGEND)
+}
+
+/// Writes one table: contenders, then ratios, then why figures are missing.
+pub fn write_table(out: &mut dyn Write, table: &Table, colours: bool) -> io::Result<()> {
+    writeln!(out, "{}", paint(colours, BOLD, &format!("{} ({})", table.title, table.measure())))?;
+    let lines = Lines::of(table);
+    let all = || lines.contenders.iter().chain(&lines.ratios);
+    let names = all().map(|line| line.name.chars().count());
+    // The columns are flushed right but for the first, whose names fill it.
+    let width = names.chain([table.parameter.name.chars().count()]).max().unwrap_or(0);
+    let mut columns = TabWriter::new(Vec::new()).padding(2).alignment(Alignment::Right);
+    write!(columns, "{:<width$}\t", table.parameter.name)?;
+    for value in &table.parameter.values {
+        // Above the figure, not above its spread.
+        write!(columns, "{value}{:5}\t", "")?;
+    }
+    for Line { name, cells } in all() {
+        write!(columns, "\n{name:<width$}\t")?;
+        for cell in cells {
+            match cell {
+                Shown::Figure { value, spread } => write!(columns, "{value}{spread:>5}\t"),
+                Shown::Footnote(number) => write!(columns, "–{:>5}\t", format!("[{number}]")),
+            }?;
+        }
+    }
+    let columns = columns.into_inner().map_err(|error| io::Error::other(error.to_string()))?;
+    for line in String::from_utf8_lossy(&columns).lines() {
+        let is_subject = line.split_whitespace().next() == Some(super::SUBJECT) && !line.contains('÷');
+        writeln!(out, "  {}", paint(colours && is_subject, BOLD, line.trim_end()))?;
+    }
+    for (number, why) in lines.footnotes() {
+        paragraph(out, &format!("  [{number}] {why}"))?;
+    }
+    Ok(())
+}
+
+fn bars(out: &mut dyn Write, report: &Report, colours: bool) -> io::Result<()> {
+    let held = format!("Bars: {} of {} held", report.count(Verdict::Held), report.bars.len());
+    writeln!(out, "{}", paint(colours, BOLD, &held))?;
+    for bar in &report.bars {
+        let (mark, colour) = match bar.verdict() {
+            Verdict::Held => ("✓", GREEN),
+            Verdict::Missed => ("✗", RED),
+            Verdict::Unmeasured => ("–", YELLOW),
+        };
+        writeln!(out, "  {} {}", paint(colours, colour, mark), bar.claim)?;
+        writeln!(
+            out,
+            "      asked {}, found {}: {}",
+            bar.asked,
+            found(bar),
+            paint(colours, colour, bar.word())
+        )?;
+    }
+    Ok(())
+}
+
+fn found(bar: &Bar) -> String {
+    match &bar.found {
+        super::Cell::Found(measured) => {
+            format!("{} {}", shown::value(measured), shown::spread(measured)).trim_end().to_owned()
+        }
+        super::Cell::Without { why } => format!("nothing ({why})"),
+    }
+}
+
+/// Writes words in lines that are not too long, and those after the first indented like it.
+fn paragraph(out: &mut dyn Write, text: &str) -> io::Result<()> {
+    let indent = text.len() - text.trim_start().len();
+    let mut line = " ".repeat(indent);
+    let mut is_empty = true;
+    for word in text.split_whitespace() {
+        if !is_empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            writeln!(out, "{line}")?;
+            line = " ".repeat(indent);
+            is_empty = true;
+        }
+        if !is_empty {
+            line.push(' ');
+        }
+        line += word;
+        is_empty = false;
+    }
+    writeln!(out, "{line}")
+}
+
+const BOLD: &str = "1";
+const RED: &str = "31";
+const GREEN: &str = "32";
+const YELLOW: &str = "33";
+
+fn paint(colours: bool, colour: &str, text: &str) -> String {
+    if colours { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+}
