@@ -93,12 +93,12 @@ fn on_terminal(report: &Report, colours: bool) -> String {
 fn a_figure_is_the_median_of_its_rounds_between_lowest_and_highest() {
     let figures = |samples: &[f64]| {
         let figure = measured(samples);
-        [figure.median(), figure.min(), figure.max(), figure.spread()]
+        [figure.median(), figure.min(), figure.max(), figure.spread()].map(number).join(" ")
     };
-    assert_eq!(figures(&[3.0, 1.0, 2.0]), [2.0, 1.0, 3.0, 0.5]);
-    assert_eq!(figures(&[4.0, 1.0, 2.0, 3.0]), [2.5, 1.0, 4.0, 0.6]);
-    assert_eq!(figures(&[7.0]), [7.0, 7.0, 7.0, 0.0]);
-    assert_eq!(figures(&[0.0, 0.0]), [0.0, 0.0, 0.0, 0.0]);
+    assert_eq!(figures(&[3.0, 1.0, 2.0]), "2 1 3 0.500");
+    assert_eq!(figures(&[4.0, 1.0, 2.0, 3.0]), "2.50 1 4 0.600");
+    assert_eq!(figures(&[7.0]), "7 7 7 0");
+    assert_eq!(figures(&[0.0, 0.0]), "0 0 0 0");
     assert_eq!(Measured::new([]), None);
     assert_eq!(Measured::new([1.0, f64::NAN]), None);
 }
@@ -151,13 +151,19 @@ fn numbers_have_the_digits_that_mean_something() {
 #[test]
 fn the_terminal_shows_every_figure_within_its_width() {
     expect_test::expect_file!["report.txt"].assert_eq(&on_terminal(&sample(), false));
-    let mut wide = Table::new("wide", "Wide", "ns", Better::Less, ("a parameter", &["1,000,000"; 6]));
+    let mut wide = Table::new("wide", "Wide", "ns", Better::Less, ("a parameter", &["1,000,000"; 5]));
     for contender in ["wire", "routed", "iptables", "nft", "docker-proxy", "netd"] {
-        wide.push(contender, vec![around(1_234_567.0, 12.0); 6]);
+        wide.push(contender, vec![around(1_234_567.0, 12.0); 5]);
     }
     let mut report = sample();
     report.tables.push(wide);
     report.notes.push("a long note ".repeat(40));
+    report.tables[0].title = "a long title ".repeat(40);
+    report.bars.push(Bar::new(
+        &"a long claim ".repeat(40),
+        AtLeast(1.0),
+        Cell::without(&"a reason ".repeat(40)),
+    ));
     for line in on_terminal(&report, false).lines() {
         assert!(line.chars().count() <= text::WIDTH, "{line}");
     }

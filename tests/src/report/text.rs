@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use tabwriter::{Alignment, TabWriter};
 
 use super::shown::{self, Line, Lines, Shown};
-use super::{About, Bar, Report, Table, Verdict};
+use super::{About, Bar, Cell, Report, SUBJECT, Table, Verdict};
 
-/// How wide it may become. A table of up to six columns fits.
+/// How wide it may become. A table of up to five columns fits.
 pub const WIDTH: usize = 110;
 
 /// Writes the report, in colours if asked to.
@@ -39,7 +39,7 @@ fn about(out: &mut dyn Write, about: &About) -> io::Result<()> {
 
 /// Writes one table: contenders, then ratios, then why figures are missing.
 pub fn write_table(out: &mut dyn Write, table: &Table, colours: bool) -> io::Result<()> {
-    writeln!(out, "{}", paint(colours, BOLD, &format!("{} ({})", table.title, table.measure())))?;
+    paragraph(out, &paint(colours, BOLD, &format!("{} ({})", table.title, table.measure())))?;
     let lines = Lines::of(table);
     let all = || lines.contenders.iter().chain(&lines.ratios);
     let names = all().map(|line| line.name.chars().count());
@@ -60,10 +60,13 @@ pub fn write_table(out: &mut dyn Write, table: &Table, colours: bool) -> io::Res
             }?;
         }
     }
+    writeln!(columns)?;
     let columns = columns.into_inner().map_err(|error| io::Error::other(error.to_string()))?;
-    for line in String::from_utf8_lossy(&columns).lines() {
-        let is_subject = line.split_whitespace().next() == Some(super::SUBJECT) && !line.contains('÷');
-        writeln!(out, "  {}", paint(colours && is_subject, BOLD, line.trim_end()))?;
+    let columns = String::from_utf8_lossy(&columns);
+    // Where nothing varies, the first line says nothing.
+    for line in columns.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
+        let is_subject = line.split_whitespace().next() == Some(SUBJECT) && !line.contains('÷');
+        writeln!(out, "  {}", paint(colours && is_subject, BOLD, line))?;
     }
     for (number, why) in lines.footnotes() {
         paragraph(out, &format!("  [{number}] {why}"))?;
@@ -80,24 +83,19 @@ fn bars(out: &mut dyn Write, report: &Report, colours: bool) -> io::Result<()> {
             Verdict::Missed => ("✗", RED),
             Verdict::Unmeasured => ("–", YELLOW),
         };
-        writeln!(out, "  {} {}", paint(colours, colour, mark), bar.claim)?;
-        writeln!(
-            out,
-            "      asked {}, found {}: {}",
-            bar.asked,
-            found(bar),
-            paint(colours, colour, bar.word())
-        )?;
+        paragraph(out, &format!("  {} {}", paint(colours, colour, mark), bar.claim))?;
+        let word = paint(colours, colour, bar.word());
+        paragraph(out, &format!("      asked {}, found {}: {word}", bar.asked, found(bar)))?;
     }
     Ok(())
 }
 
 fn found(bar: &Bar) -> String {
     match &bar.found {
-        super::Cell::Found(measured) => {
+        Cell::Found(measured) => {
             format!("{} {}", shown::value(measured), shown::spread(measured)).trim_end().to_owned()
         }
-        super::Cell::Without { why } => format!("nothing ({why})"),
+        Cell::Without { why } => format!("nothing ({why})"),
     }
 }
 

@@ -4,7 +4,7 @@ use svg::Document;
 use svg::node::element::Rectangle;
 
 use super::scale::Scale;
-use super::{TOP, WIDTH, axis, count, figure, frame, ink, is_subject, line, round, text, width};
+use super::{TOP, WIDTH, axis, count, figure, finish, frame, ink, is_subject, line, round, text, width};
 use crate::report::{Cell, Measured, Table, number, shown};
 
 const BAR: f64 = 15.0;
@@ -27,10 +27,7 @@ pub fn bars(table: &Table, scale: Scale) -> String {
     let bottom = TOP + count(values.len()) * (group + GROUP_GAP) - GROUP_GAP + 4.0;
     let mut picture = frame(table, bottom + BOTTOM);
     for tick in axis.ticks() {
-        let x = axis.at(tick);
-        picture = picture
-            .add(line((x, TOP), (x, bottom), "grid"))
-            .add(text(&number(tick), x, bottom + 17.0).set("class", "faint middle"));
+        picture = picture.add(text(&number(tick), axis.at(tick), bottom + 17.0).set("class", "faint middle"));
     }
     let middle = f64::midpoint(left, WIDTH - FIGURE);
     let name = match scale {
@@ -43,6 +40,10 @@ pub fn bars(table: &Table, scale: Scale) -> String {
         if heading > 0.0 {
             let words = format!("{}: {value}", table.parameter.name);
             picture = picture.add(text(&words, 16.0, top + 15.0).set("class", "strong"));
+        }
+        let (from, to) = (top + heading - 3.0, top + group + 1.0);
+        for tick in axis.ticks() {
+            picture = picture.add(line((axis.at(tick), from), (axis.at(tick), to), "grid"));
         }
         for (place, row) in table.rows.iter().enumerate() {
             let y = top + heading + count(place) * PITCH;
@@ -58,8 +59,9 @@ pub fn bars(table: &Table, scale: Scale) -> String {
                 None => picture,
             };
         }
+        picture = picture.add(line((left, from), (left, to), "axis"));
     }
-    picture.add(line((left, TOP), (left, bottom), "axis")).to_string() + "\n"
+    finish(&picture)
 }
 
 /// A bar, its whisker and its figure.

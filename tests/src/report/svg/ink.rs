@@ -32,9 +32,9 @@ pub(super) fn class(contender: &str) -> String {
 /// The style sheet. Without custom properties, which not every viewer knows.
 pub(super) fn style() -> String {
     const SHAPES: &str = "text{font:12px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;\
-font-variant-numeric:tabular-nums}.heading{font-size:16px;font-weight:600}.strong{font-weight:700}.end{text-anchor:end}\
-.middle{text-anchor:middle}.grid{stroke:#808890;stroke-opacity:.28}.axis{stroke:#808890}\
-.whisker{stroke-width:1.2}.curve{fill:none;stroke-width:2}.c5.curve{stroke-width:3}";
+font-variant-numeric:tabular-nums}.heading{font-size:16px;font-weight:600}.strong{font-weight:700}\
+.faint{font-weight:400}.end{text-anchor:end}.middle{text-anchor:middle}.grid{stroke:#808890;stroke-opacity:.28}\
+.axis{stroke:#808890}.whisker{stroke-width:1.2}.curve{stroke-width:2}.subject{stroke-width:3}.thin{stroke-width:1.2}";
     let colours = |dark: bool| {
         let pick = |light: &'static str, dark_one: &'static str| if dark { dark_one } else { light };
         let words = WORDS.iter().map(|(class, light, dark)| format!("{class}{{fill:{}}}", pick(light, dark)));

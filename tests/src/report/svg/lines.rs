@@ -4,7 +4,7 @@ use svg::Document;
 use svg::node::element::{Group, Path};
 
 use super::scale::Scale;
-use super::{TOP, WIDTH, axis, count, figure, frame, ink, is_subject, line, round, text, width};
+use super::{TOP, WIDTH, axis, count, figure, finish, frame, ink, is_subject, line, round, text, width};
 use crate::report::{Row, SUBJECT, Table, number, shown};
 
 const HEIGHT: f64 = 400.0;
@@ -52,7 +52,7 @@ pub fn lines(table: &Table, scale: Scale) -> String {
     for place in order {
         picture = picture.add(curve(&table.rows[place], place, &places, &at));
     }
-    names_of(picture, table, &places, right, &at).to_string() + "\n"
+    finish(&names_of(picture, table, &places, right, &at))
 }
 
 /// Where the values of a parameter stand, from 0 to 1, and whether a gap sets 0 apart.
@@ -114,13 +114,15 @@ fn curve(row: &Row, place: usize, places: &[f64], at: &impl Fn(f64) -> f64) -> G
         is_apart = false;
     }
     let class = ink::class(&row.contender);
-    group = group.add(Path::new().set("d", way.concat()).set("class", format!("{class} curve")));
+    let weight = if is_subject(&row.contender) { " subject" } else { "" };
+    let whisker = format!("{class} curve thin");
+    group = group.add(Path::new().set("d", way.concat()).set("class", format!("{class} curve{weight}")));
     for (found, x) in points.filter_map(|(found, x)| Some((found?, x))) {
         let (low, high) = (at(found.min()), at(found.max()));
         if low - high > 3.0 {
-            group = group.add(line((x, low), (x, high), "whisker"));
+            group = group.add(line((x, low), (x, high), &whisker));
             for y in [low, high] {
-                group = group.add(line((x - 3.5, y), (x + 3.5, y), "whisker"));
+                group = group.add(line((x - 3.5, y), (x + 3.5, y), &whisker));
             }
         }
         group = group.add(mark(place, x, at(found.median()), &class));
@@ -162,20 +164,16 @@ fn names_of(
         .collect();
     ends.sort_by(|one, other| one.2.total_cmp(&other.2));
     let heights = apart(&ends.iter().map(|end| end.2).collect::<Vec<_>>());
-    ends.iter().zip(heights).fold(picture, |picture, ((place, row, y, x, found), height)| {
-        let mut picture = picture;
-        if (height - y).abs() > 4.0 || *x < right - MARGIN - 1.0 {
+    ends.iter().zip(heights).fold(picture, |mut picture, ((place, row, y, x, found), height)| {
+        let is_short = *x < right - MARGIN - 1.0;
+        if is_short || (height - y).abs() > 4.0 {
             picture = picture.add(line((x + 8.0, *y), (right + 2.0, height), "grid"));
         }
-        let (value, spread) = (shown::value(found), shown::spread(found));
+        let (value, spread) =
+            if is_short { Default::default() } else { (shown::value(found), shown::spread(found)) };
         let words = format!("{} {value}", row.contender);
-        picture.add(mark(*place, right + 10.0, height, &ink::class(&row.contender))).add(figure(
-            &words,
-            &spread,
-            right + 21.0,
-            height + 4.0,
-            is_subject(&row.contender),
-        ))
+        let name = figure(words.trim_end(), &spread, right + 21.0, height + 4.0, is_subject(&row.contender));
+        picture.add(mark(*place, right + 10.0, height, &ink::class(&row.contender))).add(name)
     })
 }
 

@@ -7,8 +7,8 @@ mod ink;
 mod lines;
 mod scale;
 
-use svg::Document;
 use svg::node::element::{Description, Element, Style, Text, Title};
+use svg::{Document, Node as _};
 
 use super::{Cell, SUBJECT, Table, shown};
 use scale::Axis;
@@ -63,15 +63,21 @@ fn text(words: &str, x: f64, y: f64) -> Text {
 
 /// A figure with its spread behind it.
 fn figure(words: &str, spread: &str, x: f64, y: f64, is_subject: bool) -> Text {
-    let weight = if is_subject { "strong" } else { "plain" };
-    let part = |words: &str, class: &str| {
-        let mut part = Element::new("tspan");
-        svg::Node::assign(&mut part, "class", class);
-        svg::Node::append(&mut part, svg::node::Text::new(words));
-        part
-    };
-    let text = Text::new("").set("x", round(x)).set("y", round(y)).add(part(words, weight));
-    if spread.is_empty() { text } else { text.add(part(&format!("\u{a0}{spread}"), "faint")) }
+    let text = text(words, x, y).set("class", if is_subject { "strong" } else { "plain" });
+    if spread.is_empty() {
+        return text;
+    }
+    let mut part = Element::new("tspan");
+    part.assign("class", "faint");
+    part.assign("dx", 5);
+    part.append(svg::node::Text::new(spread));
+    text.add(part)
+}
+
+/// The finished file.
+fn finish(picture: &Document) -> String {
+    // Viewers differ in whether the end of a line within a text is a space.
+    format!("{picture}\n").replace("\n<tspan", "<tspan")
 }
 
 fn line(from: (f64, f64), to: (f64, f64), class: &str) -> svg::node::element::Line {
