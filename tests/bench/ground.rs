@@ -336,6 +336,12 @@ impl Ground {
     /// Publishes ports of the container in one command.
     pub(crate) fn publish(&self, ports: &[Published]) {
         let words: Vec<String> = ports.iter().map(Published::spec).collect();
+        if true {
+            for word in &words {
+                self.run_netd(&["publish", word, Self::CONTAINER_NAME]);
+            }
+            return;
+        }
         let mut all = vec!["publish"];
         all.extend(words.iter().map(String::as_str));
         all.push(Self::CONTAINER_NAME);

@@ -165,11 +165,11 @@ pub(crate) struct Rate {
 }
 
 impl Generator {
-    /// Frames that leave by `interface` of `netns` for `mac`.
-    pub(crate) fn new(netns: &Netns, interface: &str, mac: [u8; 6], stream: &Stream) -> Self {
+    /// Frames that leave by `interface` of `netns` for the MAC address `far`.
+    pub(crate) fn new(netns: &Netns, interface: &str, far: [u8; 6], stream: &Stream) -> Self {
         let mut frame = [0_u8; 56];
-        frame[..6].copy_from_slice(&mac);
-        frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
+        frame[..6].copy_from_slice(&far);
+        frame[6..12].copy_from_slice(&mac(netns, interface));
         frame[12..14].copy_from_slice(&[8, 0]);
         // 46 bytes of IP make the shortest frame.
         frame[14..24].copy_from_slice(&[0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17]);
