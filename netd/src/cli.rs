@@ -76,12 +76,15 @@ Examples:
   netd run --name web -p 127.0.0.1:8080:80 -d -- python3 -m http.server 80
   netd run --network none -- ip address")]
     Run(Run),
-    /// Publish a port (or a range) of a container or of another host
+    /// Publish ports (or ranges) of a container or of another host: all of them or none
     #[command(after_help = "\
 Examples:
   netd publish 8080:80 web                 on every address of the host
   netd publish 127.0.0.1:8080:80 web       for the host only
   netd publish 53:53/udp dns
+  netd publish 80:80 443:443 443:443/udp web       several at once
+  netd publish --from ports.txt web        many at once, as the file lists them
+  seq -f %.0f:80 20000 29999 | netd publish --from - web
   netd publish 80 web                      on a free port, which is printed
   netd publish 8000-8010:80 web            on the first free port of the range
   netd publish 30000-30099:30000-30099 game
@@ -97,6 +100,7 @@ Examples:
 Examples:
   netd unpublish 8080                      as published: a host port …
   netd unpublish 53/udp 127.0.0.1:8080:80  … or the whole specification
+  netd unpublish --from ports.txt
   netd unpublish --container web
   netd unpublish --all")]
     Unpublish(Unpublish),
@@ -427,11 +431,14 @@ pub struct Become {
 #[derive(Debug, Args)]
 pub struct Publish {
     /// What to publish, as for `docker run -p`
-    #[arg(help = "[HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp|sctp]", value_parser = word::<PortSpec>)]
-    pub spec: PortSpec,
+    #[arg(help = "[HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp|sctp], one or more", value_name = "SPEC", required_unless_present = "from", value_parser = word::<PortSpec>)]
+    pub specs: Vec<PortSpec>,
     /// The container, or the address of a host that this one reaches
-    #[arg(value_parser = word::<Target>)]
+    #[arg(required = true, value_parser = word::<Target>)]
     pub target: Target,
+    /// Publish what this file lists as well, or standard input for -; # begins a comment
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
     /// How it is published
     #[command(flatten)]
     pub terms: PublishOptions,
@@ -453,6 +460,9 @@ pub struct Unpublish {
     /// What to take back, as it was published
     #[arg(help = "[HOSTIP:]HOSTPORT[-END][:PORT[-END]][/tcp|udp|sctp]", value_name = "SPEC", value_parser = word::<UnpublishSpec>, group = "which")]
     pub specs: Vec<UnpublishSpec>,
+    /// What this file lists as well, or standard input for -; # begins a comment
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["container", "all"], group = "which")]
+    pub from: Option<PathBuf>,
     /// All of this container
     #[arg(long, value_name = "NAME", value_parser = word::<Name>, conflicts_with = "specs", group = "which")]
     pub container: Option<Name>,

@@ -3,11 +3,12 @@
 //! The only face that other rooms see; nothing of aya leaves it.
 
 mod attach;
+mod bpf;
 mod bpffs;
 mod connections;
-mod detach;
 mod log;
 mod object;
+mod publish;
 mod tables;
 mod wire;
 
@@ -19,7 +20,8 @@ pub use connections::{Connection, Direction};
 pub use log::{Dropped, Log};
 use netd_common::track::Phase;
 pub use object::load;
-pub use tables::{Fill, NO_INTERFACE, Publication, PublicationStats, Tables, Uplink};
+pub use publish::{NO_INTERFACE, Publication};
+pub use tables::{Fill, PublicationStats, Tables, Uplink};
 
 use crate::error::Result;
 

@@ -1,5 +1,6 @@
 //! Containers: a namespace, a veth pair, an address.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -114,7 +115,7 @@ impl Host {
             owner: request.owner,
         };
         let target = Target::Container(name.clone());
-        let publications = self.plan_ports(&target, &request.ports, &request.terms).await?;
+        let publications = self.plan_ports(&target, &request.ports, &request.terms, &HashMap::new()).await?;
         self.build_container(container, publications).await?;
         Ok(name)
     }
@@ -190,7 +191,8 @@ impl Host {
         self.store.save()?;
         let mut made = self.raise_container(&container).await;
         if made.is_ok() {
-            made = self.raise_publications(&publications).await;
+            let fresh: Vec<_> = publications.iter().map(|one| (one, None)).collect();
+            made = self.raise(&fresh).await;
         }
         if made.is_ok() {
             made = self.finish_container(&name);

@@ -9,10 +9,12 @@ mod network;
 mod publication;
 mod report;
 
+use std::collections::HashSet;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use netd_common::flow::Handle;
 use nix::unistd::Uid;
 
 pub use container::ContainerRequest;
@@ -24,7 +26,7 @@ use crate::error::{Doing as _, Error, Kind, Result};
 use crate::link::{Address, Interface, Netlink};
 use crate::netns::Netns;
 use crate::spec::{IfName, Name, TimeoutSpec, Timeouts};
-use crate::store::{Owner, Phase, Store, folder_key};
+use crate::store::{self, Owner, Phase, Store, folder_key};
 
 /// The oldest kernel that netd works on.
 const OLDEST_KERNEL: (u32, u32) = (5, 15);
@@ -252,7 +254,7 @@ impl Host {
             })
             .map(|container| container.name.clone())
             .collect();
-        let half: Vec<_> = state
+        let mut half: Vec<_> = state
             .publications
             .iter()
             .filter(|publication| matches!(publication.phase, Phase::Adding | Phase::Removing))
@@ -269,11 +271,16 @@ impl Host {
             tracing::warn!("container {name} was left half made or without its process; removing it");
             errors.extend(self.tear_down_container(&name).await.err());
         }
-        for publication in half {
-            if self.store.state.publications.contains(&publication) {
-                tracing::warn!("a publication of {} was left half made; removing it", publication.target);
-                errors.extend(self.give_back(&publication).await.err());
+        // Those of the containers above are gone with them.
+        let left: HashSet<Handle> =
+            self.store.state.publications.iter().map(store::Publication::handle).collect();
+        half.retain(|publication| left.contains(&publication.handle()));
+        if !half.is_empty() {
+            match half.as_slice() {
+                [one] => tracing::warn!("a publication of {} was left half made; removing it", one.target),
+                many => tracing::warn!("{} publications were left half made; removing them", many.len()),
             }
+            errors.extend(self.give_back(&half).await.err());
         }
         for name in networks {
             tracing::warn!("network {name} was left half made; removing it");
