@@ -6,11 +6,16 @@ use std::path::PathBuf;
 use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand};
+use netd_common::tables::capacity;
 
 use crate::error::Error;
 use crate::spec::{
     Access, IfName, Mac, ModeSpec, Name, PortSpec, Protocol, Source, Target, TimeoutSpec, UnpublishSpec,
 };
+
+/// What `--max-connections` may be.
+const FEWEST: i64 = capacity::FEWEST_CONNECTIONS as i64;
+const MOST: i64 = capacity::MOST_CONNECTIONS as i64;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -49,6 +54,15 @@ pub struct Cli {
     /// Attach to this interface instead of those that hold the host's routes (may be given more than once)
     #[arg(long, global = true, value_name = "IF", value_parser = word::<IfName>)]
     pub uplink: Vec<IfName>,
+    /// For how many connections to make room when netd is first used, at 516 bytes each; 131072 if not said
+    #[arg(long, global = true, env = "NETD_MAX_CONNECTIONS", value_name = "N", value_parser = clap::value_parser!(u32).range(FEWEST..=MOST))]
+    #[arg(long_help = "\
+For how many IPv4 connections to make room when netd is first used; 131072 if not said. When all of it is
+taken, the connection that was still for longest makes way for a new one. There is room for a quarter as
+many IPv6 connections, and in tables of their own for a quarter as many young ones and an eighth of IPv6.
+All of it is allocated at once: 516 bytes for each N, so 65 MiB by default and half a GiB for a million.
+Tables that there are keep their size: `netd down` first.")]
+    pub max_connections: Option<u32>,
     /// Say more on stderr; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,

@@ -52,8 +52,10 @@ pub(super) fn detach(pin: &Path) -> io::Result<()> {
 /// `union bpf_attr` as the batch commands read it; the kernel writes back how many rows it has done.
 #[repr(C)]
 struct Batch {
-    in_batch: u64,
-    out_batch: u64,
+    /// Where the key lies behind which to begin.
+    after: u64,
+    /// Where to write the key that was come to.
+    reached: u64,
     keys: u64,
     values: u64,
     count: u32,
@@ -72,8 +74,8 @@ impl Batch {
             return Err(io::Error::other("the map has rows of another size"));
         }
         Ok(Self {
-            in_batch: 0,
-            out_batch: 0,
+            after: 0,
+            reached: 0,
             keys: 0,
             values: 0,
             count: u32::try_from(count).map_err(io::Error::other)?,
@@ -104,8 +106,8 @@ pub(super) fn read_rows<V: Pod>(map: &MapData, first: u32, rows: &mut [V]) -> io
     let before = first.checked_sub(1);
     let (mut reached, mut keys) = (0_u32, vec![0_u32; rows.len()]);
     let batch = Batch {
-        in_batch: before.as_ref().map_or(0, |before| std::ptr::from_ref(before).expose_provenance() as u64),
-        out_batch: std::ptr::from_mut(&mut reached).expose_provenance() as u64,
+        after: before.as_ref().map_or(0, |before| std::ptr::from_ref(before).expose_provenance() as u64),
+        reached: std::ptr::from_mut(&mut reached).expose_provenance() as u64,
         keys: keys.as_mut_ptr().expose_provenance() as u64,
         values: rows.as_mut_ptr().expose_provenance() as u64,
         ..Batch::new(map, size_of::<u32>(), Some(size_of::<V>()), rows.len())?

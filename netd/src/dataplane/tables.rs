@@ -56,7 +56,9 @@ pub struct Fill {
     /// Rows in use.
     pub rows: u64,
     /// Rows there is room for.
-    pub capacity: u32,
+    pub capacity: u64,
+    /// IPv4 connections there is room for once both sides want them; what `--max-connections` says.
+    pub max_connections: u32,
 }
 
 /// The maps of one instance, opened by their pins when needed.
@@ -376,7 +378,21 @@ impl Tables {
         for name in [name::FLOWS6, name::YOUNG6] {
             self.each_flow::<Ipv6>(name, |_key, _row| rows += 1)?;
         }
-        Ok(Fill { rows, capacity: capacity::FLOWS + capacity::YOUNG + capacity::FLOWS6 + capacity::YOUNG6 })
+        let mut capacity = 0;
+        for (name, _) in capacity::flows(capacity::CONNECTIONS) {
+            capacity += u64::from(self.room(name)?);
+        }
+        Ok(Fill { rows, capacity, max_connections: self.max_connections()? })
+    }
+
+    /// How many IPv4 connections there is room for once both sides want them.
+    pub fn max_connections(&self) -> Result<u32> {
+        Ok(self.room(name::FLOWS)? / 2)
+    }
+
+    /// How many rows a table has room for.
+    fn room(&self, name: &'static str) -> Result<u32> {
+        Ok(self.open(name)?.info().doing(|| format!("look at {name}"))?.max_entries())
     }
 }
 

@@ -13,7 +13,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
 use super::network::{HOST, NONE, gateways_for};
-use super::publication::Terms;
 use super::{Host, is_alive};
 use crate::dataplane::Place;
 use crate::error::{Error, Result};
@@ -22,7 +21,7 @@ use crate::link::{Family, Netlink, Sysctl, Veth};
 use crate::netns::Netns;
 use crate::spec::{GatewayMode, Mac, Name, PortSpec};
 use crate::store::{
-    Attachment, Container, Link, Network, Owner, Phase, Publication, Subnet, Target, folder_key,
+    Attachment, Container, Link, Network, Owner, Phase, Publication, Subnet, Target, Terms, folder_key,
 };
 
 /// The container's end of its veth pair.

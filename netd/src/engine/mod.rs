@@ -15,17 +15,19 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use netd_common::flow::Handle;
+use netd_common::tables::capacity;
 use nix::unistd::Uid;
 
 pub use container::ContainerRequest;
 pub use network::NetworkRequest;
-pub use publication::{PublishRequest, Replace, Terms};
+pub use publication::{PublishRequest, Replace};
 
 use crate::dataplane::{self, Dataplane, Log, Place};
 use crate::error::{Doing as _, Error, Kind, Result};
 use crate::link::{Address, Interface, Netlink};
 use crate::netns::Netns;
 use crate::spec::{IfName, Name, TimeoutSpec, Timeouts};
+pub use crate::store::Terms;
 use crate::store::{self, Owner, Phase, Store, folder_key};
 
 /// The oldest kernel that netd works on.
@@ -38,6 +40,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// The uplinks that the user chose; all that hold routes if empty.
     pub uplinks: Vec<IfName>,
+    /// For how many connections the tables are to have room when they are made; as they are, or as by default, if none.
+    pub max_connections: Option<u32>,
 }
 
 /// An instance, locked for one command.
@@ -61,6 +65,9 @@ impl Host {
         let netlink = Netlink::open(&netns)?;
         let store = Store::open(&settings.state_dir, cookie)?;
         let dataplane = Dataplane::open(&store.instance)?;
+        if let (Some(dataplane), Some(wanted)) = (&dataplane, settings.max_connections) {
+            check_room(dataplane.tables.max_connections()?, wanted)?;
+        }
         let mut host = Self { settings: settings.clone(), netns, cookie, netlink, store, dataplane };
         host.repair().await?;
         host.end_drained()?;
@@ -106,7 +113,8 @@ impl Host {
     async fn ensure_dataplane(&mut self) -> Result<()> {
         if self.dataplane.is_none() {
             tracing::info!("loading the BPF programs");
-            let dataplane = Dataplane::open_or_load(&self.store.instance, self.cookie)?;
+            let room = self.settings.max_connections.unwrap_or(capacity::CONNECTIONS);
+            let dataplane = Dataplane::open_or_load(&self.store.instance, self.cookie, room)?;
             dataplane.tables.set_timeouts(|phase| self.store.state.timeouts.seconds(phase))?;
             self.dataplane = Some(dataplane);
             self.follow().await?;
@@ -192,7 +200,7 @@ impl Host {
         });
         dataplane.tables.set_trusted(trusted)?;
         for publication in &self.store.state.publications {
-            let Some(name) = &publication.interface else { continue };
+            let Some(name) = publication.interface() else { continue };
             let index = interfaces.iter().find(|one| one.name == name.as_str()).map(|one| one.index);
             dataplane.tables.set_interface(publication.handle(), index.unwrap_or(dataplane::NO_INTERFACE))?;
         }
@@ -397,6 +405,15 @@ fn present_cookies() -> Result<Vec<u64>> {
         cookies.push(netns.cookie()?);
     }
     Ok(cookies)
+}
+
+/// Refuses to give tables that there are another size: their connections would be lost.
+fn check_room(present: u32, wanted: u32) -> Result<()> {
+    if present == wanted {
+        return Ok(());
+    }
+    Err(Error::conflict(format!("the tables are made for {present} connections, not for {wanted}"))
+        .hint("leave --max-connections out, or run `netd down` first and set up anew"))
 }
 
 /// Whether the machine can run netd at all; asked before anything is touched.

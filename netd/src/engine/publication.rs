@@ -20,7 +20,7 @@ use crate::ports::Ports;
 use crate::spec::{
     self, Access, HostPorts, IfName, Name, PortRange, PortSpec, Protocol, Source, UnpublishSpec,
 };
-use crate::store::{Attachment, Container, Phase, Publication, Remote, Target, meet};
+use crate::store::{Attachment, Container, Phase, Publication, Remote, Target, Terms, meet};
 
 /// Ports to be published.
 #[derive(Clone, Debug)]
@@ -35,15 +35,6 @@ pub struct PublishRequest {
     pub keep_source: bool,
     /// What becomes of a publication that has the ports already; refused if none.
     pub replace: Option<Replace>,
-}
-
-/// How ports are published.
-#[derive(Clone, Debug, Default)]
-pub struct Terms {
-    /// Who may use them.
-    pub access: Access,
-    /// The one interface that their clients come in by; any if none.
-    pub interface: Option<IfName>,
 }
 
 /// What becomes of the connections of a publication that is replaced.
@@ -275,6 +266,7 @@ impl Host {
             return Ok(Vec::new());
         }
         self.check_interface(terms.interface.as_ref()).await?;
+        let shared = terms.clone().shared();
         let own = self.own_addresses().await?;
         let places = self.store.state.places(specs.len())?;
         let listeners = Listeners::read()?;
@@ -295,8 +287,7 @@ impl Host {
                 number: place.number,
                 proto: spec.proto,
                 host_ip,
-                access: terms.access.clone(),
-                interface: terms.interface.clone(),
+                terms: shared.clone(),
                 host_port: host.first(),
                 host_port_end: host.last(),
                 target: target.clone(),
@@ -351,7 +342,7 @@ impl Host {
         let holds = |other: &&Publication| !other.is_draining() && other.overlaps(wanted);
         if let Some(other) = self.store.state.publications.iter().chain(planned).find(holds) {
             let by =
-                other.interface.as_ref().map_or_else(String::new, |name| format!(" by interface {name}"));
+                other.interface().map_or_else(String::new, |name| format!(" by interface {name}"));
             return format!("published for {} as {}{by}", other.target, other.spec());
         }
         let listener = listeners.holder(wanted.proto, wanted.host_ip, wanted.host_ports());
@@ -376,7 +367,7 @@ impl Host {
         for (publication, old) in publications {
             let row = self.whole_row(publication).await?;
             // Nobody is let in before it is said who may.
-            tables.set_access(publication.handle(), &publication.access)?;
+            tables.set_access(publication.handle(), publication.access())?;
             match old {
                 None => fresh.push((publication.handle(), row)),
                 Some(old) => tables.take_over(publication.handle(), &row, old.handle())?,
@@ -419,7 +410,7 @@ impl Host {
         let mut errors = Vec::new();
         errors.extend(self.rows(publications).and_then(|rows| tables.unpublish(&rows)).err());
         for publication in publications {
-            errors.extend(tables.forget_access(publication.handle(), &publication.access).err());
+            errors.extend(tables.forget_access(publication.handle(), publication.access()).err());
         }
         let mut remotes: HashSet<Handle> =
             publications.iter().filter_map(|one| one.target.remote()).map(Remote::handle).collect();
@@ -520,7 +511,7 @@ impl Host {
     /// What the tables are told of a publication, its interface included.
     async fn whole_row(&self, publication: &Publication) -> Result<dataplane::Publication> {
         let mut row = self.row(publication)?;
-        if let Some(name) = &publication.interface {
+        if let Some(name) = publication.interface() {
             let interface = self.netlink.interface(name).await?;
             row.interface = Some(interface.map_or(dataplane::NO_INTERFACE, |interface| interface.index));
         }

@@ -62,8 +62,8 @@ impl Host {
                 Ok(Port {
                     proto: publication.proto.name(),
                     host_ip: publication.host_ip,
-                    access: publication.access.clone(),
-                    interface: publication.interface.as_ref().map(ToString::to_string),
+                    access: publication.access().clone(),
+                    interface: publication.interface().map(ToString::to_string),
                     keep_source: publication.target.remote().is_some_and(|remote| remote.keep_source),
                     draining: publication.is_draining(),
                     host_port: publication.host_port,

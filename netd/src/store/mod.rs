@@ -21,6 +21,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use netd_common::flow::Handle;
@@ -184,7 +185,25 @@ impl Container {
     }
 }
 
-/// A published port, or an equal-length range of them.
+/// How ports are published.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// Who may use them; empty if all, or if the instance's lists say.
+    #[serde(default, skip_serializing_if = "Access::is_empty")]
+    pub access: Access,
+    /// The one interface that their clients come in by; any if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<IfName>,
+}
+
+impl Terms {
+    /// As a publication has them.
+    pub fn shared(self) -> Option<Arc<Self>> {
+        (self != Self::default()).then(|| Arc::new(self))
+    }
+}
+
+/// A published port, or an equal-length range of them. Kept small: a command may read tens of thousands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
     /// How far it has come.
@@ -195,10 +214,8 @@ pub struct Publication {
     pub proto: Protocol,
     /// The one host address it is on, or an unspecified one for all of a family; all if none.
     pub host_ip: Option<IpAddr>,
-    /// Who may use it; empty if all, or if the instance's lists say.
-    pub access: Access,
-    /// The one interface that its clients come in by; any if none.
-    pub interface: Option<IfName>,
+    /// How it is published, if not for everybody.
+    pub terms: Option<Arc<Terms>>,
     /// First host port.
     pub host_port: u16,
     /// Last host port.
@@ -270,6 +287,17 @@ impl Publication {
     /// The handle of its row.
     pub const fn handle(&self) -> Handle {
         Handle::new(self.slot, self.generation)
+    }
+
+    /// Who may use it.
+    pub fn access(&self) -> &Access {
+        static EVERYBODY: Access = Access { allow: Vec::new(), deny: Vec::new() };
+        self.terms.as_ref().map_or(&EVERYBODY, |terms| &terms.access)
+    }
+
+    /// The one interface that its clients come in by; any if none.
+    pub fn interface(&self) -> Option<&IfName> {
+        self.terms.as_ref()?.interface.as_ref()
     }
 
     /// Whether the two want a host port in common.
@@ -665,8 +693,7 @@ mod tests {
             number: u64::from(slot) + 1,
             proto: Protocol::Tcp,
             host_ip: None,
-            access: Access::default(),
-            interface: None,
+            terms: None,
             host_port: host.0,
             host_port_end: host.1,
             target: Target::Container("web".parse().unwrap()),
@@ -710,7 +737,7 @@ mod tests {
         let far = Publication {
             phase: Phase::Removing,
             host_ip: Some("::1".parse().unwrap()),
-            interface: Some("up0".parse().unwrap()),
+            terms: Terms { interface: Some("up0".parse().unwrap()), ..Terms::default() }.shared(),
             target: Target::Remote(remote),
             proto: Protocol::Sctp,
             ..publication((9, 9), 9, 1)
@@ -718,7 +745,11 @@ mod tests {
         let bound = Publication {
             phase: Phase::Adding,
             host_ip: Some("127.0.0.1".parse().unwrap()),
-            access: Access::new(vec!["10.0.0.0/8".parse().unwrap()], Vec::new()).unwrap(),
+            terms: Terms {
+                access: Access::new(vec!["10.0.0.0/8".parse().unwrap()], Vec::new()).unwrap(),
+                interface: None,
+            }
+            .shared(),
             proto: Protocol::Udp,
             ..publication((1, u16::MAX), 1, 5)
         };

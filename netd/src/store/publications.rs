@@ -17,29 +17,24 @@ use bytemuck::{Pod, Zeroable};
 use netd_common::flow::Handle;
 use serde::{Deserialize, Serialize};
 
-use super::{Phase, Publication, Remote, Target};
+use super::{Phase, Publication, Remote, Target, Terms};
 use crate::error::{Doing as _, Error, Result};
-use crate::spec::{Access, IfName, Name, Protocol};
+use crate::spec::{Name, Protocol};
 
 /// What only some publications have.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Note {
     phase: Phase,
-    #[serde(default, skip_serializing_if = "Access::is_empty")]
-    access: Access,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    interface: Option<IfName>,
+    #[serde(flatten)]
+    terms: Terms,
 }
 
 /// What there is to note, by slot.
 pub(super) fn notes(publications: &[Publication]) -> BTreeMap<u16, Note> {
-    let plain = |one: &&Publication| {
-        one.phase == Phase::Ready && one.access.is_empty() && one.interface.is_none()
-    };
+    let plain = |one: &&Publication| one.phase == Phase::Ready && one.terms.is_none();
     let note = |one: &Publication| Note {
         phase: one.phase,
-        access: one.access.clone(),
-        interface: one.interface.clone(),
+        terms: one.terms.as_deref().cloned().unwrap_or_default(),
     };
     publications.iter().filter(|one| !plain(one)).map(|one| (one.slot, note(one))).collect()
 }
@@ -147,8 +142,7 @@ impl Row {
             number: self.number,
             proto,
             host_ip: address(self.host_address, flag::HOST4, flag::HOST6),
-            access: Access::default(),
-            interface: None,
+            terms: None,
             host_port: self.host_port,
             host_port_end: self.host_port_end,
             target,
@@ -179,13 +173,20 @@ pub(super) fn decode(
 ) -> std::result::Result<Vec<Publication>, String> {
     let mut publications = Vec::with_capacity(rows.len());
     for (slot, row) in (0..=u16::MAX).zip(rows).filter(|(_, row)| !row.is_empty()) {
-        let mut publication = row.publication(slot, containers)?;
-        if let Some(Note { phase, access, interface }) = notes.remove(&slot) {
-            publication = Publication { phase, access, interface, ..publication };
-        }
-        publications.push(publication);
+        publications.push(row.publication(slot, containers)?);
     }
-    publications.sort_by_key(|publication| publication.number);
+    for publication in &mut publications {
+        if notes.is_empty() {
+            break;
+        }
+        if let Some(Note { phase, terms }) = notes.remove(&publication.slot) {
+            publication.phase = phase;
+            publication.terms = terms.shared();
+        }
+    }
+    if !publications.is_sorted_by_key(|publication| publication.number) {
+        publications.sort_by_key(|publication| publication.number);
+    }
     Ok(publications)
 }
 
