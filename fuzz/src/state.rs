@@ -1,15 +1,17 @@
-//! The state file: what is understood is written as it was read, and holds nothing that the commands could trip over.
+//! The state's files: what is understood is written as it was read, and holds nothing that the commands could trip over.
 
 use std::path::Path;
 
 use netd::store::State;
 
-/// The file's bytes.
+/// Both files: the text up to the first zero byte, the rows behind it.
 pub fn holds(bytes: &[u8]) {
-    let parse = |bytes: &[u8]| State::parse(bytes, Path::new("state.json")).ok();
-    let Some(state) = parse(bytes) else { return };
-    let written = serde_json::to_vec(&state).expect("written");
-    assert_eq!(parse(&written).as_ref(), Some(&state), "written as it was read");
+    let parse = |text: &[u8], rows: &[u8]| State::parse(text, rows, Path::new("state.json")).ok();
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    let (text, rows) = bytes.split_at(end);
+    let Some(state) = parse(text, rows.get(1..).unwrap_or_default()) else { return };
+    let (text, rows) = state.write().expect("written");
+    assert_eq!(parse(&text, &rows).as_ref(), Some(&state), "written as it was read");
     for publication in &state.publications {
         assert!(publication.overlaps(publication), "it has a port");
         let ports = publication.host_port_end - publication.host_port;
@@ -18,13 +20,15 @@ pub fn holds(bytes: &[u8]) {
     }
     let mut next = state.clone();
     if let Ok(handle) = next.endpoint_slot() {
-        let taken = state.containers.values().filter_map(|container| container.link());
-        assert!(taken.into_iter().all(|link| link.slot != handle.slot()));
+        let links = state.containers.values().filter_map(|container| container.link());
+        assert!(links.into_iter().all(|link| link.slot != handle.slot()));
+        let mut remotes = state.publications.iter().filter_map(|one| one.target.remote());
+        assert!(remotes.all(|remote| remote.slot != handle.slot()));
     }
-    if let Ok(handles) = next.publication_slots(2) {
-        assert_eq!(handles.len(), 2);
-        for handle in handles {
-            assert!(state.publications.iter().all(|publication| publication.slot != handle.slot()));
+    if let Ok(places) = next.places(2) {
+        assert_eq!(places.len(), 2);
+        for place in places {
+            assert!(state.publications.iter().all(|one| one.slot != place.handle.slot()));
         }
     }
     let number = state.network_number();

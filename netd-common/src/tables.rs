@@ -211,14 +211,37 @@ pub mod stage {
 
 /// Capacities of the maps, in rows.
 pub mod capacity {
-    /// Two rows a connection. At 128 bytes a row and 16 a bucket this is 36 MiB, allocated when netd is first used.
-    pub const FLOWS: u32 = 1 << 18;
-    /// The same for IPv6, at 192 bytes a row.
-    pub const FLOWS6: u32 = 1 << 16;
-    /// Two rows a connection.
-    pub const YOUNG: u32 = 1 << 16;
-    /// The same for IPv6.
-    pub const YOUNG6: u32 = 1 << 15;
+    /// IPv4 connections that both sides want, unless the user says how many. The flow tables follow from it, see [`flows`].
+    pub const CONNECTIONS: u32 = 1 << 17;
+    /// Two rows a connection, of 128 bytes and a bucket of 16.
+    pub const FLOWS: u32 = flows(CONNECTIONS)[0].1;
+    /// For a quarter as many IPv6 connections, at 192 bytes a row and 16 a bucket.
+    pub const FLOWS6: u32 = flows(CONNECTIONS)[1].1;
+    /// For a quarter as many young and half-open connections.
+    pub const YOUNG: u32 = flows(CONNECTIONS)[2].1;
+    /// For an eighth as many of IPv6.
+    pub const YOUNG6: u32 = flows(CONNECTIONS)[3].1;
+
+    /// The fewest connections there can be room for: the kernel hands rows out to its CPUs in lots of 128.
+    pub const FEWEST_CONNECTIONS: u32 = 1000;
+    /// The most: 8 GiB of tables.
+    pub const MOST_CONNECTIONS: u32 = 1 << 24;
+
+    /// The rows of each flow table for this many connections. All are allocated when netd is first used: 516 bytes a
+    /// connection, of which [`FLOWS`] are 288.
+    #[must_use]
+    pub const fn flows(connections: u32) -> [(&'static str, u32); 4] {
+        [
+            (super::name::FLOWS, at_least(connections * 2)),
+            (super::name::FLOWS6, at_least(connections / 2)),
+            (super::name::YOUNG, at_least(connections / 2)),
+            (super::name::YOUNG6, at_least(connections / 4)),
+        ]
+    }
+
+    const fn at_least(rows: u32) -> u32 {
+        if rows < 1024 { 1024 } else { rows }
+    }
     /// Fragmented datagrams under way, each family.
     pub const FRAGMENTS: u32 = 1 << 12;
     /// Fragments that wait for the first of their datagram, at 1.6 KiB each.

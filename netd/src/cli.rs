@@ -6,11 +6,16 @@ use std::path::PathBuf;
 use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand};
+use netd_common::tables::capacity;
 
 use crate::error::Error;
 use crate::spec::{
     Access, IfName, Mac, ModeSpec, Name, PortSpec, Protocol, Source, Target, TimeoutSpec, UnpublishSpec,
 };
+
+/// What `--max-connections` may be.
+const FEWEST: i64 = capacity::FEWEST_CONNECTIONS as i64;
+const MOST: i64 = capacity::MOST_CONNECTIONS as i64;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -49,6 +54,15 @@ pub struct Cli {
     /// Attach to this interface instead of those that hold the host's routes (may be given more than once)
     #[arg(long, global = true, value_name = "IF", value_parser = word::<IfName>)]
     pub uplink: Vec<IfName>,
+    /// For how many connections to make room when netd is first used, at 516 bytes each; 131072 if not said
+    #[arg(long, global = true, env = "NETD_MAX_CONNECTIONS", value_name = "N", value_parser = clap::value_parser!(u32).range(FEWEST..=MOST))]
+    #[arg(long_help = "\
+For how many IPv4 connections to make room when netd is first used; 131072 if not said. When all of it is
+taken, the connection that was still for longest makes way for a new one. There is room for a quarter as
+many IPv6 connections, and in tables of their own for a quarter as many young ones and an eighth of IPv6.
+All of it is allocated at once: 516 bytes for each N, so 65 MiB by default and half a GiB for a million.
+Tables that there are keep their size: `netd down` first.")]
+    pub max_connections: Option<u32>,
     /// Say more on stderr; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -76,12 +90,15 @@ Examples:
   netd run --name web -p 127.0.0.1:8080:80 -d -- python3 -m http.server 80
   netd run --network none -- ip address")]
     Run(Run),
-    /// Publish a port (or a range) of a container or of another host
+    /// Publish ports (or ranges) of a container or of another host: all of them or none
     #[command(after_help = "\
 Examples:
   netd publish 8080:80 web                 on every address of the host
   netd publish 127.0.0.1:8080:80 web       for the host only
   netd publish 53:53/udp dns
+  netd publish 80:80 443:443 443:443/udp web       several at once
+  netd publish --from ports.txt web        many at once, as the file lists them
+  seq -f %.0f:80 20000 29999 | netd publish --from - web
   netd publish 80 web                      on a free port, which is printed
   netd publish 8000-8010:80 web            on the first free port of the range
   netd publish 30000-30099:30000-30099 game
@@ -97,6 +114,7 @@ Examples:
 Examples:
   netd unpublish 8080                      as published: a host port …
   netd unpublish 53/udp 127.0.0.1:8080:80  … or the whole specification
+  netd unpublish --from ports.txt
   netd unpublish --container web
   netd unpublish --all")]
     Unpublish(Unpublish),
@@ -427,11 +445,14 @@ pub struct Become {
 #[derive(Debug, Args)]
 pub struct Publish {
     /// What to publish, as for `docker run -p`
-    #[arg(help = "[HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp|sctp]", value_parser = word::<PortSpec>)]
-    pub spec: PortSpec,
+    #[arg(help = "[HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp|sctp], one or more", value_name = "SPEC", required_unless_present = "from", value_parser = word::<PortSpec>)]
+    pub specs: Vec<PortSpec>,
     /// The container, or the address of a host that this one reaches
-    #[arg(value_parser = word::<Target>)]
+    #[arg(required = true, value_parser = word::<Target>)]
     pub target: Target,
+    /// Publish what this file lists as well, or standard input for -; # begins a comment
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
     /// How it is published
     #[command(flatten)]
     pub terms: PublishOptions,
@@ -453,6 +474,9 @@ pub struct Unpublish {
     /// What to take back, as it was published
     #[arg(help = "[HOSTIP:]HOSTPORT[-END][:PORT[-END]][/tcp|udp|sctp]", value_name = "SPEC", value_parser = word::<UnpublishSpec>, group = "which")]
     pub specs: Vec<UnpublishSpec>,
+    /// What this file lists as well, or standard input for -; # begins a comment
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["container", "all"], group = "which")]
+    pub from: Option<PathBuf>,
     /// All of this container
     #[arg(long, value_name = "NAME", value_parser = word::<Name>, conflicts_with = "specs", group = "which")]
     pub container: Option<Name>,

@@ -14,6 +14,7 @@ pub mod link;
 pub mod listeners;
 pub mod netns;
 pub mod output;
+pub mod ports;
 pub mod report;
 pub mod spec;
 pub mod store;

@@ -54,6 +54,16 @@ impl Listeners {
         Ok(Self { sockets })
     }
 
+    /// The ports that they hold and on which address, none for all of them: that of IPv6's wildcard gets IPv4's packets as
+    /// well.
+    pub fn ports(&self) -> impl Iterator<Item = (Protocol, Option<IpAddr>, u16)> {
+        self.sockets.iter().map(|socket| {
+            let address = socket.address.ip().to_canonical();
+            let everywhere = address.is_ipv6() && address.is_unspecified();
+            (socket.proto, (!everywhere).then_some(address), socket.address.port())
+        })
+    }
+
     /// Who would get a packet to one of these ports, in words; `address` none means any of the host's, an unspecified one any
     /// of its family.
     pub fn holder(

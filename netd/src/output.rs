@@ -409,7 +409,9 @@ impl Text for Status {
                 "flow rows",
                 self.flows.map_or_else(
                     || "-".to_owned(),
-                    |Fill { rows, capacity }| format!("{rows} of {capacity}"),
+                    |Fill { rows, capacity, max_connections }| {
+                        format!("{rows} of {capacity}, for {max_connections} connections")
+                    },
                 ),
             ),
             (

@@ -50,7 +50,8 @@ const BUDGET: [(&str, u32); 39] = [
 #[test]
 fn every_program_loads_within_its_budget() {
     netd_tests::need_root();
-    let object = netd::dataplane::load(1).unwrap_or_else(|error| panic!("{}", error.chain()));
+    let object = netd::dataplane::load(1, netd_common::tables::capacity::CONNECTIONS)
+        .unwrap_or_else(|error| panic!("{}", error.chain()));
     let mut seen = 0;
     for (name, program) in object.programs() {
         let size = program.info().unwrap().size_translated().unwrap();

@@ -1,8 +1,13 @@
 //! `netd publish`, `unpublish`, `ports`.
 
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+use std::str::FromStr;
+
 use crate::cli::{AccessOptions, Publish, PublishOptions, Unpublish};
 use crate::engine::{Host, PublishRequest, Replace, Settings, Terms};
-use crate::error::Result;
+use crate::error::{Doing as _, Error, Result};
 use crate::output::{Output, Published};
 use crate::report::Removed;
 use crate::spec::Name;
@@ -16,26 +21,54 @@ pub(super) async fn publish(settings: &Settings, output: Output, typed: Publish)
     let replace = if typed.cut { Replace::Cut } else { Replace::Drain };
     let request = PublishRequest {
         target: typed.target,
-        port: typed.spec,
+        ports: with_file(typed.specs, typed.from.as_deref())?,
         terms: terms(typed.terms)?,
         keep_source: typed.keep_source,
         replace: typed.replace.then_some(replace),
     };
     let mut host = Host::open(settings).await?;
     let outcome = match host.publish(&request).await {
-        Ok(made) => host.report_publications(&[&made]).and_then(|ports| output.print(&Published(ports))),
+        Ok(made) => host.report_new(&made).and_then(|ports| output.print(&Published(ports))),
         Err(error) => Err(error),
     };
     let closed = host.close();
     outcome.and(closed)
 }
 
+/// The words of the command line and those of a file (`-`: of standard input), which has as many on a line as it likes, and
+/// comments behind a `#`.
+fn with_file<T: FromStr<Err = Error>>(mut specs: Vec<T>, from: Option<&Path>) -> Result<Vec<T>> {
+    let Some(path) = from else { return Ok(specs) };
+    let mut text = String::new();
+    let (name, read) = if path.as_os_str() == "-" {
+        ("standard input".to_owned(), std::io::stdin().read_to_string(&mut text))
+    } else {
+        (path.display().to_string(), fs::File::open(path).and_then(|mut file| file.read_to_string(&mut text)))
+    };
+    read.doing(|| format!("read {name}"))?;
+    for (number, line) in (1..).zip(text.lines()) {
+        let words = line.split('#').next().unwrap_or_default();
+        for word in words.split_whitespace() {
+            specs.push(word.parse().map_err(|error: Error| {
+                let hint = error.hint_text().map(str::to_owned);
+                let error = Error::invalid(format!("line {number} of {name}: {}", error.chain()));
+                hint.into_iter().fold(error, Error::hint)
+            })?);
+        }
+    }
+    if specs.is_empty() {
+        return Err(Error::invalid(format!("there is no port in {name}")));
+    }
+    Ok(specs)
+}
+
 pub(super) async fn unpublish(settings: &Settings, output: Output, request: Unpublish) -> Result<()> {
+    let specs = with_file(request.specs, request.from.as_deref())?;
     let mut host = Host::open(settings).await?;
-    let taken = if request.specs.is_empty() {
+    let taken = if request.all || request.container.is_some() {
         host.unpublish_all(request.container.as_ref())
     } else {
-        host.unpublish(&request.specs)
+        host.unpublish(&specs)
     };
     let outcome = taken.and_then(|taken| {
         let removed = taken.iter().map(crate::store::Publication::spec).collect();

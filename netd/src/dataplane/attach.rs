@@ -9,7 +9,7 @@ use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcAttachType};
 use aya::programs::{CgroupAttachMode, CgroupSockAddr, LinkOrder, SchedClassifier};
 use aya::util::KernelVersion;
 
-use super::detach::detach;
+use super::bpf::detach;
 use super::object::{LINKS, PROGRAMS, program};
 use crate::error::{Doing as _, Error, Result};
 

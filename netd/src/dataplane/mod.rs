@@ -3,11 +3,12 @@
 //! The only face that other rooms see; nothing of aya leaves it.
 
 mod attach;
+mod bpf;
 mod bpffs;
 mod connections;
-mod detach;
 mod log;
 mod object;
+mod publish;
 mod tables;
 mod wire;
 
@@ -19,7 +20,8 @@ pub use connections::{Connection, Direction};
 pub use log::{Dropped, Log};
 use netd_common::track::Phase;
 pub use object::load;
-pub use tables::{Fill, NO_INTERFACE, Publication, PublicationStats, Tables, Uplink};
+pub use publish::{NO_INTERFACE, Publication};
+pub use tables::{Fill, PublicationStats, Tables, Uplink};
 
 use crate::error::Result;
 
@@ -33,14 +35,14 @@ pub struct Dataplane {
 
 impl Dataplane {
     /// Opens the instance's dataplane, or loads it if this is the first command. `host_netns` is the cookie of the
-    /// network namespace that is the host.
-    pub fn open_or_load(instance: &str, host_netns: u64) -> Result<Self> {
+    /// network namespace that is the host, `connections` for how many there is to be room.
+    pub fn open_or_load(instance: &str, host_netns: u64, connections: u32) -> Result<Self> {
         let _lock = bpffs::lock()?;
         let pins = bpffs::ensure()?.join(instance);
         if pins.exists() {
             object::check_layout(&pins)?;
         } else {
-            object::load_and_pin(&pins, host_netns)?;
+            object::load_and_pin(&pins, host_netns, connections)?;
             Tables::new(&pins).set_timeouts(Phase::default_timeout)?;
         }
         Ok(Self { tables: Tables::new(&pins), pins })

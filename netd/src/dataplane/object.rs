@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use aya::maps::{MapInfo, ProgramArray};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use netd_common::tables::{name, stage};
+use netd_common::tables::{capacity, name, stage};
 
 use super::wire::Wire;
 use crate::error::{Doing as _, Error, Kind, Result};
@@ -44,10 +44,15 @@ pub(super) const PROGRAMS: &str = "programs";
 /// Folder of the links below an instance's pins.
 pub(super) const LINKS: &str = "links";
 
-/// Parses the object and makes its maps, nothing pinned yet. `host_netns` is the cookie of the host's namespace.
-pub fn load(host_netns: u64) -> Result<Ebpf> {
+/// Parses the object and makes its maps, nothing pinned yet. `host_netns` is the cookie of the host's namespace,
+/// `connections` for how many there is to be room.
+pub fn load(host_netns: u64, connections: u32) -> Result<Ebpf> {
     let cookie = Wire(host_netns);
-    let mut object = EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    for (table, rows) in capacity::flows(connections) {
+        loader.map_max_entries(table, rows);
+    }
+    let mut object = loader
         .override_global("HOST_NETNS", &cookie, true)
         .verifier_log_level(VerifierLogLevel::DEBUG)
         .load(OBJECT)
@@ -100,14 +105,14 @@ fn refused(what: &str, error: impl std::error::Error + Send + Sync + 'static) ->
 }
 
 /// Loads the object and pins everything below `pins`, all or nothing: the folder appears complete under its name.
-pub(super) fn load_and_pin(pins: &Path, host_netns: u64) -> Result<()> {
+pub(super) fn load_and_pin(pins: &Path, host_netns: u64, connections: u32) -> Result<()> {
     let staging = staging(pins);
     remove_tree(&staging)?;
     for folder in [MAPS, PROGRAMS, LINKS] {
         let folder = staging.join(folder);
         fs::create_dir_all(&folder).doing(|| format!("create {}", folder.display()))?;
     }
-    let mut object = load(host_netns)?;
+    let mut object = load(host_netns, connections)?;
     for name in name::ALL {
         let map = object.map(name).ok_or_else(|| missing("map", name))?;
         map.pin(staging.join(MAPS).join(name)).doing(|| format!("pin BPF map {name}"))?;
@@ -136,11 +141,13 @@ pub(super) fn check_layout(pins: &Path) -> Result<()> {
         let path = pins.join(MAPS).join(expected.name);
         let info = MapInfo::from_pin(&path).doing(|| format!("open {}", path.display()))?;
         let found = (info.key_size(), info.value_size(), info.max_entries());
-        if found != (expected.key, expected.value, expected.rows) {
+        // The flow tables have as many rows as they were made with.
+        let rows = expected.rows.unwrap_or_else(|| info.max_entries());
+        if found != (expected.key, expected.value, rows) {
             return Err(Error::conflict(format!(
                 "table {} was made by another version of netd (key, row, rows: {found:?}, expected {:?})",
                 expected.name,
-                (expected.key, expected.value, expected.rows)
+                (expected.key, expected.value, rows)
             ))
             .hint("take it down with the version that made it, or run `netd down`, and set up anew"));
         }
@@ -165,21 +172,26 @@ mod layout {
         pub(super) name: &'static str,
         pub(super) key: u32,
         pub(super) value: u32,
-        pub(super) rows: u32,
+        /// None if that is the user's to say.
+        pub(super) rows: Option<u32>,
     }
 
     const fn of<K, V>(name: &'static str, rows: u32) -> Layout {
-        Layout { name, key: size_of::<K>() as u32, value: size_of::<V>() as u32, rows }
+        Layout { rows: Some(rows), ..flows::<K, V>(name) }
+    }
+
+    const fn flows<K, V>(name: &'static str) -> Layout {
+        Layout { name, key: size_of::<K>() as u32, value: size_of::<V>() as u32, rows: None }
     }
 
     /// An LPM trie's key has its prefix length in front.
     type Prefix<T> = ([u8; 4], T);
 
     pub(super) const ALL: [Layout; name::ALL.len()] = [
-        of::<FlowKey<Ipv4>, FlowRow<Ipv4>>(name::FLOWS, capacity::FLOWS),
-        of::<FlowKey<Ipv6>, FlowRow<Ipv6>>(name::FLOWS6, capacity::FLOWS6),
-        of::<FlowKey<Ipv4>, FlowRow<Ipv4>>(name::YOUNG, capacity::YOUNG),
-        of::<FlowKey<Ipv6>, FlowRow<Ipv6>>(name::YOUNG6, capacity::YOUNG6),
+        flows::<FlowKey<Ipv4>, FlowRow<Ipv4>>(name::FLOWS),
+        flows::<FlowKey<Ipv6>, FlowRow<Ipv6>>(name::FLOWS6),
+        flows::<FlowKey<Ipv4>, FlowRow<Ipv4>>(name::YOUNG),
+        flows::<FlowKey<Ipv6>, FlowRow<Ipv6>>(name::YOUNG6),
         of::<FragmentKey<Ipv4>, FragmentRow>(name::FRAGMENTS, capacity::FRAGMENTS),
         of::<FragmentKey<Ipv6>, FragmentRow>(name::FRAGMENTS6, capacity::FRAGMENTS),
         of::<HeldKey<Ipv4>, HeldRow>(name::HELD, capacity::HELD),

@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use netd_common::bytes::{Address, Be16, Ipv4, Ipv6};
+use netd_common::bytes::{Address, Ipv4, Ipv6};
 use netd_common::flow::{FlowKey, Handle};
-use netd_common::packet::Family;
 use netd_common::tables::{
-    BoundPortKey, CounterRow, EndpointRow, FlowRow, PortRow, PublicationCounters, PublicationRow, SourceKey,
-    TargetPortKey, TrustKey, UplinkRow, access, capacity, name, pending, port_index, publication_flag, tick,
+    CounterRow, EndpointRow, FlowRow, PublicationCounters, PublicationRow, SourceKey, TrustKey, UplinkRow,
+    access, capacity, name, pending, tick,
 };
 use netd_common::track::Phase;
 use netd_common::verdict::Reason;
@@ -24,29 +23,7 @@ use crate::error::{Doing as _, Error, Result};
 use crate::spec::Access;
 
 /// `bpf_map_update_elem`: whether or not the row exists.
-const ANY: u64 = 0;
-
-/// A host port (or an equal-length range of them) that leads to a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Publication {
-    /// Protocol number.
-    pub protocol: u8,
-    /// The one host address it is on, or an unspecified one for all of a family; all of them if `None`.
-    pub host_address: Option<IpAddr>,
-    /// First host port.
-    pub host_port: u16,
-    /// Last host port.
-    pub host_port_end: u16,
-    /// The target port of the first host port.
-    pub target_port: u16,
-    /// Index of the one interface that its clients come in by; any if `None`.
-    pub interface: Option<u32>,
-    /// The target's handle.
-    pub endpoint: Handle,
-}
-
-/// The index of an interface that is not there: no packet comes in by it.
-pub const NO_INTERFACE: u32 = u32::MAX;
+pub(super) const ANY: u64 = 0;
 
 /// What a publication's flows are doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,7 +56,9 @@ pub struct Fill {
     /// Rows in use.
     pub rows: u64,
     /// Rows there is room for.
-    pub capacity: u32,
+    pub capacity: u64,
+    /// IPv4 connections there is room for once both sides want them; what `--max-connections` says.
+    pub max_connections: u32,
 }
 
 /// The maps of one instance, opened by their pins when needed.
@@ -93,12 +72,12 @@ impl Tables {
         Self { folder: pins.join(MAPS) }
     }
 
-    fn open(&self, name: &str) -> Result<MapData> {
+    pub(super) fn open(&self, name: &str) -> Result<MapData> {
         let path = self.folder.join(name);
         MapData::from_pin(&path).doing(|| format!("open BPF map {}", path.display()))
     }
 
-    fn array<T: bytemuck::Pod>(&self, name: &'static str) -> Result<Array<MapData, Wire<T>>> {
+    pub(super) fn array<T: bytemuck::Pod>(&self, name: &'static str) -> Result<Array<MapData, Wire<T>>> {
         Array::try_from(Map::Array(self.open(name)?)).doing(|| format!("open BPF map {name}"))
     }
 
@@ -116,7 +95,7 @@ impl Tables {
         HashMap::try_from(Map::LruHashMap(self.open(name)?)).doing(|| format!("open BPF map {name}"))
     }
 
-    fn trie<K: bytemuck::Pod, V: bytemuck::Pod>(
+    pub(super) fn trie<K: bytemuck::Pod, V: bytemuck::Pod>(
         &self,
         name: &'static str,
     ) -> Result<LpmTrie<MapData, Wire<K>, Wire<V>>> {
@@ -160,173 +139,6 @@ impl Tables {
         })
     }
 
-    /// Publishes: fills in the row, then lets the ports lead to it.
-    pub fn publish(&self, handle: Handle, publication: &Publication) -> Result<()> {
-        self.put_publication(handle, publication)?;
-        // The ports say that there is something to look for before it is there: whoever dies in between leaves a look too many.
-        self.change_ports(publication, |row| match publication.host_address {
-            Some(_) => PortRow { bound: row.bound + 1, ..row },
-            None => PortRow { any: handle, ..row },
-        })?;
-        self.bind(handle, publication)
-    }
-
-    /// Publishes on the ports of another publication, which has them no more and begins no connection any more; at no moment do
-    /// they lead nowhere. Done the other way round it is undone.
-    pub fn take_over(&self, handle: Handle, publication: &Publication, from: Handle) -> Result<()> {
-        self.put_publication(handle, publication)?;
-        self.set_publication(from, |row| row.flags |= publication_flag::DRAINING)?;
-        self.bind(handle, publication)?;
-        self.change_ports(
-            publication,
-            |row| if row.any == from { PortRow { any: handle, ..row } } else { row },
-        )
-    }
-
-    /// Says by which interface a publication's clients come in.
-    pub fn set_interface(&self, handle: Handle, interface: u32) -> Result<()> {
-        self.set_publication(handle, |row| row.interface = interface)
-    }
-
-    /// Changes a publication's row, if it is there. What it counts in this very moment may be lost.
-    fn set_publication(&self, handle: Handle, change: impl FnOnce(&mut PublicationRow)) -> Result<()> {
-        let slot = u32::from(handle.slot());
-        let what = || format!("change row {slot} of {}", name::PUBLICATIONS);
-        let mut rows = self.array::<PublicationRow>(name::PUBLICATIONS)?;
-        let Wire(before) = rows.get(&slot, 0).doing(what)?;
-        let mut row = before;
-        change(&mut row);
-        if row == before || row.handle != handle {
-            Ok(())
-        } else {
-            rows.set(slot, Wire(row), ANY).doing(what)
-        }
-    }
-
-    /// Fills in a publication's row, and lets its target's answers find it.
-    fn put_publication(&self, handle: Handle, publication: &Publication) -> Result<()> {
-        let slot = u32::from(handle.slot());
-        let what = || format!("write row {slot} of {}", name::PUBLICATIONS);
-        let mut rows = self.array::<PublicationRow>(name::PUBLICATIONS)?;
-        let Wire(before) = rows.get(&slot, 0).doing(what)?;
-        let row = PublicationRow {
-            handle,
-            endpoint: publication.endpoint,
-            host_port: Be16::new(publication.host_port),
-            target_port: Be16::new(publication.target_port),
-            ports: u32::from(publication.host_port_end - publication.host_port) + 1,
-            address: match publication.host_address {
-                None => Ipv6::UNSPECIFIED,
-                Some(IpAddr::V4(address)) if address.is_unspecified() => Ipv6::UNSPECIFIED,
-                Some(IpAddr::V4(address)) => Ipv6::mapped(address.into()),
-                Some(IpAddr::V6(address)) => address.into(),
-            },
-            interface: publication.interface.unwrap_or(0),
-            flags: 0,
-            counters: if before.handle == handle { before.counters } else { PublicationCounters::default() },
-        };
-        rows.set(slot, Wire(row), ANY).doing(what)?;
-        self.put_target(handle, publication)
-    }
-
-    /// Lets the container's ports lead to a publication of theirs. Of several that have one, the last that says so counts.
-    pub fn put_target(&self, handle: Handle, publication: &Publication) -> Result<()> {
-        let mut targets = self.trie(name::TARGET_PORTS)?;
-        for key in target_keys(publication) {
-            targets.insert(&key, Wire(handle), ANY).doing(|| format!("write to {}", name::TARGET_PORTS))?;
-        }
-        Ok(())
-    }
-
-    /// Lets the ports of one host address lead to a publication on it.
-    fn bind(&self, handle: Handle, publication: &Publication) -> Result<()> {
-        match publication.host_address {
-            None => Ok(()),
-            Some(IpAddr::V4(address)) => {
-                self.bind_to::<Ipv4>(name::BOUND_PORTS, address.into(), handle, publication)
-            }
-            Some(IpAddr::V6(address)) => {
-                self.bind_to::<Ipv6>(name::BOUND_PORTS6, address.into(), handle, publication)
-            }
-        }
-    }
-
-    fn bind_to<A: Address>(
-        &self,
-        name: &'static str,
-        address: A,
-        handle: Handle,
-        publication: &Publication,
-    ) -> Result<()> {
-        let mut bound = self.trie(name)?;
-        for key in bound_keys(address, publication) {
-            bound.insert(&key, Wire(handle), ANY).doing(|| format!("write to {name}"))?;
-        }
-        Ok(())
-    }
-
-    /// Takes a publication back: its ports lead nowhere, then its row is emptied, and with it every flow it made is dead.
-    /// Absent is fine; what it counted is returned.
-    pub fn unpublish(&self, handle: Handle, publication: &Publication) -> Result<()> {
-        let slot = u32::from(handle.slot());
-        let what = || format!("empty row {slot} of {}", name::PUBLICATIONS);
-        let mut rows = self.array::<PublicationRow>(name::PUBLICATIONS)?;
-        let Wire(row) = rows.get(&slot, 0).doing(what)?;
-        let was_bound = match publication.host_address {
-            None => false,
-            Some(IpAddr::V4(address)) => {
-                self.remove_own(name::BOUND_PORTS, bound_keys::<Ipv4>(address.into(), publication), handle)?
-            }
-            Some(IpAddr::V6(address)) => {
-                self.remove_own(name::BOUND_PORTS6, bound_keys::<Ipv6>(address.into(), publication), handle)?
-            }
-        };
-        if was_bound {
-            self.change_ports(publication, |row| PortRow { bound: row.bound.saturating_sub(1), ..row })?;
-        } else if publication.host_address.is_none() {
-            self.change_ports(publication, |row| {
-                if row.any == handle { PortRow { any: Handle::NONE, ..row } } else { row }
-            })?;
-        }
-        self.remove_own(name::TARGET_PORTS, target_keys(publication), handle)?;
-        if row.handle == handle {
-            rows.set(slot, Wire(PublicationRow::default()), ANY).doing(what)?;
-        }
-        Ok(())
-    }
-
-    /// Removes those of these rows that lead to `handle`; tells whether there were any.
-    fn remove_own<K: bytemuck::Pod>(
-        &self,
-        name: &'static str,
-        keys: impl Iterator<Item = Key<Wire<K>>>,
-        handle: Handle,
-    ) -> Result<bool> {
-        let mut rows = self.trie::<K, Handle>(name)?;
-        let mut were_there = false;
-        for key in keys {
-            if rows.get(&key, 0).is_ok_and(|Wire(found)| found == handle) {
-                were_there = true;
-                absent_is_fine(rows.remove(&key)).doing(|| format!("remove a row of {name}"))?;
-            }
-        }
-        Ok(were_there)
-    }
-
-    fn change_ports(&self, publication: &Publication, change: impl Fn(PortRow) -> PortRow) -> Result<()> {
-        let mut ports = self.array::<PortRow>(name::PORTS)?;
-        for port in publication.host_port..=publication.host_port_end {
-            let Some(index) = port_index(publication.protocol, Be16::new(port)) else { continue };
-            let what = || format!("write row {index} of {}", name::PORTS);
-            let Wire(row) = ports.get(&index, 0).doing(what)?;
-            let changed = change(row);
-            if changed != row {
-                ports.set(index, Wire(changed), ANY).doing(what)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Makes a subnet known as a network's: nothing from outside may speak to it or in its name.
     pub fn put_subnet(&self, subnet: IpNet, network: u32) -> Result<()> {
         let what = || format!("write {subnet} to the table of subnets");
@@ -352,6 +164,9 @@ impl Tables {
     /// Lets the sources of a publication in or not; those of [`Handle::NONE`] rule the publications that have none of their
     /// own. Rows of before are left to [`Self::forget_rules`].
     pub fn set_access(&self, publication: Handle, access: &Access) -> Result<()> {
+        if access.is_empty() {
+            return Ok(());
+        }
         let what = || format!("write to {}", name::SOURCES);
         let mut sources = self.trie::<SourceKey, u32>(name::SOURCES)?;
         for (key, allowed) in source_keys(publication, access) {
@@ -373,6 +188,10 @@ impl Tables {
     }
 
     fn forget_sources(&self, keys: impl Iterator<Item = (Key<Wire<SourceKey>>, bool)>) -> Result<()> {
+        let mut keys = keys.peekable();
+        if keys.peek().is_none() {
+            return Ok(());
+        }
         let mut sources = self.trie::<SourceKey, u32>(name::SOURCES)?;
         for (key, _) in keys {
             absent_is_fine(sources.remove(&key)).doing(|| format!("remove a row of {}", name::SOURCES))?;
@@ -559,7 +378,21 @@ impl Tables {
         for name in [name::FLOWS6, name::YOUNG6] {
             self.each_flow::<Ipv6>(name, |_key, _row| rows += 1)?;
         }
-        Ok(Fill { rows, capacity: capacity::FLOWS + capacity::YOUNG + capacity::FLOWS6 + capacity::YOUNG6 })
+        let mut capacity = 0;
+        for (name, _) in capacity::flows(capacity::CONNECTIONS) {
+            capacity += u64::from(self.room(name)?);
+        }
+        Ok(Fill { rows, capacity, max_connections: self.max_connections()? })
+    }
+
+    /// How many IPv4 connections there is room for once both sides want them.
+    pub fn max_connections(&self) -> Result<u32> {
+        Ok(self.room(name::FLOWS)? / 2)
+    }
+
+    /// How many rows a table has room for.
+    fn room(&self, name: &'static str) -> Result<u32> {
+        Ok(self.open(name)?.info().doing(|| format!("look at {name}"))?.max_entries())
     }
 }
 
@@ -610,18 +443,6 @@ fn subnet_key6(subnet: Ipv6Net) -> Key<Wire<Ipv6>> {
     Key::new(u32::from(subnet.prefix_len()), Wire(subnet.network().into()))
 }
 
-/// A publication's keys in the table of single addresses: the fewest aligned blocks of ports that make up its range.
-fn bound_keys<A: Address>(
-    address: A,
-    publication: &Publication,
-) -> impl Iterator<Item = Key<Wire<BoundPortKey<A>>>> {
-    let protocol = Be16::new(u16::from(publication.protocol));
-    blocks(publication.host_port, publication.host_port_end).into_iter().map(move |(first, bits)| {
-        let data = BoundPortKey { address, protocol, port: Be16::new(first) };
-        Key::new(BoundPortKey::<A>::BITS - bits, Wire(data))
-    })
-}
-
 /// The rows of lists, that of everybody else last: a list is complete before it closes anything.
 fn source_keys(publication: Handle, access: &Access) -> impl Iterator<Item = (Key<Wire<SourceKey>>, bool)> {
     let key = move |bits, source| {
@@ -634,72 +455,11 @@ fn source_keys(publication: Handle, access: &Access) -> impl Iterator<Item = (Ke
     rules.chain(access.others().map(|allowed| (key(0, Ipv6::UNSPECIFIED), allowed)))
 }
 
-/// A publication's keys in the table of targets: in the families that it is reached in from beyond the host.
-fn target_keys(publication: &Publication) -> impl Iterator<Item = Key<Wire<TargetPortKey>>> {
-    let address = publication.host_address.filter(|address| !address.is_loopback());
-    let everywhere = publication.host_address.is_none();
-    let four = (everywhere || address.is_some_and(|address| address.is_ipv4()))
-        .then(|| target_keys_of::<Ipv4>(publication));
-    let six = (everywhere || address.is_some_and(|address| address.is_ipv6()))
-        .then(|| target_keys_of::<Ipv6>(publication));
-    four.into_iter().flatten().chain(six.into_iter().flatten())
-}
-
-fn target_keys_of<A: Family>(
-    publication: &Publication,
-) -> impl Iterator<Item = Key<Wire<TargetPortKey>>> + use<A> {
-    let Publication { endpoint, protocol, .. } = *publication;
-    let last = publication.target_port.saturating_add(publication.host_port_end - publication.host_port);
-    blocks(publication.target_port, last).into_iter().map(move |(first, bits)| {
-        let data = TargetPortKey::new::<A>(endpoint, protocol, Be16::new(first));
-        Key::new(TargetPortKey::BITS - bits, Wire(data))
-    })
-}
-
-/// The fewest aligned blocks that make up `first..=last`: where each starts, and the power of two of its length.
-fn blocks(first: u16, last: u16) -> Vec<(u16, u32)> {
-    let (mut next, end) = (u32::from(first), u32::from(last) + 1);
-    let mut blocks = Vec::new();
-    while next < end {
-        let aligned = if next == 0 { 16 } else { next.trailing_zeros() };
-        let fitting = (end - next).ilog2();
-        let bits = aligned.min(fitting).min(16);
-        if let Ok(start) = u16::try_from(next) {
-            blocks.push((start, bits));
-        }
-        next += 1 << bits;
-    }
-    blocks
-}
-
 /// What is to be removed may be gone already.
-fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
     match removed {
         Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
         Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn blocks_cover_a_range_once_and_stay_aligned(a: u16, b: u16) {
-            let (first, last) = (a.min(b), a.max(b));
-            let mut next = u32::from(first);
-            let blocks = blocks(first, last);
-            prop_assert!(blocks.len() <= 31);
-            for (start, bits) in blocks {
-                prop_assert_eq!(u32::from(start), next);
-                prop_assert_eq!(u32::from(start) % (1 << bits), 0);
-                next += 1 << bits;
-            }
-            prop_assert_eq!(next, u32::from(last) + 1);
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! Containers: a namespace, a veth pair, an address.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -12,7 +13,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
 use super::network::{HOST, NONE, gateways_for};
-use super::publication::Terms;
 use super::{Host, is_alive};
 use crate::dataplane::Place;
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ use crate::link::{Family, Netlink, Sysctl, Veth};
 use crate::netns::Netns;
 use crate::spec::{GatewayMode, Mac, Name, PortSpec};
 use crate::store::{
-    Attachment, Container, Link, Network, Owner, Phase, Publication, Subnet, Target, folder_key,
+    Attachment, Container, Link, Network, Owner, Phase, Publication, Subnet, Target, Terms, folder_key,
 };
 
 /// The container's end of its veth pair.
@@ -114,7 +114,7 @@ impl Host {
             owner: request.owner,
         };
         let target = Target::Container(name.clone());
-        let publications = self.plan_ports(&target, &request.ports, &request.terms).await?;
+        let publications = self.plan_ports(&target, &request.ports, &request.terms, &HashMap::new()).await?;
         self.build_container(container, publications).await?;
         Ok(name)
     }
@@ -190,7 +190,8 @@ impl Host {
         self.store.save()?;
         let mut made = self.raise_container(&container).await;
         if made.is_ok() {
-            made = self.raise_publications(&publications).await;
+            let fresh: Vec<_> = publications.iter().map(|one| (one, None)).collect();
+            made = self.raise(&fresh).await;
         }
         if made.is_ok() {
             made = self.finish_container(&name);

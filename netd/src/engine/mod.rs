@@ -9,22 +9,26 @@ mod network;
 mod publication;
 mod report;
 
+use std::collections::HashSet;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use netd_common::flow::Handle;
+use netd_common::tables::capacity;
 use nix::unistd::Uid;
 
 pub use container::ContainerRequest;
 pub use network::NetworkRequest;
-pub use publication::{PublishRequest, Replace, Terms};
+pub use publication::{PublishRequest, Replace};
 
 use crate::dataplane::{self, Dataplane, Log, Place};
 use crate::error::{Doing as _, Error, Kind, Result};
 use crate::link::{Address, Interface, Netlink};
 use crate::netns::Netns;
 use crate::spec::{IfName, Name, TimeoutSpec, Timeouts};
-use crate::store::{Owner, Phase, Store, folder_key};
+pub use crate::store::Terms;
+use crate::store::{self, Owner, Phase, Store, folder_key};
 
 /// The oldest kernel that netd works on.
 const OLDEST_KERNEL: (u32, u32) = (5, 15);
@@ -36,6 +40,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// The uplinks that the user chose; all that hold routes if empty.
     pub uplinks: Vec<IfName>,
+    /// For how many connections the tables are to have room when they are made; as they are, or as by default, if none.
+    pub max_connections: Option<u32>,
 }
 
 /// An instance, locked for one command.
@@ -59,6 +65,9 @@ impl Host {
         let netlink = Netlink::open(&netns)?;
         let store = Store::open(&settings.state_dir, cookie)?;
         let dataplane = Dataplane::open(&store.instance)?;
+        if let (Some(dataplane), Some(wanted)) = (&dataplane, settings.max_connections) {
+            check_room(dataplane.tables.max_connections()?, wanted)?;
+        }
         let mut host = Self { settings: settings.clone(), netns, cookie, netlink, store, dataplane };
         host.repair().await?;
         host.end_drained()?;
@@ -104,7 +113,8 @@ impl Host {
     async fn ensure_dataplane(&mut self) -> Result<()> {
         if self.dataplane.is_none() {
             tracing::info!("loading the BPF programs");
-            let dataplane = Dataplane::open_or_load(&self.store.instance, self.cookie)?;
+            let room = self.settings.max_connections.unwrap_or(capacity::CONNECTIONS);
+            let dataplane = Dataplane::open_or_load(&self.store.instance, self.cookie, room)?;
             dataplane.tables.set_timeouts(|phase| self.store.state.timeouts.seconds(phase))?;
             self.dataplane = Some(dataplane);
             self.follow().await?;
@@ -190,7 +200,7 @@ impl Host {
         });
         dataplane.tables.set_trusted(trusted)?;
         for publication in &self.store.state.publications {
-            let Some(name) = &publication.interface else { continue };
+            let Some(name) = publication.interface() else { continue };
             let index = interfaces.iter().find(|one| one.name == name.as_str()).map(|one| one.index);
             dataplane.tables.set_interface(publication.handle(), index.unwrap_or(dataplane::NO_INTERFACE))?;
         }
@@ -252,7 +262,7 @@ impl Host {
             })
             .map(|container| container.name.clone())
             .collect();
-        let half: Vec<_> = state
+        let mut half: Vec<_> = state
             .publications
             .iter()
             .filter(|publication| matches!(publication.phase, Phase::Adding | Phase::Removing))
@@ -269,11 +279,16 @@ impl Host {
             tracing::warn!("container {name} was left half made or without its process; removing it");
             errors.extend(self.tear_down_container(&name).await.err());
         }
-        for publication in half {
-            if self.store.state.publications.contains(&publication) {
-                tracing::warn!("a publication of {} was left half made; removing it", publication.target);
-                errors.extend(self.give_back(&publication).await.err());
+        // Those of the containers above are gone with them.
+        let left: HashSet<Handle> =
+            self.store.state.publications.iter().map(store::Publication::handle).collect();
+        half.retain(|publication| left.contains(&publication.handle()));
+        if !half.is_empty() {
+            match half.as_slice() {
+                [one] => tracing::warn!("a publication of {} was left half made; removing it", one.target),
+                many => tracing::warn!("{} publications were left half made; removing them", many.len()),
             }
+            errors.extend(self.give_back(&half).await.err());
         }
         for name in networks {
             tracing::warn!("network {name} was left half made; removing it");
@@ -390,6 +405,15 @@ fn present_cookies() -> Result<Vec<u64>> {
         cookies.push(netns.cookie()?);
     }
     Ok(cookies)
+}
+
+/// Refuses to give tables that there are another size: their connections would be lost.
+fn check_room(present: u32, wanted: u32) -> Result<()> {
+    if present == wanted {
+        return Ok(());
+    }
+    Err(Error::conflict(format!("the tables are made for {present} connections, not for {wanted}"))
+        .hint("leave --max-connections out, or run `netd down` first and set up anew"))
 }
 
 /// Whether the machine can run netd at all; asked before anything is touched.

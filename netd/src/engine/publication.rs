@@ -1,7 +1,9 @@
 //! Published ports.
 
-use std::collections::HashSet;
+use std::cell::OnceCell;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use netd_common::bytes::{Address as _, Ipv4, Ipv6};
 use netd_common::flow::Handle;
@@ -14,8 +16,11 @@ use super::network::BRIDGE;
 use crate::dataplane;
 use crate::error::{Error, Result};
 use crate::listeners::{self, Listeners};
-use crate::spec::{self, Access, HostPorts, IfName, Name, PortRange, PortSpec, Source, UnpublishSpec};
-use crate::store::{Attachment, Container, Phase, Publication, Remote, Target};
+use crate::ports::Ports;
+use crate::spec::{
+    self, Access, HostPorts, IfName, Name, PortRange, PortSpec, Protocol, Source, UnpublishSpec,
+};
+use crate::store::{Attachment, Container, Phase, Publication, Remote, Target, Terms, meet};
 
 /// Ports to be published.
 #[derive(Clone, Debug)]
@@ -23,22 +28,13 @@ pub struct PublishRequest {
     /// Whose.
     pub target: spec::Target,
     /// Which.
-    pub port: PortSpec,
+    pub ports: Vec<PortSpec>,
     /// How.
     pub terms: Terms,
     /// Whether a target that is no container sees the clients' own addresses.
     pub keep_source: bool,
     /// What becomes of a publication that has the ports already; refused if none.
     pub replace: Option<Replace>,
-}
-
-/// How ports are published.
-#[derive(Clone, Debug, Default)]
-pub struct Terms {
-    /// Who may use them.
-    pub access: Access,
-    /// The one interface that their clients come in by; any if none.
-    pub interface: Option<IfName>,
 }
 
 /// What becomes of the connections of a publication that is replaced.
@@ -50,66 +46,76 @@ pub enum Replace {
     Cut,
 }
 
-/// Host ports that somebody has or is about to have, for looking for free ones.
-struct Taken<'a> {
-    publications: &'a [Publication],
-    listeners: Listeners,
-}
+/// Host ports that somebody has or is about to have.
+#[derive(Default)]
+struct Taken(Vec<(Protocol, Option<IpAddr>, Ports)>);
 
-impl Taken<'_> {
-    /// Who has one of the ports that `wanted` wants, in words.
-    fn holder(&self, planned: &[Publication], wanted: &Publication) -> Option<String> {
-        let holds = |other: &&Publication| !other.is_draining() && other.overlaps(wanted);
-        if let Some(other) = self.publications.iter().chain(planned).find(holds) {
-            let by =
-                other.interface.as_ref().map_or_else(String::new, |name| format!(" by interface {name}"));
-            return Some(format!("published for {} as {}{by}", other.target, other.spec()));
+impl Taken {
+    fn insert(&mut self, proto: Protocol, host_ip: Option<IpAddr>, ports: RangeInclusive<u16>) {
+        let here = self.0.iter_mut().find(|(other, address, _)| (*other, *address) == (proto, host_ip));
+        if let Some((_, _, taken)) = here {
+            taken.insert(ports);
+        } else {
+            let mut taken = Ports::default();
+            taken.insert(ports);
+            self.0.push((proto, host_ip, taken));
         }
-        self.listeners.holder(wanted.proto, wanted.host_ip, wanted.host_port..=wanted.host_port_end)
+    }
+
+    fn has_any_of(&self, wanted: &Publication) -> bool {
+        self.0.iter().any(|(proto, address, taken)| {
+            *proto == wanted.proto && meet(*address, wanted.host_ip) && taken.holds_any(wanted.host_ports())
+        })
     }
 }
 
 impl Host {
-    /// Publishes a port, all or nothing. Returns what was made of it.
-    pub async fn publish(&mut self, request: &PublishRequest) -> Result<Publication> {
-        let PublishRequest { target, port, terms, .. } = request;
+    /// Publishes ports, all or nothing. Returns what was made of them.
+    pub async fn publish(&mut self, request: &PublishRequest) -> Result<Vec<Publication>> {
+        let PublishRequest { target, ports, terms, .. } = request;
         let target = self.target(target, request.keep_source).await?;
-        check_family(port, &target)?;
-        let old = if request.replace.is_some() { self.replaced(port)?.cloned() } else { None };
-        let publication = match &old {
-            Some(old) => self.plan_replacement(old, target, port, terms).await?,
-            None => self.plan_ports(&target, &[*port], terms).await?.remove(0),
-        };
-        if publication.target.remote().is_some() {
+        ports.iter().try_for_each(|port| check_family(port, &target))?;
+        let mut old = HashMap::new();
+        if request.replace.is_some() {
+            for port in ports {
+                old.extend(self.replaced(port)?.map(|one| (*port, one.clone())));
+            }
+        }
+        let publications = self.plan_ports(&target, ports, terms, &old).await?;
+        if target.remote().is_some() {
             // The routing table is asked as if packets came in by its bridge.
             self.network_for_use(&BRIDGE.parse()?).await?;
         }
-        self.store.state.publications.push(publication.clone());
+        self.store.state.publications.extend(publications.iter().cloned());
         self.store.save()?;
-        let made = match self.raise(&publication, old.as_ref()).await {
-            Ok(()) => self.finish(&publication, old.as_ref()),
+        let replaced: Vec<_> = publications.iter().zip(ports).map(|(new, port)| (new, old.get(port))).collect();
+        let made = match self.raise(&replaced).await {
+            Ok(()) => self.finish(&replaced),
             Err(error) => Err(error),
         };
         if let Err(error) = made {
-            if let Err(second) = self.give_back(&publication).await {
+            if let Err(second) = self.give_back(&publications).await {
                 tracing::warn!("undoing: {}", second.chain());
             }
             return Err(error);
         }
-        if let (Some(old), Some(Replace::Cut)) = (old, request.replace) {
-            self.take_back(&[old])?;
+        if request.replace == Some(Replace::Cut) {
+            let old: Vec<Publication> = old.into_values().collect();
+            self.take_back(&old)?;
         }
-        Ok(publication)
+        Ok(publications)
     }
 
-    /// Records that a publication is whole, and that the one whose ports it took has none any more.
-    fn finish(&mut self, publication: &Publication, old: Option<&Publication>) -> Result<()> {
+    /// Records that publications are whole, and that those whose ports they took have none any more.
+    fn finish(&mut self, publications: &[(&Publication, Option<&Publication>)]) -> Result<()> {
+        let mut phases = HashMap::new();
+        for (new, old) in publications {
+            phases.insert(new.handle(), Phase::Ready);
+            phases.extend(old.map(|old| (old.handle(), Phase::Draining)));
+        }
         for one in &mut self.store.state.publications {
-            if one.handle() == publication.handle() {
-                one.phase = Phase::Ready;
-            }
-            if old.is_some_and(|old| one.handle() == old.handle()) {
-                one.phase = Phase::Draining;
+            if let Some(phase) = phases.get(&one.handle()) {
+                one.phase = *phase;
             }
         }
         self.store.save()
@@ -129,6 +135,12 @@ impl Host {
             return self.container_target(container.name.clone(), keep_source);
         }
         self.check_remote(address).await?;
+        let known = self.store.state.publications.iter().filter_map(|one| one.target.remote());
+        if let Some(known) =
+            { known }.find(|known| known.address == address && known.keep_source == keep_source)
+        {
+            return Ok(Target::Remote(*known));
+        }
         let handle = self.store.state.endpoint_slot()?;
         let (slot, generation) = (handle.slot(), handle.generation());
         Ok(Target::Remote(Remote { address, keep_source, slot, generation }))
@@ -220,28 +232,6 @@ impl Host {
         }
     }
 
-    /// What is to take the ports of another publication.
-    async fn plan_replacement(
-        &mut self,
-        old: &Publication,
-        target: Target,
-        spec: &PortSpec,
-        terms: &Terms,
-    ) -> Result<Publication> {
-        self.check_interface(terms.interface.as_ref()).await?;
-        let handle = self.store.state.publication_slots(1)?.remove(0);
-        Ok(Publication {
-            phase: Phase::Adding,
-            access: terms.access.clone(),
-            interface: terms.interface.clone(),
-            target,
-            target_port: spec.target.first(),
-            slot: handle.slot(),
-            generation: handle.generation(),
-            ..old.clone()
-        })
-    }
-
     /// Refuses an interface by which no client comes in.
     async fn check_interface(&self, wanted: Option<&IfName>) -> Result<()> {
         let Some(wanted) = wanted else { return Ok(()) };
@@ -263,40 +253,56 @@ impl Host {
         )))
     }
 
-    /// Checks what is asked for against the host and what is published; changes nothing.
+    /// Checks what is asked for against the host and what is published; changes nothing. `old` are the publications whose
+    /// ports are taken over.
     pub(super) async fn plan_ports(
         &mut self,
         target: &Target,
         specs: &[PortSpec],
         terms: &Terms,
+        old: &HashMap<PortSpec, Publication>,
     ) -> Result<Vec<Publication>> {
         if specs.is_empty() {
             return Ok(Vec::new());
         }
         self.check_interface(terms.interface.as_ref()).await?;
+        let shared = terms.clone().shared();
         let own = self.own_addresses().await?;
-        let handles = self.store.state.publication_slots(specs.len())?;
-        let taken = Taken { publications: &self.store.state.publications, listeners: Listeners::read()? };
-        let mut planned = Vec::with_capacity(specs.len());
-        for (spec, handle) in specs.iter().zip(handles) {
+        let places = self.store.state.places(specs.len())?;
+        let listeners = Listeners::read()?;
+        let mut taken = Taken::default();
+        for one in self.store.state.publications.iter().filter(|one| !one.is_draining()) {
+            taken.insert(one.proto, one.host_ip, one.host_ports());
+        }
+        for (proto, address, port) in listeners.ports() {
+            taken.insert(proto, address, port..=port);
+        }
+        let ephemeral = OnceCell::new();
+        let mut new = Taken::default();
+        let mut planned: Vec<Publication> = Vec::with_capacity(specs.len());
+        for (spec, place) in specs.iter().zip(places) {
             let host_ip = host_address(spec, &own)?;
             let at = |host: PortRange| Publication {
                 phase: Phase::Adding,
+                number: place.number,
                 proto: spec.proto,
                 host_ip,
-                access: terms.access.clone(),
-                interface: terms.interface.clone(),
+                terms: shared.clone(),
                 host_port: host.first(),
                 host_port_end: host.last(),
                 target: target.clone(),
                 target_port: spec.target.first(),
-                slot: handle.slot(),
-                generation: handle.generation(),
+                slot: place.handle.slot(),
+                generation: place.handle.generation(),
+            };
+            let is_free = |wanted: &Publication| {
+                !new.has_any_of(wanted) && (old.contains_key(spec) || !taken.has_any_of(wanted))
             };
             let publication = match spec.host {
                 HostPorts::Range(host) => {
                     let wanted = at(host);
-                    if let Some(holder) = taken.holder(&planned, &wanted) {
+                    if !is_free(&wanted) {
+                        let holder = self.holder(&planned, &listeners, &wanted);
                         return Err(Error::conflict(format!("port {} is taken: {holder}", wanted.spec()))
                             .hint("choose another host port, or leave it out to get a free one"));
                     }
@@ -304,15 +310,19 @@ impl Host {
                 }
                 HostPorts::FirstFree(range) => ranges(range.first()..=range.last(), 1)
                     .map(at)
-                    .find(|wanted| taken.holder(&planned, wanted).is_none())
+                    .find(is_free)
                     .ok_or_else(|| Error::conflict(format!("'{spec}': every port of {range} is taken")))?,
                 HostPorts::Any => {
-                    let ephemeral = listeners::ephemeral()?;
-                    let allowed: HashSet<u16> = ephemeral.iter().copied().collect();
-                    ranges(ephemeral, spec.target.count())
-                        .filter(|range| (range.first()..=range.last()).all(|port| allowed.contains(&port)))
+                    if ephemeral.get().is_none() {
+                        // Nobody else sets it.
+                        let _set = ephemeral.set(listeners::ephemeral()?);
+                    }
+                    let ephemeral: &[u16] = ephemeral.get().map_or(&[], |ports| ports);
+                    let allowed = |port| ephemeral.binary_search(&port).is_ok();
+                    ranges(ephemeral.iter().copied(), spec.target.count())
+                        .filter(|range| (range.first()..=range.last()).all(allowed))
                         .map(at)
-                        .find(|wanted| taken.holder(&planned, wanted).is_none())
+                        .find(is_free)
                         .ok_or_else(|| {
                             Error::conflict(format!(
                                 "'{spec}': no {} host ports in a row are free",
@@ -321,9 +331,22 @@ impl Host {
                         })?
                 }
             };
+            new.insert(publication.proto, publication.host_ip, publication.host_ports());
             planned.push(publication);
         }
         Ok(planned)
+    }
+
+    /// Who has one of the ports that `wanted` wants, in words.
+    fn holder(&self, planned: &[Publication], listeners: &Listeners, wanted: &Publication) -> String {
+        let holds = |other: &&Publication| !other.is_draining() && other.overlaps(wanted);
+        if let Some(other) = self.store.state.publications.iter().chain(planned).find(holds) {
+            let by =
+                other.interface().map_or_else(String::new, |name| format!(" by interface {name}"));
+            return format!("published for {} as {}{by}", other.target, other.spec());
+        }
+        let listener = listeners.holder(wanted.proto, wanted.host_ip, wanted.host_ports());
+        listener.unwrap_or_else(|| "somebody has it".to_owned())
     }
 
     /// The host's addresses.
@@ -332,26 +355,25 @@ impl Host {
         Ok(addresses.into_iter().filter(|address| address.global).map(|address| address.net.addr()).collect())
     }
 
-    pub(super) async fn raise_publications(&self, publications: &[Publication]) -> Result<()> {
-        for publication in publications {
-            self.raise(publication, None).await?;
-        }
-        Ok(())
-    }
-
-    /// Lets ports lead to a publication; those that `old` has, from one to the other.
-    async fn raise(&self, publication: &Publication, old: Option<&Publication>) -> Result<()> {
-        if let Some(remote) = publication.target.remote() {
+    /// Lets ports lead to publications; those that others have, from one to the other.
+    pub(super) async fn raise(&self, publications: &[(&Publication, Option<&Publication>)]) -> Result<()> {
+        let remotes: HashSet<&Remote> =
+            publications.iter().filter_map(|(publication, _)| publication.target.remote()).collect();
+        for remote in remotes {
             self.raise_remote(remote).await?;
         }
-        let row = self.whole_row(publication).await?;
         let tables = &self.dataplane()?.tables;
-        // Nobody is let in before it is said who may.
-        tables.set_access(publication.handle(), &publication.access)?;
-        match old {
-            None => tables.publish(publication.handle(), &row),
-            Some(old) => tables.take_over(publication.handle(), &row, old.handle()),
+        let mut fresh = Vec::new();
+        for (publication, old) in publications {
+            let row = self.whole_row(publication).await?;
+            // Nobody is let in before it is said who may.
+            tables.set_access(publication.handle(), publication.access())?;
+            match old {
+                None => fresh.push((publication.handle(), row)),
+                Some(old) => tables.take_over(publication.handle(), &row, old.handle())?,
+            }
         }
+        tables.publish(&fresh)
     }
 
     /// Makes a target known that is no container.
@@ -384,16 +406,22 @@ impl Host {
     /// Takes publications out of the tables. Absent rows are fine.
     pub(super) fn lower_publications(&self, publications: &[Publication]) -> Result<()> {
         let Some(dataplane) = &self.dataplane else { return Ok(()) };
+        let tables = &dataplane.tables;
         let mut errors = Vec::new();
+        errors.extend(self.rows(publications).and_then(|rows| tables.unpublish(&rows)).err());
         for publication in publications {
-            let lowered =
-                self.row(publication).and_then(|row| dataplane.tables.unpublish(publication.handle(), &row));
-            errors.extend(lowered.err());
-            errors.extend(dataplane.tables.forget_access(publication.handle(), &publication.access).err());
-            if let Some(remote) = publication.target.remote() {
-                errors.extend(dataplane.tables.remove_endpoint(remote.handle()).err());
+            errors.extend(tables.forget_access(publication.handle(), publication.access()).err());
+        }
+        let mut remotes: HashSet<Handle> =
+            publications.iter().filter_map(|one| one.target.remote()).map(Remote::handle).collect();
+        if !remotes.is_empty() {
+            // Others may lead to the same host.
+            let gone: HashSet<Handle> = publications.iter().map(Publication::handle).collect();
+            for left in self.store.state.publications.iter().filter(|one| !gone.contains(&one.handle())) {
+                left.target.remote().map(|remote| remotes.remove(&remote.handle()));
             }
         }
+        errors.extend(remotes.into_iter().filter_map(|remote| tables.remove_endpoint(remote).err()));
         Error::many(errors).map_or(Ok(()), Err)
     }
 
@@ -415,31 +443,43 @@ impl Host {
     /// Lets the ports of containers lead to what is still published of them.
     fn restore_targets(&self, gone: &[Publication]) -> Result<()> {
         let Some(dataplane) = &self.dataplane else { return Ok(()) };
-        let shared = |left: &&Publication| {
-            gone.iter().any(|gone| {
-                gone.target == left.target
-                    && gone.proto == left.proto
-                    && gone.target_port <= left.target_port_end()
-                    && left.target_port <= gone.target_port_end()
-            })
-        };
-        self.store
-            .state
-            .publications
-            .iter()
-            .filter(shared)
-            .try_for_each(|left| dataplane.tables.put_target(left.handle(), &self.row(left)?))
+        let mut gone: Vec<&Publication> = gone.iter().collect();
+        let whose = |one: &Publication| (one.proto, one.target.clone());
+        gone.sort_by_cached_key(|one| whose(one));
+        let mut shared = Vec::new();
+        for gone in gone.chunk_by(|one, next| whose(one) == whose(next)) {
+            let Some(first) = gone.first() else { continue };
+            let mut ports = Ports::default();
+            for one in gone {
+                ports.insert(one.target_ports());
+            }
+            shared.extend(self.store.state.publications.iter().filter(|left| {
+                left.proto == first.proto
+                    && left.target == first.target
+                    && ports.holds_any(left.target_ports())
+            }));
+        }
+        let rows = shared.into_iter().map(|left| Ok((left.handle(), self.row(left)?)));
+        dataplane.tables.put_targets(&rows.collect::<Result<Vec<_>>>()?)
     }
 
-    /// Takes back what is half made, or half taken back. Ports that it was taking are those of the other publication again.
-    pub(super) async fn give_back(&mut self, half: &Publication) -> Result<()> {
-        let whole = |one: &&Publication| one.phase == Phase::Ready && one.overlaps(half);
-        let kept = self.store.state.publications.iter().find(whole);
-        if let (Some(kept), Some(dataplane)) = (kept, &self.dataplane) {
-            let row = self.whole_row(kept).await?;
-            dataplane.tables.take_over(kept.handle(), &row, half.handle())?;
+    /// Takes back what is half made, or half taken back. Ports that it was taking are those of the other publications again.
+    pub(super) async fn give_back(&mut self, half: &[Publication]) -> Result<()> {
+        let mut taken = Taken::default();
+        for one in half {
+            taken.insert(one.proto, one.host_ip, one.host_ports());
         }
-        self.take_back(std::slice::from_ref(half))
+        let whole = |one: &&Publication| one.phase == Phase::Ready && taken.has_any_of(one);
+        let kept: Vec<Publication> = self.store.state.publications.iter().filter(whole).cloned().collect();
+        if let Some(dataplane) = &self.dataplane {
+            for kept in &kept {
+                let row = self.whole_row(kept).await?;
+                for half in half.iter().filter(|half| half.overlaps(kept)) {
+                    dataplane.tables.take_over(kept.handle(), &row, half.handle())?;
+                }
+            }
+        }
+        self.take_back(half)
     }
 
     /// Takes away the publications whose ports are others' by now and whose connections have all ended.
@@ -471,11 +511,16 @@ impl Host {
     /// What the tables are told of a publication, its interface included.
     async fn whole_row(&self, publication: &Publication) -> Result<dataplane::Publication> {
         let mut row = self.row(publication)?;
-        if let Some(name) = &publication.interface {
+        if let Some(name) = publication.interface() {
             let interface = self.netlink.interface(name).await?;
             row.interface = Some(interface.map_or(dataplane::NO_INTERFACE, |interface| interface.index));
         }
         Ok(row)
+    }
+
+    /// What the tables are told of these publications, but for their interfaces.
+    fn rows(&self, publications: &[Publication]) -> Result<Vec<(Handle, dataplane::Publication)>> {
+        publications.iter().map(|one| Ok((one.handle(), self.row(one)?))).collect()
     }
 
     fn row(&self, publication: &Publication) -> Result<dataplane::Publication> {
@@ -519,11 +564,23 @@ impl Host {
 
     /// Takes back what these words name, all or nothing. Returns it.
     pub fn unpublish(&mut self, specs: &[UnpublishSpec]) -> Result<Vec<Publication>> {
-        let mut found: Vec<Publication> = Vec::new();
+        let exact = |proto, first, last| (proto, first, last);
+        let mut candidates: HashMap<_, Vec<&Publication>> = specs
+            .iter()
+            .map(|spec| (exact(spec.proto, spec.host.first(), spec.host.last()), Vec::new()))
+            .collect();
+        for one in self.store.state.publications.iter().filter(|one| !one.is_draining()) {
+            if let Some(list) = candidates.get_mut(&exact(one.proto, one.host_port, one.host_port_end)) {
+                list.push(one);
+            }
+        }
+        let mut seen = HashSet::new();
+        let mut found: Vec<Publication> = Vec::with_capacity(specs.len());
         for spec in specs {
-            let publication = self.named(spec)?.clone();
-            if !found.contains(&publication) {
-                found.push(publication);
+            let key = exact(spec.proto, spec.host.first(), spec.host.last());
+            let publication = self.named(spec, candidates.get(&key).map_or(&[], Vec::as_slice))?;
+            if seen.insert(publication.handle()) {
+                found.push(publication.clone());
             }
         }
         self.take_back_whole(&found)?;
@@ -558,43 +615,37 @@ impl Host {
         Ok(all)
     }
 
-    /// The one publication that the words mean.
-    fn named(&self, spec: &UnpublishSpec) -> Result<&Publication> {
-        let means = |host_ip: Option<IpAddr>| match spec.host_ip {
-            None => true,
-            Some(wanted) => host_ip == Some(wanted) || (wanted.is_unspecified() && host_ip.is_none()),
+    /// The one publication that the words mean, of those that have the very ports.
+    fn named<'a>(&'a self, spec: &UnpublishSpec, candidates: &[&'a Publication]) -> Result<&'a Publication> {
+        let means = |publication: &Publication| {
+            let host_ip = publication.host_ip;
+            let address = match spec.host_ip {
+                None => true,
+                Some(wanted) => host_ip == Some(wanted) || (wanted.is_unspecified() && host_ip.is_none()),
+            };
+            address && spec.target.is_none_or(|target| publication.target_port == target.first())
         };
-        let overlapping: Vec<&Publication> = self
-            .store
-            .state
-            .publications
-            .iter()
-            .filter(|publication| {
-                !publication.is_draining()
-                    && publication.proto == spec.proto
-                    && publication.host_port <= spec.host.last()
-                    && spec.host.first() <= publication.host_port_end
-                    && means(publication.host_ip)
-                    && spec.target.is_none_or(|target| publication.target_port == target.first())
-            })
-            .collect();
-        let exact = |publication: &&&Publication| {
-            (publication.host_port, publication.host_port_end) == (spec.host.first(), spec.host.last())
-        };
-        let whole: Vec<&Publication> = overlapping.iter().filter(exact).copied().collect();
-        match (whole.as_slice(), overlapping.as_slice()) {
-            ([one], _) => Ok(one),
+        let whole: Vec<&Publication> = candidates.iter().copied().filter(|one| means(one)).collect();
+        match whole.as_slice() {
+            [one] => Ok(one),
             // Without an address the publication on all of them is meant, if there is one.
-            (several @ [_, _, ..], _) => {
-                several.iter().find(|one| one.host_ip.is_none()).copied().ok_or_else(|| {
-                    let list = several.iter().map(|one| one.spec()).collect::<Vec<_>>().join(", ");
-                    Error::conflict(format!("{spec} is published on several addresses: {list}"))
-                        .hint("name the address: 127.0.0.1:8080")
+            [_, _, ..] => whole.iter().find(|one| one.host_ip.is_none()).copied().ok_or_else(|| {
+                let list = whole.iter().map(|one| one.spec()).collect::<Vec<_>>().join(", ");
+                Error::conflict(format!("{spec} is published on several addresses: {list}"))
+                    .hint("name the address: 127.0.0.1:8080")
+            }),
+            [] => {
+                let ports = spec.host.first()..=spec.host.last();
+                let mut all = self.store.state.publications.iter();
+                let part = all.find(|one| {
+                    !one.is_draining() && one.shares(spec.proto, None, ports.clone()) && means(one)
+                });
+                Err(match part {
+                    Some(part) => Error::invalid(format!("{spec} is a part of {}", part.spec()))
+                        .hint("a range is taken back as a whole"),
+                    None => not_published(spec),
                 })
             }
-            ([], [part, ..]) => Err(Error::invalid(format!("{spec} is a part of {}", part.spec()))
-                .hint("a range is taken back as a whole")),
-            ([], []) => Err(not_published(spec)),
         }
     }
 }

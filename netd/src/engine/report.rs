@@ -1,9 +1,10 @@
 //! What an instance looks like: records and what the kernel says of them, as reports.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
 
-use netd_common::flow::protocol;
+use netd_common::flow::{Handle, protocol};
 use netd_common::track::Phase;
 
 use super::container::INTERFACE;
@@ -34,19 +35,24 @@ impl Host {
             .filter(|publication| container.is_none_or(|name| publication.target.is(name)))
             .collect();
         wanted.sort_by_key(|publication| publication.is_draining());
-        self.report_publications(&wanted)
-    }
-
-    /// These publications with what they counted.
-    pub fn report_publications(&self, wanted: &[&Publication]) -> Result<Vec<Port>> {
         let handles: Vec<_> = wanted.iter().map(|publication| publication.handle()).collect();
         let stats = match &self.dataplane {
             Some(dataplane) => dataplane.tables.publication_stats(&handles)?,
             None => vec![PublicationStats::default(); handles.len()],
         };
-        wanted
-            .iter()
-            .zip(stats)
+        self.described_ports(wanted.into_iter().zip(stats))
+    }
+
+    /// Publications that have just been made: nothing has passed, so no flow table has to be walked for it.
+    pub fn report_new(&self, made: &[Publication]) -> Result<Vec<Port>> {
+        self.described_ports(made.iter().map(|one| (one, PublicationStats::default())))
+    }
+
+    fn described_ports<'a>(
+        &self,
+        publications: impl Iterator<Item = (&'a Publication, PublicationStats)>,
+    ) -> Result<Vec<Port>> {
+        publications
             .map(|(publication, stats)| {
                 let target_ip = match &publication.target {
                     Target::Container(name) => target_address(publication, self.container(name)?.link()),
@@ -56,8 +62,8 @@ impl Host {
                 Ok(Port {
                     proto: publication.proto.name(),
                     host_ip: publication.host_ip,
-                    access: publication.access.clone(),
-                    interface: publication.interface.as_ref().map(ToString::to_string),
+                    access: publication.access().clone(),
+                    interface: publication.interface().map(ToString::to_string),
                     keep_source: publication.target.remote().is_some_and(|remote| remote.keep_source),
                     draining: publication.is_draining(),
                     host_port: publication.host_port,
@@ -87,23 +93,24 @@ impl Host {
         }
         let Some(dataplane) = &self.dataplane else { return Ok(Vec::new()) };
         let state = &self.store.state;
+        let containers = state.containers.values();
+        let owners: HashMap<Handle, &store::Container> =
+            containers.filter_map(|one| Some((one.link()?.handle(), one))).collect();
+        let publications: HashMap<Handle, &Publication> =
+            state.publications.iter().map(|one| (one.handle(), one)).collect();
+        // A connection that is forwarded belongs to no container.
+        let remotes: HashMap<Handle, IpAddr> = state
+            .publications
+            .iter()
+            .filter_map(|one| one.target.remote().map(|remote| (remote.handle(), remote.address)))
+            .collect();
         let mut flows = Vec::new();
         for connection in dataplane.tables.connections()? {
-            let owner = state
-                .containers
-                .values()
-                .find(|one| one.link().is_some_and(|link| link.handle() == connection.endpoint));
-            // A connection that is forwarded belongs to no container.
-            let remote = || {
-                let mut remotes = state.publications.iter().filter_map(|one| one.target.remote());
-                remotes.find(|remote| remote.handle() == connection.endpoint)
-            };
-            let name = match owner {
-                Some(owner) => owner.name.to_string(),
-                None => match remote() {
-                    Some(remote) => remote.address.to_string(),
-                    None => continue,
-                },
+            let owner = owners.get(&connection.endpoint);
+            let name = match (owner, remotes.get(&connection.endpoint)) {
+                (Some(owner), _) => owner.name.to_string(),
+                (None, Some(address)) => address.to_string(),
+                (None, None) => continue,
             };
             let Connection { original, reply, .. } = connection;
             let ports = [original.from.port(), original.to.port(), reply.from.port(), reply.to.port()];
@@ -113,11 +120,7 @@ impl Host {
             if !wanted {
                 continue;
             }
-            let publication = state
-                .publications
-                .iter()
-                .find(|one| one.handle() == connection.publication)
-                .map(Publication::spec);
+            let publication = publications.get(&connection.publication).map(|one| one.spec());
             flows.push(Flow {
                 proto: protocol_name(connection.protocol),
                 phase: connection.phase.name(),

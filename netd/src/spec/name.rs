@@ -2,16 +2,17 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
 /// The name of a container or a network: 1 to 63 letters, digits, `_`, `.` and `-`, a letter or digit first. It is the
-/// name of a file (/run/netns/NAME) as well.
+/// name of a file (/run/netns/NAME) as well. Shared, because every publication of a container carries it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Name(String);
+pub struct Name(Arc<str>);
 
 impl Name {
     /// The text.
@@ -31,7 +32,7 @@ impl FromStr for Name {
                 "a name has 1 to 63 letters, digits, '_', '.' and '-', and starts with a letter or digit",
             ));
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 }
 
@@ -56,7 +57,7 @@ impl FromStr for IfName {
             return Err(Error::invalid(format!("'{text}' cannot be the name of an interface"))
                 .hint("an interface's name has 1 to 15 characters, without spaces, '/' and ':'"));
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 }
 
@@ -135,7 +136,7 @@ macro_rules! text {
 
         impl From<$name> for String {
             fn from(name: $name) -> Self {
-                name.0
+                (*name.0).to_owned()
             }
         }
 

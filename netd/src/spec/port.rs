@@ -33,6 +33,11 @@ impl Protocol {
         }
     }
 
+    /// The one with this number; none if it is another's.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::Tcp, Self::Udp, Self::Sctp].into_iter().find(|protocol| protocol.number() == number)
+    }
+
     /// Its number (IANA).
     pub const fn number(self) -> u8 {
         match self {

@@ -4,11 +4,14 @@
 //! DIR/                      --state-dir
 //! └─ COOKIE/                one folder for each network namespace that is a host: namespaces' inodes are reused, cookies not
 //!    ├─ lock                held by the command that is at work
-//!    └─ state.json          replaced as a whole, never half written
+//!    ├─ state.json          replaced as a whole, never half written: everything but the publications themselves
+//!    └─ publications        a row each, see [`publications`]
 //! ```
 //!
 //! A record is written *before* what it describes is touched, marked as being added; so a command that dies leaves a
 //! record behind, and the next one knows what to take away.
+
+mod publications;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,18 +21,23 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use netd_common::flow::Handle;
+use publications::{Note, RowFile};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing as _, Error, Result};
+use crate::ports::Ports;
 use crate::spec::{Access, GatewayMode, IfName, Mac, Name, PortRange, Protocol, Timeouts};
 
 /// Version of the state file; another one is refused rather than guessed at.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 /// The state file, in its namespace's folder.
 const FILE: &str = "state.json";
+/// The file of publications, beside it.
+const ROWS: &str = "publications";
 
 /// How far something has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,22 +185,37 @@ impl Container {
     }
 }
 
-/// A published port, or an equal-length range of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How ports are published.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// Who may use them; empty if all, or if the instance's lists say.
+    #[serde(default, skip_serializing_if = "Access::is_empty")]
+    pub access: Access,
+    /// The one interface that their clients come in by; any if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<IfName>,
+}
+
+impl Terms {
+    /// As a publication has them.
+    pub fn shared(self) -> Option<Arc<Self>> {
+        (self != Self::default()).then(|| Arc::new(self))
+    }
+}
+
+/// A published port, or an equal-length range of them. Kept small: a command may read tens of thousands.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
     /// How far it has come.
     pub phase: Phase,
+    /// Its place in the order in which they were made; never zero.
+    pub number: u64,
     /// Protocol.
     pub proto: Protocol,
     /// The one host address it is on, or an unspecified one for all of a family; all if none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_ip: Option<IpAddr>,
-    /// Who may use it; empty if all, or if the instance's lists say.
-    #[serde(default, skip_serializing_if = "Access::is_empty")]
-    pub access: Access,
-    /// The one interface that its clients come in by; any if none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interface: Option<IfName>,
+    /// How it is published, if not for everybody.
+    pub terms: Option<Arc<Terms>>,
     /// First host port.
     pub host_port: u16,
     /// Last host port.
@@ -208,8 +231,7 @@ pub struct Publication {
 }
 
 /// What a publication leads to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Target {
     /// A container.
     Container(Name),
@@ -242,12 +264,11 @@ impl fmt::Display for Target {
 }
 
 /// A host beyond this one that a publication leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Remote {
     /// Its address.
     pub address: IpAddr,
     /// Whether it sees the clients' own addresses.
-    #[serde(default)]
     pub keep_source: bool,
     /// Slot of its row in the tables.
     pub slot: u16,
@@ -268,9 +289,20 @@ impl Publication {
         Handle::new(self.slot, self.generation)
     }
 
+    /// Who may use it.
+    pub fn access(&self) -> &Access {
+        static EVERYBODY: Access = Access { allow: Vec::new(), deny: Vec::new() };
+        self.terms.as_ref().map_or(&EVERYBODY, |terms| &terms.access)
+    }
+
+    /// The one interface that its clients come in by; any if none.
+    pub fn interface(&self) -> Option<&IfName> {
+        self.terms.as_ref()?.interface.as_ref()
+    }
+
     /// Whether the two want a host port in common.
     pub fn overlaps(&self, other: &Self) -> bool {
-        self.shares(other.proto, other.host_ip, other.host_port..=other.host_port_end)
+        self.shares(other.proto, other.host_ip, other.host_ports())
     }
 
     /// Whether it has one of these ports.
@@ -279,6 +311,16 @@ impl Publication {
             && self.host_port <= *ports.end()
             && *ports.start() <= self.host_port_end
             && meet(self.host_ip, host_ip)
+    }
+
+    /// Its host ports.
+    pub const fn host_ports(&self) -> RangeInclusive<u16> {
+        self.host_port..=self.host_port_end
+    }
+
+    /// The target's.
+    pub const fn target_ports(&self) -> RangeInclusive<u16> {
+        self.target_port..=self.target_port_end()
     }
 
     /// Whether its ports are another's by now.
@@ -300,7 +342,7 @@ impl Publication {
 }
 
 /// Whether two publications have a host address in common.
-fn meet(one: Option<IpAddr>, other: Option<IpAddr>) -> bool {
+pub fn meet(one: Option<IpAddr>, other: Option<IpAddr>) -> bool {
     let (Some(one), Some(other)) = (one, other) else { return true };
     one == other || one.is_ipv4() == other.is_ipv4() && (one.is_unspecified() || other.is_unspecified())
 }
@@ -327,7 +369,26 @@ pub struct State {
     /// Containers by name.
     pub containers: BTreeMap<Name, Container>,
     /// Publications, oldest first.
+    #[serde(skip)]
     pub publications: Vec<Publication>,
+}
+
+/// What the state file says.
+#[derive(Serialize, Deserialize)]
+struct Text<S> {
+    state: S,
+    /// Of publications, by slot, what their rows do not say.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    notes: BTreeMap<u16, Note>,
+}
+
+/// A publication's place: the handle of its row in the tables, and its number in the order of making.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The handle.
+    pub handle: Handle,
+    /// The number.
+    pub number: u64,
 }
 
 impl State {
@@ -345,25 +406,64 @@ impl State {
         }
     }
 
-    /// Reads the text of the state file at `path`, as [`Store::save`] writes it.
-    pub fn parse(text: &[u8], path: &Path) -> Result<Self> {
-        let not_understood = |why: Box<dyn std::error::Error + Send + Sync>| {
-            Error::system(format!("understand {}", path.display()), why)
-                .hint("`netd down` removes what netd can still find; then remove the file")
+    /// Reads the text of the state file at `path` and the bytes of the file of publications beside it, as [`Store::save`]
+    /// writes them.
+    pub fn parse(text: &[u8], rows: &[u8], path: &Path) -> Result<Self> {
+        let (state, notes) = Self::parse_text(text, path)?;
+        let rows = publications::rows(rows).ok_or_else(|| not_understood(path, "half a row".into()))?;
+        state.with_publications(&rows, notes, path)
+    }
+
+    /// The bytes of both files, as [`Self::parse`] reads them.
+    pub fn write(&self) -> Result<(Vec<u8>, Vec<u8>)> {
+        let rows = publications::encode(&self.publications, |target| self.endpoint(target));
+        Ok((self.text()?, rows))
+    }
+
+    fn text(&self) -> Result<Vec<u8>> {
+        let text = Text { state: self, notes: publications::notes(&self.publications) };
+        serde_json::to_vec(&text).doing(|| "write down the state".into())
+    }
+
+    fn parse_text(text: &[u8], path: &Path) -> Result<(Self, BTreeMap<u16, Note>)> {
+        // A file of an older version looks otherwise, but says which it is in the same place or at the top.
+        #[derive(Deserialize)]
+        struct Version {
+            schema: Option<u32>,
+        }
+        let Text { state, notes } = match serde_json::from_slice::<Text<Self>>(text) {
+            Ok(text) => text,
+            Err(error) => match serde_json::from_slice(text) {
+                Ok(Version { schema: Some(schema) }) => return Err(other_schema(path, schema)),
+                _ => return Err(not_understood(path, error.into())),
+            },
         };
-        let state: Self = serde_json::from_slice(text).map_err(|error| not_understood(error.into()))?;
         if state.schema != SCHEMA {
-            return Err(Error::conflict(format!(
-                "{} has schema {}, this netd speaks {SCHEMA}",
-                path.display(),
-                state.schema
-            ))
-            .hint("use the version of netd that wrote it"));
+            return Err(other_schema(path, state.schema));
         }
-        if let Some(odd) = state.publications.iter().find(|publication| !publication.has_ports()) {
-            return Err(not_understood(format!("a publication of {} has no ports", odd.target).into()));
+        Ok((state, notes))
+    }
+
+    fn with_publications(
+        mut self,
+        rows: &[publications::Row],
+        notes: BTreeMap<u16, Note>,
+        path: &Path,
+    ) -> Result<Self> {
+        let handles = self.containers.values().filter_map(|container| {
+            container.link().map(|link| (link.handle(), container.name.clone()))
+        });
+        self.publications = publications::decode(rows, notes, &handles.collect())
+            .map_err(|why| not_understood(path, why.into()))?;
+        Ok(self)
+    }
+
+    /// The handle of what a publication leads to.
+    fn endpoint(&self, target: &Target) -> Option<Handle> {
+        match target {
+            Target::Container(name) => self.containers.get(name)?.link().map(Link::handle),
+            Target::Remote(remote) => Some(remote.handle()),
         }
-        Ok(state)
     }
 
     /// Whether nothing is recorded.
@@ -386,24 +486,22 @@ impl State {
         Ok(self.hand_out(slot))
     }
 
-    /// Free slots for publications' rows and their generations.
-    pub fn publication_slots(&mut self, count: usize) -> Result<Vec<Handle>> {
-        let mut taken: Vec<u16> = self.publications.iter().map(|publication| publication.slot).collect();
-        taken.sort_unstable();
-        let mut taken = taken.into_iter().peekable();
-        let mut slots = Vec::with_capacity(count);
-        for slot in 0..=u16::MAX {
-            if slots.len() == count {
-                break;
-            }
-            if taken.next_if_eq(&slot).is_none() {
-                slots.push(slot);
-            }
+    /// Places for new publications.
+    pub fn places(&mut self, count: usize) -> Result<Vec<Place>> {
+        let mut taken = Ports::default();
+        for publication in &self.publications {
+            taken.insert(publication.slot..=publication.slot);
         }
+        let slots: Vec<u16> =
+            (0..=u16::MAX).filter(|slot| !taken.holds_any(*slot..=*slot)).take(count).collect();
         if slots.len() < count {
             return Err(full("publications", netd_common::tables::capacity::PUBLICATIONS));
         }
-        Ok(slots.into_iter().map(|slot| self.hand_out(slot)).collect())
+        let newest = self.publications.last().map_or(0, |publication| publication.number);
+        Ok((newest.saturating_add(1)..)
+            .zip(slots)
+            .map(|(number, slot)| Place { handle: self.hand_out(slot), number })
+            .collect())
     }
 
     /// A number that no network has.
@@ -421,6 +519,8 @@ impl State {
 
 fn free_slot(mut taken: Vec<u16>, capacity: u32) -> Option<u16> {
     taken.sort_unstable();
+    // Several publications may lead to one host.
+    taken.dedup();
     let mut taken = taken.into_iter().peekable();
     (0..=u16::MAX).take(capacity as usize).find(|slot| taken.next_if_eq(slot).is_none())
 }
@@ -437,6 +537,7 @@ pub struct Store {
     pub instance: String,
     /// What is recorded.
     pub state: State,
+    rows: RowFile,
     /// Held for as long as the store is open.
     _lock: File,
 }
@@ -446,28 +547,31 @@ impl Store {
     /// a command that is at work.
     pub fn open(state_dir: &Path, cookie: u64) -> Result<Self> {
         let (folder, lock) = lock(state_dir, cookie)?;
-        let state = read(&folder.join(FILE))?;
-        Ok(Self { instance: instance(state_dir, cookie)?, folder, state, _lock: lock })
+        let (state, rows) = read(&folder)?;
+        Ok(Self { instance: instance(state_dir, cookie)?, folder, state, rows, _lock: lock })
     }
 
     /// As [`Self::open`], for taking everything down: a state file that cannot be understood counts as empty.
     pub fn open_to_remove(state_dir: &Path, cookie: u64) -> Result<Self> {
         let (folder, lock) = lock(state_dir, cookie)?;
-        let state = read(&folder.join(FILE)).or_else(|error| {
+        let (state, rows) = read(&folder).or_else(|error| {
             tracing::warn!("{}; going on without it", error.chain());
-            Ok::<_, Error>(State::new(boot()?))
+            Ok::<_, Error>((State::new(boot()?), RowFile::empty(folder.join(ROWS))?))
         })?;
-        Ok(Self { instance: instance(state_dir, cookie)?, folder, state, _lock: lock })
+        Ok(Self { instance: instance(state_dir, cookie)?, folder, state, rows, _lock: lock })
     }
 
-    /// Writes the state down, whole or not at all.
-    pub fn save(&self) -> Result<()> {
+    /// Writes the state down, whole or not at all. Of publications only those are written that came or went.
+    pub fn save(&mut self) -> Result<()> {
         let path = self.folder.join(FILE);
         let staging = path.with_extension("json.new");
         let what = || format!("write {}", path.display());
-        let text = serde_json::to_vec(&self.state).doing(what)?;
+        let text = self.state.text()?;
+        self.rows.forget(&self.state.publications)?;
         File::create(&staging).and_then(|mut file| file.write_all(&text)).doing(what)?;
-        fs::rename(&staging, &path).doing(what)
+        fs::rename(&staging, &path).doing(what)?;
+        let state = &self.state;
+        self.rows.add(&state.publications, |target| state.endpoint(target))
     }
 
     /// The folder of this namespace's state.
@@ -530,58 +634,170 @@ fn boot() -> Result<String> {
     Ok(boot.trim().to_owned())
 }
 
-fn read(path: &Path) -> Result<State> {
+fn read(folder: &Path) -> Result<(State, RowFile)> {
+    let (path, rows) = (folder.join(FILE), folder.join(ROWS));
     let boot = boot()?;
-    let text = match fs::read(path) {
+    let text = match fs::read(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::new(boot)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok((State::new(boot), RowFile::empty(rows)?));
+        }
         Err(error) => return Err(Error::system(format!("read {}", path.display()), error)),
     };
-    let state = State::parse(&text, path)?;
+    let (state, notes) = State::parse_text(&text, &path)?;
     // A folder on disk outlives a reboot; namespaces, interfaces and pins do not.
-    if state.boot == boot { Ok(state) } else { Ok(State::new(boot)) }
+    if state.boot != boot {
+        return Ok((State::new(boot), RowFile::empty(rows)?));
+    }
+    let rows = RowFile::read(rows)?;
+    Ok((state.with_publications(rows.rows(), notes, &path)?, rows))
+}
+
+fn not_understood(path: &Path, why: Box<dyn std::error::Error + Send + Sync>) -> Error {
+    Error::system(format!("understand {}", path.display()), why)
+        .hint("`netd down` removes what netd can still find; then remove the file")
+}
+
+fn other_schema(path: &Path, schema: u32) -> Error {
+    Error::conflict(format!("{} has schema {schema}, this netd speaks {SCHEMA}", path.display()))
+        .hint("use the version of netd that wrote it")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn container(name: &str) -> Container {
+        Container {
+            name: name.parse().unwrap(),
+            phase: Phase::Ready,
+            network: "bridge".parse().unwrap(),
+            sandbox: PathBuf::from("/run/netns").join(name),
+            sandbox_made: true,
+            attachment: Attachment::Bridge(Box::new(Link {
+                host_interface: "veth0".parse().unwrap(),
+                host_mac: Mac::local([0; 4]),
+                mac: Mac::local([1; 4]),
+                addresses: Vec::new(),
+                mtu: 1500,
+                slot: 3,
+                generation: 7,
+            })),
+            owner: None,
+        }
+    }
+
+    fn publication(host: (u16, u16), target_port: u16, slot: u16) -> Publication {
+        Publication {
+            phase: Phase::Ready,
+            number: u64::from(slot) + 1,
+            proto: Protocol::Tcp,
+            host_ip: None,
+            terms: None,
+            host_port: host.0,
+            host_port_end: host.1,
+            target: Target::Container("web".parse().unwrap()),
+            target_port,
+            slot,
+            generation: 1,
+        }
+    }
+
+    fn state(publications: Vec<Publication>) -> State {
+        let mut state = State::new(boot().unwrap());
+        state.containers.insert("web".parse().unwrap(), container("web"));
+        state.publications = publications;
+        state
+    }
+
+    fn parsed(state: &State) -> Result<State> {
+        let (text, rows) = state.write().unwrap();
+        State::parse(&text, &rows, Path::new(FILE))
+    }
+
     #[test]
     fn a_slot_is_never_handed_out_twice_in_the_same_generation() {
         let mut state = State::new(String::new());
-        let first = state.publication_slots(2).unwrap();
-        let second = state.publication_slots(2).unwrap();
-        assert_eq!(first[0].slot(), second[0].slot());
-        assert_ne!(first[0], second[0]);
-        assert_ne!(first[0].generation(), first[1].generation());
+        let first = state.places(2).unwrap();
+        let second = state.places(2).unwrap();
+        assert_eq!(first[0].handle.slot(), second[0].handle.slot());
+        assert_ne!(first[0].handle, second[0].handle);
+        assert_ne!(first[0].handle.generation(), first[1].handle.generation());
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let web = publication((8080, 8081), 80, 0);
+        let remote = Remote {
+            address: "192.0.2.10".parse().unwrap(),
+            keep_source: true,
+            slot: 4,
+            generation: 2,
+        };
+        let far = Publication {
+            phase: Phase::Removing,
+            host_ip: Some("::1".parse().unwrap()),
+            terms: Terms { interface: Some("up0".parse().unwrap()), ..Terms::default() }.shared(),
+            target: Target::Remote(remote),
+            proto: Protocol::Sctp,
+            ..publication((9, 9), 9, 1)
+        };
+        let bound = Publication {
+            phase: Phase::Adding,
+            host_ip: Some("127.0.0.1".parse().unwrap()),
+            terms: Terms {
+                access: Access::new(vec!["10.0.0.0/8".parse().unwrap()], Vec::new()).unwrap(),
+                interface: None,
+            }
+            .shared(),
+            proto: Protocol::Udp,
+            ..publication((1, u16::MAX), 1, 5)
+        };
+        let state = state(vec![web, far, bound]);
+        assert_eq!(parsed(&state).unwrap(), state);
     }
 
     #[test]
     fn a_publication_without_ports_is_not_understood() {
-        let parse = |host_port: u16, host_port_end: u16, target_port: u16| {
-            let mut state = State::new("boot".to_owned());
-            state.publications.push(Publication {
-                phase: Phase::Ready,
-                proto: Protocol::Tcp,
-                host_ip: None,
-                access: Access::default(),
-                interface: None,
-                host_port,
-                host_port_end,
-                target: Target::Container("web".parse().unwrap()),
-                target_port,
-                slot: 0,
-                generation: 1,
-            });
-            State::parse(&serde_json::to_vec(&state).unwrap(), Path::new(FILE)).map(|parsed| parsed == state)
-        };
         for (first, last, target) in [(80, 80, 80), (1, u16::MAX, 1), (8000, 8010, u16::MAX - 10)] {
-            assert!(parse(first, last, target).unwrap());
+            let state = state(vec![publication((first, last), target, 0)]);
+            assert_eq!(parsed(&state).unwrap(), state);
         }
         for (first, last, target) in [(81, 80, 80), (0, 0, 80), (80, 80, 0), (8000, 8010, u16::MAX - 9)] {
-            let error = parse(first, last, target).unwrap_err();
+            let error = parsed(&state(vec![publication((first, last), target, 0)])).unwrap_err();
             assert_eq!(error.chain(), "understand state.json: a publication of web has no ports");
         }
+    }
+
+    #[test]
+    fn a_command_that_dies_between_two_files_leaves_what_the_next_can_repair() {
+        let folder = std::env::temp_dir().join(format!("netd-store-{}", std::process::id()));
+        let open = || Store::open(&folder, 1).unwrap();
+        let mut store = open();
+        store.state = state(vec![publication((80, 80), 80, 0)]);
+        store.save().unwrap();
+        let rows = folder.join("1").join(ROWS);
+        let one = fs::read(&rows).unwrap();
+        // More are being added: the state file knows them before they have rows.
+        let adding = |slot| Publication { phase: Phase::Adding, ..publication((81 + slot, 81 + slot), 80, slot) };
+        store.state.publications.extend([adding(1), adding(2)]);
+        store.save().unwrap();
+        drop(store);
+        let three = fs::read(&rows).unwrap();
+        fs::write(&rows, &one).unwrap();
+        assert_eq!(open().state.publications, [publication((80, 80), 80, 0)]);
+        // One row of two.
+        fs::write(&rows, &three[..one.len() * 2]).unwrap();
+        let mut store = open();
+        assert_eq!(store.state.publications, [publication((80, 80), 80, 0), adding(1)]);
+        // They are gone from the rows first, and a row that is the last leaves no trace.
+        store.state.publications.truncate(1);
+        store.save().unwrap();
+        assert_eq!(fs::read(&rows).unwrap(), one);
+        store.state.publications.clear();
+        store.save().unwrap();
+        assert!(fs::read(&rows).unwrap().is_empty());
+        store.remove().unwrap();
     }
 
     #[test]

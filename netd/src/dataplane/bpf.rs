@@ -1,0 +1,150 @@
+//! What of bpf(2) aya has no word for: taking a link off its hook at once, and many rows of a map in one call.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use aya::maps::{MapData, MapInfo};
+use aya::Pod;
+
+/// Commands of bpf(2) (include/uapi/linux/bpf.h, enum `bpf_cmd`).
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
+const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
+const BPF_LINK_DETACH: libc::c_long = 34;
+
+/// `union bpf_attr` as `BPF_OBJ_GET` reads it.
+#[repr(C)]
+struct ObjGet {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// `union bpf_attr` as `BPF_LINK_DETACH` reads it.
+#[repr(C)]
+struct LinkDetach {
+    link_fd: u32,
+}
+
+/// Takes the link that is pinned at `pin` off its hook before returning; a link whose interface is gone is off already.
+///
+/// Removing the pin alone is not enough: the kernel lets go of a pinned object after a grace period and on a work queue
+/// (kernel/bpf/inode.c, `bpf_free_inode`), and until then the program still sees packets.
+///
+/// # Errors
+/// What the kernel says; `NotFound` if there is no such pin.
+pub(super) fn detach(pin: &Path) -> io::Result<()> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let mut get = ObjGet { pathname: path.as_ptr().expose_provenance() as u64, bpf_fd: 0, file_flags: 0 };
+    // SAFETY: `OBJ_GET` reads `get` and the path that it points to, which is alive.
+    let fd = unsafe { bpf(BPF_OBJ_GET, &mut get) }?;
+    // SAFETY: the kernel has just made this descriptor for the call above, so nobody else owns it.
+    let link = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: `LINK_DETACH` reads its attribute, which points nowhere.
+    unsafe { bpf(BPF_LINK_DETACH, &mut LinkDetach { link_fd: link.as_raw_fd().cast_unsigned() }) }?;
+    Ok(())
+}
+
+/// `union bpf_attr` as the batch commands read it; the kernel writes back how many rows it has done.
+#[repr(C)]
+struct Batch {
+    /// Where the key lies behind which to begin.
+    after: u64,
+    /// Where to write the key that was come to.
+    reached: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+impl Batch {
+    /// For `count` rows of `map`, if its keys and rows have these sizes: the kernel copies as many bytes as it believes they
+    /// have.
+    fn new(map: &MapData, key: usize, row: Option<usize>, count: usize) -> io::Result<Self> {
+        let info: MapInfo = map.info().map_err(io::Error::other)?;
+        let fits = info.key_size() as usize == key && row.is_none_or(|row| info.value_size() as usize == row);
+        if !fits {
+            return Err(io::Error::other("the map has rows of another size"));
+        }
+        Ok(Self {
+            after: 0,
+            reached: 0,
+            keys: 0,
+            values: 0,
+            count: u32::try_from(count).map_err(io::Error::other)?,
+            map_fd: map.fd().as_fd().as_raw_fd().cast_unsigned(),
+            elem_flags: 0,
+            flags: 0,
+        })
+    }
+
+    /// Carries out a command on all of the rows.
+    ///
+    /// # Safety
+    /// Its pointers lead to room for as many keys and rows as it counts, which may be written if the command does.
+    unsafe fn run(mut self, command: libc::c_long) -> io::Result<()> {
+        let count = self.count;
+        if count == 0 {
+            return Ok(());
+        }
+        // SAFETY: the caller's promise.
+        unsafe { bpf(command, &mut self) }?;
+        if self.count == count { Ok(()) } else { Err(io::Error::other("the kernel stopped before the last row")) }
+    }
+}
+
+/// Reads the rows of an array map from `first` on (kernel 5.6).
+pub(super) fn read_rows<V: Pod>(map: &MapData, first: u32, rows: &mut [V]) -> io::Result<()> {
+    // The kernel begins behind the key that it is given.
+    let before = first.checked_sub(1);
+    let (mut reached, mut keys) = (0_u32, vec![0_u32; rows.len()]);
+    let batch = Batch {
+        after: before.as_ref().map_or(0, |before| std::ptr::from_ref(before).expose_provenance() as u64),
+        reached: std::ptr::from_mut(&mut reached).expose_provenance() as u64,
+        keys: keys.as_mut_ptr().expose_provenance() as u64,
+        values: rows.as_mut_ptr().expose_provenance() as u64,
+        ..Batch::new(map, size_of::<u32>(), Some(size_of::<V>()), rows.len())?
+    };
+    // SAFETY: all four are alive and as long as is counted, those that are written are borrowed for that, and every byte
+    // pattern is a `V`.
+    unsafe { batch.run(BPF_MAP_LOOKUP_BATCH) }
+}
+
+/// Writes rows, whether or not they exist: as many `rows` as `keys` (kernel 5.6; LPM tries later).
+pub(super) fn write_rows<K: Pod, V: Pod>(map: &MapData, keys: &[K], rows: &[V]) -> io::Result<()> {
+    let batch = Batch {
+        keys: keys.as_ptr().expose_provenance() as u64,
+        values: rows.as_ptr().expose_provenance() as u64,
+        ..Batch::new(map, size_of::<K>(), Some(size_of::<V>()), keys.len().min(rows.len()))?
+    };
+    // SAFETY: the command only reads both, and they are at least as long as is counted.
+    unsafe { batch.run(BPF_MAP_UPDATE_BATCH) }
+}
+
+/// Removes rows, all of which are there (as [`write_rows`]).
+pub(super) fn remove_rows<K: Pod>(map: &MapData, keys: &[K]) -> io::Result<()> {
+    let batch = Batch {
+        keys: keys.as_ptr().expose_provenance() as u64,
+        ..Batch::new(map, size_of::<K>(), None, keys.len())?
+    };
+    // SAFETY: the command only reads the keys, which are as many as is counted.
+    unsafe { batch.run(BPF_MAP_DELETE_BATCH) }
+}
+
+/// bpf(2) with a command and the part of `union bpf_attr` that it reads and writes.
+///
+/// # Safety
+/// `attr` is what the command takes, and what it points to is alive and long enough.
+unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<i32> {
+    // SAFETY: `attr` is alive for the call and its size is given; for what it points to the caller has promised
+    // (kernel/bpf/syscall.c).
+    let code = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
+    if code < 0 { Err(io::Error::last_os_error()) } else { i32::try_from(code).map_err(io::Error::other) }
+}

@@ -1,0 +1,319 @@
+//! The file of publications: one row each, by slot, so that what a command reads and writes of it stays small however many
+//! there are.
+//!
+//! A row says what never changes while a publication lives. How far it has come is said in the state file, together with
+//! what only some have ([`Note`]); so that many are whole, or going, in one moment. Rows of new publications are written
+//! after the state file names them, rows of those that are gone are emptied before it forgets them: a row without a note is
+//! a whole publication, a note without a row is nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use bytemuck::{Pod, Zeroable};
+use netd_common::flow::Handle;
+use serde::{Deserialize, Serialize};
+
+use super::{Phase, Publication, Remote, Target, Terms};
+use crate::error::{Doing as _, Error, Result};
+use crate::spec::{Name, Protocol};
+
+/// What only some publications have.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Note {
+    phase: Phase,
+    #[serde(flatten)]
+    terms: Terms,
+}
+
+/// What there is to note, by slot.
+pub(super) fn notes(publications: &[Publication]) -> BTreeMap<u16, Note> {
+    let plain = |one: &&Publication| one.phase == Phase::Ready && one.terms.is_none();
+    let note = |one: &Publication| Note {
+        phase: one.phase,
+        terms: one.terms.as_deref().cloned().unwrap_or_default(),
+    };
+    publications.iter().filter(|one| !plain(one)).map(|one| (one.slot, note(one))).collect()
+}
+
+/// A publication as the file has it, in the machine's byte order: the file does not outlive a boot. Its size divides a
+/// page's, so that a command that is killed leaves a row whole or not at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Row {
+    /// Its number; zero in an empty row.
+    number: u64,
+    /// The host address, IPv4 in its mapped form.
+    host_address: [u8; 16],
+    /// The target's address, if that is no container.
+    remote: [u8; 16],
+    /// The target's slot.
+    endpoint_slot: u16,
+    /// The target's generation.
+    endpoint_generation: u16,
+    generation: u16,
+    host_port: u16,
+    host_port_end: u16,
+    target_port: u16,
+    /// The protocol's number.
+    protocol: u8,
+    /// [`flag`]s.
+    flags: u8,
+    unused: [u8; 10],
+}
+
+const _: () = assert!(4096 % size_of::<Row>() == 0, "a row lies in one page");
+
+/// Which of a row's fields mean something.
+mod flag {
+    pub(super) const HOST4: u8 = 1;
+    pub(super) const HOST6: u8 = 2;
+    pub(super) const REMOTE4: u8 = 4;
+    pub(super) const REMOTE6: u8 = 8;
+    pub(super) const KEEP_SOURCE: u8 = 16;
+}
+
+impl Row {
+    /// `endpoint` is the handle of its target.
+    fn of(publication: &Publication, endpoint: Handle) -> Self {
+        let (mut host_address, mut remote, mut flags) = ([0; 16], [0; 16], 0);
+        if let Some(address) = publication.host_ip {
+            host_address = octets(address);
+            flags |= if address.is_ipv4() { flag::HOST4 } else { flag::HOST6 };
+        }
+        if let Some(other) = publication.target.remote() {
+            remote = octets(other.address);
+            flags |= if other.address.is_ipv4() { flag::REMOTE4 } else { flag::REMOTE6 };
+            flags |= if other.keep_source { flag::KEEP_SOURCE } else { 0 };
+        }
+        Self {
+            number: publication.number,
+            host_address,
+            remote,
+            endpoint_slot: endpoint.slot(),
+            endpoint_generation: endpoint.generation(),
+            generation: publication.generation,
+            host_port: publication.host_port,
+            host_port_end: publication.host_port_end,
+            target_port: publication.target_port,
+            protocol: publication.proto.number(),
+            flags,
+            unused: [0; 10],
+        }
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.number == 0
+    }
+
+    /// The publication in `slot`, whole and plain; why it is none, if it makes no sense.
+    fn publication(
+        &self,
+        slot: u16,
+        containers: &HashMap<Handle, Name>,
+    ) -> std::result::Result<Publication, String> {
+        let address = |octets: [u8; 16], four: u8, six: u8| match self.flags & (four | six) {
+            0 => None,
+            kind if kind == four => Some(Ipv6Addr::from(octets).to_canonical()),
+            _ => Some(IpAddr::V6(octets.into())),
+        };
+        let target = match address(self.remote, flag::REMOTE4, flag::REMOTE6) {
+            Some(address) => Target::Remote(Remote {
+                address,
+                keep_source: self.flags & flag::KEEP_SOURCE != 0,
+                slot: self.endpoint_slot,
+                generation: self.endpoint_generation,
+            }),
+            None => {
+                let handle = Handle::new(self.endpoint_slot, self.endpoint_generation);
+                let name = containers.get(&handle);
+                Target::Container(
+                    name.cloned().ok_or_else(|| format!("publication {slot} leads to no container"))?,
+                )
+            }
+        };
+        let proto = Protocol::from_number(self.protocol)
+            .ok_or_else(|| format!("a publication of {target} has no protocol"))?;
+        let publication = Publication {
+            phase: Phase::Ready,
+            number: self.number,
+            proto,
+            host_ip: address(self.host_address, flag::HOST4, flag::HOST6),
+            terms: None,
+            host_port: self.host_port,
+            host_port_end: self.host_port_end,
+            target,
+            target_port: self.target_port,
+            slot,
+            generation: self.generation,
+        };
+        if publication.has_ports() {
+            Ok(publication)
+        } else {
+            Err(format!("a publication of {} has no ports", publication.target))
+        }
+    }
+}
+
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+/// The publications of these rows, oldest first. `containers` are those that they may lead to.
+pub(super) fn decode(
+    rows: &[Row],
+    mut notes: BTreeMap<u16, Note>,
+    containers: &HashMap<Handle, Name>,
+) -> std::result::Result<Vec<Publication>, String> {
+    let mut publications = Vec::with_capacity(rows.len());
+    for (slot, row) in (0..=u16::MAX).zip(rows).filter(|(_, row)| !row.is_empty()) {
+        publications.push(row.publication(slot, containers)?);
+    }
+    for publication in &mut publications {
+        if notes.is_empty() {
+            break;
+        }
+        if let Some(Note { phase, terms }) = notes.remove(&publication.slot) {
+            publication.phase = phase;
+            publication.terms = terms.shared();
+        }
+    }
+    if !publications.is_sorted_by_key(|publication| publication.number) {
+        publications.sort_by_key(|publication| publication.number);
+    }
+    Ok(publications)
+}
+
+/// The rows that these bytes are; none if they are no rows.
+pub(super) fn rows(bytes: &[u8]) -> Option<Vec<Row>> {
+    let whole = bytes.len().is_multiple_of(size_of::<Row>()) && bytes.len() / size_of::<Row>() <= 1 << 16;
+    whole.then(|| bytes.chunks_exact(size_of::<Row>()).map(bytemuck::pod_read_unaligned).collect())
+}
+
+/// The bytes of these publications' rows.
+pub(super) fn encode(publications: &[Publication], endpoint: impl Fn(&Target) -> Option<Handle>) -> Vec<u8> {
+    let mut table = Vec::new();
+    for publication in publications {
+        set(&mut table, usize::from(publication.slot), row_of(publication, &endpoint));
+    }
+    bytemuck::cast_slice(&table).to_vec()
+}
+
+fn row_of(publication: &Publication, endpoint: impl Fn(&Target) -> Option<Handle>) -> Row {
+    Row::of(publication, endpoint(&publication.target).unwrap_or(Handle::NONE))
+}
+
+fn set(table: &mut Vec<Row>, slot: usize, row: Row) {
+    if table.len() <= slot {
+        table.resize(slot + 1, Row::default());
+    }
+    table[slot] = row;
+}
+
+/// The file, and what is in it.
+#[derive(Debug)]
+pub(super) struct RowFile {
+    path: PathBuf,
+    rows: Vec<Row>,
+}
+
+impl RowFile {
+    /// Reads the file; an absent one has no rows.
+    pub(super) fn read(path: PathBuf) -> Result<Self> {
+        let what = || format!("read {}", path.display());
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            bytes => bytes.doing(what)?,
+        };
+        let rows = rows(&bytes).ok_or_else(|| Error::system(what(), format!("{} bytes are no rows", bytes.len())))?;
+        Ok(Self { path, rows })
+    }
+
+    /// A file without rows; one that is there is removed.
+    pub(super) fn empty(path: PathBuf) -> Result<Self> {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::system(format!("remove {}", path.display()), error))
+            }
+            _ => Ok(Self { path, rows: Vec::new() }),
+        }
+    }
+
+    /// The rows, by slot.
+    pub(super) fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// Empties the rows of all others than these publications.
+    pub(super) fn forget(&mut self, kept: &[Publication]) -> Result<()> {
+        let mut gone: Vec<bool> = self.rows.iter().map(|row| !row.is_empty()).collect();
+        for publication in kept {
+            if let Some(gone) = gone.get_mut(usize::from(publication.slot)) {
+                *gone = false;
+            }
+        }
+        let emptied: Vec<(usize, Row)> =
+            (0..).zip(gone).filter(|(_, gone)| *gone).map(|(slot, _)| (slot, Row::default())).collect();
+        self.put(&emptied)?;
+        let used = self.rows.iter().rposition(|row| !row.is_empty()).map_or(0, |last| last + 1);
+        if used < self.rows.len() {
+            let file = open(&self.path)?;
+            file.set_len((used * size_of::<Row>()) as u64)
+                .doing(|| format!("shorten {}", self.path.display()))?;
+            self.rows.truncate(used);
+        }
+        Ok(())
+    }
+
+    /// Writes the rows of these publications that are not in the file yet.
+    pub(super) fn add(
+        &mut self,
+        publications: &[Publication],
+        endpoint: impl Fn(&Target) -> Option<Handle>,
+    ) -> Result<()> {
+        let is_new = |one: &&Publication| {
+            let row = self.rows.get(usize::from(one.slot));
+            row.is_none_or(|row| (row.number, row.generation) != (one.number, one.generation))
+        };
+        let mut new: Vec<(usize, Row)> = publications
+            .iter()
+            .filter(is_new)
+            .map(|one| (usize::from(one.slot), row_of(one, &endpoint)))
+            .collect();
+        new.sort_unstable_by_key(|(slot, _)| *slot);
+        self.put(&new)
+    }
+
+    /// Writes rows, sorted by slot; those next to each other at once.
+    fn put(&mut self, rows: &[(usize, Row)]) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let file = open(&self.path)?;
+        for run in rows.chunk_by(|one, next| one.0 + 1 == next.0) {
+            let block: Vec<Row> = run.iter().map(|(_, row)| *row).collect();
+            let place = run.first().map_or(0, |(slot, _)| slot * size_of::<Row>());
+            file.write_all_at(bytemuck::cast_slice(&block), place as u64)
+                .doing(|| format!("write {}", self.path.display()))?;
+            for (slot, row) in run {
+                set(&mut self.rows, *slot, *row);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .doing(|| format!("open {}", path.display()))
+}
