@@ -253,11 +253,18 @@ impl Ground {
     }
 
     fn iptables(&self) {
+        self.patience();
         self.feed("iptables-restore", &docker_rules(&published(self.terms.before)));
     }
 
     fn nft(&self) {
+        self.patience();
         self.feed("nft -f -", &nft_rules(&published(self.terms.before)));
+    }
+
+    /// Lets conntrack keep connections of datagrams from one round to the next.
+    fn patience(&self) {
+        self.host.sh("sysctl -qw net.netfilter.nf_conntrack_udp_timeout=3600 net.netfilter.nf_conntrack_udp_timeout_stream=3600");
     }
 
     /// Publishes [`FORWARDED`], whose target is the backend, which sees the host for the client.
@@ -330,18 +337,13 @@ impl Ground {
         let inspected: serde_json::Value = serde_json::from_str(&inspected).expect("netd's JSON");
         inspected["host_interface"].as_str().expect("a name").clone_into(&mut self.veth);
         assert_eq!(inspected["addresses"][0]["ip"], dotted(CONTAINER), "the container's address");
+        self.run_netd(&["timeouts", "one_way=1h", "two_way=1h"]);
         self.publish(&published(self.terms.before));
     }
 
     /// Publishes ports of the container in one command.
     pub(crate) fn publish(&self, ports: &[Published]) {
         let words: Vec<String> = ports.iter().map(Published::spec).collect();
-        if true {
-            for word in &words {
-                self.run_netd(&["publish", word, Self::CONTAINER_NAME]);
-            }
-            return;
-        }
         let mut all = vec!["publish"];
         all.extend(words.iter().map(String::as_str));
         all.push(Self::CONTAINER_NAME);

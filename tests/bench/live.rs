@@ -222,10 +222,19 @@ impl Generator {
 
     /// Counts what arrives in about `seconds`.
     pub(crate) fn run(&self, sink: &Counter, seconds: f64) -> Rate {
-        let probe = self.rate(sink, 2048);
-        // As many as the load is fast; at least so many that a batch more or less makes no difference.
-        let made = probe.per_second / probe.share.max(0.01);
-        self.rate(sink, ((made * seconds) as u32).clamp(4096, 50_000_000))
+        self.rate(sink, self.frames(seconds))
+    }
+
+    /// How many frames take about so long. To begin takes some milliseconds, which are to vanish beside the rest.
+    pub(crate) fn frames(&self, seconds: f64) -> u32 {
+        let mut frames = 1024;
+        loop {
+            let took = self.timed(frames);
+            if took > seconds / 4.0 {
+                return (f64::from(frames) * seconds / took) as u32;
+            }
+            frames *= 4;
+        }
     }
 
     /// Makes so many frames; returns how long it took, seconds.

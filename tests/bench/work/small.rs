@@ -10,8 +10,8 @@ use crate::ground::{CONTAINER, Contender, Ground, SMALL, Terms};
 use crate::live::{self, Bare, Counter, Generator, Rate};
 use crate::rounds::{Cell, progress};
 
-/// Flows that are made at a time: netd's table of young ones holds them all.
-const AT_ONCE: u32 = 100_000;
+/// More flows than netd has room for by default.
+const MANY: u32 = 100_000;
 
 /// A ground with its sinks.
 pub(crate) struct Place {
@@ -48,13 +48,11 @@ impl Place {
         live::from_container(&self.ground, (CONTAINER, SMALL.target), flows, first)
     }
 
-    /// How many rows netd keeps of connections that both sides want.
-    pub(crate) fn assured(&self) -> u64 {
+    /// How many rows netd has of connections, two of each.
+    pub(crate) fn rows(&self) -> u64 {
         let status = self.ground.run_netd(&["--json", "status"]);
         let status: serde_json::Value = serde_json::from_str(&status).expect("netd's JSON");
-        let tables = status["tables"].as_array().expect("a list");
-        let flows = tables.iter().find(|table| table["name"] == "FLOWS").expect("the flow table");
-        flows["rows"].as_u64().expect("a number")
+        status["flows"]["rows"].as_u64().expect("a number")
     }
 
     /// Lets both sides speak in every flow, so that whoever follows connections knows them well.
@@ -62,8 +60,11 @@ impl Place {
         if self.ground.contender.is_direct() {
             return;
         }
-        for first in (0..flows).step_by(AT_ONCE as usize) {
-            let some = (flows - first).min(AT_ONCE);
+        // netd's table of young connections has a quarter of the room, and holds them all.
+        let connections = if self.ground.terms.connections == 0 { MANY } else { self.ground.terms.connections };
+        let at_once = connections / 8;
+        for first in (0..flows).step_by(at_once as usize) {
+            let some = (flows - first).min(at_once);
             progress(&format!("{}: flow {} of {}", self.name, number(first), number(flows)));
             let (inward, outward) = (self.inward(some, first), self.outward(some, first));
             let frames = some.max(64);
@@ -82,7 +83,6 @@ impl Place {
 /// The rate, if nearly all has arrived; nothing may arrive otherwise than it should.
 pub(crate) fn carried(who: &str, rate: Rate) -> f64 {
     assert!(rate.wrong == 0, "{who}: {} packets arrived otherwise than they should", rate.wrong);
-    if rate.share < 0.98 && std::env::var_os("BENCH_STOP").is_some() { eprintln!("stopped: {who} {}", rate.share); std::thread::sleep(Duration::from_secs(30)); }
     assert!(rate.share > 0.98, "{who}: only {:.1} % of the packets arrived", rate.share * 100.0);
     rate.per_second / 1e3
 }
@@ -111,7 +111,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
         for (column, &flows) in sizes.iter().enumerate() {
             for place in &places {
                 let place = match &large {
-                    Some(large) if flows > AT_ONCE && place.ground.contender == Contender::Netd => large,
+                    Some(large) if flows > MANY && place.ground.contender == Contender::Netd => large,
                     _ => place,
                 };
                 if is_inward {
@@ -120,7 +120,9 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
                 let stream = if is_inward { place.inward(flows, 0) } else { place.outward(flows, 0) };
                 let sink = if is_inward { &place.inside } else { &place.outside };
                 cells.push(Cell::new(place.name, column, move || {
-                    carried(place.name, stream.run(sink, effort.packets.max(f64::from(flows) / 1e6)))
+                    // Each flow has its turn.
+                    let frames = stream.frames(effort.packets).max(flows);
+                    carried(place.name, stream.rate(sink, frames))
                 }));
             }
         }

@@ -43,8 +43,7 @@ impl Place {
 
     /// Packets a second that were dropped: all of them, by its own count as well.
     fn rate(&self, stream: &Generator, seconds: f64) -> f64 {
-        let probe = stream.timed(4096);
-        let frames = ((4096.0 / probe * seconds) as u32).max(4096);
+        let frames = stream.frames(seconds);
         let before = (self.dropped)(&self.ground);
         let seconds = stream.timed(frames);
         let counted = (self.dropped)(&self.ground) - before;
@@ -154,8 +153,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
     for place in &places {
         let stream = place.stream(NOBODYS);
         cells.push(Cell::new(place.name, 0, move || {
-            let frames = (4096.0 / stream.timed(4096) * effort.packets) as u32;
-            let frames = frames.max(4096);
+            let frames = stream.frames(effort.packets);
             let rate = f64::from(frames) / stream.timed(frames) / 1e3;
             assert!(place.inside.arrived().right == 0, "{}: it reached the container", place.name);
             rate
