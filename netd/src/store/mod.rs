@@ -410,7 +410,7 @@ impl State {
     /// writes them.
     pub fn parse(text: &[u8], rows: &[u8], path: &Path) -> Result<Self> {
         let (state, notes) = Self::parse_text(text, path)?;
-        let rows = publications::rows(rows).ok_or_else(|| not_understood(path, "half a row".into()))?;
+        let rows = publications::rows(rows).ok_or_else(|| not_understood(&path.with_file_name(ROWS), publications::HALF_A_ROW.into()))?;
         state.with_publications(&rows, notes, path)
     }
 
