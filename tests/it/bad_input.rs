@@ -61,7 +61,9 @@ fn requests_that_cannot_be_met_say_why_and_change_nothing() {
         std::fs::read_dir(lab.state_dir())
             .unwrap()
             .flatten()
-            .map(|entry| ["state.json", "publications"].map(|name| std::fs::read(entry.path().join(name)).unwrap()))
+            .map(|entry| {
+                ["state.json", "publications"].map(|name| std::fs::read(entry.path().join(name)).unwrap())
+            })
             .collect::<Vec<_>>()
     };
     let state_before = state();

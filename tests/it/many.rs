@@ -13,7 +13,8 @@ use netd_tests::snapshot::Snapshot;
 
 /// Every second host port from 10,001 on, each for another port: nothing of it can be had as a range.
 fn singles(count: u16) -> String {
-    let lines = (0..count).map(|number| (10_001 + 2 * number, if number == 0 { 80 } else { 20_000 + number }));
+    let lines =
+        (0..count).map(|number| (10_001 + 2 * number, if number == 0 { 80 } else { 20_000 + number }));
     lines.fold(String::new(), |mut all, (host, port)| {
         writeln!(all, "{host}:{port}").unwrap();
         all
@@ -30,7 +31,7 @@ fn fed(lab: &Lab, words: &[&str], input: &str) -> Said {
         .spawn()
         .unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    Said::of(child.wait_with_output().unwrap(), words)
+    Said::of(&child.wait_with_output().unwrap(), words)
 }
 
 fn published(lab: &Lab) -> usize {

@@ -66,7 +66,7 @@ pub struct Said {
 
 impl Said {
     /// What a netd command with these words has said.
-    pub fn of(output: Output, words: &[&str]) -> Self {
+    pub fn of(output: &Output, words: &[&str]) -> Self {
         Self {
             status: output.status,
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -261,5 +261,5 @@ impl Drop for Lab {
 
 #[track_caller]
 fn said(command: &mut Command, words: &[&str]) -> Said {
-    Said::of(command.output().expect("netd starts"), words)
+    Said::of(&command.output().expect("netd starts"), words)
 }
