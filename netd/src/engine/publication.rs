@@ -357,6 +357,9 @@ impl Host {
 
     /// Lets ports lead to publications; those that others have, from one to the other.
     pub(super) async fn raise(&self, publications: &[(&Publication, Option<&Publication>)]) -> Result<()> {
+        if publications.is_empty() {
+            return Ok(());
+        }
         let remotes: HashSet<&Remote> =
             publications.iter().filter_map(|(publication, _)| publication.target.remote()).collect();
         for remote in remotes {
