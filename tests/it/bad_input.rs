@@ -17,6 +17,10 @@ fn words_that_make_no_sense_are_usage_errors_that_name_them() {
         (&["publish", "224.0.0.1:80:80", "web"], "224.0.0.1"),
         (&["publish", "0:0", "web"], "'0' is no port"),
         (&["publish", "8080:80", "../web"], "../web"),
+        (&["publish", "8080:80", "8081:", "web"], "8081:"),
+        (&["publish", "8080:80"], "8080:80"),
+        (&["publish", "web"], "SPEC"),
+        (&["--max-connections", "7", "ports"], "7"),
         (&["unpublish", "x"], "'x'"),
         (&["container", "add", "-web"], "-w"),
         (&["container", "add", "a/b"], "a/b"),
@@ -57,7 +61,9 @@ fn requests_that_cannot_be_met_say_why_and_change_nothing() {
         std::fs::read_dir(lab.state_dir())
             .unwrap()
             .flatten()
-            .map(|entry| std::fs::read(entry.path().join("state.json")).unwrap())
+            .map(|entry| {
+                ["state.json", "publications"].map(|name| std::fs::read(entry.path().join(name)).unwrap())
+            })
             .collect::<Vec<_>>()
     };
     let state_before = state();

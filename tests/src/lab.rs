@@ -6,7 +6,7 @@
 //! ```
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 
 use aya::maps::{HashMap, Map, MapData};
 use netd_common::bytes::Ipv6;
@@ -65,6 +65,16 @@ pub struct Said {
 }
 
 impl Said {
+    /// What a netd command with these words has said.
+    pub fn of(output: &Output, words: &[&str]) -> Self {
+        Self {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            words: words.join(" "),
+        }
+    }
+
     /// Fails unless the command succeeded.
     #[track_caller]
     pub fn ok(self) -> Self {
@@ -251,11 +261,5 @@ impl Drop for Lab {
 
 #[track_caller]
 fn said(command: &mut Command, words: &[&str]) -> Said {
-    let output = command.output().expect("netd starts");
-    Said {
-        status: output.status,
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        words: words.join(" "),
-    }
+    Said::of(&command.output().expect("netd starts"), words)
 }

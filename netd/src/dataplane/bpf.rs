@@ -6,8 +6,8 @@ use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use aya::maps::{MapData, MapInfo};
 use aya::Pod;
+use aya::maps::{MapData, MapInfo};
 
 /// Commands of bpf(2) (include/uapi/linux/bpf.h, enum `bpf_cmd`).
 const BPF_OBJ_GET: libc::c_long = 7;
@@ -96,7 +96,11 @@ impl Batch {
         }
         // SAFETY: the caller's promise.
         unsafe { bpf(command, &mut self) }?;
-        if self.count == count { Ok(()) } else { Err(io::Error::other("the kernel stopped before the last row")) }
+        if self.count == count {
+            Ok(())
+        } else {
+            Err(io::Error::other("the kernel stopped before the last row"))
+        }
     }
 }
 

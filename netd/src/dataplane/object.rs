@@ -48,11 +48,11 @@ pub(super) const LINKS: &str = "links";
 /// `connections` for how many there is to be room.
 pub fn load(host_netns: u64, connections: u32) -> Result<Ebpf> {
     let cookie = Wire(host_netns);
-    let mut loader = EbpfLoader::new();
+    let mut parser = EbpfLoader::new();
     for (table, rows) in capacity::flows(connections) {
-        loader.map_max_entries(table, rows);
+        parser.map_max_entries(table, rows);
     }
-    let mut object = loader
+    let mut object = parser
         .override_global("HOST_NETNS", &cookie, true)
         .verifier_log_level(VerifierLogLevel::DEBUG)
         .load(OBJECT)

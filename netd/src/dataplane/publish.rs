@@ -85,10 +85,16 @@ impl Tables {
     /// Changes a publication's row, if it is there. What it counts in this very moment may be lost.
     fn set_publication(&self, handle: Handle, change: impl FnOnce(&mut PublicationRow)) -> Result<()> {
         let slot = u32::from(handle.slot());
-        let Some(before) = self.at::<PublicationRow>(name::PUBLICATIONS, &[slot])?.pop() else { return Ok(()) };
+        let Some(before) = self.at::<PublicationRow>(name::PUBLICATIONS, &[slot])?.pop() else {
+            return Ok(());
+        };
         let mut row = before;
         change(&mut row);
-        if row == before || row.handle != handle { Ok(()) } else { self.put(name::PUBLICATIONS, [(slot, row)]) }
+        if row == before || row.handle != handle {
+            Ok(())
+        } else {
+            self.put(name::PUBLICATIONS, [(slot, row)])
+        }
     }
 
     /// Lets the containers' ports lead to publications of theirs. Of several that have one, the last that says so counts.
@@ -160,24 +166,24 @@ impl Tables {
         }
         let rows = self.array::<T>(name)?;
         let at = |index: &u32| rows.get(index, 0).map(|Wire(row)| row);
-        indices
-            .iter()
-            .map(|index| at(index).doing(|| format!("read row {index} of {name}")))
-            .collect()
+        indices.iter().map(|index| at(index).doing(|| format!("read row {index} of {name}"))).collect()
     }
 
     /// Writes rows of an array.
-    fn put<T: bytemuck::Pod>(&self, name: &'static str, rows: impl IntoIterator<Item = (u32, T)>) -> Result<()> {
+    fn put<T: bytemuck::Pod>(
+        &self,
+        name: &'static str,
+        rows: impl IntoIterator<Item = (u32, T)>,
+    ) -> Result<()> {
         let (indices, rows): (Vec<u32>, Vec<Wire<T>>) =
             rows.into_iter().map(|(index, row)| (index, Wire(row))).unzip();
         if rows.is_empty() || bpf::write_rows(&self.open(name)?, &indices, &rows).is_ok() {
             return Ok(());
         }
         let mut array = self.array::<T>(name)?;
-        indices
-            .into_iter()
-            .zip(rows)
-            .try_for_each(|(index, row)| array.set(index, row, ANY).doing(|| format!("write row {index} of {name}")))
+        indices.into_iter().zip(rows).try_for_each(|(index, row)| {
+            array.set(index, row, ANY).doing(|| format!("write row {index} of {name}"))
+        })
     }
 
     /// Writes rows of a trie, whether or not they exist.
@@ -227,7 +233,9 @@ fn close_rows<T: bytemuck::Pod>(map: &MapData, indices: &[u32]) -> io::Result<Ve
         let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
         let mut window = vec![Wire(T::zeroed()); last.abs_diff(*first) as usize + 1];
         bpf::read_rows(map, *first, &mut window)?;
-        rows.extend(run.iter().filter_map(|index| window.get(index.abs_diff(*first) as usize)).map(|Wire(row)| *row));
+        rows.extend(
+            run.iter().filter_map(|index| window.get(index.abs_diff(*first) as usize)).map(|Wire(row)| *row),
+        );
     }
     Ok(rows)
 }
@@ -309,9 +317,7 @@ fn target_keys(publication: &Publication) -> Vec<Key<Wire<TargetPortKey>>> {
         let port = Be16::new(first);
         let four = is_reached(true).then(|| TargetPortKey::new::<Ipv4>(endpoint, protocol, port));
         let six = is_reached(false).then(|| TargetPortKey::new::<Ipv6>(endpoint, protocol, port));
-        keys.extend(
-            four.into_iter().chain(six).map(|data| Key::new(TargetPortKey::BITS - bits, Wire(data))),
-        );
+        keys.extend(four.into_iter().chain(six).map(|data| Key::new(TargetPortKey::BITS - bits, Wire(data))));
     }
     keys
 }

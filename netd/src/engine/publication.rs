@@ -88,7 +88,8 @@ impl Host {
         }
         self.store.state.publications.extend(publications.iter().cloned());
         self.store.save()?;
-        let replaced: Vec<_> = publications.iter().zip(ports).map(|(new, port)| (new, old.get(port))).collect();
+        let replaced: Vec<_> =
+            publications.iter().zip(ports).map(|(new, port)| (new, old.get(port))).collect();
         let made = match self.raise(&replaced).await {
             Ok(()) => self.finish(&replaced),
             Err(error) => Err(error),
@@ -341,8 +342,7 @@ impl Host {
     fn holder(&self, planned: &[Publication], listeners: &Listeners, wanted: &Publication) -> String {
         let holds = |other: &&Publication| !other.is_draining() && other.overlaps(wanted);
         if let Some(other) = self.store.state.publications.iter().chain(planned).find(holds) {
-            let by =
-                other.interface().map_or_else(String::new, |name| format!(" by interface {name}"));
+            let by = other.interface().map_or_else(String::new, |name| format!(" by interface {name}"));
             return format!("published for {} as {}{by}", other.target, other.spec());
         }
         let listener = listeners.holder(wanted.proto, wanted.host_ip, wanted.host_ports());
@@ -357,6 +357,9 @@ impl Host {
 
     /// Lets ports lead to publications; those that others have, from one to the other.
     pub(super) async fn raise(&self, publications: &[(&Publication, Option<&Publication>)]) -> Result<()> {
+        if publications.is_empty() {
+            return Ok(());
+        }
         let remotes: HashSet<&Remote> =
             publications.iter().filter_map(|(publication, _)| publication.target.remote()).collect();
         for remote in remotes {

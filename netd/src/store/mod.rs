@@ -410,7 +410,8 @@ impl State {
     /// writes them.
     pub fn parse(text: &[u8], rows: &[u8], path: &Path) -> Result<Self> {
         let (state, notes) = Self::parse_text(text, path)?;
-        let rows = publications::rows(rows).ok_or_else(|| not_understood(path, "half a row".into()))?;
+        let rows = publications::rows(rows)
+            .ok_or_else(|| not_understood(&path.with_file_name(ROWS), publications::HALF_A_ROW.into()))?;
         state.with_publications(&rows, notes, path)
     }
 
@@ -450,9 +451,10 @@ impl State {
         notes: BTreeMap<u16, Note>,
         path: &Path,
     ) -> Result<Self> {
-        let handles = self.containers.values().filter_map(|container| {
-            container.link().map(|link| (link.handle(), container.name.clone()))
-        });
+        let handles = self
+            .containers
+            .values()
+            .filter_map(|container| container.link().map(|link| (link.handle(), container.name.clone())));
         self.publications = publications::decode(rows, notes, &handles.collect())
             .map_err(|why| not_understood(path, why.into()))?;
         Ok(self)
@@ -728,12 +730,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let web = publication((8080, 8081), 80, 0);
-        let remote = Remote {
-            address: "192.0.2.10".parse().unwrap(),
-            keep_source: true,
-            slot: 4,
-            generation: 2,
-        };
+        let remote =
+            Remote { address: "192.0.2.10".parse().unwrap(), keep_source: true, slot: 4, generation: 2 };
         let far = Publication {
             phase: Phase::Removing,
             host_ip: Some("::1".parse().unwrap()),
@@ -779,7 +777,8 @@ mod tests {
         let rows = folder.join("1").join(ROWS);
         let one = fs::read(&rows).unwrap();
         // More are being added: the state file knows them before they have rows.
-        let adding = |slot| Publication { phase: Phase::Adding, ..publication((81 + slot, 81 + slot), 80, slot) };
+        let adding =
+            |slot| Publication { phase: Phase::Adding, ..publication((81 + slot, 81 + slot), 80, slot) };
         store.state.publications.extend([adding(1), adding(2)]);
         store.save().unwrap();
         drop(store);

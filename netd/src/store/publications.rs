@@ -8,13 +8,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use bytemuck::{Pod, Zeroable};
 use netd_common::flow::Handle;
+use netd_common::tables::capacity;
 use serde::{Deserialize, Serialize};
 
 use super::{Phase, Publication, Remote, Target, Terms};
@@ -113,7 +114,7 @@ impl Row {
     fn publication(
         &self,
         slot: u16,
-        containers: &HashMap<Handle, Name>,
+        mut container: impl FnMut(Handle) -> Option<Name>,
     ) -> std::result::Result<Publication, String> {
         let address = |octets: [u8; 16], four: u8, six: u8| match self.flags & (four | six) {
             0 => None,
@@ -128,11 +129,8 @@ impl Row {
                 generation: self.endpoint_generation,
             }),
             None => {
-                let handle = Handle::new(self.endpoint_slot, self.endpoint_generation);
-                let name = containers.get(&handle);
-                Target::Container(
-                    name.cloned().ok_or_else(|| format!("publication {slot} leads to no container"))?,
-                )
+                let name = container(Handle::new(self.endpoint_slot, self.endpoint_generation));
+                Target::Container(name.ok_or_else(|| format!("publication {slot} leads to no container"))?)
             }
         };
         let proto = Protocol::from_number(self.protocol)
@@ -171,9 +169,18 @@ pub(super) fn decode(
     mut notes: BTreeMap<u16, Note>,
     containers: &HashMap<Handle, Name>,
 ) -> std::result::Result<Vec<Publication>, String> {
-    let mut publications = Vec::with_capacity(rows.len());
+    // All that there can be, so that it never moves; what is not used costs nothing.
+    let mut publications = Vec::with_capacity(capacity::PUBLICATIONS as usize);
+    // One is often followed by more of the same container.
+    let mut last: (Handle, Option<Name>) = (Handle::NONE, None);
+    let mut container = |handle| {
+        if last.0 != handle {
+            last = (handle, containers.get(&handle).cloned());
+        }
+        last.1.clone()
+    };
     for (slot, row) in (0..=u16::MAX).zip(rows).filter(|(_, row)| !row.is_empty()) {
-        publications.push(row.publication(slot, containers)?);
+        publications.push(row.publication(slot, &mut container)?);
     }
     for publication in &mut publications {
         if notes.is_empty() {
@@ -190,10 +197,21 @@ pub(super) fn decode(
     Ok(publications)
 }
 
+/// Why a file is not understood that is too long, or ends within a row.
+pub(super) const HALF_A_ROW: &str = "its size is not that of whole rows";
+
+/// How many rows this many bytes are; none if they are no whole ones or too many.
+fn count(bytes: u64) -> Option<usize> {
+    let bytes = usize::try_from(bytes).ok()?;
+    let count = bytes / size_of::<Row>();
+    (bytes.is_multiple_of(size_of::<Row>()) && count <= capacity::PUBLICATIONS as usize).then_some(count)
+}
+
 /// The rows that these bytes are; none if they are no rows.
 pub(super) fn rows(bytes: &[u8]) -> Option<Vec<Row>> {
-    let whole = bytes.len().is_multiple_of(size_of::<Row>()) && bytes.len() / size_of::<Row>() <= 1 << 16;
-    whole.then(|| bytes.chunks_exact(size_of::<Row>()).map(bytemuck::pod_read_unaligned).collect())
+    let mut rows = vec![Row::default(); count(bytes.len() as u64)?];
+    bytemuck::cast_slice_mut(&mut rows).copy_from_slice(bytes);
+    Some(rows)
 }
 
 /// The bytes of these publications' rows.
@@ -227,11 +245,15 @@ impl RowFile {
     /// Reads the file; an absent one has no rows.
     pub(super) fn read(path: PathBuf) -> Result<Self> {
         let what = || format!("read {}", path.display());
-        let bytes = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            bytes => bytes.doing(what)?,
+        let mut file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self { path, rows: Vec::new() });
+            }
+            file => file.doing(what)?,
         };
-        let rows = rows(&bytes).ok_or_else(|| Error::system(what(), format!("{} bytes are no rows", bytes.len())))?;
+        let count = count(file.metadata().doing(what)?.len());
+        let mut rows = vec![Row::default(); count.ok_or_else(|| Error::system(what(), HALF_A_ROW))?];
+        file.read_exact(bytemuck::cast_slice_mut(&mut rows)).doing(what)?;
         Ok(Self { path, rows })
     }
 

@@ -1,0 +1,76 @@
+//! For how many connections there is room.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+
+use aya::maps::MapInfo;
+use netd_common::tables::{capacity, name};
+use netd_tests::lab::{HOST, Lab};
+use netd_tests::netns::sandbox;
+use netd_tests::probe::{PATIENCE, Server};
+
+/// How many rows the kernel has given each of the flow tables.
+fn rows(lab: &Lab) -> Vec<u32> {
+    let pins = lab.netd(&["--json", "status"]).ok().json()["pins"].as_str().unwrap().to_owned();
+    [name::FLOWS, name::FLOWS6, name::YOUNG, name::YOUNG6]
+        .iter()
+        .map(|table| MapInfo::from_pin(Path::new(&pins).join("maps").join(table)).unwrap().max_entries())
+        .collect()
+}
+
+/// One short connection, which the server ends.
+fn greeted() -> std::io::Result<()> {
+    let stream = TcpStream::connect((HOST, 8080))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    assert_eq!(line, "hello\n");
+    Ok(())
+}
+
+#[test]
+fn a_small_table_serves_more_than_it_holds() {
+    let lab = Lab::new();
+    let web = lab.name("web");
+    lab.netd(&["--max-connections", "1000", "container", "add", &web, "-p", "8080:80"]).ok();
+    assert_eq!(rows(&lab), [2000, 1024, 1024, 1024]);
+    let _server = Server::tcp(&sandbox(&web), 80, |mut stream, _| {
+        let _sent = stream.write_all(b"hello\n");
+    });
+    let failed = lab.client.run(|| (0..4_000).filter(|_| greeted().is_err()).count());
+    assert_eq!(failed, 0);
+    assert_eq!(lab.port("tcp", 8080)["flows"]["total"], 4_000);
+    let flows = lab.netd(&["--json", "status"]).ok().json()["flows"].clone();
+    assert_eq!((&flows["capacity"], &flows["max_connections"]), (&5072.into(), &1000.into()));
+    let rows = flows["rows"].as_u64().unwrap();
+    assert!((500..=3024).contains(&rows), "{flows}");
+}
+
+#[test]
+fn a_table_is_as_large_as_it_was_asked_for() {
+    let lab = Lab::new();
+    let web = lab.name("web");
+    let mut command = lab.netd_command(&["container", "add", &web]);
+    assert!(command.env("NETD_MAX_CONNECTIONS", "300000").output().unwrap().status.success());
+    assert_eq!(rows(&lab), [600_000, 150_000, 150_000, 75_000]);
+    let said = lab.netd(&["status"]).ok().stdout;
+    assert!(said.contains("of 975000, for 300000 connections"), "{said}");
+    // Another size is refused, the same one and none are not.
+    for words in [
+        &["--max-connections", "1000", "ports"][..],
+        &["--max-connections", "131072", "publish", "80:80", &web],
+    ] {
+        lab.netd(words).fails(1, "the tables are made for 300000 connections");
+    }
+    lab.netd(&["--max-connections", "300000", "publish", "80:80", &web]).ok();
+    lab.netd(&["publish", "81:80", &web]).ok();
+    // What there is can be taken down whatever is said, and made anew.
+    lab.netd(&["--max-connections", "1000", "down"]).ok();
+    lab.netd(&["container", "add", &web]).ok();
+    let standard: Vec<u32> = capacity::flows(capacity::CONNECTIONS).iter().map(|(_, rows)| *rows).collect();
+    assert_eq!(rows(&lab), standard);
+    for senseless in ["0", "999", "16777217", "many"] {
+        lab.netd(&["--max-connections", senseless, "ports"]).fails(2, senseless);
+    }
+}
