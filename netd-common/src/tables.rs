@@ -591,7 +591,8 @@ pub struct FlowRow<A: Address> {
     pub publication: Handle,
     /// [`direction`] in the low bits; TCP flags seen this way from bit 8; MTU of the way from bit 16, see [`Self::mtu`].
     pub state: u32,
-    /// When a packet last passed, in [`tick`]s; zero if none has. Whatever is done once a tick is done when it moves.
+    /// When a packet last passed, in [`tick`]s; zero if none has. Whatever is done once a tick is done when it moves, but see
+    /// [`Self::rests`].
     pub last: u32,
     /// The interface to leave by, for packets to outside; 0 if not known yet.
     pub oif: u32,
@@ -603,7 +604,7 @@ pub struct FlowRow<A: Address> {
     pub(crate) packets_low: u32,
     /// Zero.
     pub(crate) pad: A::Pad,
-    /// Packets and bytes since `last`, see [`pending`].
+    /// Packets and bytes since the connection was last settled, see [`pending`].
     pub pending: u64,
     /// The bytes before `last`, and above them the high part of the packets.
     pub(crate) bytes_and_packets: u64,
@@ -623,6 +624,17 @@ impl<A: Address> FlowRow<A> {
     #[inline(always)]
     pub const fn is_outward(&self) -> bool {
         self.state & direction::OUTWARD != 0
+    }
+
+    /// Whether a packet in a later tick than the last may pass with nothing done but the tick's note: not to outside, whose
+    /// routes change; not an answer to a container's own connection, which a socket of the host's may have come to want; and
+    /// not if so many packets are pending that those of one more tick might not fit.
+    #[inline(always)]
+    pub const fn rests(&self, now: u32) -> bool {
+        !self.is_outward()
+            && !self.publication.is_none()
+            && tick::round(self.last) == tick::round(now)
+            && pending::packets(self.pending) < pending::MANY
     }
 
     /// Whether its packets are the answers.
@@ -799,6 +811,12 @@ pub mod tick {
         (nanos >> 30) as u32
     }
 
+    /// The round of a tick: eight of them. What leads into a container asks nobody for the way, and is settled once a round.
+    #[inline(always)]
+    pub const fn round(tick: u32) -> u32 {
+        tick >> 3
+    }
+
     /// The ticks of that many seconds, one at least.
     pub const fn of_seconds(seconds: u32) -> u32 {
         let ticks = of_nanos(seconds as u64 * 1_000_000_000);
@@ -827,6 +845,9 @@ pub mod direction {
 /// 2⁴⁰ bytes are more than a second holds.
 pub mod pending {
     const BYTES: u32 = 40;
+
+    /// A quarter of the packets that a word has room for: fewer than this may wait for another tick's.
+    pub const MANY: u64 = 1 << (64 - BYTES - 2);
 
     /// One packet of `len` bytes.
     #[inline(always)]

@@ -28,14 +28,18 @@ pub(crate) fn established<A: Wire>(skb: &Skb, frame: Frame, zone: Zone) -> Optio
     }
     let key = packet::flow_key(&ip, &transport, zone);
     // A stream that nobody answers stays among the young for good, and is a stream all the same.
-    let row = match A::flows().get_ptr_mut(&key) {
-        Some(row) => row,
-        None => A::young().get_ptr_mut(&key)?,
+    let (row, assured) = match A::flows().get_ptr_mut(&key) {
+        Some(row) => (row, true),
+        None => (A::young().get_ptr_mut(&key)?, false),
     };
     // SAFETY: the pointer comes from the flow table in this run of the program, see the note in `maps`.
     let row = unsafe { &mut *row };
-    if row.last != flow::now() {
-        return None;
+    let now = flow::now();
+    if row.last != now {
+        if !assured || !row.rests(now) {
+            return None;
+        }
+        row.last = now;
     }
     if A::IS_V6 && row.crosses() {
         return None;

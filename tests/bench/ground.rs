@@ -81,6 +81,10 @@ pub(crate) enum Contender {
 }
 
 impl Contender {
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Wire, Self::Routed, Self::Iptables, Self::Nft, Self::Netd, Self::Bare];
+
     /// As tables name it.
     pub(crate) const fn name(self) -> &'static str {
         match self {

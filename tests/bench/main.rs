@@ -13,6 +13,7 @@ mod ground;
 mod latency;
 mod live;
 mod load;
+mod profile;
 mod rounds;
 mod work;
 
@@ -22,6 +23,7 @@ use std::time::Instant;
 use clap::Parser;
 use netd_tests::report::Report;
 
+use crate::ground::Contender;
 use crate::rounds::say;
 use crate::work::{Effort, Outcome};
 
@@ -44,9 +46,21 @@ struct Words {
     /// Put the tables into this file, between its marks, and the pictures beside it
     #[arg(long, value_name = "FILE")]
     document: Option<PathBuf>,
+    /// Instead of measuring, write where the time of this contender's small packets goes (needs perf)
+    #[arg(long, value_name = "CONTENDER", value_parser = contender)]
+    profile: Option<Contender>,
+    /// In how many flows
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "profile")]
+    flows: u32,
     /// What cargo says to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+fn contender(name: &str) -> Result<Contender, String> {
+    let all = Contender::ALL;
+    let names = all.map(Contender::name).join(", ");
+    all.into_iter().find(|contender| contender.name() == name).ok_or_else(|| format!("there is {names}"))
 }
 
 type Work = fn(Effort) -> Outcome;
@@ -80,6 +94,9 @@ fn main() {
         large: !words.quick,
     };
     let _limit = about::ConntrackLimit::raised();
+    if let Some(contender) = words.profile {
+        return profile::profile(contender, words.flows, &words.out);
+    }
     let start = Instant::now();
     let mut report = Report {
         about: about::machine(effort.rounds, words.quick),
