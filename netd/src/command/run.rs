@@ -72,6 +72,9 @@ fn arguments(settings: &Settings, name: &Name, run: Run) -> Vec<OsString> {
     for uplink in &settings.uplinks {
         words.extend(["--uplink".into(), uplink.as_str().into()]);
     }
+    if let Some(xdp) = settings.xdp {
+        words.extend(["--xdp".into(), xdp.name().into()]);
+    }
     words.extend(["supervise".into(), "--parent".into(), getpid().to_string().into()]);
     words.extend(["--name".into(), name.as_str().into(), "--network".into(), run.network.as_str().into()]);
     for address in &run.attach.ip {

@@ -8,6 +8,7 @@ mod container;
 mod network;
 mod publication;
 mod report;
+mod xdp;
 
 use std::fs;
 use std::net::IpAddr;
@@ -23,7 +24,7 @@ use crate::dataplane::{self, Dataplane, Log, Place};
 use crate::error::{Doing as _, Error, Kind, Result};
 use crate::link::{Address, Interface, Netlink};
 use crate::netns::Netns;
-use crate::spec::{IfName, Name, TimeoutSpec, Timeouts};
+use crate::spec::{IfName, Mac, Name, TimeoutSpec, Timeouts, XdpMode};
 use crate::store::{Owner, Phase, Store, folder_key};
 
 /// The oldest kernel that netd works on.
@@ -36,6 +37,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// The uplinks that the user chose; all that hold routes if empty.
     pub uplinks: Vec<IfName>,
+    /// Which uplinks are to have the XDP stage; as before if none.
+    pub xdp: Option<XdpMode>,
 }
 
 /// An instance, locked for one command.
@@ -152,6 +155,7 @@ impl Host {
         let interfaces = self.netlink.interfaces().await?;
         let uplinks = self.uplinks(&interfaces).await?;
         let addresses = self.netlink.addresses().await?;
+        self.follow_xdp(&uplinks, &interfaces)?;
         let dataplane = self.dataplane()?;
         for (index, name) in dataplane.attached(Place::Uplink)? {
             if !uplinks.iter().any(|uplink| uplink.index == index) {
@@ -169,19 +173,23 @@ impl Host {
         let rows: Vec<_> = uplinks
             .iter()
             .filter(|uplink| uplink.ethernet)
-            .map(|uplink| dataplane::Uplink {
-                ifindex: uplink.index,
-                mtu: uplink.mtu,
-                address4: source(&addresses, uplink.index, |address| match address {
-                    IpAddr::V4(address) => Some(address),
-                    IpAddr::V6(_) => None,
-                }),
-                address6: source(&addresses, uplink.index, |address| match address {
-                    IpAddr::V4(_) => None,
-                    IpAddr::V6(address) => Some(address),
-                }),
+            .map(|uplink| {
+                Ok(dataplane::Uplink {
+                    ifindex: uplink.index,
+                    mac: uplink.mac.map_or([0; 6], Mac::bytes),
+                    takes_frames: self.takes_frames(uplink)?,
+                    mtu: uplink.mtu,
+                    address4: source(&addresses, uplink.index, |address| match address {
+                        IpAddr::V4(address) => Some(address),
+                        IpAddr::V6(_) => None,
+                    }),
+                    address6: source(&addresses, uplink.index, |address| match address {
+                        IpAddr::V4(_) => None,
+                        IpAddr::V6(address) => Some(address),
+                    }),
+                })
             })
-            .collect();
+            .collect::<Result<_>>()?;
         dataplane.tables.set_uplinks(&rows)?;
         let trusted = self.store.state.networks.values().flat_map(|network| {
             let trusts =
