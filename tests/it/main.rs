@@ -27,3 +27,4 @@ mod rfc;
 mod run;
 mod timeouts;
 mod verifier;
+mod xdp;
