@@ -228,6 +228,36 @@ pub enum Message {
     Link,
 }
 
+/// What one look at a frame's front says of a packet without options: all that a refusal depends on, in a few words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Glance<A> {
+    /// The MAC address that the frame is for, see [`mac_words`](crate::tables::mac_words).
+    pub mac: [u32; 2],
+    /// Source address.
+    pub src: A,
+    /// Destination address.
+    pub dst: A,
+    /// Destination port in the low half (a native word of wire bytes), protocol number above.
+    pub port_and_protocol: u32,
+}
+
+impl<A> Glance<A> {
+    #[inline(always)]
+    fn new(mac: [u8; 6], src: A, dst: A, dst_port: [u8; 2], protocol: u8) -> Self {
+        let port_and_protocol = Self::service(Be16::from_wire(dst_port), protocol);
+        Self { mac: crate::tables::mac_words(mac), src, dst, port_and_protocol }
+    }
+
+    /// Port and protocol in one word.
+    #[inline(always)]
+    pub const fn service(port: Be16, protocol: u8) -> u32 {
+        port.word() as u32 | ((protocol as u32) << 16)
+    }
+}
+
+/// The shortest transport header that is not read twice: TCP's.
+const GLANCED: usize = 20;
+
 /// What differs between the families in reading a packet.
 pub trait Family: Address {
     /// Its EtherType.
@@ -248,6 +278,10 @@ pub trait Family: Address {
 
     /// Reads the header of a frame that is neither a fragment nor has IPv6 extension headers; `None` for another one.
     fn plain<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Ip<Self>>;
+
+    /// Looks at a frame of the family, by its EtherType. `None` for whatever takes another look: options, extension headers,
+    /// fragments, what is too old to be sent on, a protocol without ports, and a frame that TCP's header would not fit.
+    fn glance<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Glance<Self>>;
 
     /// What an ICMP message of this type is for.
     fn message(kind: u8) -> Message;
@@ -322,6 +356,22 @@ impl Family for Ipv4 {
     #[inline(always)]
     fn plain<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Ip<Self>> {
         Self::header(bytes, IP_AT).ok().filter(|ip| ip.part == Part::Whole)
+    }
+
+    #[inline(always)]
+    fn glance<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Glance<Self>> {
+        const LEN: usize = ETHERNET_LEN + 20 + GLANCED;
+        let front: [u8; LEN] = bytes.read(0)?;
+        let [m0, m1, m2, m3, m4, m5, _, _, _, _, _, _, _, _, ip @ ..] = front;
+        let [version_and_length, _, _, _, _, _, flags, offset, ttl, number, _, _, ip @ ..] = ip;
+        let [s0, s1, s2, s3, d0, d1, d2, d3, _, _, p0, p1, ..] = ip;
+        // More fragments, and the offset, of which there is none.
+        let is_part = u16::from_ne_bytes([flags, offset]) & u16::from_ne_bytes([0x3f, 0xff]) != 0;
+        if version_and_length != 0x45 || is_part || ttl <= 1 || !has_ports(number) {
+            return None;
+        }
+        let (src, dst) = (Self::from_wire([s0, s1, s2, s3]), Self::from_wire([d0, d1, d2, d3]));
+        Some(Glance::new([m0, m1, m2, m3, m4, m5], src, dst, [p0, p1], number))
     }
 
     /// RFC 792.
@@ -401,6 +451,21 @@ impl Family for Ipv6 {
     #[inline(always)]
     fn plain<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Ip<Self>> {
         fixed(bytes, IP_AT).ok()
+    }
+
+    #[inline(always)]
+    fn glance<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Glance<Self>> {
+        const PORTS_AT: usize = ETHERNET_LEN + IPV6_LEN;
+        let _its_end: [u8; 1] = bytes.read(PORTS_AT + GLANCED - 1)?;
+        let mac = bytes.read(0)?;
+        let [version, _, _, _, _, _, number, ttl] = bytes.read(ETHERNET_LEN)?;
+        let src = Self::from_words(bytes.read_words(ETHERNET_LEN + ipv6_at::SOURCE)?);
+        let dst = Self::from_words(bytes.read_words(ETHERNET_LEN + ipv6_at::DESTINATION)?);
+        let port = bytes.read(PORTS_AT + 2)?;
+        if version >> 4 != 6 || ttl <= 1 || !has_ports(number) {
+            return None;
+        }
+        Some(Glance::new(mac, src, dst, port, number))
     }
 
     /// RFC 4443 §2.1, RFC 4861 §4, RFC 2710, RFC 3810.
@@ -611,6 +676,12 @@ pub fn transport<A: Family, B: PacketBytes + ?Sized>(bytes: &B, ip: &Ip<A>) -> R
 #[inline(always)]
 pub const fn has_port<A: Family>(number: u8) -> bool {
     matches!(number, protocol::TCP | protocol::UDP | protocol::SCTP) || number == A::ICMP
+}
+
+/// Whether a protocol's header begins with both ports.
+#[inline(always)]
+pub const fn has_ports(number: u8) -> bool {
+    matches!(number, protocol::TCP | protocol::UDP | protocol::SCTP)
 }
 
 /// The key of the flow that a packet belongs to.

@@ -10,7 +10,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::bytes::{Address, Ipv4, Ipv6};
 use crate::flow::FlowKey;
-use crate::tables::{BoundPortKey, FlowRow, FragmentKey, HeldKey};
+use crate::tables::{BoundPortKey, FlowRow, FragmentKey, HeldKey, RefusalRow};
 
 /// Promises for types of one parameter that they are plain, with their sizes as the sums of their fields' sizes.
 macro_rules! plain {
@@ -30,4 +30,5 @@ plain! {
     FragmentKey: 2 * 4 + 8, 2 * 16 + 8;
     HeldKey: 2 * 4 + 8 + 8, 2 * 16 + 8 + 8;
     BoundPortKey: 4 + 4, 16 + 4;
+    RefusalRow: 2 * 4 + 40, 2 * 16 + 40;
 }

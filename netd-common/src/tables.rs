@@ -64,11 +64,17 @@ pub mod name {
     pub const TIMEOUTS: &str = "TIMEOUTS";
     /// Per-CPU array: [`Reason`](crate::verdict::Reason) → [`CounterRow`](super::CounterRow).
     pub const DROPS: &str = "DROPS";
+    /// Per-CPU array: what the XDP stage has refused, [`RefusalRow`](super::RefusalRow).
+    pub const REFUSALS: &str = "REFUSALS";
+    /// The same, IPv6.
+    pub const REFUSALS6: &str = "REFUSALS6";
+    /// Array of one: how often the user side has changed whom it lets in, for who remembers what it judged.
+    pub const EPOCH: &str = "EPOCH";
     /// Program array: [`stage`](super::stage) → program.
     pub const STAGES: &str = "STAGES";
 
     /// Every map that is pinned.
-    pub const ALL: [&str; 26] = [
+    pub const ALL: [&str; 29] = [
         FLOWS,
         FLOWS6,
         YOUNG,
@@ -94,6 +100,9 @@ pub mod name {
         SOCKETS,
         TIMEOUTS,
         DROPS,
+        REFUSALS,
+        REFUSALS6,
+        EPOCH,
         STAGES,
     ];
 }
@@ -270,6 +279,8 @@ pub mod capacity {
     pub const LOCALS: u32 = 4096;
     /// Host sockets that were sent to a container.
     pub const SOCKETS: u32 = 1 << 16;
+    /// Refusals that a CPU remembers, each family; a power of two.
+    pub const REFUSALS: u32 = 1 << 11;
     /// Stages.
     pub const STAGES: u32 = super::stage::PROGRAMS.len() as u32;
 }
@@ -376,6 +387,23 @@ pub struct UplinkRow {
     pub mtu: u32,
     /// The same for IPv6.
     pub address6: Ipv6,
+    /// Its MAC address, as two words of the wire's bytes; the last two bytes are zero.
+    pub mac: [u32; 2],
+    /// [`uplink_flag`]s.
+    pub flags: u32,
+}
+
+/// What an uplink can do.
+pub mod uplink_flag {
+    /// It takes frames that the XDP stage of an uplink redirects to it. Whoever redirects to one that does not is not told: the
+    /// frame is lost.
+    pub const TAKES_FRAMES: u32 = 1;
+}
+
+/// A MAC address as [`UplinkRow::mac`] has it.
+pub const fn mac_words(mac: [u8; 6]) -> [u32; 2] {
+    let [a, b, c, d, e, f] = mac;
+    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, 0, 0])]
 }
 
 impl EndpointRow {
@@ -896,6 +924,33 @@ pub struct SocketRow {
     pub pad: u16,
 }
 
+/// What the XDP stage of one CPU has refused, to be refused again without a judgement; it stands for packets of every source
+/// port. Nobody has been refused a connection that goes on: sources that have had one are looked up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct RefusalRow<A: Address> {
+    /// When it was judged; below it, the [`name::EPOCH`] in which.
+    pub stamp: u64,
+    /// The MAC address that it was for, see [`mac_words`].
+    pub mac: [u32; 2],
+    /// The interface that it came in by.
+    pub ifindex: u32,
+    /// Destination port and protocol, see [`Glance`](crate::packet::Glance).
+    pub port_and_protocol: u32,
+    /// The [`Reason`](crate::verdict::Reason)'s number.
+    pub reason: u32,
+    /// Which bit tells whether the source has had a connection.
+    pub peer: u32,
+    /// Packets that its publication has not counted yet.
+    pub pending: u32,
+    /// The publication that counts it as well; none if none was asked for.
+    pub publication: Handle,
+    /// Source address.
+    pub src: A,
+    /// Destination address.
+    pub dst: A,
+}
+
 /// Dropped packets and bytes on one CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
@@ -906,8 +961,8 @@ pub struct CounterRow {
     pub bytes: u64,
     /// The [`tick`] in which one of them was last reported.
     pub reported: u32,
-    /// Zero.
-    pub pad: u32,
+    /// When the XDP stage last left one to the programs behind it, to be reported, as in [`RefusalRow::stamp`].
+    pub left: u32,
 }
 
 // The memory per connection is what `capacity` counts with; what every packet reads of an endpoint is one cache line.

@@ -320,6 +320,37 @@ fn extension_headers_are_passed_over() {
     assert!(part(&[(60, [0, 255, 0, 0, 0, 0, 0, 0])]).is_err());
 }
 
+/// What a glance sees is what the parser reads; tells whether it saw anything.
+fn glance_agrees<A: Family>(frame: &[u8]) -> bool {
+    let Some(glance) = A::glance(frame) else { return false };
+    let read = A::header(frame, IP_AT).and_then(|ip| {
+        let transport = packet::transport(frame, &ip)?;
+        assert!(ip.ttl > 1);
+        let service = packet::Glance::<A>::service(transport.dst_port, ip.protocol);
+        Ok((ip.part, ip.src, ip.dst, service))
+    });
+    assert_eq!(read, Ok((Part::Whole, glance.src, glance.dst, glance.port_and_protocol)));
+    true
+}
+
+proptest! {
+    #[test]
+    fn a_glance_sees_what_the_parser_reads(
+        mut frame in prop::collection::vec(any::<u8>(), 40..90),
+        number in prop::sample::select(vec![protocol::TCP, protocol::UDP, protocol::SCTP, protocol::ICMP, 44]),
+    ) {
+        (frame[14], frame[23]) = (0x45, number);
+        // More fragments, and the offset.
+        let plain = frame[20] << 2 == 0 && frame[21] == 0 && frame[22] > 1;
+        let has_ports = packet::has_ports(number);
+        prop_assert_eq!(glance_agrees::<Ipv4>(&frame), plain && has_ports && frame.len() >= 54);
+        (frame[20], frame[21]) = (0x40, 0);
+        prop_assert_eq!(glance_agrees::<Ipv4>(&frame), frame[22] > 1 && has_ports && frame.len() >= 54);
+        (frame[14], frame[20]) = (0x60, number);
+        prop_assert_eq!(glance_agrees::<Ipv6>(&frame), frame[21] > 1 && has_ports && frame.len() >= 74);
+    }
+}
+
 #[test]
 fn quoted_packets_need_eight_bytes() {
     let mut packet = [0_u8; 42];

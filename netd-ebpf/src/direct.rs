@@ -29,7 +29,7 @@ pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<First, Reason> {
         transport => transport.map_err(|_of_no_connection| refused)?,
     };
     let is_odd = !uplink::may_begin(ip.src)
-        || (zone == Zone::OUTSIDE && uplink::is_hosts_own(skb, &ip, endpoint.bridge));
+        || (zone == Zone::OUTSIDE && uplink::is_hosts_own(skb.context_ptr(), &ip, endpoint.bridge));
     if is_odd {
         return Err(refused);
     }

@@ -414,6 +414,11 @@ pub(crate) fn open<A: Wire>(plan: &Plan<A>, port: Be16) -> Result<First, Reason>
 /// Enters a connection's rows, unless its answers could not be told from those of another one.
 #[inline(always)]
 fn enter<A: Wire>(connection: &mut Connection<A>) -> Result<First, Reason> {
+    for key in [&connection.original, &connection.reply] {
+        if key.zone() == Zone::OUTSIDE {
+            maps::note_peer(key.src);
+        }
+    }
     match holder::<A, Assured>(connection) {
         Holder::Nobody => {}
         Holder::Another => return Ok(First::Taken),

@@ -3,6 +3,8 @@
 //! | room | owns |
 //! |---|---|
 //! | [`fast`] | packets of established connections |
+//! | [`xdp`] | packets from outside before the stack sees them, if the user wants that |
+//! | [`shed`] | which of them are refused there |
 //! | [`uplink`] | other packets from outside |
 //! | [`container`] | other packets from containers |
 //! | [`icmp`] | ICMP errors about a flow's packets |
@@ -54,13 +56,16 @@ mod masquerade;
 mod publication;
 mod report;
 mod route;
+mod shed;
 mod skb;
 mod socket;
 mod uplink;
+mod xdp;
 
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT};
 use aya_ebpf::bindings::{TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC};
-use aya_ebpf::macros::{cgroup_sock_addr, classifier};
-use aya_ebpf::programs::{SockAddrContext, TcContext};
+use aya_ebpf::macros::{cgroup_sock_addr, classifier, xdp};
+use aya_ebpf::programs::{SockAddrContext, TcContext, XdpContext};
 use netd_common::bytes::{Ipv4, Ipv6};
 use netd_common::flow::Zone;
 use netd_common::packet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
@@ -70,6 +75,24 @@ use netd_common::verdict::{Reason, Verdict};
 use crate::container::Place;
 use crate::flow::{Assured, First, Step, Young};
 use crate::skb::{NOTE_HELD, NOTE_NOTED, NOTE_OIF, NOTE_OPENED, NOTE_REASON, NOTE_TRIES, NOTE_ZONE, Skb};
+use crate::xdp::{Buff, Fate};
+
+/// On each uplink before the stack, if the user wants that.
+#[xdp]
+pub fn uplink_xdp(ctx: XdpContext) -> u32 {
+    let buff = Buff::new(&ctx);
+    let frame = buff.frame();
+    let fate = match packet::ethertype(&frame) {
+        Some(ETHERTYPE_IPV4) => xdp::pass::<Ipv4>(&buff, &frame),
+        Some(ETHERTYPE_IPV6) => xdp::pass::<Ipv6>(&buff, &frame),
+        _ => Fate::Pass,
+    };
+    match fate {
+        Fate::Pass => XDP_PASS,
+        Fate::Shed => XDP_DROP,
+        Fate::Sent => XDP_REDIRECT,
+    }
+}
 
 /// On the ingress of each uplink.
 #[classifier]

@@ -17,13 +17,14 @@ use netd_common::nat::Connection;
 use netd_common::packet::Family;
 use netd_common::tables::{
     BoundPortKey, CounterRow, EndpointRow, FlowRow, FragmentKey, FragmentRow, HeldKey, HeldRow, PortRow,
-    PublicationCounters, PublicationRow, SocketKey, SocketRow, SourceKey, TargetPortKey, TrustKey, UplinkRow,
-    access, capacity, port_index,
+    PublicationCounters, PublicationRow, RefusalRow, SocketKey, SocketRow, SourceKey, TargetPortKey,
+    TrustKey, UplinkRow, access, capacity, port_index,
 };
 use netd_common::track::Phase;
 use netd_common::verdict::Reason;
 
 use crate::flow::{self, Plan};
+use crate::xdp::{WAYS_KEPT, Way};
 
 /// `bpf_map_update_elem`: whether or not the row exists.
 const BPF_ANY: u64 = 0;
@@ -89,6 +90,8 @@ static TIMEOUTS: Array<u32> = Array::with_max_entries(Phase::ALL.len() as u32, 0
 #[map]
 static DROPS: PerCpuArray<CounterRow> = PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
 #[map]
+static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
+#[map]
 static STAGES: ProgramArray = ProgramArray::with_max_entries(capacity::STAGES, 0);
 
 /// Room to put a connection together, since two rows and two keys are more than half of a program's stack.
@@ -129,6 +132,26 @@ struct AnswerRow {
     count: u32,
 }
 
+/// Bits of [`PEERS`], as a power of two: 1 MiB.
+const PEER_BITS: u32 = 23;
+
+/// Outside addresses that have had a connection, a bit each; several share one. Whoever has none of these bits set has no row in
+/// the tables of flows, which saves looking.
+#[map]
+static PEERS: Array<u64> = Array::with_max_entries(1 << (PEER_BITS - 6), 0);
+
+/// What was refused lately, see [`crate::shed`].
+#[map]
+static REFUSALS: PerCpuArray<RefusalRow<Ipv4>> = PerCpuArray::with_max_entries(capacity::REFUSALS, 0);
+#[map]
+static REFUSALS6: PerCpuArray<RefusalRow<Ipv6>> = PerCpuArray::with_max_entries(capacity::REFUSALS, 0);
+
+/// Link addresses that were looked up in this tick, see [`crate::xdp`].
+#[map]
+static WAYS: PerCpuArray<Way<Ipv4>> = PerCpuArray::with_max_entries(WAYS_KEPT, 0);
+#[map]
+static WAYS6: PerCpuArray<Way<Ipv6>> = PerCpuArray::with_max_entries(WAYS_KEPT, 0);
+
 /// The maps of a family.
 pub(crate) trait Tables: Family {
     /// Connections that both sides want.
@@ -149,6 +172,10 @@ pub(crate) trait Tables: Family {
     fn subnets() -> &'static LpmTrie<Self, u32>;
     /// Room for a connection.
     fn scratch() -> &'static PerCpuArray<Connection<Self>>;
+    /// What was refused lately.
+    fn refusals() -> &'static PerCpuArray<RefusalRow<Self>>;
+    /// Link addresses that were looked up in this tick.
+    fn ways() -> &'static PerCpuArray<Way<Self>>;
     /// An address of this family in the form that both share.
     fn unified(self) -> Ipv6;
     /// And back; unspecified for one of the other family.
@@ -179,6 +206,14 @@ impl Tables for Ipv4 {
     #[inline(always)]
     fn plan() -> &'static PerCpuArray<Plan<Self>> {
         &PLAN
+    }
+    #[inline(always)]
+    fn refusals() -> &'static PerCpuArray<RefusalRow<Self>> {
+        &REFUSALS
+    }
+    #[inline(always)]
+    fn ways() -> &'static PerCpuArray<Way<Self>> {
+        &WAYS
     }
     #[inline(always)]
     fn bound_ports() -> &'static LpmTrie<BoundPortKey<Self>, Handle> {
@@ -226,6 +261,14 @@ impl Tables for Ipv6 {
     #[inline(always)]
     fn plan() -> &'static PerCpuArray<Plan<Self>> {
         &PLAN6
+    }
+    #[inline(always)]
+    fn refusals() -> &'static PerCpuArray<RefusalRow<Self>> {
+        &REFUSALS6
+    }
+    #[inline(always)]
+    fn ways() -> &'static PerCpuArray<Way<Self>> {
+        &WAYS6
     }
     #[inline(always)]
     fn bound_ports() -> &'static LpmTrie<BoundPortKey<Self>, Handle> {
@@ -343,6 +386,67 @@ pub(crate) fn count_drop(reason: Reason, len: u32, now: u32) -> bool {
         return first;
     }
     false
+}
+
+/// Counts a packet that the XDP stage drops; tells whether it may. The first of its reason and CPU since `now` began is left to
+/// the programs behind, which decide anew, count it and report it.
+#[inline(always)]
+pub(crate) fn may_shed(reason: u32, len: u32, now: u32) -> bool {
+    let Some(row) = DROPS.get_ptr_mut(reason) else { return false };
+    // SAFETY: as in `count_drop`.
+    let row = unsafe { &mut *row };
+    if row.left != now {
+        row.left = now;
+        return false;
+    }
+    row.packets += 1;
+    row.bytes += u64::from(len);
+    true
+}
+
+/// How often the user side has changed whom it lets in.
+#[inline(always)]
+pub(crate) fn epoch() -> u32 {
+    EPOCH.get(0).copied().unwrap_or(0)
+}
+
+/// Numbers whose products scatter: any large odd ones would do, these are SplitMix64's.
+pub(crate) const SCATTERS: u64 = 0x94d0_49bb_1331_11eb;
+const SCATTERS_TOO: u64 = 0xbf58_476d_1ce4_e5b9;
+
+/// A number made of an address, whose upper bits depend on all of it.
+#[inline(always)]
+pub(crate) fn scatter<A: Tables>(address: A) -> u64 {
+    let [a, b, c, d] = address.unified().words();
+    let (high, low) = (u64::from(a) | (u64::from(b) << 32), u64::from(c) | (u64::from(d) << 32));
+    let mixed = high.wrapping_mul(SCATTERS_TOO) ^ low;
+    (mixed ^ (mixed >> 32)).wrapping_mul(SCATTERS)
+}
+
+/// Which bit of [`PEERS`] is an outside address's.
+#[inline(always)]
+pub(crate) fn peer_bit<A: Tables>(address: A) -> u32 {
+    (scatter(address) >> (64 - PEER_BITS)) as u32
+}
+
+/// Notes that an outside address has a connection, before it has.
+#[inline(always)]
+pub(crate) fn note_peer<A: Tables>(address: A) {
+    let number = peer_bit(address);
+    let (Some(word), bit) = (PEERS.get_ptr_mut(number >> 6), 1_u64 << (number & 63)) else { return };
+    // SAFETY: an aligned word of an array's row, which is never freed; on the kernel side it is changed by this atomic
+    // operation only (`lock or`, kernel 5.12).
+    unsafe {
+        if *word & bit == 0 {
+            asm!("lock *(u64 *)({0} + 0) |= {1}", in(reg) word, in(reg) bit, options(nostack));
+        }
+    }
+}
+
+/// Whether an outside address with this bit may have a connection.
+#[inline(always)]
+pub(crate) fn may_be_peer(number: u32) -> bool {
+    PEERS.get(number >> 6).is_none_or(|word| word & (1 << (number & 63)) != 0)
 }
 
 /// Answers that a CPU gives in a tick: a flood is not to be doubled (RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f)).

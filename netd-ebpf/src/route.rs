@@ -9,8 +9,13 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::generated::bpf_fib_lookup as fib_lookup;
 
+use netd_common::tables::EndpointRow;
+
 use crate::maps;
 use crate::skb::{Skb, Wire};
+
+/// The context of a program, which is all that the helper wants of it.
+pub(crate) type Context = *mut core::ffi::c_void;
 
 /// Where the routing table sends a destination.
 pub(crate) enum Route<A> {
@@ -26,7 +31,13 @@ pub(crate) enum Route<A> {
 /// Asks for the way from `src` to `dst` for a packet that comes in by `bridge`.
 #[inline(always)]
 pub(crate) fn lookup<A: Wire>(skb: &Skb, bridge: u32, src: A, dst: A) -> Route<A> {
-    let Some(question) = maps::question() else { return Route::None };
+    ask(skb.context_ptr(), bridge, src, dst).0
+}
+
+/// The same for any program; with the first 12 bytes of a frame that goes that way, if the next hop's link address is known.
+#[inline(always)]
+pub(crate) fn ask<A: Wire>(context: Context, bridge: u32, src: A, dst: A) -> (Route<A>, Option<[u32; 3]>) {
+    let Some(question) = maps::question() else { return (Route::None, None) };
     // SAFETY: this CPU's copy, which no other program uses while this one runs; the kernel's structure is plain words, for
     // which zero is a value.
     let question = unsafe {
@@ -38,8 +49,8 @@ pub(crate) fn lookup<A: Wire>(skb: &Skb, bridge: u32, src: A, dst: A) -> Route<A
     A::ask(question, src, dst);
     let len = size_of::<bpf_fib_lookup>() as i32;
     // SAFETY: the context is valid, and the structure is the map's, with its exact length.
-    let code = unsafe { fib_lookup(skb.as_ptr().cast(), question, len, 0) };
-    match code as u32 {
+    let code = unsafe { fib_lookup(context, question, len, 0) };
+    let route = match code as u32 {
         // Without a known neighbour the interface and next hop are filled in all the same; the redirect resolves it. So they
         // are for a packet that the interface does not take as it is, which is the asker's business.
         BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED => {
@@ -50,5 +61,7 @@ pub(crate) fn lookup<A: Wire>(skb: &Skb, bridge: u32, src: A, dst: A) -> Route<A
         }
         BPF_FIB_LKUP_RET_NOT_FWDED => Route::Local,
         _ => Route::None,
-    }
+    };
+    let known = code as u32 == BPF_FIB_LKUP_RET_SUCCESS;
+    (route, known.then(|| EndpointRow::ethernet(question.dmac, question.smac)))
 }

@@ -26,6 +26,7 @@ use netd_common::tables::{FlowRow, HeldRow};
 use netd_common::verdict::{Reason, Verdict};
 
 use crate::maps::Tables;
+use crate::route::Context;
 
 /// The bits of a VLAN tag that name the VLAN.
 const VLAN_ID: u32 = 0x0fff;
@@ -175,7 +176,7 @@ impl Wire for Ipv6 {
 
 /// Both ports after translation, as they stand in front of a transport header.
 #[inline(always)]
-fn ports_of<A: Wire>(row: &FlowRow<A>) -> u32 {
+pub(crate) fn ports_of<A: Wire>(row: &FlowRow<A>) -> u32 {
     let [a, b] = row.src_port.to_wire();
     let [c, d] = row.dst_port.to_wire();
     u32::from_ne_bytes([a, b, c, d])
@@ -233,6 +234,12 @@ impl Skb {
     #[inline(always)]
     pub(crate) fn as_ptr(&self) -> *mut __sk_buff {
         self.raw
+    }
+
+    /// The same, for helpers that take any program's context.
+    #[inline(always)]
+    pub(crate) fn context_ptr(&self) -> Context {
+        self.raw.cast()
     }
 
     #[inline(always)]
@@ -561,6 +568,18 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
+    /// The bytes from `start` to `end`, as a context has them. `salt` is a number that the verifier knows nothing of.
+    #[inline(always)]
+    pub(crate) fn new(salt: u32, start: usize, end: usize) -> Self {
+        Self { salt, start, end }
+    }
+
+    /// Its length, bytes.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> u32 {
+        (self.end - self.start) as u32
+    }
+
     #[inline(always)]
     fn at<T>(&self, at: usize) -> Option<*mut T> {
         let address = self.start + at;

@@ -9,7 +9,7 @@ use crate::flow::{self, First, Plan};
 use crate::fragment::Then;
 use crate::maps;
 use crate::publication::{self, Found};
-use crate::route::{self, Route};
+use crate::route::{self, Context, Route};
 use crate::skb::{Skb, Wire};
 
 /// A first packet to a published port makes a flow; one to a container's own address is judged apart; the rest is the
@@ -42,9 +42,9 @@ fn open<A: Wire>(skb: &Skb, ip: &Ip<A>, key: &FlowKey<A>) -> Result<Option<First
     }
     let Some(found) = publication::find(key.protocol(), key.dst, key.dst_port) else { return Ok(None) };
     if !found.is_for(skb.ifindex())
-        || !is_ours(skb, ip, &found)
+        || !is_ours(skb.context_ptr(), ip, &found)
         || maps::network_of(key.src).is_some()
-        || is_hosts_own(skb, ip, found.endpoint.bridge)
+        || is_hosts_own(skb.context_ptr(), ip, found.endpoint.bridge)
     {
         return Ok(None);
     }
@@ -70,11 +70,11 @@ fn open<A: Wire>(skb: &Skb, ip: &Ip<A>, key: &FlowKey<A>) -> Result<Option<First
 
 /// Whether the packet is addressed to the host, for a publication on all of its addresses.
 #[inline(always)]
-fn is_ours<A: Wire>(skb: &Skb, ip: &Ip<A>, found: &Found) -> bool {
+pub(crate) fn is_ours<A: Wire>(context: Context, ip: &Ip<A>, found: &Found) -> bool {
     if ip.dst.is_loopback() {
         return false;
     }
-    !found.any_address || matches!(route::lookup(skb, found.endpoint.bridge, ip.src, ip.dst), Route::Local)
+    !found.any_address || matches!(route::ask(context, found.endpoint.bridge, ip.src, ip.dst).0, Route::Local)
 }
 
 /// Whether a source may begin a connection: not one that no answer may be sent to, nor one that no router sends on (RFC 4291
@@ -88,8 +88,8 @@ pub(crate) fn may_begin<A: Wire>(src: A) -> bool {
 /// Whether the source is an address of the host, or the broadcast address of one of its networks: the stack, which such a
 /// packet is left to, calls it a martian.
 #[inline(always)]
-pub(crate) fn is_hosts_own<A: Wire>(skb: &Skb, ip: &Ip<A>, bridge: u32) -> bool {
-    matches!(route::lookup(skb, bridge, ip.dst, ip.src), Route::Local)
+pub(crate) fn is_hosts_own<A: Wire>(context: Context, ip: &Ip<A>, bridge: u32) -> bool {
+    matches!(route::ask(context, bridge, ip.dst, ip.src).0, Route::Local)
 }
 
 /// No flow and no publication: the host's, unless its addresses give it away.

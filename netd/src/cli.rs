@@ -3,14 +3,15 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
+use clap::builder::{PossibleValuesParser, Styles, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 use netd_common::tables::capacity;
 
 use crate::error::Error;
 use crate::spec::{
     Access, IfName, Mac, ModeSpec, Name, PortSpec, Protocol, Source, Target, TimeoutSpec, UnpublishSpec,
+    XdpMode,
 };
 
 /// What `--max-connections` may be.
@@ -43,6 +44,7 @@ Examples:
   netd container exec web -- nginx
   netd publish 127.0.0.1:5432:5432 db              one more port of a running container, for the host only
   netd ports                                       who has which port, and what passed
+  netd --xdp auto publish 9090:80 192.0.2.10       on to another host, from card to card without the stack
   netd down                                        everything gone, the host as before")]
 pub struct Cli {
     /// Where this instance keeps its state; instances with different folders do not know each other
@@ -63,6 +65,12 @@ many IPv6 connections, and in tables of their own for a quarter as many young on
 All of it is allocated at once: 516 bytes for each N, so 65 MiB by default and half a GiB for a million.
 Tables that there are keep their size: `netd down` first.")]
     pub max_connections: Option<u32>,
+    /// Let uplinks drop what is refused, and forward what goes on to other hosts, before the stack sees it: auto on network
+    /// cards that can and have no other XDP program, native on every uplink or not at all; later commands keep to it. On a veth
+    /// it costs TCP its segmentation offload, and wants the peer's checksums complete (ethtool -K PEER tx off gro on)
+    #[arg(long, global = true, value_name = "MODE",
+        value_parser = PossibleValuesParser::new(XdpMode::NAMES).try_map(|mode| word::<XdpMode>(&mode)))]
+    pub xdp: Option<XdpMode>,
     /// Say more on stderr; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,

@@ -405,6 +405,7 @@ impl Text for Status {
             ("networks", self.networks.to_string()),
             ("containers", self.containers.to_string()),
             ("published ports", self.publications.to_string()),
+            ("XDP stage", self.xdp.to_owned()),
             (
                 "flow rows",
                 self.flows.map_or_else(

@@ -248,6 +248,8 @@ pub struct Status {
     pub containers: usize,
     /// Publications.
     pub publications: usize,
+    /// Which uplinks are to have the XDP stage: off, auto or native.
+    pub xdp: &'static str,
     /// The programs.
     pub programs: Vec<Attachment>,
     /// Rows of the flow table, two a connection.

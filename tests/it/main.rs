@@ -30,3 +30,4 @@ mod rfc;
 mod run;
 mod timeouts;
 mod verifier;
+mod xdp;

@@ -16,8 +16,12 @@ use crate::report::Removed;
 
 /// Carries out a command; returns the exit status.
 pub fn execute(cli: Cli) -> Result<u8> {
-    let settings =
-        Settings { state_dir: cli.state_dir, uplinks: cli.uplink, max_connections: cli.max_connections };
+    let settings = Settings {
+        state_dir: cli.state_dir,
+        uplinks: cli.uplink,
+        max_connections: cli.max_connections,
+        xdp: cli.xdp,
+    };
     let output = Output::new(cli.json);
     // One thread: the namespace that netd is in, and the parent that a run dies with, are a thread's.
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -75,6 +75,9 @@ fn arguments(settings: &Settings, name: &Name, run: Run) -> Vec<OsString> {
     if let Some(connections) = settings.max_connections {
         words.extend(["--max-connections".into(), connections.to_string().into()]);
     }
+    if let Some(xdp) = settings.xdp {
+        words.extend(["--xdp".into(), xdp.name().into()]);
+    }
     words.extend(["supervise".into(), "--parent".into(), getpid().to_string().into()]);
     words.extend(["--name".into(), name.as_str().into(), "--network".into(), run.network.as_str().into()]);
     for address in &run.attach.ip {

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use aya::programs::links::FdLink;
 use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcAttachType};
+use aya::programs::xdp::{Xdp, XdpMode};
 use aya::programs::{CgroupAttachMode, CgroupSockAddr, LinkOrder, SchedClassifier};
 use aya::util::KernelVersion;
+use aya_obj::programs::XdpAttachType;
 
 use super::bpf::detach;
 use super::object::{LINKS, PROGRAMS, program};
@@ -16,13 +18,15 @@ use crate::error::{Doing as _, Error, Result};
 /// The priority of netd's clsact filters: the first that others are unlikely to have taken.
 const CLSACT_PRIORITY: u16 = 7;
 
-/// Where a TC program sits.
+/// Where a program sits on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// An interface that leads outside.
     Uplink,
     /// The host's end of a container's veth pair.
     Container,
+    /// An interface that leads outside, before the stack sees its packets.
+    Xdp,
 }
 
 impl Place {
@@ -30,6 +34,7 @@ impl Place {
         match self {
             Self::Uplink => program::UPLINK_INGRESS,
             Self::Container => program::CONTAINER_INGRESS,
+            Self::Xdp => program::UPLINK_XDP,
         }
     }
 
@@ -37,6 +42,7 @@ impl Place {
         match self {
             Self::Uplink => "uplink",
             Self::Container => "container",
+            Self::Xdp => "xdp",
         }
     }
 }
@@ -48,7 +54,7 @@ pub struct Attachment {
     pub program: String,
     /// The interface or cgroup.
     pub on: String,
-    /// The mechanism: tcx, clsact or cgroup.
+    /// The mechanism: tcx, clsact, xdp or cgroup.
     pub hook: &'static str,
     /// Whether the kernel has it there now.
     pub attached: bool,
@@ -140,6 +146,36 @@ impl Hooks<'_> {
         Ok(ours)
     }
 
+    /// Puts the XDP program on an interface of the current namespace, in its driver. What was pinned for it is let go.
+    /// Fails if the driver cannot, or if there is another program: that one is never replaced.
+    pub(super) fn attach_xdp(&self, ifindex: u32, ifname: &str) -> Result<()> {
+        let pin = self.link(Place::Xdp, ifindex, ifname);
+        self.follow_name(Place::Xdp, ifindex, &pin)?;
+        release(&pin)?;
+        let what = || format!("attach BPF program {} to {ifname} in native mode", program::UPLINK_XDP);
+        let mut program = self.xdp_program(what)?;
+        let id = program.attach_to_if_index(ifindex, XdpMode::Driver).doing(what)?;
+        // A link, which the kernel puts beside no other program and lets nobody replace (5.9).
+        let link: FdLink = program.take_link(id).doing(what)?.try_into().doing(what)?;
+        link.pin(&pin).doing(|| format!("pin {}", pin.display()))?;
+        Ok(())
+    }
+
+    /// Takes it off; absent is fine.
+    pub(super) fn detach_xdp(&self, ifindex: u32, ifname: &str) -> Result<()> {
+        release(&self.link(Place::Xdp, ifindex, ifname))
+    }
+
+    /// The kernel's number of the XDP program.
+    pub(super) fn xdp_id(&self) -> Result<u32> {
+        let what = || format!("ask for BPF program {}", program::UPLINK_XDP);
+        Ok(self.xdp_program(what)?.info().doing(what)?.id())
+    }
+
+    fn xdp_program(&self, what: impl FnOnce() -> String) -> Result<Xdp> {
+        Xdp::from_pin(self.program(program::UPLINK_XDP), XdpAttachType::Interface).doing(what)
+    }
+
     /// Whether the kernel has the program of `place` on the interface.
     fn sits(&self, place: Place, ifindex: u32, ifname: &str) -> Result<bool> {
         let pin = self.link(place, ifindex, ifname);
@@ -198,9 +234,17 @@ impl Hooks<'_> {
         Ok(())
     }
 
-    /// Every program and whether it sits where it should.
-    pub(super) fn list(&self) -> Result<Vec<Attachment>> {
+    /// Every program and whether it sits where it should; `has_xdp` tells which interfaces have the XDP program.
+    pub(super) fn list(&self, has_xdp: impl Fn(u32) -> bool) -> Result<Vec<Attachment>> {
         let mut list = Vec::new();
+        for (ifindex, ifname) in self.attached(Place::Xdp)? {
+            list.push(Attachment {
+                program: Place::Xdp.program().to_owned(),
+                attached: has_xdp(ifindex),
+                on: ifname,
+                hook: "xdp",
+            });
+        }
         for place in [Place::Uplink, Place::Container] {
             for (ifindex, ifname) in self.attached(place)? {
                 list.push(Attachment {

@@ -92,9 +92,25 @@ impl Dataplane {
         Log::open(&self.pins)
     }
 
-    /// Every program and whether it sits where it should.
-    pub fn attachments(&self) -> Result<Vec<Attachment>> {
-        self.hooks().list()
+    /// Puts the XDP program on an interface of the current namespace, in its driver; fails if the driver cannot, or if there
+    /// is another program.
+    pub fn attach_xdp(&self, ifindex: u32, ifname: &str) -> Result<()> {
+        self.hooks().attach_xdp(ifindex, ifname)
+    }
+
+    /// Takes it off; absent is fine.
+    pub fn detach_xdp(&self, ifindex: u32, ifname: &str) -> Result<()> {
+        self.hooks().detach_xdp(ifindex, ifname)
+    }
+
+    /// The kernel's number of the XDP program.
+    pub fn xdp_id(&self) -> Result<u32> {
+        self.hooks().xdp_id()
+    }
+
+    /// Every program and whether it sits where it should; `has_xdp` tells which interfaces have the XDP program.
+    pub fn attachments(&self, has_xdp: impl Fn(u32) -> bool) -> Result<Vec<Attachment>> {
+        self.hooks().list(has_xdp)
     }
 }
 

@@ -18,6 +18,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETD_DATAPLANE_OBJECT")
 pub(super) mod program {
     use aya::programs::CgroupSockAddrAttachType as Hook;
 
+    /// On each uplink before the stack, if the user wants that.
+    pub(in super::super) const UPLINK_XDP: &str = "uplink_xdp";
     /// On the ingress of each uplink.
     pub(in super::super) const UPLINK_INGRESS: &str = "uplink_ingress";
     /// On the ingress of each container's host-side veth.
@@ -60,6 +62,7 @@ pub fn load(host_netns: u64, connections: u32) -> Result<Ebpf> {
     for (name, program) in object.programs_mut() {
         let loaded = match program {
             Program::SchedClassifier(program) => program.load(),
+            Program::Xdp(program) => program.load(),
             Program::CgroupSockAddr(program) => program.load(),
             _ => continue,
         };
@@ -163,7 +166,8 @@ mod layout {
     use netd_common::flow::{FlowKey, Handle};
     use netd_common::tables::{
         BoundPortKey, CounterRow, EndpointRow, FlowRow, FragmentKey, FragmentRow, HeldKey, HeldRow, PortRow,
-        PublicationRow, SocketKey, SocketRow, SourceKey, TargetPortKey, TrustKey, UplinkRow, capacity, name,
+        PublicationRow, RefusalRow, SocketKey, SocketRow, SourceKey, TargetPortKey, TrustKey, UplinkRow,
+        capacity, name,
     };
     use netd_common::track::Phase;
     use netd_common::verdict::Reason;
@@ -213,6 +217,9 @@ mod layout {
         of::<SocketKey, SocketRow>(name::SOCKETS, capacity::SOCKETS),
         of::<u32, u32>(name::TIMEOUTS, Phase::ALL.len() as u32),
         of::<u32, CounterRow>(name::DROPS, Reason::ALL.len() as u32),
+        of::<u32, RefusalRow<Ipv4>>(name::REFUSALS, capacity::REFUSALS),
+        of::<u32, RefusalRow<Ipv6>>(name::REFUSALS6, capacity::REFUSALS),
+        of::<u32, u32>(name::EPOCH, 1),
         of::<u32, u32>(name::STAGES, capacity::STAGES),
     ];
 }

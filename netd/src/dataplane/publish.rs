@@ -56,7 +56,8 @@ impl Tables {
             Some(_) => PortRow { bound: row.bound + 1, ..row },
             None => PortRow { any: handle, ..row },
         })?;
-        self.bind(publications)
+        self.bind(publications)?;
+        self.begin_epoch()
     }
 
     /// Publishes on the ports of another publication, which has them no more and begins no connection any more; at no moment do
@@ -74,7 +75,8 @@ impl Tables {
         self.change_ports(
             &one,
             |_, _, row| if row.any == from { PortRow { any: handle, ..row } } else { row },
-        )
+        )?;
+        self.begin_epoch()
     }
 
     /// Says by which interface a publication's clients come in.
@@ -93,7 +95,8 @@ impl Tables {
         if row == before || row.handle != handle {
             Ok(())
         } else {
-            self.put(name::PUBLICATIONS, [(slot, row)])
+            self.put(name::PUBLICATIONS, [(slot, row)])?;
+            self.begin_epoch()
         }
     }
 
@@ -124,7 +127,8 @@ impl Tables {
         let slots: Vec<u32> = handles.iter().map(|handle| u32::from(handle.slot())).collect();
         let rows = self.at::<PublicationRow>(name::PUBLICATIONS, &slots)?;
         let own = handles.iter().zip(rows).filter(|(handle, row)| row.handle == **handle);
-        self.put(name::PUBLICATIONS, own.map(|(handle, _)| (handle.slot().into(), PublicationRow::default())))
+        self.put(name::PUBLICATIONS, own.map(|(handle, _)| (handle.slot().into(), PublicationRow::default())))?;
+        self.begin_epoch()
     }
 
     /// Changes the rows of all of these publications' ports, each as its publication has it.

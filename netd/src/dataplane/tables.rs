@@ -10,8 +10,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netd_common::bytes::{Address, Ipv4, Ipv6};
 use netd_common::flow::{FlowKey, Handle};
 use netd_common::tables::{
-    CounterRow, EndpointRow, FlowRow, PublicationCounters, PublicationRow, SourceKey, TrustKey, UplinkRow,
-    access, capacity, name, pending, tick,
+    CounterRow, EndpointRow, FlowRow, PublicationCounters, PublicationRow, RefusalRow, SourceKey, TrustKey,
+    UplinkRow, access, capacity, mac_words, name, pending, tick, uplink_flag,
 };
 use netd_common::track::Phase;
 use netd_common::verdict::Reason;
@@ -48,6 +48,10 @@ pub struct Uplink {
     pub address4: Option<Ipv4Addr>,
     /// In whose name IPv6 connections leave by it.
     pub address6: Option<Ipv6Addr>,
+    /// Its MAC address; zero if it has none.
+    pub mac: [u8; 6],
+    /// Whether it takes frames that another uplink's XDP program redirects to it.
+    pub takes_frames: bool,
 }
 
 /// How full a table is.
@@ -173,7 +177,7 @@ impl Tables {
             let row = if allowed { access::ALLOW } else { access::DENY };
             sources.insert(&key, Wire(row), ANY).doing(what)?;
         }
-        Ok(())
+        self.begin_epoch()
     }
 
     /// Takes the rows of lists away. Absent is fine.
@@ -196,7 +200,15 @@ impl Tables {
         for (key, _) in keys {
             absent_is_fine(sources.remove(&key)).doing(|| format!("remove a row of {}", name::SOURCES))?;
         }
-        Ok(())
+        self.begin_epoch()
+    }
+
+    /// Makes the programs forget what they remember of whom they refused.
+    pub(super) fn begin_epoch(&self) -> Result<()> {
+        let what = || format!("write {}", name::EPOCH);
+        let mut epoch = self.array::<u32>(name::EPOCH)?;
+        let Wire(before) = epoch.get(&0, 0).doing(what)?;
+        epoch.set(0, Wire(before.wrapping_add(1)), ANY).doing(what)
     }
 
     /// Makes the host's own addresses known to the socket hooks, which cannot ask the routing table.
@@ -214,6 +226,8 @@ impl Tables {
                     address4: uplink.address4.map_or(Ipv4::UNSPECIFIED, Into::into),
                     mtu: uplink.mtu,
                     address6: uplink.address6.map_or(Ipv6::UNSPECIFIED, Into::into),
+                    mac: mac_words(uplink.mac),
+                    flags: if uplink.takes_frames { uplink_flag::TAKES_FRAMES } else { 0 },
                 };
                 (uplink.ifindex, row)
             })
@@ -246,7 +260,7 @@ impl Tables {
         for gone in present.keys().filter(|key| !wanted.contains_key(key)) {
             absent_is_fine(rows.remove(&Wire(*gone))).doing(what)?;
         }
-        Ok(())
+        if present == *wanted { Ok(()) } else { self.begin_epoch() }
     }
 
     /// Sets how long connections may be idle: seconds, by phase.
@@ -290,6 +304,26 @@ impl Tables {
                 Ok(stats)
             })
             .collect()
+    }
+
+    /// What the XDP stage has dropped of each publication's packets and not told it yet.
+    pub fn refused(&self) -> Result<Table<Handle, u64>> {
+        let mut refused = Table::new();
+        self.each_refusal::<Ipv4>(name::REFUSALS, &mut refused)?;
+        self.each_refusal::<Ipv6>(name::REFUSALS6, &mut refused)?;
+        Ok(refused)
+    }
+
+    fn each_refusal<A: Address>(&self, name: &'static str, sum: &mut Table<Handle, u64>) -> Result<()> {
+        let what = || format!("read {name}");
+        let map = Map::PerCpuArray(self.open(name)?);
+        let rows: PerCpuArray<MapData, Wire<RefusalRow<A>>> = PerCpuArray::try_from(map).doing(what)?;
+        for index in 0..capacity::REFUSALS {
+            for Wire(row) in rows.get(&index, 0).doing(what)?.iter().filter(|Wire(row)| row.pending != 0) {
+                *sum.entry(row.publication).or_default() += u64::from(row.pending);
+            }
+        }
+        Ok(())
     }
 
     /// Walks a flow table. Rows that come and go meanwhile may be missed.

@@ -8,6 +8,7 @@ mod container;
 mod network;
 mod publication;
 mod report;
+mod xdp;
 
 use std::collections::HashSet;
 use std::fs;
@@ -26,7 +27,7 @@ use crate::dataplane::{self, Dataplane, Log, Place};
 use crate::error::{Doing as _, Error, Kind, Result};
 use crate::link::{Address, Interface, Netlink};
 use crate::netns::Netns;
-use crate::spec::{IfName, Name, TimeoutSpec, Timeouts};
+use crate::spec::{IfName, Mac, Name, TimeoutSpec, Timeouts, XdpMode};
 pub use crate::store::Terms;
 use crate::store::{self, Owner, Phase, Store, folder_key};
 
@@ -42,6 +43,8 @@ pub struct Settings {
     pub uplinks: Vec<IfName>,
     /// For how many connections the tables are to have room when they are made; as they are, or as by default, if none.
     pub max_connections: Option<u32>,
+    /// Which uplinks are to have the XDP stage; as before if none.
+    pub xdp: Option<XdpMode>,
 }
 
 /// An instance, locked for one command.
@@ -162,6 +165,7 @@ impl Host {
         let interfaces = self.netlink.interfaces().await?;
         let uplinks = self.uplinks(&interfaces).await?;
         let addresses = self.netlink.addresses().await?;
+        self.follow_xdp(&uplinks, &interfaces)?;
         let dataplane = self.dataplane()?;
         for (index, name) in dataplane.attached(Place::Uplink)? {
             if !uplinks.iter().any(|uplink| uplink.index == index) {
@@ -179,19 +183,23 @@ impl Host {
         let rows: Vec<_> = uplinks
             .iter()
             .filter(|uplink| uplink.ethernet)
-            .map(|uplink| dataplane::Uplink {
-                ifindex: uplink.index,
-                mtu: uplink.mtu,
-                address4: source(&addresses, uplink.index, |address| match address {
-                    IpAddr::V4(address) => Some(address),
-                    IpAddr::V6(_) => None,
-                }),
-                address6: source(&addresses, uplink.index, |address| match address {
-                    IpAddr::V4(_) => None,
-                    IpAddr::V6(address) => Some(address),
-                }),
+            .map(|uplink| {
+                Ok(dataplane::Uplink {
+                    ifindex: uplink.index,
+                    mac: uplink.mac.map_or([0; 6], Mac::bytes),
+                    takes_frames: self.takes_frames(uplink)?,
+                    mtu: uplink.mtu,
+                    address4: source(&addresses, uplink.index, |address| match address {
+                        IpAddr::V4(address) => Some(address),
+                        IpAddr::V6(_) => None,
+                    }),
+                    address6: source(&addresses, uplink.index, |address| match address {
+                        IpAddr::V4(_) => None,
+                        IpAddr::V6(address) => Some(address),
+                    }),
+                })
             })
-            .collect();
+            .collect::<Result<_>>()?;
         dataplane.tables.set_uplinks(&rows)?;
         let trusted = self.store.state.networks.values().flat_map(|network| {
             let trusts =

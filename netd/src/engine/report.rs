@@ -9,6 +9,7 @@ use netd_common::track::Phase;
 
 use super::container::INTERFACE;
 use super::network::{BRIDGE, HOST, NONE, gateways_for, is_predefined, no_network};
+use super::xdp::attachments;
 use super::{Host, kernel_release};
 use crate::dataplane::{self, Connection, PublicationStats};
 use crate::error::Result;
@@ -18,7 +19,7 @@ use crate::report::{
     Address, ByFamily, Container, Count, Direction, Drop, Features, Flow, Flows, InOut, Member, Network,
     Port, Status, Timeout,
 };
-use crate::spec::{Name, Protocol};
+use crate::spec::{Name, Protocol, XdpMode};
 use crate::store::{self, Attachment, Publication, Target};
 
 impl Host {
@@ -52,6 +53,10 @@ impl Host {
         &self,
         publications: impl Iterator<Item = (&'a Publication, PublicationStats)>,
     ) -> Result<Vec<Port>> {
+        let refused = match &self.dataplane {
+            Some(dataplane) if self.xdp() != XdpMode::Off => dataplane.tables.refused()?,
+            _ => HashMap::new(),
+        };
         publications
             .map(|(publication, stats)| {
                 let target_ip = match &publication.target {
@@ -75,7 +80,7 @@ impl Host {
                     packets: InOut { inward: counters.packets_in, out: counters.packets_out },
                     bytes: InOut { inward: counters.bytes_in, out: counters.bytes_out },
                     flows: Flows { active: stats.active, total: counters.flows },
-                    dropped: counters.dropped,
+                    dropped: counters.dropped + refused.get(&publication.handle()).copied().unwrap_or(0),
                 })
             })
             .collect()
@@ -245,9 +250,10 @@ impl Host {
     /// The instance as a whole.
     pub async fn report_status(&self) -> Result<Status> {
         let state = &self.store.state;
+        let interfaces = self.netlink.interfaces().await?;
         let (programs, flows, drops, pins) = match &self.dataplane {
             Some(dataplane) => (
-                dataplane.attachments()?,
+                attachments(dataplane, &interfaces)?,
                 Some(dataplane.tables.flow_fill()?),
                 dataplane
                     .tables
@@ -269,8 +275,8 @@ impl Host {
             warnings.push(format!("{} is not attached to {}", program.program, program.on));
         }
         if self.dataplane.is_some() {
-            let interfaces = self.netlink.interfaces().await?;
             let uplinks = self.uplinks(&interfaces).await?;
+            warnings.extend(self.xdp_warnings(&uplinks, &interfaces)?);
             for uplink in uplinks.iter().filter(|uplink| !uplink.ethernet) {
                 warnings.push(format!(
                     "{} is no Ethernet interface: published ports are not reachable through it",
@@ -296,6 +302,7 @@ impl Host {
             networks: state.networks.len(),
             containers: state.containers.len(),
             publications: state.publications.len(),
+            xdp: self.xdp().name(),
             programs,
             flows,
             drops,

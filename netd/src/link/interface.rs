@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::link::{
-    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, State,
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, State,
 };
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkUnspec};
 
@@ -36,6 +36,12 @@ pub struct Interface {
     pub kind: Option<String>,
     /// The bridge or bond that it is a port of.
     pub master: Option<u32>,
+    /// The interface that it sits on, or a veth's other end.
+    pub below: Option<u32>,
+    /// Whether a device of a bus is behind it (`IFLA_PARENT_DEV_NAME`, kernel 5.14).
+    pub hardware: bool,
+    /// The XDP program that it has.
+    pub xdp: Option<u32>,
     /// What it received.
     pub received: Count,
     /// What it sent.
@@ -56,6 +62,17 @@ impl From<LinkMessage> for Interface {
                 LinkAttribute::IfName(name) => interface.name = name,
                 LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
                 LinkAttribute::Controller(master) => interface.master = Some(master),
+                LinkAttribute::Link(below) => interface.below = Some(below),
+                LinkAttribute::ParentDevName(_) => interface.hardware = true,
+                LinkAttribute::Xdp(facts) => {
+                    interface.xdp = facts.into_iter().find_map(|fact| match fact {
+                        LinkXdp::ProgId(id)
+                        | LinkXdp::DrvProgId(id)
+                        | LinkXdp::SkbProgId(id)
+                        | LinkXdp::HwProgId(id) => Some(id),
+                        _ => None,
+                    });
+                }
                 LinkAttribute::OperState(state) => interface.running = state == State::Up,
                 LinkAttribute::Address(bytes) => interface.mac = bytes.try_into().ok().and_then(Mac::new),
                 LinkAttribute::LinkInfo(infos) => {

@@ -1,6 +1,7 @@
 //! The kernel's interfaces, addresses and routes, through rtnetlink: one handle per namespace, opened inside, used outside.
 
 mod address;
+mod features;
 mod interface;
 mod route;
 mod sysctl;
@@ -11,6 +12,7 @@ use netlink_sys::{AsyncSocket as _, TokioSocket};
 use rtnetlink::Handle;
 
 pub use address::Address;
+pub use features::takes_xdp_frames;
 pub use interface::Interface;
 pub use route::Route;
 pub use sysctl::{Family, Sysctl};

@@ -7,6 +7,7 @@ mod port;
 mod subnet;
 mod target;
 mod timeout;
+mod xdp;
 
 pub use access::{Access, Source};
 pub use gateway::{GatewayMode, GatewayModes, ModeSpec};
@@ -15,3 +16,4 @@ pub use port::{HostPorts, PortRange, PortSpec, Protocol, UnpublishSpec};
 pub use subnet::{gateway_of, hosts, is_host, parse_subnet};
 pub use target::Target;
 pub use timeout::{TimeoutSpec, Timeouts};
+pub use xdp::XdpMode;

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing as _, Error, Result};
 use crate::ports::Ports;
-use crate::spec::{Access, GatewayMode, IfName, Mac, Name, PortRange, Protocol, Timeouts};
+use crate::spec::{Access, GatewayMode, IfName, Mac, Name, PortRange, Protocol, Timeouts, XdpMode};
 
 /// Version of the state file; another one is refused rather than guessed at.
 const SCHEMA: u32 = 3;
@@ -358,6 +358,9 @@ pub struct State {
     /// The uplinks that the user chose; all that hold routes if empty.
     #[serde(default)]
     pub uplinks: Vec<IfName>,
+    /// Which uplinks have the XDP stage.
+    #[serde(default)]
+    pub xdp: XdpMode,
     /// Who may use the publications that do not say it themselves.
     #[serde(default)]
     pub access: Access,
@@ -398,6 +401,7 @@ impl State {
             boot,
             generation: 0,
             uplinks: Vec::new(),
+            xdp: XdpMode::default(),
             access: Access::default(),
             timeouts: Timeouts::default(),
             networks: BTreeMap::new(),
