@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use netd_tests::report::svg::{self, Scale};
@@ -10,32 +10,35 @@ use netd_tests::report::{About, Report, Table, Verdict, markdown, text};
 
 use crate::rounds::say;
 
-/// How many connections conntrack may follow: more than any work makes.
-const CONNTRACK: u64 = 4_000_000;
-const LIMIT: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
+/// What conntrack has for the time of the run: room for more connections than any work makes, and a hash table in which
+/// they do not queue. Namespaces share both, and a table that is full drops what it should be measured with.
+const CONNTRACK: [(&str, u64); 2] = [("nf_conntrack_max", 4_000_000), ("nf_conntrack_buckets", 1 << 22)];
 
-/// The machine's limit on conntrack's table, raised for the time of the run: namespaces have none of their own, and a table
-/// that is full drops what it should be measured with.
-pub(crate) struct ConntrackLimit {
-    before: Option<String>,
+/// The machine's limits on conntrack, put back when dropped.
+pub(crate) struct ConntrackLimits {
+    before: Vec<(PathBuf, String)>,
 }
 
-impl ConntrackLimit {
+impl ConntrackLimits {
     pub(crate) fn raised() -> Self {
-        let before = fs::read_to_string(LIMIT).ok();
-        if before.is_some() {
-            fs::write(LIMIT, CONNTRACK.to_string()).expect("raise nf_conntrack_max");
+        let mut before = Vec::new();
+        for (name, most) in CONNTRACK {
+            let file = Path::new("/proc/sys/net/netfilter").join(name);
+            if let Ok(value) = fs::read_to_string(&file) {
+                fs::write(&file, most.to_string()).unwrap_or_else(|error| panic!("raise {name}: {error}"));
+                before.push((file, value));
+            }
         }
         Self { before }
     }
 }
 
-impl Drop for ConntrackLimit {
+impl Drop for ConntrackLimits {
     fn drop(&mut self) {
-        if let Some(before) = &self.before
-            && let Err(error) = fs::write(LIMIT, before)
-        {
-            say(&format!("nf_conntrack_max is not what it was, {}: {error}", before.trim()));
+        for (file, value) in &self.before {
+            if let Err(error) = fs::write(file, value) {
+                say(&format!("{} is not what it was, {}: {error}", file.display(), value.trim()));
+            }
         }
     }
 }
@@ -73,7 +76,10 @@ pub(crate) fn machine(rounds: usize, quick: bool) -> About {
     versions.insert("docker.io".to_owned(), package);
     for (name, option) in [("nft flowtable", "nf_flow_table"), ("IPVS", "ip_vs")] {
         let has = Path::new("/sys/module").join(option).exists();
-        versions.insert(name.to_owned(), if has { "present, not measured" } else { "not in this kernel" }.to_owned());
+        versions.insert(
+            name.to_owned(),
+            if has { "present, not measured" } else { "not in this kernel" }.to_owned(),
+        );
     }
     let memory = field("/proc/meminfo", "MemTotal");
     let kib: f64 = memory.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0.0);
@@ -88,10 +94,10 @@ pub(crate) fn machine(rounds: usize, quick: bool) -> About {
         rounds,
         quick,
         seconds: 0.0,
-        command: std::env::args().skip(1).filter(|word| word != "--bench").fold(
-            "cargo xtask bench".to_owned(),
-            |line, word| line + " " + &word,
-        ),
+        command: std::env::args()
+            .skip(1)
+            .filter(|word| word != "--bench")
+            .fold("cargo xtask bench".to_owned(), |line, word| line + " " + &word),
     }
 }
 
@@ -127,9 +133,8 @@ pub(crate) fn write(report: &Report, out: &Path, document: Option<&Path>) {
     if let Some(document) = document {
         let folder = document.parent().unwrap_or(Path::new(".")).join("performance");
         draw(&folder);
-        let body = markdown::body(report, |table| {
-            picture(table).map(|_| format!("performance/{}.svg", table.id))
-        });
+        let body =
+            markdown::body(report, |table| picture(table).map(|_| format!("performance/{}.svg", table.id)));
         let before = fs::read_to_string(document).expect("read the document");
         let after = markdown::splice(&before, &body).expect("find the document's marks");
         fs::write(document, after).expect("write the document");

@@ -227,6 +227,12 @@ impl Ground {
             netns.ip(&format!("address add {address} dev {interface}"));
             netns.ip(&format!("link set {interface} up"));
         }
+        if self.terms.forward {
+            // As on a wire: XDP finds checksums complete, and the far end takes frames that it redirects.
+            for far in [&self.client, &self.backend] {
+                far.sh("ethtool -K eth0 tx off gro on");
+            }
+        }
         self.client.ip("route add default via 198.18.0.1");
         self.backend.ip("route add default via 198.19.0.1");
         host.ip("route add default via 198.19.0.2");
@@ -374,9 +380,15 @@ impl Drop for Ground {
 pub(crate) fn docker_rule(published: &Published) -> [String; 3] {
     let Published { proto, port, target } = published;
     [
-        format!("POSTROUTING -s 172.17.0.2/32 -d 172.17.0.2/32 -p {proto} -m {proto} --dport {target} -j MASQUERADE"),
-        format!("DOCKER ! -i docker0 -p {proto} -m {proto} --dport {port} -j DNAT --to-destination 172.17.0.2:{target}"),
-        format!("DOCKER -d 172.17.0.2/32 ! -i docker0 -o docker0 -p {proto} -m {proto} --dport {target} -j ACCEPT"),
+        format!(
+            "POSTROUTING -s 172.17.0.2/32 -d 172.17.0.2/32 -p {proto} -m {proto} --dport {target} -j MASQUERADE"
+        ),
+        format!(
+            "DOCKER ! -i docker0 -p {proto} -m {proto} --dport {port} -j DNAT --to-destination 172.17.0.2:{target}"
+        ),
+        format!(
+            "DOCKER -d 172.17.0.2/32 ! -i docker0 -o docker0 -p {proto} -m {proto} --dport {target} -j ACCEPT"
+        ),
     ]
 }
 

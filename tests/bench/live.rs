@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use aya::maps::PerCpuArray;
 use aya::programs::tc::{TcAttachOptions, TcAttachType};
-use aya::programs::{LinkOrder, SchedClassifier, TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
 use aya::programs::xdp::XdpMode;
+use aya::programs::{LinkOrder, SchedClassifier, TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use netd_tests::netns::Netns;
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -250,7 +250,11 @@ impl Generator {
         let seconds = self.timed(frames);
         let after = sink.arrived();
         let right = (after.right - before.right) as f64;
-        Rate { per_second: right / seconds, share: right / f64::from(frames), wrong: after.wrong - before.wrong }
+        Rate {
+            per_second: right / seconds,
+            share: right / f64::from(frames),
+            wrong: after.wrong - before.wrong,
+        }
     }
 }
 
@@ -295,7 +299,9 @@ impl Bare {
                 .expect("attach a redirect");
             object
         };
-        Self { _programs: [program("bare_in", "up0", &ground.veth), program("bare_out", &ground.veth, "up0")] }
+        Self {
+            _programs: [program("bare_in", "up0", &ground.veth), program("bare_out", &ground.veth, "up0")],
+        }
     }
 }
 
@@ -335,7 +341,12 @@ pub(crate) fn from_client(ground: &Ground, to: ([u8; 4], u16), flows: u32, first
         Contender::Wire => mac(&ground.container, "eth0"),
         _ => mac(&ground.host, "up0"),
     };
-    Generator::new(&ground.client, "eth0", far, &Stream { fixed: to, outward: false, base: FLOWS, flows, first })
+    Generator::new(
+        &ground.client,
+        "eth0",
+        far,
+        &Stream { fixed: to, outward: false, base: FLOWS, flows, first },
+    )
 }
 
 /// Packets of the container to the flows' addresses.

@@ -58,7 +58,13 @@ pub(crate) fn iperf3(netns: &Netns, port: u16) -> Server {
 }
 
 /// docker-proxy, as dockerd 20.10 starts it for a published port.
-pub(crate) fn docker_proxy(host: &Netns, address: &str, port: u16, target: &str, target_port: u16) -> Process {
+pub(crate) fn docker_proxy(
+    host: &Netns,
+    address: &str,
+    port: u16,
+    target: &str,
+    target_port: u16,
+) -> Process {
     // It tells by file descriptor 3 that it is ready.
     let line = format!(
         "docker-proxy -proto tcp -host-ip {address} -host-port {port} -container-ip {target} -container-port {target_port}"
@@ -106,7 +112,8 @@ pub(crate) fn connections(netns: &Netns, url: &str, seconds: f64) -> f64 {
 fn wrk(netns: &Netns, url: &str, seconds: f64, more: &str) -> f64 {
     // wrk counts whole seconds.
     let whole = seconds.ceil();
-    let said = run(netns, &format!("exec taskset 2 wrk -t1 -c{CLIENTS} -d{whole}s --timeout 5s {more} {url}"));
+    let said =
+        run(netns, &format!("exec taskset 2 wrk -t1 -c{CLIENTS} -d{whole}s --timeout 5s {more} {url}"));
     assert!(!said.contains("Socket errors"), "wrk {url}: {said}");
     assert!(!said.contains("Non-2xx"), "wrk {url}: {said}");
     let rate = said.lines().find_map(|line| line.strip_prefix("Requests/sec:")).expect("wrk's rate");

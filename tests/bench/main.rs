@@ -81,11 +81,17 @@ const WORK: [(&str, Work); 11] = [
 ];
 
 fn main() {
+    // Paths are the repository's, wherever cargo starts a benchmark.
+    std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).expect("enter the repository");
     let words = Words::parse();
     netd_tests::need_root();
     let names: Vec<&str> = WORK.iter().map(|(name, _)| *name).collect();
     for wanted in &words.only {
-        assert!(names.contains(&wanted.as_str()), "there is no work '{wanted}'; there is {}", names.join(", "));
+        assert!(
+            names.contains(&wanted.as_str()),
+            "there is no work '{wanted}'; there is {}",
+            names.join(", ")
+        );
     }
     let effort = Effort {
         rounds: words.rounds.unwrap_or(if words.quick { 3 } else { 5 }),
@@ -93,7 +99,7 @@ fn main() {
         programs: 1.0,
         large: !words.quick,
     };
-    let _limit = about::ConntrackLimit::raised();
+    let _limits = about::ConntrackLimits::raised();
     if let Some(contender) = words.profile {
         return profile::profile(contender, words.flows, &words.out);
     }

@@ -23,6 +23,7 @@ pub(crate) fn lint() -> Result<()> {
         let mut command = Command::new("rustup");
         command
             .args(["run", &toolchain, "cargo", verb, "--quiet", "--release", "--package", "netd-ebpf"])
+            .args(["--package", "netd-load"])
             .args([
                 "--target",
                 "bpfel-unknown-none",

@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "a task talks to whoever runs it")]
 
+mod bench;
 mod build;
 mod demo;
 mod fuzz;
@@ -42,6 +43,13 @@ enum Verb {
         /// Only tests whose names contain one of these
         filter: Vec<String>,
     },
+    /// Measure netd beside iptables, nft, docker-proxy and plain routing, in one run; --help says more
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Words for the benchmark: --quick, --only WORK, --profile CONTENDER …
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORD")]
+        words: Vec<String>,
+    },
     /// Check format, lints and documentation
     Lint,
     /// Check the project's own rules
@@ -64,6 +72,7 @@ fn main() -> ExitCode {
         Verb::Build { release } => build::build(release),
         Verb::Demo => demo::demo(),
         Verb::Test { filter } => test::test(&filter),
+        Verb::Bench { words } => bench::bench(&words),
         Verb::Lint => lint::lint(),
         Verb::Tidy => tidy::tidy(),
         Verb::Fuzz { seconds, target } => fuzz::fuzz(seconds, &target),

@@ -46,6 +46,19 @@ const GUEST_TOOLS: [(&str, &str); 10] = [
     ("timeout", "coreutils"),
 ];
 
+/// What the benchmark's contenders and loads are made of.
+const BENCH_TOOLS: [(&str, &str); 9] = [
+    ("nginx", "nginx-light"),
+    ("wrk", "wrk"),
+    ("iperf3", "iperf3"),
+    ("docker-proxy", "docker.io"),
+    ("ethtool", "ethtool"),
+    ("nft", "nftables"),
+    ("iptables", "iptables"),
+    ("ss", "iproute2"),
+    ("taskset", "util-linux"),
+];
+
 /// What libFuzzer is compiled with.
 const FUZZ_TOOLS: [(&str, &str); 1] = [("c++", "g++")];
 
@@ -167,6 +180,11 @@ fn install_linker(compiler: &Compiler) -> Result<()> {
 /// What guests on other kernels need.
 pub(crate) fn guest_tools() -> Result<()> {
     tools(&GUEST_TOOLS)
+}
+
+/// What the benchmark needs.
+pub(crate) fn bench_tools() -> Result<()> {
+    tools(&BENCH_TOOLS)
 }
 
 /// What fuzzing needs.

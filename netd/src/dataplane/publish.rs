@@ -127,7 +127,10 @@ impl Tables {
         let slots: Vec<u32> = handles.iter().map(|handle| u32::from(handle.slot())).collect();
         let rows = self.at::<PublicationRow>(name::PUBLICATIONS, &slots)?;
         let own = handles.iter().zip(rows).filter(|(handle, row)| row.handle == **handle);
-        self.put(name::PUBLICATIONS, own.map(|(handle, _)| (handle.slot().into(), PublicationRow::default())))?;
+        self.put(
+            name::PUBLICATIONS,
+            own.map(|(handle, _)| (handle.slot().into(), PublicationRow::default())),
+        )?;
         self.begin_epoch()
     }
 

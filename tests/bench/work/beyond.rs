@@ -42,13 +42,8 @@ impl Place {
         if self.ground.contender.is_direct() {
             return;
         }
-        let answers = Stream {
-            fixed: (BACKEND, FORWARDED.target),
-            outward: true,
-            base: HOST_BEYOND,
-            flows,
-            first: 0,
-        };
+        let answers =
+            Stream { fixed: (BACKEND, FORWARDED.target), outward: true, base: HOST_BEYOND, flows, first: 0 };
         let answers =
             Generator::new(&self.ground.backend, "eth0", live::mac(&self.ground.host, "up1"), &answers);
         for _ in 0..2 {

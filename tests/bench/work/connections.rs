@@ -140,9 +140,8 @@ pub(crate) fn measure_local(effort: Effort) -> Outcome {
         Local::new("docker-proxy", 2, Contender::Iptables),
         Local::new("netd", 2, Contender::Netd),
     ];
-    let table = |id: &str, title: &str, unit: &str| {
-        Table::new(id, title, unit, Better::More, ("journey", &JOURNEYS))
-    };
+    let table =
+        |id: &str, title: &str, unit: &str| Table::new(id, title, unit, Better::More, ("journey", &JOURNEYS));
     let title = "New HTTP connections from the host itself, and from the container to its own port";
     let mut rates = table("local_connections", title, "connections/s");
     let cells = places.iter().map(|place| Cell::new(place.row, place.column, || place.connections(effort)));
@@ -151,8 +150,9 @@ pub(crate) fn measure_local(effort: Effort) -> Outcome {
     let mut one = table("local_bulk", &format!("{title}, one stream"), "Gbit/s");
     let mut many = table("local_bulk_8", &format!("{title}, 8 streams"), "Gbit/s");
     for (table, streams) in [(&mut one, 1), (&mut many, 8)] {
-        let cells =
-            places.iter().map(|place| Cell::new(place.row, place.column, move || place.bulk(streams, effort)));
+        let cells = places
+            .iter()
+            .map(|place| Cell::new(place.row, place.column, move || place.bulk(streams, effort)));
         fill(table, effort, cells.collect(), "does not go this way");
     }
     let bar = |claim: &str, least: f64, table: &Table, other: &str| {

@@ -51,9 +51,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
     let cells = places.iter().map(|(ground, _)| {
         load::ready_client(&ground.container);
         let who = ground.contender.name();
-        Cell::new(who, 0, move || {
-            load::connections(&ground.container, "http://198.18.0.2/", effort.programs)
-        })
+        Cell::new(who, 0, move || load::connections(&ground.container, "http://198.18.0.2/", effort.programs))
     });
     fill(&mut real, effort, cells.collect(), "not measured");
     drop(servers);

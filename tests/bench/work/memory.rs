@@ -1,5 +1,6 @@
 //! Kernel memory for each connection and each published port.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use aya::maps::MapData;
@@ -12,17 +13,39 @@ use crate::ground::{self, Contender, Ground, Published, Terms};
 use crate::load;
 use crate::rounds::{progress, say};
 
-/// Memory that the kernel has for its own objects and cannot give back, bytes: slabs, and all that is allocated by pages.
-fn kernel_memory() -> f64 {
+/// Bytes in the kernel's slabs, by cache.
+fn slabs() -> HashMap<String, f64> {
     // What is being freed is gone first: namespaces are taken down in the background.
-    std::thread::sleep(std::time::Duration::from_secs(1));
-    let info = std::fs::read_to_string("/proc/meminfo").expect("read /proc/meminfo");
-    let field = |name: &str| -> f64 {
-        let line = info.lines().find(|line| line.starts_with(name)).expect("a field");
-        let kib: f64 = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
-        kib * 1024.0
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let info = std::fs::read_to_string("/proc/slabinfo").expect("read /proc/slabinfo");
+    let bytes = |line: &str| -> Option<(String, f64)> {
+        let mut fields = line.split_whitespace();
+        let name = fields.next()?.to_owned();
+        let _active = fields.next()?;
+        let objects: f64 = fields.next()?.parse().ok()?;
+        let size: f64 = fields.next()?.parse().ok()?;
+        Some((name, objects * size))
     };
-    field("SUnreclaim:") + field("VmallocUsed:") + field("Percpu:")
+    info.lines().filter_map(bytes).collect()
+}
+
+/// What has come to the slabs since, bytes; what others have given back meanwhile does not count against it.
+fn grown(before: &HashMap<String, f64>) -> f64 {
+    let grown = |(name, after): (String, f64)| after - before.get(&name).copied().unwrap_or(0.0);
+    slabs().into_iter().map(grown).filter(|more| *more > 0.0).sum()
+}
+
+/// Bytes in areas that are allocated by pages.
+fn vmalloc() -> f64 {
+    let info = std::fs::read_to_string("/proc/meminfo").expect("read /proc/meminfo");
+    let line = info.lines().find(|line| line.starts_with("VmallocUsed:")).expect("a field");
+    let kib: f64 = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
+    kib * 1024.0
+}
+
+/// Bytes that all pinned maps take.
+fn all_maps(pins: &str) -> f64 {
+    name::ALL.iter().map(|name| map_memory(pins, name).0).sum()
 }
 
 /// What the kernel says that a pinned map takes, bytes, and for how many rows.
@@ -56,17 +79,16 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
     );
     progress("memory of connections: conntrack");
     let place = Place::new(Contender::Iptables, Terms::default());
-    let before = kernel_memory();
+    let before = slabs();
     place.establish(flows);
-    let conntrack = (kernel_memory() - before) / f64::from(flows);
+    let conntrack = grown(&before) / f64::from(flows);
     drop(place);
     connection.push("iptables", vec![Found::found([conntrack])]);
     progress("memory of connections: netd");
-    let before = kernel_memory();
     let connections = flows + flows / 10;
     let place = Place::new(Contender::Netd, Terms { connections, ..Terms::default() });
     place.establish(flows);
-    let all = kernel_memory() - before;
+    let all = all_maps(&pins(&place.ground));
     let (bytes, rows) = map_memory(&pins(&place.ground), name::FLOWS);
     let kept = place.rows();
     assert!(kept >= u64::from(flows) * 2 * 95 / 100, "netd keeps only {kept} rows of {flows} connections");
@@ -88,24 +110,29 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
             Published { proto: "tcp", port, target: 65_000 - port }
         })
         .collect();
-    let mut grown = |contender: Contender, grow: &dyn Fn(&Ground)| {
+    let mut measure = |contender: Contender, grow: &dyn Fn(&Ground)| {
         progress(&format!("memory of ports: {}", contender.name()));
         let ground = Ground::new(contender, Terms::default());
-        let before = kernel_memory();
+        let maps = |ground: &Ground| if contender == Contender::Netd { all_maps(&pins(ground)) } else { 0.0 };
+        let before = (slabs(), maps(&ground), vmalloc());
         grow(&ground);
-        let each = (kernel_memory() - before) / f64::from(ports);
+        // Rules lie in areas of their own, rows of tries in slabs, which the kernel counts for their maps.
+        let each = match contender {
+            Contender::Netd => maps(&ground) - before.1,
+            _ => grown(&before.0) + (vmalloc() - before.2).max(0.0),
+        } / f64::from(ports);
         port.push(contender.name(), vec![Found::found([each])]);
     };
-    grown(Contender::Iptables, &|ground| {
+    measure(Contender::Iptables, &|ground| {
         let mut all = ground::published(0);
         all.extend(&more);
         ground.feed("iptables-restore", &ground::docker_rules(&all));
     });
-    grown(Contender::Nft, &|ground| {
+    measure(Contender::Nft, &|ground| {
         let elements: Vec<String> = more.iter().map(ground::nft_element).collect();
         ground.feed("nft -f -", &format!("add element ip nat tcp_ports {{ {} }}", elements.join(", ")));
     });
-    grown(Contender::Netd, &|ground| ground.publish(&more));
+    measure(Contender::Netd, &|ground| ground.publish(&more));
     progress("memory of ports: docker-proxy");
     let ground = Ground::new(Contender::Iptables, Terms::default());
     let proxy = load::docker_proxy(&ground.host, "127.0.0.1", 60_000, "172.17.0.2", 80);
@@ -124,7 +151,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
         Found::found([netd]),
     )];
     let note = format!(
-        "netd's tables are allocated when it is first used; for {} connections all of them together took {:.0} MB.",
+        "netd's tables are allocated when it is first used; for {} connections all of them together take {:.0} MB.",
         number(connections),
         all / 1e6
     );

@@ -123,7 +123,9 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
     // on the way, times their number.
     let cells: Vec<Found> = sizes
         .iter()
-        .map(|&size| one.total(size).map_or_else(|| Found::without("not measured"), |total| Found::found([total])))
+        .map(|&size| {
+            one.total(size).map_or_else(|| Found::without("not measured"), |total| Found::found([total]))
+        })
         .chain([Found::without("as 50,000 single ports")])
         .collect();
     publish.push("iptables, one by one", cells);
@@ -170,14 +172,19 @@ impl Samples {
     }
 
     fn rows(self, name: &str, publish: &mut Table, take_back: &mut Table) {
-        let cells = |samples: Vec<Vec<f64>>| {
-            samples
-                .into_iter()
-                .map(|samples| {
-                    if samples.is_empty() { Found::without("not measured") } else { Found::found(samples) }
-                })
-                .collect()
-        };
+        let cells =
+            |samples: Vec<Vec<f64>>| {
+                samples
+                    .into_iter()
+                    .map(|samples| {
+                        if samples.is_empty() {
+                            Found::without("not measured")
+                        } else {
+                            Found::found(samples)
+                        }
+                    })
+                    .collect()
+            };
         publish.push(name, cells(self.add));
         take_back.push(name, cells(self.remove));
     }

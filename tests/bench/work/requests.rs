@@ -13,12 +13,20 @@ const LOAD: f64 = 10_000.0;
 pub(crate) fn measure(effort: Effort) -> Outcome {
     let contenders =
         [Contender::Wire, Contender::Routed, Contender::Iptables, Contender::Nft, Contender::Netd];
-    let places: Vec<Ground> =
-        contenders.into_iter().map(|contender| Ground::new(contender, Terms::default())).collect();
+    let mut places: Vec<(String, Ground)> = contenders
+        .into_iter()
+        .map(|contender| (contender.name().to_owned(), Ground::new(contender, Terms::default())))
+        .collect();
+    if effort.large {
+        for contender in [Contender::Iptables, Contender::Netd] {
+            let ground = Ground::new(contender, Terms { before: 50_000, ..Terms::default() });
+            places.push((format!("{}, 50,000 ports", contender.name()), ground));
+        }
+    }
     let mut samples: Vec<Vec<Latency>> = vec![Vec::new(); places.len()];
     for round in 0..effort.rounds {
-        for (ground, samples) in places.iter().zip(&mut samples) {
-            progress(&format!("latency: round {} of {}, {}", round + 1, effort.rounds, ground.contender.name()));
+        for ((name, ground), samples) in places.iter().zip(&mut samples) {
+            progress(&format!("latency: round {} of {}, {name}", round + 1, effort.rounds));
             let address = ground.socket(ECHO);
             samples.push(latency::ask(
                 &ground.client,
@@ -39,12 +47,9 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
         Better::Less,
         ("percentile", &["50", "99", "99.9"]),
     );
-    for (ground, samples) in places.iter().zip(&samples) {
+    for ((name, _), samples) in places.iter().zip(&samples) {
         let part = |which: fn(&Latency) -> f64| Found::found(samples.iter().map(which));
-        table.push(
-            ground.contender.name(),
-            vec![part(|took| took.p50), part(|took| took.p99), part(|took| took.p999)],
-        );
+        table.push(name, vec![part(|took| took.p50), part(|took| took.p99), part(|took| took.p999)]);
     }
     let bars = ["50", "99"].map(|share| {
         let claim = format!("latency, percentile {share}, netd / routed");

@@ -61,7 +61,8 @@ impl Place {
             return;
         }
         // netd's table of young connections has a quarter of the room, and holds them all.
-        let connections = if self.ground.terms.connections == 0 { MANY } else { self.ground.terms.connections };
+        let connections =
+            if self.ground.terms.connections == 0 { MANY } else { self.ground.terms.connections };
         let at_once = connections / 8;
         for first in (0..flows).step_by(at_once as usize) {
             let some = (flows - first).min(at_once);
@@ -97,10 +98,18 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
         contenders.into_iter().map(|contender| Place::new(contender, Terms::default())).collect();
     places.push(Place::named("bare redirect, counted", Contender::Bare, Terms::default(), true));
     places.push(Place::new(Contender::Netd, Terms::default()));
+    if effort.large {
+        let before = 50_000;
+        for (name, contender) in
+            [("iptables, 50,000 ports", Contender::Iptables), ("netd, 50,000 ports", Contender::Netd)]
+        {
+            places.push(Place::named(name, contender, Terms { before, ..Terms::default() }, false));
+        }
+    }
     // Its tables have another size from the start.
-    let large = effort.large.then(|| {
-        Place::new(Contender::Netd, Terms { connections: 1_100_000, ..Terms::default() })
-    });
+    let large = effort
+        .large
+        .then(|| Place::new(Contender::Netd, Terms { connections: 1_100_000, ..Terms::default() }));
 
     let table = |id, title, unit, better| Table::new(id, title, unit, better, ("flows", &names));
     let mut inward = table("small_in", "Smallest packets to a container, one core", "kpps", Better::More);
@@ -110,6 +119,9 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
         let mut cells = Vec::new();
         for (column, &flows) in sizes.iter().enumerate() {
             for place in &places {
+                if place.ground.terms.before != 0 && flows != 1 {
+                    continue;
+                }
                 let place = match &large {
                     Some(large) if flows > MANY && place.ground.contender == Contender::Netd => large,
                     _ => place,
@@ -140,12 +152,12 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
     bars.push(cost("cost above the wire of a small packet out", &cost_out, "iptables", 4.0));
     for (flows, times) in names.iter().zip([2.2, 2.2, 2.0]) {
         for (other, times) in [("iptables", times), ("routed", 1.4)] {
-            let claim = format!("packets to a container, {flows} flows, netd / {other}");
+            let claim = format!("packets to a container, flows: {flows}, netd / {other}");
             bars.push(Bar::new(&claim, Comparison::AtLeast(times), inward.ratio("netd", other, flows)));
         }
     }
     let share = inward.ratio("netd", "wire", "1");
-    bars.push(Bar::new("packets to a container, 1 flow, netd / wire", Comparison::AtLeast(0.78), share));
+    bars.push(Bar::new("packets to a container, flows: 1, netd / wire", Comparison::AtLeast(0.78), share));
     Outcome { tables: vec![inward, cost_in, outward, cost_out], bars, notes: Vec::new() }
 }
 

@@ -40,7 +40,8 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
             let to = ground.socket(BULK);
             cells.push(Cell::new(ground.contender.name(), column, move || {
                 let address = to.ip().to_string();
-                let bulk = load::bulk(&ground.client, &address, to.port(), way, streams, effort.programs);
+                let bulk =
+                    load::bulk(&ground.client, &address, to.port(), way, streams, 2.0 * effort.programs);
                 cost.borrow_mut().push(bulk.cpu);
                 bulk.gbits
             }));

@@ -1,5 +1,8 @@
 //! Packets that are not wanted: from a denied source, and to a port that is not published.
 
+use std::process::Stdio;
+
+use netd_tests::netns::Process;
 use netd_tests::report::{Bar, Better, Comparison, Table};
 use serde_json::Value;
 
@@ -126,7 +129,10 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
         ),
         Place::new("netd", Contender::Netd, &[], netd, netd_denied),
         Place::new("netd --xdp", Contender::Netd, &["--xdp", "native"], netd, netd_denied),
+        Place::new("netd, log followed", Contender::Netd, &[], netd, netd_denied),
     ];
+    let log = &places.last().expect("there are places").ground;
+    let _log = Process::new(log.netd(&["log", "--follow"]).stdout(Stdio::null()).stderr(Stdio::null()));
     let title = "Packets of a denied source dropped, one core";
     let mut table = Table::new("denied", title, "kpps", Better::More, ("port", &["published"]));
     let mut cells = Vec::new();
@@ -137,7 +143,11 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
     }
     fill(&mut table, effort, cells, "not measured");
     let ratio = table.ratio("netd --xdp", FLOOR, "published");
-    let bars = vec![Bar::new("dropping a denied source, netd --xdp / bare XDP drop", Comparison::AtLeast(0.9), ratio)];
+    let bars = vec![Bar::new(
+        "dropping a denied source, netd --xdp / bare XDP drop",
+        Comparison::AtLeast(0.9),
+        ratio,
+    )];
 
     let title = "Packets to a port that is not published, refused by the host's stack, one core";
     let mut refused = Table::new("unpublished", title, "kpps", Better::More, ("port", &["not published"]));

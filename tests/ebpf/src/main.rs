@@ -143,9 +143,8 @@ fn count(start: usize, end: usize) -> bool {
         ]
     };
     // SAFETY: as above.
-    let (mark, protocol) = unsafe {
-        (((start + MARK_AT) as *const u32).read_unaligned(), ((start + 23) as *const u8).read())
-    };
+    let (mark, protocol) =
+        unsafe { (((start + MARK_AT) as *const u32).read_unaligned(), ((start + 23) as *const u8).read()) };
     if protocol != 17 || mark != set!(MARK) {
         return false;
     }

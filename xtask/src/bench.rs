@@ -1,0 +1,17 @@
+//! netd beside what else carries packets to containers: tests/bench does it, this installs and builds what it needs.
+
+use anyhow::Result;
+
+use crate::{build, cargo, host, run, setup};
+
+/// Runs the benchmark with these words.
+pub(crate) fn bench(words: &[String]) -> Result<()> {
+    host::check()?;
+    setup::toolchain()?;
+    setup::bench_tools()?;
+    build::build(true)?;
+    run(cargo()
+        .args(["bench", "--quiet", "--package", "netd-tests", "--bench", "side_by_side", "--"])
+        .args(words)
+        .env("NETD_BIN", build::binary(true)))
+}
