@@ -15,7 +15,8 @@ const SECONDS: f64 = 3.0;
 /// Writes where the time of a contender's packets goes, of both directions, into text files in `out`.
 pub(crate) fn profile(contender: Contender, flows: u32, out: &Path) {
     fs::create_dir_all(out).expect("make a folder for the profiles");
-    let place = Place::new(contender, Terms::default());
+    let connections = if flows > 100_000 { flows + flows / 10 } else { 0 };
+    let place = Place::new(contender, Terms { connections, ..Terms::default() });
     place.establish(flows);
     let address = place.ground.address(SMALL);
     let inward = live::from_client(&place.ground, address, flows, 0);

@@ -132,8 +132,9 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
                 let stream = if is_inward { place.inward(flows, 0) } else { place.outward(flows, 0) };
                 let sink = if is_inward { &place.inside } else { &place.outside };
                 cells.push(Cell::new(place.name, column, move || {
-                    // Each flow has its turn.
+                    // Each flow has its turn, after one that is not measured: they have rested since the last round.
                     let frames = stream.frames(effort.packets).max(flows);
+                    stream.send(flows.max(64));
                     carried(place.name, stream.rate(sink, frames))
                 }));
             }

@@ -121,7 +121,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
             |ground| {
                 let table = format!(
                     "table netdev guard {{ chain up0 {{ type filter hook ingress device up0 priority 0; \
-                     ip saddr {DENIED} counter drop; }} }}"
+                     ip saddr {DENIED} counter drop; }}; }}"
                 );
                 ground.feed("nft -f -", &table);
             },
