@@ -173,7 +173,7 @@ impl Generator {
         frame[12..14].copy_from_slice(&[8, 0]);
         // 46 bytes of IP make the shortest frame.
         frame[14..24].copy_from_slice(&[0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17]);
-        let fixed_at = if stream.outward { 0 } else { 1 };
+        let fixed_at = usize::from(!stream.outward);
         let (address, port) = stream.fixed;
         frame[26 + 4 * fixed_at..][..4].copy_from_slice(&address);
         frame[34 + 2 * fixed_at..][..2].copy_from_slice(&port.to_be_bytes());

@@ -22,7 +22,7 @@ struct Place {
     ground: Ground,
     inside: Counter,
     dropped: fn(&Ground) -> u64,
-    _dropper: Option<Dropper>,
+    _floor: Option<Dropper>,
 }
 
 impl Place {
@@ -36,8 +36,8 @@ impl Place {
         progress(&format!("hosts for {name}"));
         let ground = Ground::new(contender, Terms { netd, ..Terms::default() });
         deny(&ground);
-        let dropper = (name == FLOOR).then(|| Dropper::new(&ground.host, "up0"));
-        Self { name, inside: live::container_sink(&ground), ground, dropped, _dropper: dropper }
+        let floor = (name == FLOOR).then(|| Dropper::new(&ground.host, "up0"));
+        Self { name, inside: live::container_sink(&ground), ground, dropped, _floor: floor }
     }
 
     fn stream(&self, port: u16) -> Generator {
