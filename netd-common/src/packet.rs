@@ -360,18 +360,21 @@ impl Family for Ipv4 {
 
     #[inline(always)]
     fn glance<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Glance<Self>> {
-        const LEN: usize = ETHERNET_LEN + 20 + GLANCED;
-        let front: [u8; LEN] = bytes.read(0)?;
-        let [m0, m1, m2, m3, m4, m5, _, _, _, _, _, _, _, _, ip @ ..] = front;
-        let [version_and_length, _, _, _, _, _, flags, offset, ttl, number, _, _, ip @ ..] = ip;
-        let [s0, s1, s2, s3, d0, d1, d2, d3, _, _, p0, p1, ..] = ip;
+        const PORTS_AT: usize = ETHERNET_LEN + 20;
+        let _its_end: [u8; 1] = bytes.read(PORTS_AT + GLANCED - 1)?;
+        let mac = bytes.read(0)?;
+        let [version_and_length] = bytes.read(ETHERNET_LEN)?;
+        let flags_and_offset = bytes.read(ETHERNET_LEN + 6)?;
+        let [ttl, number] = bytes.read(ETHERNET_LEN + ipv4_at::TTL)?;
+        let src = Self::from_wire(bytes.read(ETHERNET_LEN + ipv4_at::SOURCE)?);
+        let dst = Self::from_wire(bytes.read(ETHERNET_LEN + ipv4_at::DESTINATION)?);
+        let port = bytes.read(PORTS_AT + 2)?;
         // More fragments, and the offset, of which there is none.
-        let is_part = u16::from_ne_bytes([flags, offset]) & u16::from_ne_bytes([0x3f, 0xff]) != 0;
+        let is_part = u16::from_ne_bytes(flags_and_offset) & u16::from_ne_bytes([0x3f, 0xff]) != 0;
         if version_and_length != 0x45 || is_part || ttl <= 1 || !has_ports(number) {
             return None;
         }
-        let (src, dst) = (Self::from_wire([s0, s1, s2, s3]), Self::from_wire([d0, d1, d2, d3]));
-        Some(Glance::new([m0, m1, m2, m3, m4, m5], src, dst, [p0, p1], number))
+        Some(Glance::new(mac, src, dst, port, number))
     }
 
     /// RFC 792.

@@ -30,5 +30,5 @@ plain! {
     FragmentKey: 2 * 4 + 8, 2 * 16 + 8;
     HeldKey: 2 * 4 + 8 + 8, 2 * 16 + 8 + 8;
     BoundPortKey: 4 + 4, 16 + 4;
-    RefusalRow: 2 * 4 + 40, 2 * 16 + 40;
+    RefusalRow: 2 * 4 + 48, 2 * 16 + 48;
 }

@@ -941,7 +941,7 @@ pub struct RefusalRow<A: Address> {
     pub reason: u32,
     /// Which bit tells whether the source has had a connection.
     pub peer: u32,
-    /// Packets that its publication has not counted yet.
+    /// Packets that neither its reason nor its publication has counted yet.
     pub pending: u32,
     /// The publication that counts it as well; none if none was asked for.
     pub publication: Handle,
@@ -949,6 +949,8 @@ pub struct RefusalRow<A: Address> {
     pub src: A,
     /// Destination address.
     pub dst: A,
+    /// The pending packets' bytes.
+    pub bytes: u64,
 }
 
 /// Dropped packets and bytes on one CPU.

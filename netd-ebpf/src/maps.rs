@@ -388,20 +388,27 @@ pub(crate) fn count_drop(reason: Reason, len: u32, now: u32) -> bool {
     false
 }
 
-/// Counts a packet that the XDP stage drops; tells whether it may. The first of its reason and CPU since `now` began is left to
+/// Whether the XDP stage may drop a packet that it has just judged. The first of its reason and CPU since `now` began is left to
 /// the programs behind, which decide anew, count it and report it.
 #[inline(always)]
-pub(crate) fn may_shed(reason: u32, len: u32, now: u32) -> bool {
+pub(crate) fn may_shed(reason: u32, now: u32) -> bool {
     let Some(row) = DROPS.get_ptr_mut(reason) else { return false };
     // SAFETY: as in `count_drop`.
     let row = unsafe { &mut *row };
-    if row.left != now {
-        row.left = now;
-        return false;
+    let is_first = row.left != now;
+    row.left = now;
+    !is_first
+}
+
+/// Counts what the XDP stage has dropped for one reason.
+#[inline(always)]
+pub(crate) fn count_shed(reason: u32, packets: u32, bytes: u64) {
+    if let Some(row) = DROPS.get_ptr_mut(reason) {
+        // SAFETY: as in `count_drop`.
+        let row = unsafe { &mut *row };
+        row.packets += u64::from(packets);
+        row.bytes += bytes;
     }
-    row.packets += 1;
-    row.bytes += u64::from(len);
-    true
 }
 
 /// How often the user side has changed whom it lets in.

@@ -58,14 +58,17 @@ pub(crate) fn known<A: Wire>(glance: &Glance<A>, ifindex: u32) -> Option<&'stati
     })
 }
 
-/// Drops a packet as others of its like; tells whether it may.
+/// Counts a packet that is dropped.
 #[inline(always)]
-pub(crate) fn again<A: Wire>(refusal: &mut RefusalRow<A>, len: u32) -> bool {
-    if !maps::may_shed(refusal.reason, len, moment()) {
-        return false;
-    }
+pub(crate) fn count<A: Wire>(refusal: &mut RefusalRow<A>, len: u32) {
     refusal.pending += 1;
-    true
+    refusal.bytes += u64::from(len);
+}
+
+/// Whether a packet that has just been judged is dropped, and not left to be reported.
+#[inline(always)]
+pub(crate) fn ends<A: Wire>(refusal: &RefusalRow<A>) -> bool {
+    maps::may_shed(refusal.reason, moment())
 }
 
 /// Judges a packet of no flow; what is refused is remembered.
@@ -84,11 +87,12 @@ pub(crate) fn judge<A: Wire>(buff: &Buff, ip: &Ip<A>, seen: &Seen<A>) -> Option<
     }
     let (reason, publication) = refused(buff, ip, seen)?;
     let row = place(&glance)?;
-    if row.pending != 0
-        && let Some(publication) = maps::publication(row.publication)
-    {
-        // SAFETY: an aligned word of a publication's row, which is never freed.
-        unsafe { maps::add(&raw mut (*maps::counters(publication)).dropped, u64::from(row.pending)) };
+    if row.pending != 0 {
+        maps::count_shed(row.reason, row.pending, row.bytes);
+        if let Some(publication) = maps::publication(row.publication) {
+            // SAFETY: an aligned word of a publication's row, which is never freed.
+            unsafe { maps::add(&raw mut (*maps::counters(publication)).dropped, u64::from(row.pending)) };
+        }
     }
     *row = RefusalRow {
         stamp,
@@ -101,6 +105,7 @@ pub(crate) fn judge<A: Wire>(buff: &Buff, ip: &Ip<A>, seen: &Seen<A>) -> Option<
         publication,
         src: glance.src,
         dst: glance.dst,
+        bytes: 0,
     };
     Some(row)
 }

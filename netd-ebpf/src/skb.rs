@@ -644,8 +644,16 @@ impl PacketBytes for Frame {
 
     #[inline(always)]
     fn read_words(&self, at: usize) -> Option<[u32; 4]> {
-        let place = self.at::<[u32; 4]>(at)?;
+        let place = self.at::<[u32; 4]>(at)?.cast::<u32>();
+        // One by one: an array the compiler copies by bytes.
         // SAFETY: as in `write`.
-        Some(unsafe { place.read_unaligned() })
+        Some(unsafe {
+            [
+                place.read_unaligned(),
+                place.add(1).read_unaligned(),
+                place.add(2).read_unaligned(),
+                place.add(3).read_unaligned(),
+            ]
+        })
     }
 }

@@ -126,16 +126,20 @@ pub(crate) fn pass<A: Wire>(buff: &Buff, frame: &Frame) -> Fate {
         let row = unsafe { &mut *row };
         return forward(buff, frame, &ip, &transport, &seen, row).map_or(Fate::Pass, |()| Fate::Sent);
     }
-    match known.or_else(|| shed::judge(buff, &ip, &seen)) {
-        Some(refusal) => shed(refusal, frame),
-        None => Fate::Pass,
+    if let Some(refusal) = known {
+        return shed(refusal, frame);
+    }
+    match shed::judge(buff, &ip, &seen) {
+        Some(refusal) if shed::ends(refusal) => shed(refusal, frame),
+        _ => Fate::Pass,
     }
 }
 
-/// Drops what is refused, unless it is to be reported.
+/// Drops what is refused.
 #[inline(always)]
 fn shed<A: Wire>(refusal: &mut RefusalRow<A>, frame: &Frame) -> Fate {
-    if shed::again(refusal, frame.len()) { Fate::Shed } else { Fate::Pass }
+    shed::count(refusal, frame.len());
+    Fate::Shed
 }
 
 /// Sends a packet of an established connection on that leads from outside to outside; `None` if there is anything to decide,

@@ -309,18 +309,27 @@ impl Tables {
     /// What the XDP stage has dropped of each publication's packets and not told it yet.
     pub fn refused(&self) -> Result<Table<Handle, u64>> {
         let mut refused = Table::new();
-        self.each_refusal::<Ipv4>(name::REFUSALS, &mut refused)?;
-        self.each_refusal::<Ipv6>(name::REFUSALS6, &mut refused)?;
+        self.each_refusal(|_, publication, packets, _| *refused.entry(publication).or_default() += packets)?;
         Ok(refused)
     }
 
-    fn each_refusal<A: Address>(&self, name: &'static str, sum: &mut Table<Handle, u64>) -> Result<()> {
+    /// Visits what the XDP stage has dropped and not counted yet: reason, publication, packets, bytes.
+    fn each_refusal(&self, mut visit: impl FnMut(u32, Handle, u64, u64)) -> Result<()> {
+        self.each_refusal_of::<Ipv4>(name::REFUSALS, &mut visit)?;
+        self.each_refusal_of::<Ipv6>(name::REFUSALS6, &mut visit)
+    }
+
+    fn each_refusal_of<A: Address>(
+        &self,
+        name: &'static str,
+        visit: &mut impl FnMut(u32, Handle, u64, u64),
+    ) -> Result<()> {
         let what = || format!("read {name}");
         let map = Map::PerCpuArray(self.open(name)?);
         let rows: PerCpuArray<MapData, Wire<RefusalRow<A>>> = PerCpuArray::try_from(map).doing(what)?;
         for index in 0..capacity::REFUSALS {
             for Wire(row) in rows.get(&index, 0).doing(what)?.iter().filter(|Wire(row)| row.pending != 0) {
-                *sum.entry(row.publication).or_default() += u64::from(row.pending);
+                visit(row.reason, row.publication, u64::from(row.pending), row.bytes);
             }
         }
         Ok(())
@@ -350,11 +359,18 @@ impl Tables {
         let what = || format!("read {}", name::DROPS);
         let map = Map::PerCpuArray(self.open(name::DROPS)?);
         let rows: PerCpuArray<MapData, Wire<CounterRow>> = PerCpuArray::try_from(map).doing(what)?;
+        let mut refused: Table<u32, (u64, u64)> = Table::new();
+        self.each_refusal(|reason, _, packets, bytes| {
+            let sum = refused.entry(reason).or_default();
+            *sum = (sum.0 + packets, sum.1 + bytes);
+        })?;
         Reason::ALL
             .into_iter()
             .map(|reason| {
                 let cpus = rows.get(&(reason as u32), 0).doing(what)?;
-                let sum = cpus.iter().fold(CounterRow::default(), |sum, Wire(cpu)| CounterRow {
+                let (packets, bytes) = refused.get(&(reason as u32)).copied().unwrap_or_default();
+                let sum = CounterRow { packets, bytes, ..CounterRow::default() };
+                let sum = cpus.iter().fold(sum, |sum, Wire(cpu)| CounterRow {
                     packets: sum.packets + cpu.packets,
                     bytes: sum.bytes + cpu.bytes,
                     ..sum
