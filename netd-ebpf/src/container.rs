@@ -1,6 +1,6 @@
 //! Packets from containers that have no flow.
 
-use netd_common::flow::{FlowKey, Tuple, Zone};
+use netd_common::flow::{FlowKey, Tuple, Zone, protocol};
 use netd_common::guard;
 use netd_common::nat::Side;
 use netd_common::packet::{self, IP_AT, Ip, tcp_flag};
@@ -20,6 +20,22 @@ use crate::skb::{NOTE_OIF, NOTE_TRIES, Skb, Wire};
 pub(crate) fn other(skb: &Skb) -> Result<Verdict, Reason> {
     let endpoint = maps::endpoint_behind(skb.ifindex()).ok_or(Reason::NoWayOut)?;
     guard::other(&skb.frame(), endpoint).map(|()| Verdict::Pass)
+}
+
+/// Whether a packet is for a connection of the host's own to the container: what a socket of the host's is connected to needs
+/// no flow, and would come through every stage to be told so.
+#[inline(always)]
+pub(crate) fn is_hosts<A: Wire>(skb: &Skb, zone: Zone) -> bool {
+    let frame = skb.frame();
+    let Some(ip) = A::plain(&frame) else { return false };
+    if ip.protocol != protocol::TCP {
+        return false;
+    }
+    let Ok(transport) = packet::tcp(&frame, ip.transport_at) else { return false };
+    let Some(endpoint) = maps::endpoint_behind(skb.ifindex()) else { return false };
+    ip.dst == A::subnet(endpoint).gateway()
+        && guard::sender(&frame, &ip, endpoint) == Ok(false)
+        && masquerade::is_hosts(skb, &packet::flow_key(&ip, &transport, zone))
 }
 
 /// Judges who sends, and says where it goes. Neighbours and the host are reached through the bridge, published ports and

@@ -134,6 +134,8 @@ pub fn container_ingress(ctx: TcContext) -> i32 {
     };
     match outcome {
         Some(outcome) => action(&ctx, &skb, outcome),
+        None if next == stage::FOLLOW && container::is_hosts::<Ipv4>(&skb, zone) => TC_ACT_UNSPEC,
+        None if next == stage::FOLLOW6 && container::is_hosts::<Ipv6>(&skb, zone) => TC_ACT_UNSPEC,
         None => {
             begin(&skb, zone);
             go_on(&ctx, &skb, next)

@@ -327,8 +327,13 @@ impl Skb {
 
     #[inline(always)]
     fn linear(&self) -> Frame {
-        let context = self.context();
-        Frame { salt: context.len, start: context.data as usize, end: context.data_end as usize }
+        let salt = self.context().len;
+        // SAFETY: as for the context. Volatile, since the compiler keeps what it has read before in halves of registers, of
+        // which the verifier knows no more that they point into the packet.
+        let (start, end) = unsafe {
+            ((&raw const (*self.raw).data).read_volatile(), (&raw const (*self.raw).data_end).read_volatile())
+        };
+        Frame { salt, start: start as usize, end: end as usize }
     }
 
     /// Writes destination and source of the Ethernet header.

@@ -206,18 +206,7 @@ impl Generator {
 
     /// Makes so many frames.
     pub(crate) fn send(&self, frames: u32) {
-        let program: &Xdp = self.object.program("generate").expect("it is there").try_into().expect("XDP");
-        let mut options = TestRunOptions::new();
-        let room = [0_u8; 60];
-        options.data_in = Some(&room);
-        options.repeat = frames;
-        options.attrs = TestRunAttrs::new().xdp_live_frames(BATCH);
-        netd_tests::netns::run_in(&self.netns, || {
-            let mut cpus = CpuSet::new();
-            cpus.set(CPU).expect("a second CPU");
-            sched_setaffinity(Pid::from_raw(0), &cpus).expect("stay on one CPU");
-            program.test_run(options).expect("make live frames");
-        });
+        self.timed(frames);
     }
 
     /// Counts what arrives in about `seconds`.
@@ -225,9 +214,9 @@ impl Generator {
         self.rate(sink, self.frames(seconds))
     }
 
-    /// How many frames take about so long. To begin takes some milliseconds, which are to vanish beside the rest.
+    /// How many frames take about so long.
     pub(crate) fn frames(&self, seconds: f64) -> u32 {
-        let mut frames = 1024;
+        let mut frames = 2048;
         loop {
             let took = self.timed(frames);
             if took > seconds / 4.0 {
@@ -239,9 +228,23 @@ impl Generator {
 
     /// Makes so many frames; returns how long it took, seconds.
     pub(crate) fn timed(&self, frames: u32) -> f64 {
-        let start = Instant::now();
-        self.send(frames);
-        start.elapsed().as_secs_f64()
+        let program: &Xdp = self.object.program("generate").expect("it is there").try_into().expect("XDP");
+        let run = |frames: u32| {
+            let room = [0_u8; 60];
+            let mut options = TestRunOptions::new();
+            options.data_in = Some(&room);
+            options.repeat = frames;
+            options.attrs = TestRunAttrs::new().xdp_live_frames(BATCH);
+            let start = Instant::now();
+            program.test_run(options).expect("make live frames");
+            start.elapsed().as_secs_f64()
+        };
+        netd_tests::netns::run_in(&self.netns, || {
+            let mut cpus = CpuSet::new();
+            cpus.set(CPU).expect("a second CPU");
+            sched_setaffinity(Pid::from_raw(0), &cpus).expect("stay on one CPU");
+            run(frames)
+        })
     }
 
     /// Makes so many frames and counts what arrives.

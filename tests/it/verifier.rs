@@ -8,7 +8,7 @@ const WALKED: u32 = 100_000;
 const BUDGET: [(&str, u32); 40] = [
     ("uplink_xdp", 40_000),
     ("uplink_ingress", 8_000),
-    ("container_ingress", 9_000),
+    ("container_ingress", 11_000),
     ("follow", 14_000),
     ("follow6", 22_000),
     ("young", 14_000),
