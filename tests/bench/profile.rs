@@ -36,7 +36,7 @@ fn watch(name: &str, stream: &Generator, out: &Path) {
         .stdin(Stdio::null())
         .spawn()
         .expect("start perf (package linux-perf)");
-    let took = stream.timed(frames);
+    let pace = stream.pace(frames);
     assert!(perf.wait().expect("wait for perf").success(), "perf failed");
     let text = out.join(format!("{name}.txt"));
     let report = Command::new("perf")
@@ -47,5 +47,5 @@ fn watch(name: &str, stream: &Generator, out: &Path) {
         .stderr(Stdio::null())
         .status();
     assert!(report.expect("start perf").success(), "perf failed");
-    say(&format!("{name}: {:.0} ns a packet, {}", took / f64::from(frames) * 1e9, text.display()));
+    say(&format!("{name}: {:.0} ns a packet, {}", pace * 1e9, text.display()));
 }

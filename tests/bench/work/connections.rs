@@ -150,6 +150,9 @@ pub(crate) fn measure_local(effort: Effort) -> Outcome {
     let mut one = table("local_bulk", &format!("{title}, one stream"), "Gbit/s");
     let mut many = table("local_bulk_8", &format!("{title}, 8 streams"), "Gbit/s");
     for (table, streams) in [(&mut one, 1), (&mut many, 8)] {
+        if streams != 1 && !effort.large {
+            continue;
+        }
         let cells = places
             .iter()
             .map(|place| Cell::new(place.row, place.column, move || place.bulk(streams, effort)));
@@ -167,5 +170,6 @@ pub(crate) fn measure_local(effort: Effort) -> Outcome {
         bar("Gbit/s, one stream", 0.97, &one, "direct"),
         bar("Gbit/s, 8 streams", 0.97, &many, "direct"),
     ];
-    Outcome { tables: vec![rates, one, many], bars, notes: Vec::new() }
+    let tables = [rates, one, many].into_iter().filter(|table| !table.rows.is_empty()).collect();
+    Outcome { tables, bars, notes: Vec::new() }
 }

@@ -16,7 +16,7 @@ use crate::rounds::{progress, say};
 /// Bytes in the kernel's slabs, by cache.
 fn slabs() -> HashMap<String, f64> {
     // What is being freed is gone first: namespaces are taken down in the background.
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::thread::sleep(std::time::Duration::from_secs(1));
     let info = std::fs::read_to_string("/proc/slabinfo").expect("read /proc/slabinfo");
     let bytes = |line: &str| -> Option<(String, f64)> {
         let mut fields = line.split_whitespace();
