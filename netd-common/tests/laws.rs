@@ -404,6 +404,20 @@ fn a_row_counts_beyond_its_words() {
 }
 
 #[test]
+fn only_what_leads_into_a_container_rests_and_not_for_long() {
+    let inward = FlowRow::<Ipv4> { publication: Handle::new(1, 1), last: 16, ..FlowRow::default() };
+    assert!((17..24).all(|now| inward.rests(now)));
+    assert!(!inward.rests(24), "a new round");
+    let outward = FlowRow { state: direction::OUTWARD, ..inward };
+    assert!(!outward.rests(17), "its route may have changed");
+    let masqueraded = FlowRow { publication: Handle::NONE, ..inward };
+    assert!(!masqueraded.rests(17), "a socket of the host's may have come to its port");
+    let mut full = inward;
+    full.pending = pending::packet(0) * pending::MANY;
+    assert!(!full.rests(17), "its counters are to be handed on");
+}
+
+#[test]
 fn a_tick_is_about_a_second() {
     assert_eq!(tick::of_nanos(10 << 30), 10);
     assert_eq!(tick::to_millis(10), 10_737);

@@ -94,7 +94,7 @@ fn main() {
         );
     }
     let effort = Effort {
-        rounds: words.rounds.unwrap_or(if words.quick { 2 } else { 5 }),
+        rounds: words.rounds.unwrap_or(if words.quick { 2 } else { 3 }),
         packets: if words.quick { 0.1 } else { 0.3 },
         programs: 1.0,
         large: !words.quick,

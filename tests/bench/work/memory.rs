@@ -68,7 +68,7 @@ fn pins(ground: &Ground) -> String {
 }
 
 pub(crate) fn measure(effort: Effort) -> Outcome {
-    let flows = if effort.large { 1_000_000 } else { 50_000 };
+    let flows = if effort.large { 1_000_000 } else { 20_000 };
     let name_of = number(flows);
     let mut connection = Table::new(
         "memory_connection",

@@ -29,9 +29,8 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
             (ground, server)
         })
         .collect();
-    // A quick look leaves many streams out, and looks half as long.
-    let journeys: &[(&str, Way, u32)] = if effort.large { &JOURNEYS } else { &JOURNEYS[..3] };
-    let seconds = if effort.large { 2.0 * effort.programs } else { effort.programs };
+    // A quick look leaves many streams out.
+    let journeys: &[(&str, Way, u32)] = if effort.large { &JOURNEYS } else { &JOURNEYS[..2] };
     let names: Vec<&str> = journeys.iter().map(|(name, _, _)| *name).collect();
     let mut rate = Table::new("bulk", "Bulk TCP", "Gbit/s", Better::More, ("direction, streams", &names));
     // Both figures come of one run.
@@ -43,7 +42,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
             let to = ground.socket(BULK);
             cells.push(Cell::new(ground.contender.name(), column, move || {
                 let address = to.ip().to_string();
-                let bulk = load::bulk(&ground.client, &address, to.port(), way, streams, seconds);
+                let bulk = load::bulk(&ground.client, &address, to.port(), way, streams, effort.programs);
                 cost.borrow_mut().push(bulk.cpu);
                 bulk.gbits
             }));
