@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::sys::signal::{SigSet, Signal};
 use netd_tests::report::svg::{self, Scale};
 use netd_tests::report::{About, Report, Table, Verdict, markdown, text};
 
@@ -41,6 +42,27 @@ impl Drop for ConntrackLimits {
             }
         }
     }
+}
+
+/// Puts things back when the run is interrupted: the limits, and the namespaces that this process made, with all that is in
+/// them. Pins of netd's instances are left, which `netd down --all` knows.
+pub(crate) fn clear_when_interrupted(limits: &ConntrackLimits) {
+    let limits = ConntrackLimits { before: limits.before.clone() };
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+    signals.thread_block().expect("keep signals for their thread");
+    std::thread::spawn(move || {
+        let signal = signals.wait().expect("wait for a signal");
+        drop(limits);
+        let own = format!("nt{}-", std::process::id());
+        for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if name.to_string_lossy().starts_with(&own) {
+                let _gone = Command::new("ip").args(["netns", "delete"]).arg(&name).status();
+            }
+        }
+        say(&format!("interrupted by {signal}: see what `netd down --all` finds"));
+        std::process::exit(130);
+    });
 }
 
 fn first_line(program: &str, words: &[&str]) -> String {

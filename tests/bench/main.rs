@@ -99,7 +99,8 @@ fn main() {
         programs: 1.0,
         large: !words.quick,
     };
-    let _limits = about::ConntrackLimits::raised();
+    let limits = about::ConntrackLimits::raised();
+    about::clear_when_interrupted(&limits);
     if let Some(contender) = words.profile {
         return profile::profile(contender, words.flows, &words.out);
     }
