@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nix::sys::signal::{SigSet, Signal};
 use netd_tests::report::svg::{self, Scale};
 use netd_tests::report::{About, Report, Table, Verdict, markdown, text};
+use nix::sys::signal::{SigSet, Signal};
 
 use crate::rounds::say;
 
