@@ -405,12 +405,16 @@ fn a_row_counts_beyond_its_words() {
 
 #[test]
 fn only_what_leads_into_a_container_rests_and_not_for_long() {
-    let inward = FlowRow::<Ipv4> { publication: Handle::new(1, 1), last: 16, ..FlowRow::default() };
+    let mut inward = FlowRow::<Ipv4>::default();
+    inward.publication = Handle::new(1, 1);
+    inward.last = 16;
     assert!((17..24).all(|now| inward.rests(now)));
     assert!(!inward.rests(24), "a new round");
-    let outward = FlowRow { state: direction::OUTWARD, ..inward };
+    let mut outward = inward;
+    outward.state = direction::OUTWARD;
     assert!(!outward.rests(17), "its route may have changed");
-    let masqueraded = FlowRow { publication: Handle::NONE, ..inward };
+    let mut masqueraded = inward;
+    masqueraded.publication = Handle::NONE;
     assert!(!masqueraded.rests(17), "a socket of the host's may have come to its port");
     let mut full = inward;
     full.pending = pending::packet(0) * pending::MANY;

@@ -9,6 +9,11 @@
 #![feature(asm_experimental_arch)]
 #![expect(missing_docs, unreachable_pub, reason = "the macros add public functions of their own")]
 #![expect(clippy::needless_pass_by_value, reason = "the macros hand contexts over by value")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the kernel's helpers speak in C's integers, and checksums are halves of words"
+)]
 
 use core::arch::asm;
 
@@ -117,8 +122,9 @@ pub fn generate(ctx: XdpContext) -> u32 {
     write(start + PORTS_AT + 2 * at_destination, (port as u16).to_be());
     let udp = checksum(sums[1] + halves + port);
     write(start + UDP_CHECKSUM_AT, if udp == 0 { 0xffff } else { udp.to_be() });
+    let out = set!(OUT);
     // SAFETY: the helper only notes where the frame shall go.
-    unsafe { bpf_redirect(set!(OUT), 0) as u32 }
+    unsafe { bpf_redirect(out, 0) as u32 }
 }
 
 #[inline(always)]
@@ -128,24 +134,22 @@ fn write<T>(at: usize, value: T) {
     unsafe { (at as *mut T).write_unaligned(value) };
 }
 
+#[inline(always)]
+fn read<T>(at: usize) -> T {
+    // SAFETY: the caller has proved that the first 46 bytes are the frame's, and every place is among them; the verifier proves
+    // it again.
+    unsafe { (at as *const T).read_unaligned() }
+}
+
 /// Counts a frame if it is what the run expects; otherwise tells.
 #[inline(always)]
 fn count(start: usize, end: usize) -> bool {
     if start + 46 > end {
         return false;
     }
-    // SAFETY: the 46 bytes are the frame's, which was just proved.
-    let words = unsafe {
-        [
-            ((start + 26) as *const u32).read_unaligned(),
-            ((start + 30) as *const u32).read_unaligned(),
-            ((start + PORTS_AT) as *const u32).read_unaligned(),
-        ]
-    };
-    // SAFETY: as above.
-    let (mark, protocol) =
-        unsafe { (((start + MARK_AT) as *const u32).read_unaligned(), ((start + 23) as *const u8).read()) };
-    if protocol != 17 || mark != set!(MARK) {
+    let words = [read::<u32>(start + 26), read(start + 30), read(start + PORTS_AT)];
+    let (label, protocol) = (read::<u32>(start + MARK_AT), read::<u8>(start + 23));
+    if protocol != 17 || label != set!(MARK) {
         return false;
     }
     let (expected, mask) = (set!(EXPECTED), set!(EXPECTED_MASK));
@@ -185,16 +189,18 @@ static COUNTED: u32 = 0;
 #[classifier]
 pub fn bare_in(_ctx: TcContext) -> i32 {
     tally();
+    let out = set!(OUT);
     // SAFETY: the helper only notes where the packet shall go.
-    unsafe { bpf_redirect_peer(set!(OUT), 0) as i32 }
+    unsafe { bpf_redirect_peer(out, 0) as i32 }
 }
 
 /// Sends what comes out by [`OUT`], and looks at nothing.
 #[classifier]
 pub fn bare_out(_ctx: TcContext) -> i32 {
     tally();
+    let out = set!(OUT);
     // SAFETY: as above.
-    unsafe { bpf_redirect(set!(OUT), 0) as i32 }
+    unsafe { bpf_redirect(out, 0) as i32 }
 }
 
 #[inline(always)]
@@ -210,7 +216,6 @@ fn tally() {
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    #[expect(clippy::empty_loop, reason = "the verifier refuses it, should a panic ever be reachable")]
     loop {}
 }
 
