@@ -14,7 +14,7 @@ const BPF_LINKER: &str = "0.13.0";
 /// Debian's compiler with its library's sources, which Debian moves along in its stable releases.
 const COMPILER_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];
 /// Programs that demo and tests run, and the Debian package that has each.
-const TOOLS: [(&str, &str); 15] = [
+const TOOLS: [(&str, &str); 16] = [
     ("nginx", "nginx-light"),
     ("curl", "curl"),
     ("iperf3", "iperf3"),
@@ -24,6 +24,7 @@ const TOOLS: [(&str, &str); 15] = [
     ("nft", "nftables"),
     ("iptables", "iptables"),
     ("tcpdump", "tcpdump"),
+    ("ethtool", "ethtool"),
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ping", "iputils-ping"),
