@@ -208,14 +208,7 @@ fn a_command_that_is_killed_at_any_moment_is_repaired_by_the_next() {
         ];
         for micros in (0..36_000).step_by(900) {
             for words in &commands {
-                let mut command = lab.netd_command(words);
-                let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-                let moment = Instant::now() + Duration::from_micros(micros);
-                while Instant::now() < moment {
-                    std::thread::yield_now();
-                }
-                child.kill().unwrap();
-                child.wait().unwrap();
+                lab.netd_killed(words, Duration::from_micros(micros));
             }
             lab.netd(&["container", "ls"]).ok();
             let _maybe_there = lab.netd(&["unpublish", "9600"]);
@@ -239,14 +232,7 @@ fn a_first_command_that_is_killed_is_repaired_by_the_next() {
     let before = Snapshot::of(&lab);
     let name = lab.name("first");
     for micros in (0..60_000).step_by(2_500) {
-        let mut command = lab.netd_command(&["container", "add", &name, "-p", "8080:80"]);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let moment = Instant::now() + Duration::from_micros(micros);
-        while Instant::now() < moment {
-            std::thread::yield_now();
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
+        lab.netd_killed(&["container", "add", &name, "-p", "8080:80"], Duration::from_micros(micros));
         lab.netd(&["down"]).ok();
         Snapshot::of(&lab).assert_same_as(&before);
     }

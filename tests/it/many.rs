@@ -192,14 +192,7 @@ fn many_ports_are_there_or_not_also_if_the_command_is_killed() {
     for words in [vec!["publish", "--from", path, &*web], vec!["unpublish", "--from", path]] {
         let mut seen = BTreeSet::new();
         for step in 0..40 {
-            let mut command = lab.netd_command(&words);
-            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            let moment = Instant::now() + Duration::from_micros(600 * step);
-            while Instant::now() < moment {
-                std::thread::yield_now();
-            }
-            child.kill().unwrap();
-            child.wait().unwrap();
+            lab.netd_killed(&words, Duration::from_micros(600 * step));
             let left = published(&lab);
             assert!([all, none].contains(&left), "{words:?} {step}: {left}");
             assert!(greets(&lab, 80, PATIENCE));

@@ -4,9 +4,8 @@ use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use netd_tests::lab::{HOST, HOST_OUTSIDE, Lab, OUTSIDE};
 use netd_tests::netns::sandbox;
@@ -246,14 +245,10 @@ fn a_replacement_that_is_killed_leaves_the_old_target() {
             ("8000-8999:80-1079", 8000, now.0.clone()),
             (&*format!("{HOST_OUTSIDE}:9000:80"), 9000, now.1.clone()),
         ] {
-            let mut command = lab.netd_command(&["publish", "--replace", spec, target(&name)]);
-            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            let moment = Instant::now() + Duration::from_micros(600 * step);
-            while Instant::now() < moment {
-                std::thread::yield_now();
-            }
-            child.kill().unwrap();
-            child.wait().unwrap();
+            lab.netd_killed(
+                &["publish", "--replace", spec, target(&name)],
+                Duration::from_micros(600 * step),
+            );
             let shown = lab.port("tcp", port);
             assert_eq!(shown["draining"], false);
             let (near, far) = greets();

@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap, Map, MapData};
 use netd_common::bytes::Ipv6;
@@ -146,7 +147,7 @@ impl Lab {
         client.ip("route add default via 2001:db8:18::1");
         host.ip("route add default via 2001:db8:19::2");
         outside.ip("route add default via 2001:db8:19::1");
-        crate::wait_for("the host's link-local addresses", std::time::Duration::from_secs(5), || {
+        crate::wait_for("the host's link-local addresses", Duration::from_secs(5), || {
             let addresses = host.sh("ip -6 -o address show scope link");
             addresses.contains("up0") && addresses.contains("up1") && !addresses.contains("tentative")
         });
@@ -183,6 +184,20 @@ impl Lab {
     #[track_caller]
     pub fn netd(&self, words: &[&str]) -> Said {
         said(&mut self.netd_command(words), words)
+    }
+
+    /// Starts netd and kills it after this time, wherever it is then.
+    #[track_caller]
+    pub fn netd_killed(&self, words: &[&str], after: Duration) {
+        let mut command = self.netd_command(words);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("netd starts");
+        let moment = Instant::now() + after;
+        // Moments are fractions of a millisecond apart: nobody sleeps as little.
+        while Instant::now() < moment {
+            std::thread::yield_now();
+        }
+        child.kill().expect("kill netd");
+        child.wait().expect("wait for netd");
     }
 
     /// Runs netd on another state folder or host.
