@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use netd_tests::netns::own_prefix;
 use netd_tests::report::svg::{self, Scale};
 use netd_tests::report::{About, Report, Table, Verdict, markdown, text};
 use nix::sys::signal::{SigSet, Signal};
@@ -53,7 +54,7 @@ pub(crate) fn clear_when_interrupted(limits: &ConntrackLimits) {
     std::thread::spawn(move || {
         let signal = signals.wait().expect("wait for a signal");
         drop(limits);
-        let own = format!("nt{}-", std::process::id());
+        let own = own_prefix();
         for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
             let name = entry.file_name();
             if name.to_string_lossy().starts_with(&own) {
@@ -74,10 +75,18 @@ fn first_line(program: &str, words: &[&str]) -> String {
     text.unwrap_or_default().lines().next().unwrap_or("not found").trim().to_owned()
 }
 
+/// What a file's line of this name says behind its colon; empty if there is none.
 fn field(file: &str, name: &str) -> String {
     let text = fs::read_to_string(file).unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
     line.split_once(':').map_or("", |(_, value)| value).trim().to_owned()
+}
+
+/// The number at its beginning.
+pub(crate) fn figure(file: &str, name: &str) -> f64 {
+    let field = field(file, name);
+    let number = field.split_whitespace().next().unwrap_or_default();
+    number.parse().unwrap_or_else(|_| panic!("{file} has no number for {name}"))
 }
 
 /// This machine and what is on it.
@@ -103,14 +112,12 @@ pub(crate) fn machine(rounds: usize, quick: bool) -> About {
             if has { "present, not measured" } else { "not in this kernel" }.to_owned(),
         );
     }
-    let memory = field("/proc/meminfo", "MemTotal");
-    let kib: f64 = memory.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0.0);
     About {
         date: first_line("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
         commit: first_line("git", &["describe", "--always", "--dirty"]),
         cpu: field("/proc/cpuinfo", "model name"),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
-        memory: format!("{:.0} GiB", kib / 1024.0 / 1024.0),
+        memory: format!("{:.0} GiB", figure("/proc/meminfo", "MemTotal") / 1024.0 / 1024.0),
         kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
         versions,
         rounds,

@@ -8,10 +8,13 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use netd_tests::netd_binary;
 use netd_tests::netns::Netns;
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// The host's address towards the client.
@@ -24,6 +27,7 @@ pub(crate) const HOST_BEYOND: [u8; 4] = [198, 19, 0, 1];
 pub(crate) const BACKEND: [u8; 4] = [198, 19, 0, 2];
 /// Where the flows' addresses begin.
 pub(crate) const FLOWS: [u8; 4] = [198, 18, 64, 0];
+
 /// A published port.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Published {
@@ -45,19 +49,20 @@ pub(crate) const SMALL: Published = Published { proto: "udp", port: 60_004, targ
 /// The port whose target is beyond another interface.
 pub(crate) const FORWARDED: Published = Published { proto: "udp", port: 60_005, target: 80 };
 
-/// Single ports as they are published, of which none makes a range with its neighbour: `before` of them, [`MIDDLE`] in
-/// their middle, and those that are measured behind them.
+/// Single ports: their targets descend, so that neighbours make no range.
+pub(crate) fn singles(numbers: Range<u32>) -> impl Iterator<Item = Published> {
+    numbers.map(|number| {
+        let port = u16::try_from(1024 + number).expect("as many ports as there are");
+        Published { proto: "tcp", port, target: 65_000 - port }
+    })
+}
+
+/// Ports in the order of their publication: `before` single ones, [`MIDDLE`] in their middle, and those that are measured behind
+/// them.
 pub(crate) fn published(before: u32) -> Vec<Published> {
-    let others = |from: u32, to: u32| {
-        // Targets that descend make no range even where ports have to be neighbours.
-        (from..to).map(|number| {
-            let port = u16::try_from(1024 + number).expect("as many ports as there are");
-            Published { proto: "tcp", port, target: 65_000 - port }
-        })
-    };
-    others(0, before / 2)
+    singles(0..before / 2)
         .chain([MIDDLE])
-        .chain(others(before / 2, before))
+        .chain(singles(before / 2..before))
         .chain([BULK, ECHO, SMALL, HTTP])
         .collect()
 }
@@ -336,6 +341,23 @@ impl Ground {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// What netd prints, as JSON.
+    fn netd_json(&self, words: &[&str]) -> Value {
+        serde_json::from_str(&self.run_netd(&[&["--json"], words].concat())).expect("netd's JSON")
+    }
+
+    /// How netd is.
+    pub(crate) fn status(&self) -> Value {
+        self.netd_json(&["status"])
+    }
+
+    /// Lets netd's connections outlive a tick, a little more than a second, after which they count as wanted.
+    pub(crate) fn outlive_a_tick(&self) {
+        if self.contender == Contender::Netd {
+            std::thread::sleep(Duration::from_millis(1_200));
+        }
+    }
+
     /// The container's name to netd.
     pub(crate) const CONTAINER_NAME: &'static str = "web";
 
@@ -343,8 +365,7 @@ impl Ground {
         let netns = self.container.path();
         let netns = netns.to_string_lossy();
         self.run_netd(&["container", "add", Self::CONTAINER_NAME, "--netns", &netns]);
-        let inspected = self.run_netd(&["--json", "container", "inspect", Self::CONTAINER_NAME]);
-        let inspected: serde_json::Value = serde_json::from_str(&inspected).expect("netd's JSON");
+        let inspected = self.netd_json(&["container", "inspect", Self::CONTAINER_NAME]);
         inspected["host_interface"].as_str().expect("a name").clone_into(&mut self.veth);
         assert_eq!(inspected["addresses"][0]["ip"], dotted(CONTAINER), "the container's address");
         self.run_netd(&["timeouts", "one_way=1h", "two_way=1h"]);
@@ -438,7 +459,13 @@ pub(crate) fn nft_rules(ports: &[Published]) -> String {
     )
 }
 
+/// What adds ports to such a map, or deletes them.
+pub(crate) fn nft_change(verb: &str, ports: &[Published]) -> String {
+    let elements: Vec<String> = ports.iter().map(nft_element).collect();
+    format!("{verb} element ip nat tcp_ports {{ {} }}\n", elements.join(", "))
+}
+
 /// A port in such a map.
-pub(crate) fn nft_element(published: &Published) -> String {
+fn nft_element(published: &Published) -> String {
     format!("{} : 172.17.0.2 . {}", published.port, published.target)
 }

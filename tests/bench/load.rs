@@ -1,60 +1,44 @@
 //! Real programs as load: nginx and wrk, iperf3, docker-proxy. Servers stay on the first CPU, clients on the other.
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use netd_tests::netns::{Netns, Process};
-use netd_tests::wait_for;
+use netd_tests::{nginx, wait_for};
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// The connections that wrk keeps open at once.
 const CLIENTS: &str = "16";
 /// What every page says.
 const PAGE: &str = "netd\\n";
 
-/// A folder for a server's files.
-fn folder(netns: &Netns) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("netd-bench-{}", netns.name));
-    std::fs::create_dir_all(&folder).expect("a folder for a server");
-    folder
-}
-
-/// A server that runs in a namespace, with its files.
+/// A web server that runs in a namespace, with its files.
 pub(crate) struct Server {
     _process: Process,
-    folder: PathBuf,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _gone = std::fs::remove_dir_all(&self.folder);
-    }
+    _folder: TempDir,
 }
 
 /// nginx on port 80 and 81, one worker.
 pub(crate) fn nginx(netns: &Netns) -> Server {
-    let folder = folder(netns);
-    let place = folder.display();
-    let text = format!(
-        "daemon off; user root; worker_processes 1; worker_cpu_affinity 01; pid {place}/pid; error_log stderr crit; \
-         worker_rlimit_nofile 65536; events {{ worker_connections 16384; }} http {{ access_log off; \
-         client_body_temp_path {place}/t; proxy_temp_path {place}/t; fastcgi_temp_path {place}/t; \
-         uwsgi_temp_path {place}/t; scgi_temp_path {place}/t; keepalive_requests 1000000; \
-         server {{ listen 80 backlog=4096; listen 81 backlog=4096; location / {{ return 200 \"{PAGE}\"; }} }} }}"
+    let folder = tempfile::Builder::new().prefix("netd-bench-").tempdir().expect("a folder for a server");
+    let config = nginx::configure(
+        folder.path(),
+        "worker_processes 1; worker_cpu_affinity 01; worker_rlimit_nofile 65536;",
+        "worker_connections 16384;",
+        &format!("listen 80 backlog=4096; listen 81 backlog=4096; location / {{ return 200 \"{PAGE}\"; }}"),
     );
-    std::fs::write(folder.join("nginx.conf"), text).expect("write nginx's configuration");
     netns.sh("sysctl -qw net.core.somaxconn=4096");
-    let process = netns.spawn(&format!("nginx -c {place}/nginx.conf"));
+    let process = netns.spawn(&format!("nginx -c {}", config.display()));
     wait_for("nginx to listen", Duration::from_secs(10), || listens(netns, 80));
-    Server { _process: process, folder }
+    Server { _process: process, _folder: folder }
 }
 
 /// iperf3 on a port.
-pub(crate) fn iperf3(netns: &Netns, port: u16) -> Server {
+pub(crate) fn iperf3(netns: &Netns, port: u16) -> Process {
     let process = netns.spawn(&format!("taskset 1 iperf3 -s -p {port}"));
     wait_for("iperf3 to listen", Duration::from_secs(10), || listens(netns, port));
-    Server { _process: process, folder: folder(netns) }
+    process
 }
 
 /// docker-proxy, as dockerd 20.10 starts it for a published port.
@@ -84,21 +68,6 @@ fn listens(netns: &Netns, port: u16) -> bool {
     netns.sh("ss -Hltn").lines().any(|line| line.contains(&format!(":{port} ")))
 }
 
-/// The words that enter a namespace, by the path that it has.
-pub(crate) fn inside(netns: &Netns, line: &str) -> Command {
-    let mut command = netns.command("sh");
-    command.args(["-c", line]).stdin(Stdio::null());
-    command
-}
-
-fn run(netns: &Netns, line: &str) -> String {
-    let output = inside(netns, line).output().unwrap_or_else(|error| panic!("start {line}: {error}"));
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{line}: {}\n{stdout}{stderr}", output.status);
-    stdout
-}
-
 /// Lets a client have as many connections as there are ports.
 pub(crate) fn ready_client(netns: &Netns) {
     netns.sh("sysctl -qw net.ipv4.ip_local_port_range='1024 65535' net.ipv4.tcp_tw_reuse=1");
@@ -106,14 +75,11 @@ pub(crate) fn ready_client(netns: &Netns) {
 
 /// New connections a second, one request each.
 pub(crate) fn connections(netns: &Netns, url: &str, seconds: f64) -> f64 {
-    wrk(netns, url, seconds, "-H 'Connection: close'")
-}
-
-fn wrk(netns: &Netns, url: &str, seconds: f64, more: &str) -> f64 {
     // wrk counts whole seconds.
     let whole = seconds.ceil();
-    let said =
-        run(netns, &format!("exec taskset 2 wrk -t1 -c{CLIENTS} -d{whole}s --timeout 5s {more} {url}"));
+    let said = netns.sh(&format!(
+        "exec taskset 2 wrk -t1 -c{CLIENTS} -d{whole}s --timeout 5s -H 'Connection: close' {url}"
+    ));
     assert!(!said.contains("Socket errors"), "wrk {url}: {said}");
     assert!(!said.contains("Non-2xx"), "wrk {url}: {said}");
     let rate = said.lines().find_map(|line| line.strip_prefix("Requests/sec:")).expect("wrk's rate");
@@ -148,10 +114,10 @@ pub(crate) fn bulk(netns: &Netns, address: &str, port: u16, way: Way, streams: u
         Way::Both => "--bidir",
     };
     let before = busy();
-    let said = run(
-        netns,
-        &format!("exec taskset 2 iperf3 -J -c {address} -p {port} -P {streams} -t {} {way}", seconds.ceil()),
-    );
+    let said = netns.sh(&format!(
+        "exec taskset 2 iperf3 -J -c {address} -p {port} -P {streams} -t {} {way}",
+        seconds.ceil()
+    ));
     let cpu = busy() - before;
     let said: Value = serde_json::from_str(&said).expect("iperf3's JSON");
     let received = |name: &str| said["end"][name]["bits_per_second"].as_f64().unwrap_or(0.0);

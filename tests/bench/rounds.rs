@@ -3,27 +3,27 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Instant;
 
-/// One figure of one contender.
-pub(crate) struct Cell<'a> {
+/// What is measured of one contender: a figure, or several that come of one run.
+pub(crate) struct Cell<'a, T = f64> {
     /// The contender, as tables name it.
     pub(crate) row: String,
     /// The parameter's value.
     pub(crate) column: usize,
     /// Measures it once.
-    pub(crate) measure: Box<dyn FnMut() -> f64 + 'a>,
+    pub(crate) measure: Box<dyn FnMut() -> T + 'a>,
 }
 
-impl<'a> Cell<'a> {
-    /// A figure.
-    pub(crate) fn new(row: impl Into<String>, column: usize, measure: impl FnMut() -> f64 + 'a) -> Self {
+impl<'a, T> Cell<'a, T> {
+    /// What `measure` says.
+    pub(crate) fn new(row: impl Into<String>, column: usize, measure: impl FnMut() -> T + 'a) -> Self {
         Self { row: row.into(), column, measure: Box::new(measure) }
     }
 }
 
 /// Measures every cell once a round; returns each one's samples.
-pub(crate) fn interleave(what: &str, rounds: usize, cells: &mut [Cell<'_>]) -> Vec<Vec<f64>> {
+pub(crate) fn interleave<T>(what: &str, rounds: usize, cells: &mut [Cell<'_, T>]) -> Vec<Vec<T>> {
     let start = Instant::now();
-    let mut samples = vec![Vec::with_capacity(rounds); cells.len()];
+    let mut samples: Vec<Vec<T>> = cells.iter().map(|_| Vec::with_capacity(rounds)).collect();
     for round in 0..rounds {
         for (number, cell) in cells.iter_mut().enumerate() {
             progress(&format!("{what}: round {} of {rounds}, {}", round + 1, cell.row));

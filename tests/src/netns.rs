@@ -10,10 +10,15 @@ use nix::sched::{CloneFlags, setns};
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
+/// How all names that [`unique`] gives in this process begin, and no others.
+pub fn own_prefix() -> String {
+    format!("nt{}-", std::process::id())
+}
+
 /// A name that no other test has, on this machine, now.
 pub fn unique(label: &str) -> String {
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-    format!("nt{}-{count}-{label}", std::process::id())
+    format!("{}{count}-{label}", own_prefix())
 }
 
 /// The path of a namespace by its name.

@@ -1,10 +1,8 @@
 //! Forwarding to a target that is no container, by another interface: the journey on which XDP saves the skb.
 
-use std::time::Duration;
-
 use netd_tests::report::{Bar, Better, Comparison, Table};
 
-use super::{Effort, Outcome, fill, number, small::carried};
+use super::{Effort, Outcome, above, fill, numbers, small::carried, values};
 use crate::ground::{BACKEND, Contender, FORWARDED, Ground, HOST_BEYOND, Terms};
 use crate::live::{self, Counter, Expected, Generator, Sink, Stream};
 use crate::rounds::{Cell, progress};
@@ -49,9 +47,7 @@ impl Place {
         for _ in 0..2 {
             self.stream(flows).send(flows.max(64));
             answers.send(flows.max(64));
-            if self.ground.contender == Contender::Netd {
-                std::thread::sleep(Duration::from_millis(1_200));
-            }
+            self.ground.outlive_a_tick();
         }
     }
 }
@@ -61,8 +57,8 @@ const FLOOR: &str = "dropped at the uplink";
 
 pub(crate) fn measure(effort: Effort) -> Outcome {
     let sizes: &[u32] = if effort.large { &[1, 10_000] } else { &[1] };
-    let names: Vec<String> = sizes.iter().map(|size| number(*size)).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let names = numbers(sizes);
+    let names = values(&names);
     let places = [
         Place::new(FLOOR, Contender::Routed, &[]),
         Place::new("routed", Contender::Routed, &[]),
@@ -84,7 +80,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
         }
     }
     fill(&mut table, effort, cells, "not measured");
-    let cost = super::above(&table, FLOOR, "beyond_cost");
+    let cost = above(&table, FLOOR, "beyond_cost");
     let xdp = "netd --xdp";
     let bars = vec![
         Bar::new(

@@ -4,7 +4,7 @@
 use netd_tests::netns::{Netns, Process};
 use netd_tests::report::{Bar, Better, Comparison, Table};
 
-use super::{Effort, Outcome, fill, number};
+use super::{Effort, Outcome, fill, number, numbers, values};
 use crate::ground::{BULK, Contender, Ground, HTTP, MIDDLE, Published, Terms};
 use crate::load::{self, Server, Way};
 use crate::rounds::{Cell, progress};
@@ -33,8 +33,8 @@ impl Place {
 
 pub(crate) fn measure(effort: Effort) -> Outcome {
     let sizes: &[u32] = if effort.large { &[0, 1_000, 6_000, 50_000] } else { &[0, 1_000] };
-    let names: Vec<String> = sizes.iter().map(|size| number(*size)).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let names = numbers(sizes);
+    let names = values(&names);
     let mut places = vec![(0, Place::new(Contender::Wire, 0)), (0, Place::new(Contender::Routed, 0))];
     for (column, &before) in sizes.iter().enumerate() {
         for contender in [Contender::Iptables, Contender::Nft, Contender::Netd] {
@@ -81,7 +81,7 @@ struct Local {
     column: usize,
     place: Place,
     _proxies: Vec<Process>,
-    _bulk: Server,
+    _bulk: Process,
 }
 
 impl Local {

@@ -9,6 +9,7 @@ use netd_tests::report::{Bar, Better, Cell as Found, Comparison, Table};
 
 use super::small::Place;
 use super::{Effort, Outcome, number};
+use crate::about::figure;
 use crate::ground::{self, Contender, Ground, Published, Terms};
 use crate::load;
 use crate::rounds::{progress, say};
@@ -37,10 +38,7 @@ fn grown(before: &HashMap<String, f64>) -> f64 {
 
 /// Bytes in areas that are allocated by pages.
 fn vmalloc() -> f64 {
-    let info = std::fs::read_to_string("/proc/meminfo").expect("read /proc/meminfo");
-    let line = info.lines().find(|line| line.starts_with("VmallocUsed:")).expect("a field");
-    let kib: f64 = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
-    kib * 1024.0
+    figure("/proc/meminfo", "VmallocUsed") * 1024.0
 }
 
 /// Bytes that all pinned maps take.
@@ -52,19 +50,12 @@ fn all_maps(pins: &str) -> f64 {
 fn map_memory(pins: &str, name: &str) -> (f64, f64) {
     use std::os::fd::{AsFd as _, AsRawFd as _};
     let map = MapData::from_pin(Path::new(pins).join("maps").join(name)).expect("open a map");
-    let fd = map.fd().as_fd().as_raw_fd();
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).expect("read a map's figures");
-    let field = |name: &str| -> f64 {
-        let line = info.lines().find(|line| line.starts_with(name)).expect("a field");
-        line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
-    };
-    (field("memlock:"), field("max_entries:"))
+    let info = format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd());
+    (figure(&info, "memlock"), figure(&info, "max_entries"))
 }
 
 fn pins(ground: &Ground) -> String {
-    let status: serde_json::Value =
-        serde_json::from_str(&ground.run_netd(&["--json", "status"])).expect("JSON");
-    status["pins"].as_str().expect("a folder").to_owned()
+    ground.status()["pins"].as_str().expect("a folder").to_owned()
 }
 
 pub(crate) fn measure(effort: Effort) -> Outcome {
@@ -104,12 +95,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
         Better::Less,
         ("ports", &["10,000"]),
     );
-    let more: Vec<Published> = (0..ports)
-        .map(|number| {
-            let port = u16::try_from(1024 + number).expect("a port");
-            Published { proto: "tcp", port, target: 65_000 - port }
-        })
-        .collect();
+    let more: Vec<Published> = ground::singles(0..ports).collect();
     let mut measure = |contender: Contender, grow: &dyn Fn(&Ground)| {
         progress(&format!("memory of ports: {}", contender.name()));
         let ground = Ground::new(contender, Terms::default());
@@ -128,10 +114,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
         all.extend(&more);
         ground.feed("iptables-restore", &ground::docker_rules(&all));
     });
-    measure(Contender::Nft, &|ground| {
-        let elements: Vec<String> = more.iter().map(ground::nft_element).collect();
-        ground.feed("nft -f -", &format!("add element ip nat tcp_ports {{ {} }}", elements.join(", ")));
-    });
+    measure(Contender::Nft, &|ground| ground.feed("nft -f -", &ground::nft_change("add", &more)));
     measure(Contender::Netd, &|ground| ground.publish(&more));
     progress("memory of ports: docker-proxy");
     let ground = Ground::new(Contender::Iptables, Terms::default());

@@ -35,25 +35,33 @@ pub(crate) struct Outcome {
     pub(crate) notes: Vec<String>,
 }
 
-/// Measures the cells in turn and puts their samples into the table, a row for each contender in the order in which they
-/// appear. What is not measured is said to be so with `why`.
+/// Measures the cells in turn and puts their samples into the table, see [`put`].
 pub(crate) fn fill(table: &mut Table, effort: Effort, mut cells: Vec<Cell<'_>>, why: &str) {
-    let what = table.title.clone();
-    let samples = rounds::interleave(&what, effort.rounds, &mut cells);
+    let samples = rounds::interleave(&table.title, effort.rounds, &mut cells);
+    put(table, &cells, &samples, |figure| *figure, why);
+}
+
+/// Puts one figure of each sample into the table, a row for each contender in the order in which they appear. What is not
+/// measured is said to be so with `why`.
+pub(crate) fn put<T>(
+    table: &mut Table,
+    cells: &[Cell<'_, T>],
+    samples: &[Vec<T>],
+    figure: impl Fn(&T) -> f64,
+    why: &str,
+) {
     let mut rows: Vec<&str> = Vec::new();
-    for cell in &cells {
+    for cell in cells {
         if !rows.contains(&cell.row.as_str()) {
             rows.push(&cell.row);
         }
     }
     for row in rows {
         let found = (0..table.parameter.values.len()).map(|column| {
-            let measured = cells
-                .iter()
-                .zip(&samples)
-                .find(|(cell, _)| cell.row == row && cell.column == column)
-                .map(|(_, samples)| samples);
-            measured.map_or_else(|| Found::without(why), |samples| Found::found(samples.iter().copied()))
+            let measured =
+                cells.iter().zip(samples).find(|(cell, _)| cell.row == row && cell.column == column);
+            measured
+                .map_or_else(|| Found::without(why), |(_, samples)| Found::found(samples.iter().map(&figure)))
         });
         table.push(row, found.collect());
     }
@@ -61,7 +69,7 @@ pub(crate) fn fill(table: &mut Table, effort: Effort, mut cells: Vec<Cell<'_>>, 
 
 /// What each packet costs more than with `floor`, ns, round by round; `table` has thousands a second.
 pub(crate) fn above(table: &Table, floor: &str, id: &str) -> Table {
-    let values: Vec<&str> = table.parameter.values.iter().map(String::as_str).collect();
+    let values = values(&table.parameter.values);
     let title = format!("{}: cost of each above \"{floor}\"", table.title);
     let mut cost = Table::new(id, &title, "ns", Better::Less, (&table.parameter.name, &values));
     let Some(least) = table.rows.iter().find(|row| row.contender == floor) else { return cost };
@@ -89,4 +97,14 @@ pub(crate) fn number(number: u32) -> String {
         text.push(digit);
     }
     text
+}
+
+/// Numbers as tables name them.
+pub(crate) fn numbers(all: &[u32]) -> Vec<String> {
+    all.iter().map(|one| number(*one)).collect()
+}
+
+/// What a table takes for its parameter's values.
+pub(crate) fn values(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
 }

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use netd_tests::report::{Bar, Better, Cell as Found, Comparison, Table};
 
-use super::{Effort, Outcome, fill, number};
+use super::{Effort, Outcome, fill, number, numbers, put, values};
 use crate::ground::{self, Contender, Ground, Published, Terms};
-use crate::rounds::{Cell, progress};
+use crate::rounds::{self, Cell, progress};
 
 /// A port that none of the others is.
 const ONE_MORE: Published = Published { proto: "tcp", port: 61_000, target: 80 };
@@ -19,15 +19,6 @@ fn seconds(does: impl FnOnce()) -> f64 {
     let start = Instant::now();
     does();
     start.elapsed().as_secs_f64()
-}
-
-fn only(ports: u32) -> Vec<Published> {
-    (0..ports)
-        .map(|number| {
-            let port = u16::try_from(1024 + number).expect("as many ports as there are");
-            Published { proto: "tcp", port, target: 65_000 - port }
-        })
-        .collect()
 }
 
 /// What appends rules to Docker's chains, or deletes them, in one transaction.
@@ -48,11 +39,6 @@ fn one_by_one(ground: &Ground, verb: &str, published: &Published) {
     ));
 }
 
-fn nft_lines(verb: &str, ports: &[Published]) -> String {
-    let elements: Vec<String> = ports.iter().map(ground::nft_element).collect();
-    format!("{verb} element ip nat tcp_ports {{ {} }}\n", elements.join(", "))
-}
-
 fn unpublish(ground: &Ground, ports: &[Published]) {
     let words: Vec<String> = ports.iter().map(|port| format!("{}/{}", port.port, port.proto)).collect();
     let mut all = vec!["unpublish"];
@@ -62,62 +48,56 @@ fn unpublish(ground: &Ground, ports: &[Published]) {
 
 pub(crate) fn measure(effort: Effort) -> Outcome {
     let sizes: &[u32] = if effort.large { &[1, 1_000, 10_000] } else { &[1, 1_000] };
-    let mut names: Vec<String> = sizes.iter().map(|size| number(*size)).collect();
+    let mut names = numbers(sizes);
     names.push("range of 50,000".to_owned());
     let range = names.len() - 1;
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let names = values(&names);
     let new = |contender| Ground::new(contender, Terms::default());
     let (netd, iptables, nft) = (new(Contender::Netd), new(Contender::Iptables), new(Contender::Nft));
     let table = |id: &str, title: &str| Table::new(id, title, "s", Better::Less, ("ports", &names));
     let mut publish = table("publish", "Time to publish single ports");
     let mut take_back = table("unpublish", "Time to take them back");
-    let cells: Vec<(usize, Vec<Published>)> = sizes.iter().map(|&size| only(size)).enumerate().collect();
-    let mut by_netd = Samples::new(names.len());
-    let mut by_restore = Samples::new(names.len());
-    let mut by_nft = Samples::new(names.len());
-    for round in 0..effort.rounds.min(3) {
-        for (column, ports) in &cells {
-            progress(&format!("publishing: round {}, {} ports", round + 1, ports.len()));
-            by_netd.add(*column, seconds(|| netd.publish(ports)), seconds(|| unpublish(&netd, ports)));
-            by_restore.add(
-                *column,
-                seconds(|| iptables.feed("iptables-restore -n", &restore_lines("-A", ports))),
-                seconds(|| iptables.feed("iptables-restore -n", &restore_lines("-D", ports))),
-            );
-            by_nft.add(
-                *column,
-                seconds(|| nft.feed("nft -f -", &nft_lines("add", ports))),
-                seconds(|| nft.feed("nft -f -", &nft_lines("delete", ports))),
-            );
+    let (netd, iptables, nft) = (&netd, &iptables, &nft);
+    let mut cells: Vec<Cell<'_, (f64, f64)>> = Vec::new();
+    // A rule for each port is what Docker makes of a range.
+    let lists = sizes.iter().copied().chain(effort.large.then_some(RANGE_LEN));
+    for (column, size) in lists.enumerate() {
+        let ports: Vec<Published> = ground::singles(0..size).collect();
+        if column == range {
+            // The rules from before are put in place of all: to delete so many one by one takes iptables far longer.
+            let (add, as_before) = (restore_lines("-A", &ports), ground::docker_rules(&ground::published(0)));
+            cells.push(Cell::new("iptables-restore", column, move || {
+                let added = seconds(|| iptables.feed("iptables-restore -n", &add));
+                (added, seconds(|| iptables.feed("iptables-restore", &as_before)))
+            }));
+        } else {
+            let own = ports.clone();
+            cells.push(Cell::new("netd", column, move || {
+                (seconds(|| netd.publish(&own)), seconds(|| unpublish(netd, &own)))
+            }));
+            let [add, remove] = ["-A", "-D"].map(|verb| restore_lines(verb, &ports));
+            cells.push(Cell::new("iptables-restore", column, move || {
+                let feed = |lines: &str| seconds(|| iptables.feed("iptables-restore -n", lines));
+                (feed(&add), feed(&remove))
+            }));
         }
-        progress(&format!("publishing: round {}, a range", round + 1));
-        by_netd.add(
-            range,
-            seconds(|| {
-                netd.run_netd(&["publish", RANGE, Ground::CONTAINER_NAME]);
-            }),
-            seconds(|| {
-                netd.run_netd(&["unpublish", "10000-59999"]);
-            }),
-        );
-        if effort.large {
-            // A rule for each port is what Docker makes of a range.
-            let ports: Vec<Published> = only(RANGE_LEN);
-            by_restore.add(
-                range,
-                seconds(|| iptables.feed("iptables-restore -n", &restore_lines("-A", &ports))),
-                seconds(|| iptables.feed("iptables-restore", &ground::docker_rules(&ground::published(0)))),
-            );
-            by_nft.add(
-                range,
-                seconds(|| nft.feed("nft -f -", &nft_lines("add", &ports))),
-                seconds(|| nft.feed("nft -f -", &nft_lines("delete", &ports))),
-            );
-        }
+        let [add, remove] = ["add", "delete"].map(|verb| ground::nft_change(verb, &ports));
+        cells.push(Cell::new("nft -f", column, move || {
+            let feed = |lines: &str| seconds(|| nft.feed("nft -f -", lines));
+            (feed(&add), feed(&remove))
+        }));
     }
-    by_netd.rows("netd", &mut publish, &mut take_back);
-    by_restore.rows("iptables-restore", &mut publish, &mut take_back);
-    by_nft.rows("nft -f", &mut publish, &mut take_back);
+    cells.push(Cell::new("netd", range, || {
+        let run = |words: &[&str]| {
+            seconds(|| {
+                netd.run_netd(words);
+            })
+        };
+        (run(&["publish", RANGE, Ground::CONTAINER_NAME]), run(&["unpublish", "10000-59999"]))
+    }));
+    let samples = rounds::interleave("publishing", effort.rounds.min(3), &mut cells);
+    put(&mut publish, &cells, &samples, |(add, _)| *add, "not measured");
+    put(&mut take_back, &cells, &samples, |(_, remove)| *remove, "not measured");
     let (one, one_table) = one_more(effort);
     // One by one each call takes the longer the more rules there are: the time of all of them is the mean of those measured
     // on the way, times their number.
@@ -155,41 +135,6 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
     Outcome { tables: vec![publish, take_back, one_table], bars, notes: vec![note] }
 }
 
-/// Times of publishing and of taking back, by column.
-struct Samples {
-    add: Vec<Vec<f64>>,
-    remove: Vec<Vec<f64>>,
-}
-
-impl Samples {
-    fn new(columns: usize) -> Self {
-        Self { add: vec![Vec::new(); columns], remove: vec![Vec::new(); columns] }
-    }
-
-    fn add(&mut self, column: usize, add: f64, remove: f64) {
-        self.add[column].push(add);
-        self.remove[column].push(remove);
-    }
-
-    fn rows(self, name: &str, publish: &mut Table, take_back: &mut Table) {
-        let cells =
-            |samples: Vec<Vec<f64>>| {
-                samples
-                    .into_iter()
-                    .map(|samples| {
-                        if samples.is_empty() {
-                            Found::without("not measured")
-                        } else {
-                            Found::found(samples)
-                        }
-                    })
-                    .collect()
-            };
-        publish.push(name, cells(self.add));
-        take_back.push(name, cells(self.remove));
-    }
-}
-
 /// How long three calls of iptables take among so many ports.
 struct OneByOne {
     among: Vec<(u32, f64)>,
@@ -215,8 +160,8 @@ impl OneByOne {
 fn one_more(effort: Effort) -> (OneByOne, Table) {
     let sizes: &[u32] = if effort.large { &[0, 1_000, 10_000, 50_000] } else { &[0, 1_000] };
     let steps: &[u32] = if effort.large { &[0, 1_000, 2_500, 5_000, 7_500, 10_000] } else { &[0, 1_000] };
-    let names: Vec<String> = sizes.iter().map(|size| number(*size)).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let names = numbers(sizes);
+    let names = values(&names);
     let title = "Time to publish one more port among many";
     let mut table = Table::new("one_more", title, "ms", Better::Less, ("ports published", &names));
     let places: Vec<(usize, Ground)> = sizes
@@ -235,12 +180,12 @@ fn one_more(effort: Effort) -> (OneByOne, Table) {
             let took = seconds(|| match ground.contender {
                 Contender::Netd => ground.publish(&one),
                 Contender::Iptables => one_by_one(ground, "-A", &ONE_MORE),
-                _ => ground.feed("nft -f -", &nft_lines("add", &one)),
+                _ => ground.feed("nft -f -", &ground::nft_change("add", &one)),
             });
             match ground.contender {
                 Contender::Netd => unpublish(ground, &one),
                 Contender::Iptables => one_by_one(ground, "-D", &ONE_MORE),
-                _ => ground.feed("nft -f -", &nft_lines("delete", &one)),
+                _ => ground.feed("nft -f -", &ground::nft_change("delete", &one)),
             }
             took * 1e3
         })

@@ -5,7 +5,7 @@ use netd_tests::report::{Bar, Better, Cell as Found, Comparison, Table};
 use super::{Effort, Outcome};
 use crate::ground::{Contender, ECHO, Ground, Terms};
 use crate::latency::{self, Latency};
-use crate::rounds::{progress, say};
+use crate::rounds::{self, Cell};
 
 /// Requests a second.
 const LOAD: f64 = 10_000.0;
@@ -23,23 +23,15 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
             places.push((format!("{}, 50,000 ports", contender.name()), ground));
         }
     }
-    let mut samples: Vec<Vec<Latency>> = vec![Vec::new(); places.len()];
-    for round in 0..effort.rounds {
-        for ((name, ground), samples) in places.iter().zip(&mut samples) {
-            progress(&format!("latency: round {} of {}, {name}", round + 1, effort.rounds));
+    let mut cells: Vec<Cell<'_, Latency>> = places
+        .iter()
+        .map(|(name, ground)| {
             let address = ground.socket(ECHO);
-            samples.push(latency::ask(
-                &ground.client,
-                &ground.container,
-                address,
-                ECHO.target,
-                LOAD,
-                effort.programs,
-            ));
-        }
-    }
-    progress("");
-    say("latency: done");
+            let (client, server, seconds) = (&ground.client, &ground.container, effort.programs);
+            Cell::new(name, 0, move || latency::ask(client, server, address, ECHO.target, LOAD, seconds))
+        })
+        .collect();
+    let samples = rounds::interleave("latency", effort.rounds, &mut cells);
     let mut table = Table::new(
         "latency",
         "A request and its answer, 64 bytes each, TCP, 10,000 a second",

@@ -1,11 +1,9 @@
 //! The smallest packets on one core, which show what each costs: into a container and out of it, in how many flows, and with
 //! how many ports published.
 
-use std::time::Duration;
-
 use netd_tests::report::{Bar, Better, Comparison, Table};
 
-use super::{Effort, Outcome, above, fill, number};
+use super::{Effort, Outcome, above, fill, number, numbers, values};
 use crate::ground::{CONTAINER, Contender, Ground, SMALL, Terms};
 use crate::live::{self, Bare, Counter, Generator, Rate};
 use crate::rounds::{Cell, progress};
@@ -50,9 +48,7 @@ impl Place {
 
     /// How many rows netd has of connections, two of each.
     pub(crate) fn rows(&self) -> u64 {
-        let status = self.ground.run_netd(&["--json", "status"]);
-        let status: serde_json::Value = serde_json::from_str(&status).expect("netd's JSON");
-        status["flows"]["rows"].as_u64().expect("a number")
+        self.ground.status()["flows"]["rows"].as_u64().expect("a number")
     }
 
     /// Lets both sides speak in every flow, so that whoever follows connections knows them well.
@@ -71,10 +67,7 @@ impl Place {
             let frames = some.max(64);
             inward.send(frames);
             outward.send(frames);
-            if self.ground.contender == Contender::Netd {
-                // A connection counts as wanted when it has outlived a tick, which is a little more than a second.
-                std::thread::sleep(Duration::from_millis(1_200));
-            }
+            self.ground.outlive_a_tick();
             inward.send(frames);
             outward.send(frames);
         }
@@ -90,8 +83,8 @@ pub(crate) fn carried(who: &str, rate: Rate) -> f64 {
 
 pub(crate) fn measure(effort: Effort) -> Outcome {
     let sizes: &[u32] = if effort.large { &[1, 10_000, 1_000_000] } else { &[1] };
-    let names: Vec<String> = sizes.iter().map(|size| number(*size)).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let names = numbers(sizes);
+    let names = values(&names);
     let contenders =
         [Contender::Wire, Contender::Bare, Contender::Routed, Contender::Iptables, Contender::Nft];
     let mut places: Vec<Place> =
@@ -166,8 +159,8 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
 /// for its first.
 pub(crate) fn measure_ports(effort: Effort) -> Outcome {
     let sizes: &[u32] = if effort.large { &[1, 1_000, 10_000, 50_000] } else { &[1, 1_000] };
-    let names: Vec<String> = sizes.iter().map(|size| number(*size)).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let names = numbers(sizes);
+    let names = values(&names);
     let mut places = Vec::new();
     for (column, &before) in sizes.iter().enumerate() {
         for contender in [Contender::Iptables, Contender::Nft, Contender::Netd] {

@@ -4,7 +4,6 @@ use std::process::Stdio;
 
 use netd_tests::netns::Process;
 use netd_tests::report::{Bar, Better, Comparison, Table};
-use serde_json::Value;
 
 use super::{Effort, Outcome, fill};
 use crate::ground::{Contender, Ground, HOST, SMALL, Terms};
@@ -81,8 +80,7 @@ fn nft_count(ground: &Ground) -> u64 {
 }
 
 fn netd_denied(ground: &Ground) -> u64 {
-    let status: Value = serde_json::from_str(&ground.run_netd(&["--json", "status"])).expect("JSON");
-    status["drops"]
+    ground.status()["drops"]
         .as_array()
         .expect("a list")
         .iter()
@@ -138,8 +136,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
     let mut table = Table::new("denied", title, "kpps", Better::More, ("port", &["published"]));
     let mut cells = Vec::new();
     for place in &places {
-        let port = place.ground.address(SMALL).1;
-        let stream = place.stream(if place.name == FLOOR { SMALL.port } else { port });
+        let stream = place.stream(SMALL.port);
         cells.push(Cell::new(place.name, 0, move || place.rate(&stream, effort.packets)));
     }
     fill(&mut table, effort, cells, "not measured");
