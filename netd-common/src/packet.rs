@@ -215,6 +215,12 @@ impl Transport {
             acknowledgement: 0,
         }
     }
+
+    /// Whether it asks for a connection: TCP's SYN without an acknowledgement, or what says the same in SCTP.
+    #[inline(always)]
+    pub const fn asks(&self) -> bool {
+        self.tcp_flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN
+    }
 }
 
 /// What an ICMP message is for.

@@ -912,16 +912,25 @@ pub struct SocketKey {
     pub pad: u32,
 }
 
-/// The address that the application thinks it talks to.
+/// The address that the application thinks it talks to. Aligned, because the verifier takes no double word across two of the
+/// stack's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct SocketRow {
     /// The address, IPv4 in its mapped form (RFC 4291 §2.5.5.2).
     pub address: Ipv6,
     /// The port.
     pub port: Be16,
-    /// Zero.
-    pub pad: u16,
+    /// Zeros.
+    pad: [u16; 3],
+}
+
+impl SocketRow {
+    /// Where an application wants to get.
+    #[inline(always)]
+    pub const fn new(address: Ipv6, port: Be16) -> Self {
+        Self { address, port, pad: [0; 3] }
+    }
 }
 
 /// What the XDP stage of one CPU has refused, to be refused again without a judgement; it stands for packets of every source

@@ -7,7 +7,8 @@ use netd_common::packet::{self, IP_AT, Ip, tcp_flag};
 use netd_common::tables::{EndpointRow, UplinkRow, network_flag};
 use netd_common::verdict::{Reason, Verdict};
 
-use crate::flow::{self, First, Plan};
+use crate::fast;
+use crate::flow::{self, First, Packet, Plan};
 use crate::fragment::Then;
 use crate::maps;
 use crate::masquerade;
@@ -22,20 +23,22 @@ pub(crate) fn other(skb: &Skb) -> Result<Verdict, Reason> {
     guard::other(&skb.frame(), endpoint).map(|()| Verdict::Pass)
 }
 
-/// Whether a packet is for a connection of the host's own to the container: what a socket of the host's is connected to needs
-/// no flow, and would come through every stage to be told so.
-#[inline(always)]
-pub(crate) fn is_hosts<A: Wire>(skb: &Skb, zone: Zone) -> bool {
-    let frame = skb.frame();
-    let Some(ip) = A::plain(&frame) else { return false };
-    if ip.protocol != protocol::TCP {
-        return false;
+/// The sender of a packet from the zone of a container.
+pub(crate) enum Container {}
+
+impl fast::Sender for Container {
+    /// What a socket of the host's is connected to needs no flow, and would come through every stage to be told so. As long as
+    /// no flow leads to the gateway, whatever goes on there is the host's.
+    #[inline(always)]
+    fn speaks_to_host<A: Wire>(packet: &Packet<'_, A>, key: &FlowKey<A>) -> bool {
+        let Packet { skb, frame, ip, transport } = packet;
+        let Some(endpoint) = maps::endpoint_behind(skb.ifindex()) else { return false };
+        ip.protocol == protocol::TCP
+            && !transport.asks()
+            && ip.dst == A::subnet(endpoint).gateway()
+            && guard::sender(frame, ip, endpoint) == Ok(false)
+            && (!maps::may_be_peer(maps::peer_bit(ip.dst)) || masquerade::is_hosts(skb, key))
     }
-    let Ok(transport) = packet::tcp(&frame, ip.transport_at) else { return false };
-    let Some(endpoint) = maps::endpoint_behind(skb.ifindex()) else { return false };
-    ip.dst == A::subnet(endpoint).gateway()
-        && guard::sender(&frame, &ip, endpoint) == Ok(false)
-        && masquerade::is_hosts(skb, &packet::flow_key(&ip, &transport, zone))
 }
 
 /// Judges who sends, and says where it goes. Neighbours and the host are reached through the bridge, published ports and
@@ -138,7 +141,6 @@ pub(crate) fn hairpin<A: Wire>(skb: &Skb) -> Result<First, Reason> {
 /// To outside: an answer of a published port whose flow is forgotten, or a connection in the host's name.
 #[inline(always)]
 pub(crate) fn beyond<A: Wire>(skb: &Skb) -> Result<First, Reason> {
-    const BEGINS: u8 = tcp_flag::SYN;
     const ENDS: u8 = tcp_flag::FIN | tcp_flag::RST;
     let frame = skb.front();
     let ip = A::header(&frame, IP_AT)?;
@@ -151,14 +153,14 @@ pub(crate) fn beyond<A: Wire>(skb: &Skb) -> Result<First, Reason> {
     };
     let key = packet::flow_key(&ip, &transport, zone);
     let flags = transport.tcp_flags;
-    let asks = flags & (BEGINS | tcp_flag::ACK) == BEGINS;
+    let asks = transport.asks();
     if !asks && let Some(found) = publication::of_target::<A>(endpoint.handle, key.protocol(), key.src_port) {
         if found.is_draining() {
             return Err(Reason::OutOfState);
         }
         return rebuild(skb, &key, endpoint, uplink, &found);
     }
-    if flags & ENDS != 0 || (flags & BEGINS != 0 && !asks) {
+    if flags & ENDS != 0 || (flags & tcp_flag::SYN != 0 && !asks) {
         return Err(Reason::OutOfState);
     }
     masquerade::open(skb, &key, endpoint, uplink)

@@ -3,8 +3,8 @@
 //! Whatever needs a decision is left to the next stage: no row, a row whose owner is gone, the first packet in a tick, the
 //! beginning and the end of a TCP connection, a packet that is too old or too large, fragments, ICMP.
 
-use netd_common::flow::{Zone, protocol};
-use netd_common::packet::{self, tcp_flag};
+use netd_common::flow::{FlowKey, Zone, protocol};
+use netd_common::packet::{self, Ip, tcp_flag};
 use netd_common::tables::pending;
 use netd_common::verdict::{Reason, Verdict};
 
@@ -12,9 +12,30 @@ use crate::flow::{self, Packet};
 use crate::maps;
 use crate::skb::{Frame, Skb, Wire};
 
+/// Who sends a packet, where that makes a difference here.
+pub(crate) trait Sender {
+    /// Whether a packet of no assured flow belongs to a connection with a socket of the host's.
+    fn speaks_to_host<A: Wire>(packet: &Packet<'_, A>, key: &FlowKey<A>) -> bool;
+}
+
+/// Somebody beyond the uplinks.
+pub(crate) enum Outsider {}
+
+impl Sender for Outsider {
+    /// Left to the stages and the host's stack.
+    #[inline(always)]
+    fn speaks_to_host<A: Wire>(_packet: &Packet<'_, A>, _key: &FlowKey<A>) -> bool {
+        false
+    }
+}
+
 /// Sends a packet on by its row; `None` if there is anything to decide.
 #[inline(always)]
-pub(crate) fn established<A: Wire>(skb: &Skb, frame: Frame, zone: Zone) -> Option<Result<Verdict, Reason>> {
+pub(crate) fn established<A: Wire, S: Sender>(
+    skb: &Skb,
+    frame: Frame,
+    zone: Zone,
+) -> Option<Result<Verdict, Reason>> {
     const DECIDES: u8 = tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST;
     let ip = A::plain(&frame)?;
     let transport = match ip.protocol {
@@ -23,13 +44,17 @@ pub(crate) fn established<A: Wire>(skb: &Skb, frame: Frame, zone: Zone) -> Optio
         _ => return None,
     };
     let transport = transport.ok()?;
-    if ip.ttl <= 1 || transport.tcp_flags & DECIDES != 0 {
+    if ip.ttl <= 1 {
         return None;
     }
+    let decides = transport.tcp_flags & DECIDES != 0;
     let key = packet::flow_key(&ip, &transport, zone);
-    // A stream that nobody answers stays among the young for good, and is a stream all the same.
-    let (row, assured) = match A::flows().get_ptr_mut(&key) {
+    let packet = Packet { skb, frame, ip, transport };
+    let (row, assured) = match if decides { None } else { A::flows().get_ptr_mut(&key) } {
         Some(row) => (row, true),
+        None if S::speaks_to_host(&packet, &key) => return Some(Ok(Verdict::Pass)),
+        None if decides => return None,
+        // A stream that nobody answers stays among the young for good, and is a stream all the same.
         None => (A::young().get_ptr_mut(&key)?, false),
     };
     // SAFETY: the pointer comes from the flow table in this run of the program, see the note in `maps`.
@@ -48,7 +73,6 @@ pub(crate) fn established<A: Wire>(skb: &Skb, frame: Frame, zone: Zone) -> Optio
     if !row.publication.is_none() {
         maps::publication(row.publication)?;
     }
-    let packet = Packet { skb, frame, ip, transport };
     if packet.is_too_big(flow::mtu(row, endpoint)) {
         return None;
     }

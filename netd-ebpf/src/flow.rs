@@ -415,9 +415,7 @@ pub(crate) fn open<A: Wire>(plan: &Plan<A>, port: Be16) -> Result<First, Reason>
 #[inline(always)]
 fn enter<A: Wire>(connection: &mut Connection<A>) -> Result<First, Reason> {
     for key in [&connection.original, &connection.reply] {
-        if key.zone() == Zone::OUTSIDE {
-            maps::note_peer(key.src);
-        }
+        maps::note_peer(if key.zone() == Zone::OUTSIDE { key.src } else { key.dst });
     }
     match holder::<A, Assured>(connection) {
         Holder::Nobody => {}

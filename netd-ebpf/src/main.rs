@@ -64,15 +64,16 @@ mod xdp;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT};
 use aya_ebpf::bindings::{TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC};
-use aya_ebpf::macros::{cgroup_sock_addr, classifier, xdp};
-use aya_ebpf::programs::{SockAddrContext, TcContext, XdpContext};
+use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, classifier, xdp};
+use aya_ebpf::programs::{SockAddrContext, SockContext, TcContext, XdpContext};
 use netd_common::bytes::{Ipv4, Ipv6};
 use netd_common::flow::Zone;
 use netd_common::packet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use netd_common::tables::stage;
 use netd_common::verdict::{Reason, Verdict};
 
-use crate::container::Place;
+use crate::container::{Container, Place};
+use crate::fast::Outsider;
 use crate::flow::{Assured, First, Step, Young};
 use crate::skb::{NOTE_HELD, NOTE_NOTED, NOTE_OIF, NOTE_OPENED, NOTE_REASON, NOTE_TRIES, NOTE_ZONE, Skb};
 use crate::xdp::{Buff, Fate};
@@ -103,8 +104,12 @@ pub fn uplink_ingress(ctx: TcContext) -> i32 {
     }
     let frame = skb.frame();
     let (outcome, next) = match packet::ethertype(&frame) {
-        Some(ETHERTYPE_IPV4) => (fast::established::<Ipv4>(&skb, frame, Zone::OUTSIDE), stage::FOLLOW),
-        Some(ETHERTYPE_IPV6) => (fast::established::<Ipv6>(&skb, frame, Zone::OUTSIDE), stage::FOLLOW6),
+        Some(ETHERTYPE_IPV4) => {
+            (fast::established::<Ipv4, Outsider>(&skb, frame, Zone::OUTSIDE), stage::FOLLOW)
+        }
+        Some(ETHERTYPE_IPV6) => {
+            (fast::established::<Ipv6, Outsider>(&skb, frame, Zone::OUTSIDE), stage::FOLLOW6)
+        }
         // The stack takes a second tag off behind a first one that names no VLAN, and comes by here no more.
         _ if packet::has_priority_tag(&frame) => return action(&ctx, &skb, Err(Reason::Foreign)),
         _ => return TC_ACT_UNSPEC,
@@ -128,14 +133,12 @@ pub fn container_ingress(ctx: TcContext) -> i32 {
     let zone = Zone::container(skb.ifindex());
     let frame = skb.frame();
     let (outcome, next) = match packet::ethertype(&frame) {
-        Some(ETHERTYPE_IPV4) => (fast::established::<Ipv4>(&skb, frame, zone), stage::FOLLOW),
-        Some(ETHERTYPE_IPV6) => (fast::established::<Ipv6>(&skb, frame, zone), stage::FOLLOW6),
+        Some(ETHERTYPE_IPV4) => (fast::established::<Ipv4, Container>(&skb, frame, zone), stage::FOLLOW),
+        Some(ETHERTYPE_IPV6) => (fast::established::<Ipv6, Container>(&skb, frame, zone), stage::FOLLOW6),
         _ => (Some(container::other(&skb)), stage::FOLLOW),
     };
     match outcome {
         Some(outcome) => action(&ctx, &skb, outcome),
-        None if next == stage::FOLLOW && container::is_hosts::<Ipv4>(&skb, zone) => TC_ACT_UNSPEC,
-        None if next == stage::FOLLOW6 && container::is_hosts::<Ipv6>(&skb, zone) => TC_ACT_UNSPEC,
         None => {
             begin(&skb, zone);
             go_on(&ctx, &skb, next)
@@ -504,26 +507,26 @@ pub fn report(ctx: TcContext) -> i32 {
 /// A host process connects (IPv4).
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(ctx: SockAddrContext) -> i32 {
-    socket::outgoing4(&ctx)
+    socket::outgoing4(&ctx, socket::Call::Connect)
 }
 
 /// A host process connects (IPv6 socket, IPv4-mapped addresses too).
 #[cgroup_sock_addr(connect6)]
 pub fn connect6(ctx: SockAddrContext) -> i32 {
-    socket::outgoing6(&ctx, socket::Takes::EitherFamily)
+    socket::outgoing6(&ctx, socket::Call::Connect)
 }
 
 /// A host process sends a datagram to an address (IPv4, from an IPv6 socket too).
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
-    socket::outgoing4(&ctx)
+    socket::outgoing4(&ctx, socket::Call::Send)
 }
 
 /// A host process sends a datagram to an address (IPv6). The kernel takes no IPv4 address in exchange here, so a container
 /// without IPv6 needs a connected socket.
 #[cgroup_sock_addr(sendmsg6)]
 pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
-    socket::outgoing6(&ctx, socket::Takes::Ipv6Only)
+    socket::outgoing6(&ctx, socket::Call::Send)
 }
 
 /// A host process asks where a datagram came from (IPv4).
@@ -548,6 +551,12 @@ pub fn getpeername4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(getpeername6)]
 pub fn getpeername6(ctx: SockAddrContext) -> i32 {
     socket::peer6(&ctx)
+}
+
+/// A host process lets go of a socket.
+#[cgroup_sock(sock_release)]
+pub fn sock_release(ctx: SockContext) -> i32 {
+    socket::closed(&ctx)
 }
 
 /// A loop without end, so that a panic which survives the optimiser is refused by the verifier instead of running.

@@ -135,8 +135,8 @@ struct AnswerRow {
 /// Bits of [`PEERS`], as a power of two: 1 MiB.
 const PEER_BITS: u32 = 23;
 
-/// Outside addresses that have had a connection, a bit each; several share one. Whoever has none of these bits set has no row in
-/// the tables of flows, which saves looking.
+/// Addresses that have had a connection with a container, a bit each; several share one. Packets from outside of whoever has no
+/// bit set have no row in the tables of flows, nor have a container's to there, which saves looking.
 #[map]
 static PEERS: Array<u64> = Array::with_max_entries(1 << (PEER_BITS - 6), 0);
 
@@ -430,13 +430,13 @@ pub(crate) fn scatter<A: Tables>(address: A) -> u64 {
     (mixed ^ (mixed >> 32)).wrapping_mul(SCATTERS)
 }
 
-/// Which bit of [`PEERS`] is an outside address's.
+/// Which bit of [`PEERS`] is an address's.
 #[inline(always)]
 pub(crate) fn peer_bit<A: Tables>(address: A) -> u32 {
     (scatter(address) >> (64 - PEER_BITS)) as u32
 }
 
-/// Notes that an outside address has a connection, before it has.
+/// Notes that an address has a connection, before it has.
 #[inline(always)]
 pub(crate) fn note_peer<A: Tables>(address: A) {
     let number = peer_bit(address);
@@ -450,7 +450,7 @@ pub(crate) fn note_peer<A: Tables>(address: A) {
     }
 }
 
-/// Whether an outside address with this bit may have a connection.
+/// Whether an address with this bit may have a connection.
 #[inline(always)]
 pub(crate) fn may_be_peer(number: u32) -> bool {
     PEERS.get(number >> 6).is_none_or(|word| word & (1 << (number & 63)) != 0)
@@ -687,4 +687,10 @@ pub(crate) fn socket(key: &SocketKey) -> Option<SocketRow> {
 pub(crate) fn put_socket(key: &SocketKey, row: &SocketRow) {
     // If the table takes no row, the application sees the container's address: a blemish, not a failure.
     let _full = SOCKETS.insert(key, row, BPF_ANY);
+}
+
+/// Forgets it.
+#[inline(always)]
+pub(crate) fn forget_socket(key: &SocketKey) {
+    let _absent = SOCKETS.remove(key);
 }

@@ -10,7 +10,9 @@ use crate::flow::{self, First, Plan};
 use crate::publication;
 use crate::skb::{Skb, Wire};
 
-/// `TCP_LISTEN` (net/tcp_states.h).
+/// `TCP_TIME_WAIT` (net/tcp_states.h).
+const TIME_WAIT: u32 = 6;
+/// `TCP_LISTEN`.
 const LISTEN: u32 = 10;
 
 /// `BPF_F_CURRENT_NETNS`: look in the namespace that the program runs in.
@@ -70,15 +72,16 @@ pub(crate) fn is_free<A: Wire>(skb: &Skb, number: u8, tuple: &Tuple<A>) -> bool 
     !(is_looked_up && has_socket(skb, &FlowKey::new(tuple.reversed(), number, Zone::OUTSIDE)))
 }
 
-/// Whether a packet of `key`, the answer to what a container is thought to have sent, is for a socket of the host's. One that
-/// listens does not count: whoever answers does not come to it.
+/// Whether a packet of `key` is for a socket of the host's that speaks with its sender: the answer to what a container is
+/// thought to have sent to outside, or a container's answer. One that listens does not count, since whoever answers does not
+/// come to it, and one that has ended only keeps others from its port.
 #[inline(always)]
 pub(crate) fn is_hosts<A: Wire>(skb: &Skb, key: &FlowKey<A>) -> bool {
     let number = key.protocol();
     (number == protocol::TCP || number == protocol::UDP) && socket(skb, key) == Some(Socket::Speaks)
 }
 
-/// Whether a socket of the host would get the answers, packets of `key`. One that listens counts: its peer may come to it.
+/// Whether a socket of the host would get the answers, packets of `key`. One that waits counts: its peer may come to it.
 #[inline(always)]
 fn has_socket<A: Wire>(skb: &Skb, key: &FlowKey<A>) -> bool {
     socket(skb, key).is_some()
@@ -87,8 +90,8 @@ fn has_socket<A: Wire>(skb: &Skb, key: &FlowKey<A>) -> bool {
 /// A socket of the host's.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Socket {
-    /// It waits for connections.
-    Listens,
+    /// It waits for connections, or for what is still under way of one that has ended.
+    Waits,
     /// It is connected, or of datagrams.
     Speaks,
 }
@@ -120,5 +123,5 @@ fn socket<A: Wire>(skb: &Skb, key: &FlowKey<A>) -> Option<Socket> {
     let state = unsafe { (*found).state };
     // SAFETY: as above; it is not used after this.
     unsafe { bpf_sk_release(found.cast()) };
-    Some(if state == LISTEN { Socket::Listens } else { Socket::Speaks })
+    Some(if state == LISTEN || state == TIME_WAIT { Socket::Waits } else { Socket::Speaks })
 }

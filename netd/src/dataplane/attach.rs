@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use aya::programs::links::FdLink;
 use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcAttachType};
 use aya::programs::xdp::{Xdp, XdpMode};
-use aya::programs::{CgroupAttachMode, CgroupSockAddr, LinkOrder, SchedClassifier};
+use aya::programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr, LinkOrder, SchedClassifier};
 use aya::util::KernelVersion;
 use aya_obj::programs::XdpAttachType;
 
@@ -217,21 +217,45 @@ impl Hooks<'_> {
             );
             return Ok(());
         };
+        // A link is one of several in any case (cgroup_bpf_link_attach); the flag that says so is refused.
+        let mode = CgroupAttachMode::Single;
+        let cgroup = File::open(&root).doing(|| format!("open cgroup {}", root.display()))?;
+        let (name, hook) = program::SOCKET_END;
+        self.attach_socket(name, &root, |pin| {
+            let mut program = CgroupSock::from_pin(pin, hook)?;
+            let id = program.attach(&cgroup, mode)?;
+            Ok(program.take_link(id)?.try_into()?)
+        })?;
         for (name, hook) in program::SOCKET {
-            let pin = self.pins.join(LINKS).join(format!("cgroup-{name}"));
-            if pin.exists() {
-                continue;
-            }
-            let what = || format!("attach BPF program {name} to cgroup {}", root.display());
-            let cgroup = File::open(&root).doing(what)?;
-            let mut program = CgroupSockAddr::from_pin(self.program(name), hook).doing(what)?;
-            // A link is one of several in any case (cgroup_bpf_link_attach); the flag that says so is refused.
-            let id = program.attach(&cgroup, CgroupAttachMode::Single).doing(what)?;
-            let link = program.take_link(id).doing(what)?;
-            let link = FdLink::try_from(link).doing(what)?;
-            link.pin(&pin).doing(|| format!("pin {}", pin.display()))?;
+            self.attach_socket(name, &root, |pin| {
+                let mut program = CgroupSockAddr::from_pin(pin, hook)?;
+                let id = program.attach(&cgroup, mode)?;
+                Ok(program.take_link(id)?.try_into()?)
+            })?;
         }
         Ok(())
+    }
+
+    /// Pins the link that `attach` makes of a pinned program and the cgroup, unless that is there already.
+    fn attach_socket(
+        &self,
+        name: &str,
+        cgroup: &Path,
+        attach: impl FnOnce(&Path) -> std::result::Result<FdLink, Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Result<()> {
+        let pin = self.socket_link(name);
+        if pin.exists() {
+            return Ok(());
+        }
+        let what = || format!("attach BPF program {name} to cgroup {}", cgroup.display());
+        let link = attach(&self.program(name)).map_err(|error| Error::system(what(), error))?;
+        link.pin(&pin).doing(|| format!("pin {}", pin.display()))?;
+        Ok(())
+    }
+
+    /// The pin of a socket program's link.
+    fn socket_link(&self, name: &str) -> PathBuf {
+        self.pins.join(LINKS).join(format!("cgroup-{name}"))
     }
 
     /// Every program and whether it sits where it should; `has_xdp` tells which interfaces have the XDP program.
@@ -256,12 +280,13 @@ impl Hooks<'_> {
             }
         }
         let root = cgroup_root()?.map_or_else(|| "none".to_owned(), |root| root.display().to_string());
-        for (name, _) in program::SOCKET {
+        let names = program::SOCKET.iter().map(|(name, _)| *name);
+        for name in names.chain([program::SOCKET_END.0]) {
             list.push(Attachment {
                 program: name.to_owned(),
                 on: root.clone(),
                 hook: "cgroup",
-                attached: self.pins.join(LINKS).join(format!("cgroup-{name}")).exists(),
+                attached: self.socket_link(name).exists(),
             });
         }
         Ok(list)

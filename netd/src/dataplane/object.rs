@@ -16,7 +16,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETD_DATAPLANE_OBJECT")
 
 /// Names of the TC programs in the object.
 pub(super) mod program {
-    use aya::programs::CgroupSockAddrAttachType as Hook;
+    use aya::programs::{CgroupSockAddrAttachType as Hook, CgroupSockAttachType};
 
     /// On each uplink before the stack, if the user wants that.
     pub(in super::super) const UPLINK_XDP: &str = "uplink_xdp";
@@ -37,6 +37,9 @@ pub(super) mod program {
         ("getpeername4", Hook::GetPeerName4),
         ("getpeername6", Hook::GetPeerName6),
     ];
+    /// The same, for the ends of sockets.
+    pub(in super::super) const SOCKET_END: (&str, CgroupSockAttachType) =
+        ("sock_release", CgroupSockAttachType::SockRelease);
 }
 
 /// Folder of the maps below an instance's pins.
@@ -64,6 +67,7 @@ pub fn load(host_netns: u64, connections: u32) -> Result<Ebpf> {
             Program::SchedClassifier(program) => program.load(),
             Program::Xdp(program) => program.load(),
             Program::CgroupSockAddr(program) => program.load(),
+            Program::CgroupSock(program) => program.load(),
             _ => continue,
         };
         loaded.map_err(|error| refused(&format!("load BPF program {name}"), error))?;
