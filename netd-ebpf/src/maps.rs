@@ -135,8 +135,9 @@ struct AnswerRow {
 /// Bits of [`PEERS`], as a power of two: 1 MiB.
 const PEER_BITS: u32 = 23;
 
-/// Addresses that have had a connection with a container, a bit each; several share one. Packets from outside of whoever has no
-/// bit set have no row in the tables of flows, nor have a container's to there, which saves looking.
+/// Addresses that have had a connection with a container, and those to which host sockets were sent; a bit each, and several
+/// share one. Packets from outside of whoever has no bit set have no row in the tables of flows, nor have a container's to there,
+/// nor has a socket that is connected there one of its own, which saves looking.
 #[map]
 static PEERS: Array<u64> = Array::with_max_entries(1 << (PEER_BITS - 6), 0);
 

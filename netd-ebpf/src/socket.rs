@@ -96,7 +96,7 @@ pub(crate) fn closed(ctx: &SockContext) -> i32 {
     // field access into the one that the real socket needs.
     let socket = unsafe { &*ctx.sock };
     let number = socket.protocol as u8;
-    if (number == protocol::TCP || number == protocol::UDP) && socket.dst_port != 0 && is_of_host(ctx) {
+    if (number == protocol::TCP || number == protocol::UDP) && is_of_host(ctx) {
         let target = if socket.family == Ipv6::AF {
             let [a, b, c, d] = socket.dst_ip6;
             Ipv6::from_words([a, b, c, d])
@@ -105,8 +105,11 @@ pub(crate) fn closed(ctx: &SockContext) -> i32 {
             // compiler would make both words one.
             Ipv6::mapped(Ipv4::from_word(unsafe { (&raw const socket.dst_ip4).read_volatile() }))
         };
-        let port = Be16::from_wire(socket.dst_port.to_ne_bytes());
-        maps::forget_socket(&key(ctx, number, target, port));
+        // Most sockets are somebody else's, and what their place in the table holds is not at hand.
+        if maps::may_be_peer(maps::peer_bit(target)) {
+            let port = Be16::from_wire(socket.dst_port.to_ne_bytes());
+            maps::forget_socket(&key(ctx, number, target, port));
+        }
     }
     ALLOW
 }
@@ -174,6 +177,10 @@ fn exchange<A: Tables>(
     let target_port = found.row().target_port(port);
     let key = key(ctx, addr.protocol as u8, target, target_port);
     let row = SocketRow::new(address.unified(), port);
+    if call == Call::Connect {
+        // For `closed`.
+        maps::note_peer(target);
+    }
     if call == Call::Connect || maps::socket(&key) != Some(row) {
         maps::put_socket(&key, &row);
         found.count_flow();

@@ -1,7 +1,10 @@
 //! Journeys from the host itself: localhost and the host's own addresses, by the socket hooks.
 
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::net::{TcpStream, UdpSocket};
 
+use aya::maps::{HashMap, Map, MapData};
+use netd_common::tables::{SocketKey, SocketRow, name};
 use netd_tests::lab::{HOST, HOST_OUTSIDE, Lab};
 use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask, udp_socket};
@@ -55,6 +58,57 @@ fn a_host_program_sees_the_peer_that_it_asked_for() {
         let (len, from) = socket.recv_from(&mut buffer).unwrap();
         assert_eq!((len, from.to_string()), (1, "127.0.0.1:5353".to_owned()));
     });
+}
+
+#[test]
+fn what_a_host_socket_asked_for_is_forgotten_with_it() {
+    let lab = Lab::new();
+    let web = lab.container("web", &["-p", "8080:80", "-p", "5353:53/udp"]);
+    let _tcp = Server::tcp_echo(&sandbox(&web), 80);
+    let _udp = Server::udp_echo(&sandbox(&web), 53);
+    let pins = lab.netd(&["--json", "status"]).ok().json()["pins"].as_str().unwrap().to_owned();
+    let rows = || {
+        let map = Map::LruHashMap(MapData::from_pin(format!("{pins}/maps/{}", name::SOCKETS)).unwrap());
+        let rows: HashMap<_, [u8; size_of::<SocketKey>()], [u8; size_of::<SocketRow>()]> =
+            HashMap::try_from(map).unwrap();
+        rows.keys().count()
+    };
+    lab.host.run(|| {
+        let streams = ["127.0.0.1:8080", "[::1]:8080", "[::ffff:127.0.0.1]:8080"]
+            .map(|to| TcpStream::connect(to).unwrap_or_else(|error| panic!("{to}: {error}")));
+        let datagrams = udp_socket(PATIENCE);
+        datagrams.connect("127.0.0.1:5353").unwrap();
+        assert_eq!(rows(), 4);
+        drop((streams, datagrams));
+        assert_eq!(rows(), 0);
+    });
+}
+
+#[test]
+fn connections_of_the_host_go_on_beside_a_containers_to_its_own_port() {
+    let lab = Lab::new();
+    let web = lab.container("web", &["-p", "8080:80"]);
+    let _server = Server::tcp_echo(&sandbox(&web), 80);
+    let ask = |stream: &mut TcpStream, lines: &mut Lines<BufReader<TcpStream>>, what: &str| {
+        stream.write_all(format!("{what}\n").as_bytes()).unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), what);
+    };
+    let connect = |to: &str| {
+        let stream = TcpStream::connect(to).unwrap_or_else(|error| panic!("{to}: {error}"));
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        let _address = lines.next().unwrap().unwrap();
+        (stream, lines)
+    };
+    let (mut before, mut lines_before) = lab.host.run(|| connect("127.0.0.1:8080"));
+    // From here on the gateway has flows, and the host's answers are told from theirs by its sockets.
+    let (mut hairpin, mut lines_hairpin) = lab.run_in(&web, || connect("172.17.0.1:8080"));
+    let (mut after, mut lines_after) = lab.host.run(|| connect("127.0.0.1:8080"));
+    for what in ["one", "two"] {
+        ask(&mut before, &mut lines_before, what);
+        ask(&mut hairpin, &mut lines_hairpin, what);
+        ask(&mut after, &mut lines_after, what);
+    }
 }
 
 #[test]
