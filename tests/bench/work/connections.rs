@@ -128,6 +128,7 @@ impl Local {
 
 /// From the host itself and from the container to its own published port.
 pub(crate) fn measure_local(effort: Effort) -> Outcome {
+    let effort = effort.for_programs();
     progress("hosts for connections from the host itself");
     let places = [
         Local::new("direct", 0, Contender::Routed),

@@ -59,7 +59,7 @@ fn pins(ground: &Ground) -> String {
 }
 
 pub(crate) fn measure(effort: Effort) -> Outcome {
-    let flows = if effort.large { 1_000_000 } else { 20_000 };
+    let (flows, connections) = if effort.large { (1_000_000, 1_100_000) } else { (20_000, 110_000) };
     let name_of = number(flows);
     let mut connection = Table::new(
         "memory_connection",
@@ -76,7 +76,6 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
     drop(place);
     connection.push("iptables", vec![Found::found([conntrack])]);
     progress("memory of connections: netd");
-    let connections = flows + flows / 10;
     let place = Place::new(Contender::Netd, Terms { connections, ..Terms::default() });
     place.establish(flows);
     let all = all_maps(&pins(&place.ground));

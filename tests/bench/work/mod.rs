@@ -12,7 +12,8 @@ pub(crate) mod unwanted;
 
 use netd_tests::report::{Bar, Better, Cell as Found, Table};
 
-use crate::rounds::{self, Cell};
+use crate::ground::{Contender, Ground, Terms};
+use crate::rounds::{self, Cell, progress};
 
 /// How thoroughly it is measured.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +26,29 @@ pub(crate) struct Effort {
     pub(crate) programs: f64,
     /// Whether sizes are measured that take long to set up.
     pub(crate) large: bool,
+}
+
+impl Effort {
+    /// For what real programs do, which depends on where the scheduler puts them and when: more rounds, if there is time.
+    pub(crate) const fn for_programs(self) -> Self {
+        Self { rounds: if self.large { 3 * self.rounds } else { self.rounds }, ..self }
+    }
+}
+
+/// The grounds of some contenders, and if there is time those of Docker's chains and netd with many ports; with their names.
+pub(crate) fn grounds(contenders: &[Contender], effort: Effort) -> Vec<(String, Ground)> {
+    progress("hosts");
+    let mut grounds: Vec<(String, Ground)> = contenders
+        .iter()
+        .map(|contender| (contender.name().to_owned(), Ground::new(*contender, Terms::default())))
+        .collect();
+    if effort.large {
+        for contender in [Contender::Iptables, Contender::Netd] {
+            let ground = Ground::new(contender, Terms { before: 50_000, ..Terms::default() });
+            grounds.push((format!("{}, 50,000 ports", contender.name()), ground));
+        }
+    }
+    grounds
 }
 
 /// What came of a kind of work.

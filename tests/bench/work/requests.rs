@@ -2,8 +2,8 @@
 
 use netd_tests::report::{Bar, Better, Cell as Found, Comparison, Table};
 
-use super::{Effort, Outcome};
-use crate::ground::{Contender, ECHO, Ground, Terms};
+use super::{Effort, Outcome, grounds};
+use crate::ground::{Contender, ECHO};
 use crate::latency::{self, Latency};
 use crate::rounds::{self, Cell};
 
@@ -11,18 +11,10 @@ use crate::rounds::{self, Cell};
 const LOAD: f64 = 10_000.0;
 
 pub(crate) fn measure(effort: Effort) -> Outcome {
+    let effort = effort.for_programs();
     let contenders =
         [Contender::Wire, Contender::Routed, Contender::Iptables, Contender::Nft, Contender::Netd];
-    let mut places: Vec<(String, Ground)> = contenders
-        .into_iter()
-        .map(|contender| (contender.name().to_owned(), Ground::new(contender, Terms::default())))
-        .collect();
-    if effort.large {
-        for contender in [Contender::Iptables, Contender::Netd] {
-            let ground = Ground::new(contender, Terms { before: 50_000, ..Terms::default() });
-            places.push((format!("{}, 50,000 ports", contender.name()), ground));
-        }
-    }
+    let places = grounds(&contenders, effort);
     let mut cells: Vec<Cell<'_, Latency>> = places
         .iter()
         .map(|(name, ground)| {

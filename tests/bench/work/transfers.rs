@@ -1,9 +1,10 @@
 //! Bulk TCP: one and many streams, in, out and both ways, and what it takes of the CPUs.
 
+use netd_tests::netns::Process;
 use netd_tests::report::{Bar, Better, Comparison, Table};
 
-use super::{Effort, Outcome, put};
-use crate::ground::{BULK, Contender, Ground, Terms};
+use super::{Effort, Outcome, grounds, put};
+use crate::ground::{BULK, Contender};
 use crate::load::{self, Way};
 use crate::rounds::{self, Cell};
 
@@ -17,25 +18,24 @@ const JOURNEYS: [(&str, Way, u32); 6] = [
 ];
 
 pub(crate) fn measure(effort: Effort) -> Outcome {
+    let effort = effort.for_programs();
     let contenders =
         [Contender::Wire, Contender::Routed, Contender::Iptables, Contender::Nft, Contender::Netd];
-    let places: Vec<_> = contenders
-        .into_iter()
-        .map(|contender| {
-            let ground = Ground::new(contender, Terms::default());
-            let server = load::iperf3(&ground.container, BULK.target);
-            (ground, server)
-        })
-        .collect();
+    let places = grounds(&contenders, effort);
+    let _servers: Vec<Process> =
+        places.iter().map(|(_, ground)| load::iperf3(&ground.container, BULK.target)).collect();
     // A quick look leaves many streams out.
     let journeys: &[(&str, Way, u32)] = if effort.large { &JOURNEYS } else { &JOURNEYS[..2] };
     let names: Vec<&str> = journeys.iter().map(|(name, _, _)| *name).collect();
     let mut cells = Vec::new();
     for (column, &(_, way, streams)) in journeys.iter().enumerate() {
-        for (ground, _) in &places {
+        for (name, ground) in &places {
+            if ground.terms.before != 0 && streams != 1 {
+                continue;
+            }
             let to = ground.socket(BULK);
             let address = to.ip().to_string();
-            cells.push(Cell::new(ground.contender.name(), column, move || {
+            cells.push(Cell::new(name, column, move || {
                 load::bulk(&ground.client, &address, to.port(), way, streams, effort.programs)
             }));
         }

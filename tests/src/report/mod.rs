@@ -320,7 +320,7 @@ impl About {
     fn run(&self) -> String {
         let quick = if self.quick { ", cut short for a quick look" } else { "" };
         format!(
-            "{} of commit {} on {}: {} rounds in {:.0} s{quick}",
+            "{} of commit {} on {}: {} rounds or more in {:.0} s{quick}",
             self.command, self.commit, self.date, self.rounds, self.seconds
         )
     }
