@@ -27,6 +27,8 @@ pub(crate) fn other(skb: &Skb) -> Result<Verdict, Reason> {
 pub(crate) enum Container {}
 
 impl fast::Sender for Container {
+    const MAY_SPEAK_TO_HOST: bool = true;
+
     /// What a socket of the host's is connected to needs no flow, and would come through every stage to be told so. As long as
     /// no flow leads to the gateway, whatever goes on there is the host's.
     #[inline(always)]

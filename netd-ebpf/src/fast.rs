@@ -14,6 +14,9 @@ use crate::skb::{Frame, Skb, Wire};
 
 /// Who sends a packet, where that makes a difference here.
 pub(crate) trait Sender {
+    /// Whether it may.
+    const MAY_SPEAK_TO_HOST: bool;
+
     /// Whether a packet of no assured flow belongs to a connection with a socket of the host's.
     fn speaks_to_host<A: Wire>(packet: &Packet<'_, A>, key: &FlowKey<A>) -> bool;
 }
@@ -22,7 +25,9 @@ pub(crate) trait Sender {
 pub(crate) enum Outsider {}
 
 impl Sender for Outsider {
-    /// Left to the stages and the host's stack.
+    /// What is for the host's stack is left to the stages.
+    const MAY_SPEAK_TO_HOST: bool = false;
+
     #[inline(always)]
     fn speaks_to_host<A: Wire>(_packet: &Packet<'_, A>, _key: &FlowKey<A>) -> bool {
         false
@@ -48,13 +53,16 @@ pub(crate) fn established<A: Wire, S: Sender>(
         return None;
     }
     let decides = transport.tcp_flags & DECIDES != 0;
+    if decides && !S::MAY_SPEAK_TO_HOST {
+        return None;
+    }
     let key = packet::flow_key(&ip, &transport, zone);
     let packet = Packet { skb, frame, ip, transport };
     let (row, assured) = match if decides { None } else { A::flows().get_ptr_mut(&key) } {
         Some(row) => (row, true),
         None if S::speaks_to_host(&packet, &key) => return Some(Ok(Verdict::Pass)),
         // Hidden from the compiler, which would write out twice what stands before.
-        None if packet.frame.opaque(u32::from(decides)) != 0 => return None,
+        None if S::MAY_SPEAK_TO_HOST && packet.frame.opaque(u32::from(decides)) != 0 => return None,
         // A stream that nobody answers stays among the young for good, and is a stream all the same.
         None => (A::young().get_ptr_mut(&key)?, false),
     };
