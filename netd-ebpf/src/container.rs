@@ -29,17 +29,22 @@ pub(crate) enum Container {}
 impl fast::Sender for Container {
     const MAY_SPEAK_TO_HOST: bool = true;
 
+    #[inline(always)]
+    fn may_have_flow<A: Wire>(dst: A) -> bool {
+        maps::may_be_peer(maps::peer_bit(dst))
+    }
+
     /// What a socket of the host's is connected to needs no flow, and would come through every stage to be told so. As long as
     /// no flow leads to the gateway, whatever goes on there is the host's.
     #[inline(always)]
-    fn speaks_to_host<A: Wire>(packet: &Packet<'_, A>, key: &FlowKey<A>) -> bool {
+    fn speaks_to_host<A: Wire>(packet: &Packet<'_, A>, key: &FlowKey<A>, may_have_flow: bool) -> bool {
         let Packet { skb, frame, ip, transport } = packet;
         let Some(endpoint) = maps::endpoint_behind(skb.ifindex()) else { return false };
         ip.protocol == protocol::TCP
             && !transport.asks()
             && ip.dst == A::subnet(endpoint).gateway()
             && guard::sender(frame, ip, endpoint) == Ok(false)
-            && (!maps::may_be_peer(maps::peer_bit(ip.dst)) || masquerade::is_hosts(skb, key))
+            && (!may_have_flow || masquerade::is_hosts(skb, key))
     }
 }
 

@@ -14,11 +14,14 @@ use crate::skb::{Frame, Skb, Wire};
 
 /// Who sends a packet, where that makes a difference here.
 pub(crate) trait Sender {
-    /// Whether it may.
+    /// Whether it may speak to the host.
     const MAY_SPEAK_TO_HOST: bool;
 
+    /// Whether there may be a row for its packets to an address.
+    fn may_have_flow<A: Wire>(dst: A) -> bool;
+
     /// Whether a packet of no assured flow belongs to a connection with a socket of the host's.
-    fn speaks_to_host<A: Wire>(packet: &Packet<'_, A>, key: &FlowKey<A>) -> bool;
+    fn speaks_to_host<A: Wire>(packet: &Packet<'_, A>, key: &FlowKey<A>, may_have_flow: bool) -> bool;
 }
 
 /// Somebody beyond the uplinks.
@@ -29,7 +32,12 @@ impl Sender for Outsider {
     const MAY_SPEAK_TO_HOST: bool = false;
 
     #[inline(always)]
-    fn speaks_to_host<A: Wire>(_packet: &Packet<'_, A>, _key: &FlowKey<A>) -> bool {
+    fn may_have_flow<A: Wire>(_dst: A) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn speaks_to_host<A: Wire>(_packet: &Packet<'_, A>, _key: &FlowKey<A>, _may_have_flow: bool) -> bool {
         false
     }
 }
@@ -57,12 +65,14 @@ pub(crate) fn established<A: Wire, S: Sender>(
         return None;
     }
     let key = packet::flow_key(&ip, &transport, zone);
+    let may_have_flow = S::may_have_flow(ip.dst);
+    let looks = may_have_flow && !decides;
     let packet = Packet { skb, frame, ip, transport };
-    let (row, assured) = match if decides { None } else { A::flows().get_ptr_mut(&key) } {
+    let (row, assured) = match if looks { A::flows().get_ptr_mut(&key) } else { None } {
         Some(row) => (row, true),
-        None if S::speaks_to_host(&packet, &key) => return Some(Ok(Verdict::Pass)),
+        None if S::speaks_to_host(&packet, &key, may_have_flow) => return Some(Ok(Verdict::Pass)),
         // Hidden from the compiler, which would write out twice what stands before.
-        None if S::MAY_SPEAK_TO_HOST && packet.frame.opaque(u32::from(decides)) != 0 => return None,
+        None if S::MAY_SPEAK_TO_HOST && packet.frame.opaque(u32::from(looks)) == 0 => return None,
         // A stream that nobody answers stays among the young for good, and is a stream all the same.
         None => (A::young().get_ptr_mut(&key)?, false),
     };
