@@ -1,4 +1,6 @@
 //! Contenders take turns: every round measures each of them once, so that what the machine does meanwhile befalls all alike.
+//! Each round goes through them in another order, so that nobody always comes after the same one, which leaves the machine
+//! with timers and memory to clean up.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Instant;
@@ -25,7 +27,8 @@ pub(crate) fn interleave<T>(what: &str, rounds: usize, cells: &mut [Cell<'_, T>]
     let start = Instant::now();
     let mut samples: Vec<Vec<T>> = cells.iter().map(|_| Vec::with_capacity(rounds)).collect();
     for round in 0..rounds {
-        for (number, cell) in cells.iter_mut().enumerate() {
+        for number in order(cells.len(), round) {
+            let cell = &mut cells[number];
             progress(&format!("{what}: round {} of {rounds}, {}", round + 1, cell.row));
             samples[number].push((cell.measure)());
         }
@@ -33,6 +36,15 @@ pub(crate) fn interleave<T>(what: &str, rounds: usize, cells: &mut [Cell<'_, T>]
     progress("");
     say(&format!("{what}: {:.0} s", start.elapsed().as_secs_f64()));
     samples
+}
+
+/// All numbers below `count`, by strides that differ from round to round and have no divisor in common with it.
+fn order(count: usize, round: usize) -> impl Iterator<Item = usize> {
+    let divides_both =
+        |stride: usize| (2..=stride).any(|part| stride.is_multiple_of(part) && count.is_multiple_of(part));
+    let strides: Vec<usize> = (1..=count).filter(|stride| !divides_both(*stride)).collect();
+    let stride = strides.get(round % strides.len().max(1)).copied().unwrap_or(1);
+    (0..count).map(move |turn| turn * stride % count)
 }
 
 /// Shows what is being done in a line that the next one replaces; on a terminal only.
