@@ -12,6 +12,8 @@ use netd_common::flow::FlowKey;
 use netd_common::tables::name;
 use netd_tests::lab::Lab;
 use netd_tests::packet::{Kind, Packet, checksum, icmp_error};
+use netd_tests::probe::{PATIENCE, Server};
+use netd_tests::wait_for;
 
 /// TC's numbers (linux/pkt_cls.h).
 const NEXT: i32 = -1;
@@ -451,15 +453,17 @@ fn a_masqueraded_port_is_never_a_published_one_nor_one_of_a_socket_of_the_host()
     assert_eq!(verdict, REDIRECT);
     assert_ne!(port(&out), 41_000, "a socket's");
     drop(socket);
-    let (_, out) = bench.container(&Packet::udp((WEB, 41_000), (FAR, 54)));
-    assert_eq!(port(&out), 41_000, "nobody's any more");
-    // A socket that comes later has its answers, as soon as the container's connection has been still for a moment.
-    let answer = Packet::udp((FAR, 54), (HOST_OUTSIDE, 41_000));
-    let socket = bench.lab.host.run(|| std::net::UdpSocket::bind("0.0.0.0:41000").unwrap());
-    netd_tests::wait_for("the answer to be the host's", netd_tests::probe::PATIENCE, || {
-        bench.outside(&answer).0 == NEXT
+    // A command that another test is starting has the socket as well, until it has become its program.
+    let mut to = 53;
+    wait_for("the port to be nobody's", PATIENCE, || {
+        to += 1;
+        port(&bench.container(&Packet::udp((WEB, 41_000), (FAR, to))).1) == 41_000
     });
-    let (_, out) = bench.container(&Packet::udp((WEB, 41_000), (FAR, 54)));
+    // A socket that comes later has its answers, as soon as the container's connection has been still for a moment.
+    let answer = Packet::udp((FAR, to), (HOST_OUTSIDE, 41_000));
+    let socket = bench.lab.host.run(|| std::net::UdpSocket::bind("0.0.0.0:41000").unwrap());
+    wait_for("the answer to be the host's", PATIENCE, || bench.outside(&answer).0 == NEXT);
+    let (_, out) = bench.container(&Packet::udp((WEB, 41_000), (FAR, to)));
     assert_ne!(port(&out), 41_000, "a socket's");
     drop(socket);
 }
@@ -785,10 +789,10 @@ fn a_flood_pushes_out_its_like_and_no_established_connection() {
     let bench = Bench::new();
     let web = bench.lab.name("web");
     let sandbox = std::path::Path::new("/run/netns").join(&web);
-    let _server = netd_tests::probe::Server::tcp_echo(&sandbox, 80);
+    let _server = Server::tcp_echo(&sandbox, 80);
     let to = format!("{}:8080", netd_tests::lab::HOST);
     let stream = bench.lab.client.run(|| TcpStream::connect(to).unwrap());
-    stream.set_read_timeout(Some(netd_tests::probe::PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let port = stream.local_addr().unwrap().port();
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut line = String::new();
@@ -803,14 +807,10 @@ fn a_flood_pushes_out_its_like_and_no_established_connection() {
         (key.src == Ipv4::from_wire(CLIENT) && key.src_port.get() == port)
             || (key.dst == Ipv4::from_wire(CLIENT) && key.dst_port.get() == port)
     };
-    netd_tests::wait_for(
-        "the connection to be one that both sides want",
-        netd_tests::probe::PATIENCE,
-        || {
-            exchange();
-            bench.rows(name::FLOWS, own) == 2
-        },
-    );
+    wait_for("the connection to be one that both sides want", PATIENCE, || {
+        exchange();
+        bench.rows(name::FLOWS, own) == 2
+    });
     // SYNs of ever new clients, datagrams to a published port and to ports that are not, and errors about nothing.
     bench.flood(FLOOD, &mut exchange);
     exchange();
