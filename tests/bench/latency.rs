@@ -37,7 +37,7 @@ fn stay_on(cpu: usize) {
 const PAUSE: Duration = Duration::from_micros(100);
 
 /// What share of requests may meet a pause.
-const MOST_LEFT_OUT: f64 = 0.5;
+const MOST_LEFT_OUT: f64 = 0.9;
 
 /// The pauses of one CPU.
 struct Watch {
