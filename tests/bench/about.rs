@@ -1,15 +1,19 @@
 //! Where it is measured, and where the figures go.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use netd_tests::netd_binary;
 use netd_tests::netns::own_prefix;
 use netd_tests::report::svg::{self, Scale};
 use netd_tests::report::{About, Report, Table, Verdict, markdown, text};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::Pid;
 
+use crate::ground;
 use crate::rounds::say;
 
 /// What conntrack has for the time of the run: room for more connections than any work makes, and a hash table in which
@@ -45,25 +49,59 @@ impl Drop for ConntrackLimits {
     }
 }
 
-/// Puts things back when the run is interrupted: the limits, and the namespaces that this process made, with all that is in
-/// them. Pins of netd's instances are left, which `netd down --all` knows.
+/// Puts things back when the run is interrupted: the limits, the namespaces that this process made with the programs in them,
+/// and what netd has pinned for them.
 pub(crate) fn clear_when_interrupted(limits: &ConntrackLimits) {
     let limits = ConntrackLimits { before: limits.before.clone() };
     let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
     signals.thread_block().expect("keep signals for their thread");
     std::thread::spawn(move || {
         let signal = signals.wait().expect("wait for a signal");
-        drop(limits);
-        let own = own_prefix();
-        for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            if name.to_string_lossy().starts_with(&own) {
-                let _gone = Command::new("ip").args(["netns", "delete"]).arg(&name).status();
+        // Whoever misses what is taken away here waits for the end, instead of taking down half of it at the same time.
+        std::panic::set_hook(Box::new(|_| {
+            loop {
+                std::thread::park();
             }
+        }));
+        drop(limits);
+        for namespace in named(Path::new("/run/netns"), &own_prefix()) {
+            end_all_in(&namespace);
+            let _gone = Command::new("ip").args(["netns", "delete"]).arg(&namespace).status();
         }
-        say(&format!("interrupted by {signal}: see what `netd down --all` finds"));
+        let folders = std::env::temp_dir();
+        for name in named(&folders, &ground::folder_prefix()) {
+            let folder = folders.join(name);
+            let state = ground::state_in(&folder);
+            if state.exists() {
+                let _down = Command::new(netd_binary())
+                    .arg("--state-dir")
+                    .arg(state)
+                    .args(["--quiet", "down", "--all"])
+                    .status();
+            }
+            let _gone = fs::remove_dir_all(folder);
+        }
+        say(&format!("interrupted by {signal}"));
         std::process::exit(130);
     });
+}
+
+/// The names in a folder that begin so.
+fn named(folder: &Path, prefix: &str) -> Vec<OsString> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name());
+    names.filter(|name| name.to_string_lossy().starts_with(prefix)).collect()
+}
+
+/// Kills the programs in a namespace, but for this one.
+fn end_all_in(namespace: &OsStr) {
+    let Ok(listed) = Command::new("ip").args(["netns", "pids"]).arg(namespace).output() else { return };
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    for pid in listed.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw) {
+        if pid != Pid::this() {
+            let _gone = kill(pid, Signal::SIGKILL);
+        }
+    }
 }
 
 fn first_line(program: &str, words: &[&str]) -> String {

@@ -9,11 +9,12 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use netd_tests::netd_binary;
-use netd_tests::netns::Netns;
+use netd_tests::netns::{Netns, own_prefix};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -143,6 +144,21 @@ pub(crate) struct Ground {
     pub(crate) veth: String,
 }
 
+/// How the names of this run's folders begin.
+pub(crate) fn folder_prefix() -> String {
+    format!("netd-bench-{}", own_prefix())
+}
+
+/// A folder for what somebody in this run keeps.
+pub(crate) fn folder() -> TempDir {
+    tempfile::Builder::new().prefix(&folder_prefix()).tempdir().expect("a folder")
+}
+
+/// Where netd keeps its state in such a folder.
+pub(crate) fn state_in(folder: &Path) -> PathBuf {
+    folder.join("state")
+}
+
 fn dotted(address: [u8; 4]) -> String {
     std::net::Ipv4Addr::from(address).to_string()
 }
@@ -157,7 +173,7 @@ impl Ground {
             host: Netns::new("host"),
             container: Netns::new("container"),
             backend: Netns::new("backend"),
-            folder: tempfile::Builder::new().prefix("netd-bench-").tempdir().expect("a folder"),
+            folder: folder(),
             veth: "veth0".to_owned(),
         };
         for netns in [&ground.client, &ground.host, &ground.container, &ground.backend] {
@@ -325,7 +341,7 @@ impl Ground {
     /// netd, in the host.
     pub(crate) fn netd(&self, words: &[&str]) -> Command {
         let mut command = self.host.command(&netd_binary().to_string_lossy());
-        command.arg("--state-dir").arg(self.folder.path().join("state")).args(self.terms.netd).args(words);
+        command.arg("--state-dir").arg(state_in(self.folder.path())).args(self.terms.netd).args(words);
         if self.terms.connections != 0 {
             command.args(["--max-connections", &self.terms.connections.to_string()]);
         }

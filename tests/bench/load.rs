@@ -8,6 +8,8 @@ use netd_tests::{nginx, wait_for};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::ground;
+
 /// The connections that wrk keeps open at once.
 const CLIENTS: &str = "16";
 /// What every page says.
@@ -21,7 +23,7 @@ pub(crate) struct Server {
 
 /// nginx on port 80 and 81, one worker.
 pub(crate) fn nginx(netns: &Netns) -> Server {
-    let folder = tempfile::Builder::new().prefix("netd-bench-").tempdir().expect("a folder for a server");
+    let folder = ground::folder();
     let config = nginx::configure(
         folder.path(),
         "worker_processes 1; worker_cpu_affinity 01; worker_rlimit_nofile 65536;",
