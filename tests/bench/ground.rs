@@ -177,8 +177,10 @@ impl Ground {
             veth: "veth0".to_owned(),
         };
         for netns in [&ground.client, &ground.host, &ground.container, &ground.backend] {
+            // Every kernel lets a namespace have reno. Unlike bbr, which is some machines' choice, it paces nothing: what is
+            // measured is who carries, not a sender's timers.
             netns.sh("sysctl -qw net.ipv6.conf.default.disable_ipv6=1 net.ipv6.conf.all.disable_ipv6=1 \
-                net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0");
+                net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv4.tcp_congestion_control=reno");
         }
         if contender == Contender::Wire {
             ground.wire();

@@ -1,8 +1,8 @@
 //! Requests and answers at a fixed load, each timed from when it was due: one that has to wait for the one before counts
 //! with its wait.
 //!
-//! Both ends never sleep, so they see when their CPU is taken away: by the hypervisor, mostly, which tells its guests nothing.
-//! Requests that met such a pause say nothing of who carried them, and are left out.
+//! Both ends never sleep, so they see when their CPU is taken away: by the kernel's ticks, and by the hypervisor, which tells
+//! its guests nothing. Requests that met such a pause say nothing of who carried them, and are left out.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -32,8 +32,11 @@ fn stay_on(cpu: usize) {
     sched_setaffinity(Pid::from_raw(0), &cpus).expect("stay on one CPU");
 }
 
-/// How long a CPU that does nothing but look at the clock and for packets may take for it; the longest that a packet takes
-/// is a tenth of it.
+/// How long it may take to look at the clock and for a packet that has not come. No contender works on this CPU meanwhile: a
+/// packet is carried by the CPU that sends it.
+const IDLE_PAUSE: Duration = Duration::from_micros(5);
+
+/// How long it may take to send a message or to take one; ten times as long as a packet is on its way.
 const PAUSE: Duration = Duration::from_micros(100);
 
 /// What share of requests may meet a pause.
@@ -50,10 +53,20 @@ impl Watch {
         Self { last: Instant::now(), pauses: Vec::new() }
     }
 
-    /// The time; notes a pause if it has been long since.
+    /// The time, after a packet was sent or taken.
     fn now(&mut self) -> Instant {
+        self.at_most(PAUSE)
+    }
+
+    /// The time, after nothing was done but to look for a packet.
+    fn idle(&mut self) -> Instant {
+        self.at_most(IDLE_PAUSE)
+    }
+
+    /// The time; notes a pause if the last one is longer ago than this.
+    fn at_most(&mut self, longest: Duration) -> Instant {
         let now = Instant::now();
-        if now - self.last > PAUSE {
+        if now - self.last > longest {
             self.pauses.push((self.last, now));
         }
         self.last = now;
@@ -75,13 +88,16 @@ fn receive(
     goes_on: impl Fn(Instant) -> bool,
 ) -> bool {
     let mut have = 0;
+    watch.now();
     while have < LEN {
-        let now = watch.now();
         match stream.read(&mut bytes[have..]) {
             Ok(0) => return false,
-            Ok(more) => have += more,
+            Ok(more) => {
+                have += more;
+                watch.now();
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                if !goes_on(now) {
+                if !goes_on(watch.idle()) {
                     return false;
                 }
                 std::hint::spin_loop();
@@ -127,7 +143,7 @@ pub(crate) fn ask(
             let start = Instant::now() + Duration::from_millis(20);
             for number in 0..count {
                 let due = start + between * number;
-                while watch.now() < due {
+                while watch.idle() < due {
                     std::hint::spin_loop();
                 }
                 let mut request = [0; LEN];

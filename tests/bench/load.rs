@@ -8,7 +8,7 @@ use netd_tests::{nginx, wait_for};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::ground;
+use crate::ground::{self, Ground};
 
 /// The connections that wrk keeps open at once.
 const CLIENTS: &str = "16";
@@ -108,15 +108,49 @@ pub(crate) struct Bulk {
     pub(crate) cpu: f64,
 }
 
-/// Moves bytes by TCP.
-pub(crate) fn bulk(netns: &Netns, address: &str, port: u16, way: Way, streams: u32, seconds: f64) -> Bulk {
+/// Keeps both CPUs from going to sleep, at the lowest priority: to wake one up takes a hypervisor longer than it takes a
+/// packet to be carried.
+pub(crate) struct Awake {
+    _spinners: [Process; 2],
+}
+
+impl Awake {
+    /// By programs in a namespace, with whose others they end.
+    pub(crate) fn new(netns: &Netns) -> Self {
+        let spinner = |cpus: u32| {
+            netns.spawn(&format!("nice -n 19 chrt -i 0 taskset {cpus} sh -c 'while :; do :; done'"))
+        };
+        Self { _spinners: [spinner(1), spinner(2)] }
+    }
+}
+
+/// Bytes of socket buffers that all streams of a transfer have together at each end. What is on its way then stays within a
+/// CPU's cache; beyond that, memory is measured, which differs by the factor two whoever carries.
+const BUFFERS: u32 = 2 << 20;
+
+/// Moves bytes by TCP; the CPUs should be [`Awake`].
+pub(crate) fn bulk(
+    ground: &Ground,
+    from: &Netns,
+    to: (&str, u16),
+    way: Way,
+    streams: u32,
+    seconds: f64,
+) -> Bulk {
+    let most = BUFFERS / streams;
+    for netns in [&ground.client, &ground.host, &ground.container] {
+        netns.sh(&format!(
+            "sysctl -qw net.ipv4.tcp_rmem='4096 131072 {most}' net.ipv4.tcp_wmem='4096 16384 {most}'"
+        ));
+    }
+    let (address, port) = to;
     let way = match way {
         Way::In => "",
         Way::Out => "-R",
         Way::Both => "--bidir",
     };
     let before = busy();
-    let said = netns.sh(&format!(
+    let said = from.sh(&format!(
         "exec taskset 2 iperf3 -J -c {address} -p {port} -P {streams} -t {} {way}",
         seconds.ceil()
     ));
@@ -130,13 +164,13 @@ pub(crate) fn bulk(netns: &Netns, address: &str, port: u16, way: Way, streams: u
     Bulk { gbits: (received(one) + received(other)) / 1e9, cpu: cpu / (bits / 1e9) }
 }
 
-/// Seconds that the machine's CPUs have worked.
+/// Seconds that the machine's CPUs have worked at ordinary priorities: not for [`Awake`].
 fn busy() -> f64 {
     let stat = std::fs::read_to_string("/proc/stat").expect("read /proc/stat");
     let line = stat.lines().next().expect("the sum of all CPUs");
     let fields: Vec<f64> =
         line.split_whitespace().skip(1).map(|field| field.parse().expect("a number")).collect();
     // user nice system idle iowait irq softirq steal
-    let idle = fields[3] + fields[4] + fields.get(7).copied().unwrap_or(0.0);
+    let idle = fields[1] + fields[3] + fields[4] + fields.get(7).copied().unwrap_or(0.0);
     (fields.iter().take(8).sum::<f64>() - idle) / 100.0
 }

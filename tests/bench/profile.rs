@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::ground::{CONTAINER, Contender, SMALL, Terms};
-use crate::live::{self, Generator};
+use crate::live::{self, Generator, ONCE};
 use crate::rounds::say;
 use crate::work::small::Place;
 
@@ -36,7 +36,7 @@ fn watch(name: &str, stream: &Generator, out: &Path) {
         .stdin(Stdio::null())
         .spawn()
         .expect("start perf (package linux-perf)");
-    let pace = stream.pace(frames);
+    let pace = stream.pace(frames, ONCE);
     assert!(perf.wait().expect("wait for perf").success(), "perf failed");
     let text = out.join(format!("{name}.txt"));
     let report = Command::new("perf")
@@ -47,5 +47,5 @@ fn watch(name: &str, stream: &Generator, out: &Path) {
         .stderr(Stdio::null())
         .status();
     assert!(report.expect("start perf").success(), "perf failed");
-    say(&format!("{name}: {:.0} ns a packet, {}", pace * 1e9, text.display()));
+    say(&format!("{name}: {:.0} ns a packet, {}", pace.seconds * 1e9, text.display()));
 }

@@ -48,7 +48,7 @@ const GUEST_TOOLS: [(&str, &str); 10] = [
 ];
 
 /// What the benchmark's contenders and loads are made of.
-const BENCH_TOOLS: [(&str, &str); 9] = [
+const BENCH_TOOLS: [(&str, &str); 10] = [
     ("nginx", "nginx-light"),
     ("wrk", "wrk"),
     ("iperf3", "iperf3"),
@@ -58,6 +58,7 @@ const BENCH_TOOLS: [(&str, &str); 9] = [
     ("iptables", "iptables"),
     ("ss", "iproute2"),
     ("taskset", "util-linux"),
+    ("chrt", "util-linux"),
 ];
 
 /// What libFuzzer is compiled with.

@@ -6,7 +6,7 @@ use netd_tests::report::{Bar, Better, Comparison, Table};
 
 use super::{Effort, Outcome, fill, number, numbers, values};
 use crate::ground::{BULK, Contender, Ground, HTTP, MIDDLE, Published, Terms};
-use crate::load::{self, Server, Way};
+use crate::load::{self, Awake, Server, Way};
 use crate::rounds::{Cell, progress};
 
 struct Place {
@@ -122,7 +122,8 @@ impl Local {
     }
 
     fn bulk(&self, streams: u32, effort: Effort) -> f64 {
-        load::bulk(self.from(), self.address(), self.port(BULK), Way::In, streams, effort.programs).gbits
+        let to = (self.address(), self.port(BULK));
+        load::bulk(&self.place.ground, self.from(), to, Way::In, streams, effort.programs).gbits
     }
 }
 
@@ -148,6 +149,7 @@ pub(crate) fn measure_local(effort: Effort) -> Outcome {
     let cells = places.iter().map(|place| Cell::new(place.row, place.column, || place.connections(effort)));
     fill(&mut rates, effort, cells.collect(), "does not go this way");
     let title = "Bulk TCP from the host itself, and from the container to its own port";
+    let awake = Awake::new(&places[0].place.ground.client);
     let mut one = table("local_bulk", &format!("{title}, one stream"), "Gbit/s");
     let mut many = table("local_bulk_8", &format!("{title}, 8 streams"), "Gbit/s");
     for (table, streams) in [(&mut one, 1), (&mut many, 8)] {
@@ -160,6 +162,7 @@ pub(crate) fn measure_local(effort: Effort) -> Outcome {
             .map(|place| Cell::new(place.row, place.column, move || place.bulk(streams, effort)));
         fill(table, effort, cells.collect(), "does not go this way");
     }
+    drop(awake);
     let bar = |claim: &str, least: f64, table: &Table, other: &str| {
         let claim = format!("localhost: {claim}, netd / {other}");
         Bar::new(&claim, Comparison::AtLeast(least), table.ratio("netd", other, "localhost"))

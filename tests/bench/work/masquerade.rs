@@ -4,7 +4,7 @@ use netd_tests::report::{Better, Table};
 
 use super::{Effort, Outcome, fill, small::carried};
 use crate::ground::{CONTAINER, Contender, Ground, HOST, Terms};
-use crate::live::{self, Counter, Expected, Sink};
+use crate::live::{self, Counter, Expected, ONCE, Sink};
 use crate::load;
 use crate::rounds::Cell;
 
@@ -36,7 +36,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
             let flows = 20_032;
             let stream = live::from_container(ground, (CONTAINER, 40_000), flows, next);
             next += flows;
-            carried(who, stream.rate(sink, flows))
+            carried(who, stream.rate(sink, flows, ONCE))
         })
     });
     fill(&mut small, effort, cells.collect(), "not measured");

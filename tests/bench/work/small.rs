@@ -5,7 +5,7 @@ use netd_tests::report::{Bar, Better, Comparison, Table};
 
 use super::{Effort, Outcome, above, fill, number, numbers, values};
 use crate::ground::{CONTAINER, Contender, Ground, SMALL, Terms};
-use crate::live::{self, Bare, Counter, Generator, Rate};
+use crate::live::{self, Bare, Counter, Generator, ONCE, Rate, TRIES};
 use crate::rounds::{Cell, progress};
 
 /// More flows than netd has room for by default.
@@ -128,7 +128,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
                     // Each flow has its turn, after one that is not measured: they have rested since the last round.
                     let frames = stream.frames(effort.packets).max(flows);
                     stream.send(flows.max(64));
-                    carried(place.name, stream.rate(sink, frames))
+                    carried(place.name, stream.rate(sink, frames, TRIES))
                 }));
             }
         }
@@ -196,7 +196,7 @@ pub(crate) fn measure_ports(effort: Effort) -> Outcome {
                 20_000
             };
             next += flows + 256;
-            carried(place.name, place.inward(flows + 256, next).rate(&place.inside, flows))
+            carried(place.name, place.inward(flows + 256, next).rate(&place.inside, flows, ONCE))
         })
     });
     fill(&mut first, effort, cells.collect(), "not measured");

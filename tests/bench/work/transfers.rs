@@ -5,7 +5,7 @@ use netd_tests::report::{Bar, Better, Comparison, Table};
 
 use super::{Effort, Outcome, grounds, put};
 use crate::ground::{BULK, Contender};
-use crate::load::{self, Way};
+use crate::load::{self, Awake, Way};
 use crate::rounds::{self, Cell};
 
 const JOURNEYS: [(&str, Way, u32); 6] = [
@@ -24,6 +24,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
     let places = grounds(&contenders, effort);
     let _servers: Vec<Process> =
         places.iter().map(|(_, ground)| load::iperf3(&ground.container, BULK.target)).collect();
+    let _awake = Awake::new(&places[0].1.client);
     // A quick look leaves many streams out.
     let journeys: &[(&str, Way, u32)] = if effort.large { &JOURNEYS } else { &JOURNEYS[..2] };
     let names: Vec<&str> = journeys.iter().map(|(name, _, _)| *name).collect();
@@ -36,7 +37,8 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
             let to = ground.socket(BULK);
             let address = to.ip().to_string();
             cells.push(Cell::new(name, column, move || {
-                load::bulk(&ground.client, &address, to.port(), way, streams, effort.programs)
+                let to = (address.as_str(), to.port());
+                load::bulk(ground, &ground.client, to, way, streams, effort.programs)
             }));
         }
     }

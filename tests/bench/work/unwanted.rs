@@ -7,7 +7,7 @@ use netd_tests::report::{Bar, Better, Comparison, Table};
 
 use super::{Effort, Outcome, fill};
 use crate::ground::{Contender, Ground, HOST, SMALL, Terms};
-use crate::live::{self, Counter, Dropper, FEW, Generator};
+use crate::live::{self, Counter, Dropper, Generator, TRIES};
 use crate::rounds::{Cell, progress};
 
 /// The flows' addresses.
@@ -47,15 +47,14 @@ impl Place {
     fn rate(&self, stream: &Generator, seconds: f64) -> f64 {
         let frames = stream.frames(seconds);
         let before = (self.dropped)(&self.ground);
-        let pace = stream.pace(frames);
+        let pace = stream.pace(frames, TRIES);
         let counted = (self.dropped)(&self.ground) - before;
         if self.name != FLOOR {
-            let made = FEW + FEW + frames;
-            let share = counted as f64 / f64::from(made);
-            assert!(share > 0.98, "{}: says that it dropped {counted} of {made} packets", self.name);
+            let share = counted as f64 / pace.made as f64;
+            assert!(share > 0.98, "{}: says that it dropped {counted} of {} packets", self.name, pace.made);
         }
         assert!(self.inside.arrived().right == 0, "{}: a denied packet reached the container", self.name);
-        1.0 / pace / 1e3
+        1.0 / pace.seconds / 1e3
     }
 }
 
@@ -162,7 +161,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
         let stream = place.stream(NOBODYS);
         cells.push(Cell::new(place.name, 0, move || {
             let frames = stream.frames(effort.packets);
-            let rate = 1.0 / stream.pace(frames) / 1e3;
+            let rate = 1.0 / stream.pace(frames, TRIES).seconds / 1e3;
             assert!(place.inside.arrived().right == 0, "{}: it reached the container", place.name);
             rate
         }));
