@@ -27,6 +27,8 @@ const FEW: u32 = BATCH;
 pub(crate) const TRIES: u32 = 3;
 /// For packets that are what they are only once.
 pub(crate) const ONCE: u32 = 1;
+/// Frames that are made besides those of one run.
+pub(crate) const AROUND: u32 = (TRIES + ONCE) * FEW;
 
 /// Where packets go to be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,9 +246,9 @@ impl Generator {
     /// How long a frame takes in the fastest of some runs of so many. To begin and to end a run takes the kernel some 30 ms,
     /// which are seen by runs of few and taken off.
     pub(crate) fn pace(&self, frames: u32, tries: u32) -> Pace {
-        let fastest = |frames| (0..tries).map(|_| self.timed(frames)).fold(f64::INFINITY, f64::min);
-        let (few, many) = (fastest(FEW), fastest(FEW + frames));
-        let made = u64::from(tries) * u64::from(FEW + FEW + frames);
+        let fastest = |frames, tries| (0..tries).map(|_| self.timed(frames)).fold(f64::INFINITY, f64::min);
+        let (few, many) = (fastest(FEW, TRIES), fastest(FEW + frames, tries));
+        let made = u64::from(TRIES) * u64::from(FEW) + u64::from(tries) * u64::from(FEW + frames);
         Pace { seconds: (many - few).max(1e-9) / f64::from(frames), made }
     }
 

@@ -33,10 +33,11 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
         let mut next = 0;
         let who = ground.contender.name();
         Cell::new(who, 0, move || {
-            let flows = 20_032;
+            let frames = 50_000;
+            let flows = frames + live::AROUND;
             let stream = live::from_container(ground, (CONTAINER, 40_000), flows, next);
             next += flows;
-            carried(who, stream.rate(sink, flows, ONCE))
+            carried(who, stream.rate(sink, frames, ONCE))
         })
     });
     fill(&mut small, effort, cells.collect(), "not measured");

@@ -195,8 +195,8 @@ pub(crate) fn measure_ports(effort: Effort) -> Outcome {
             } else {
                 20_000
             };
-            next += flows + 256;
-            carried(place.name, place.inward(flows + 256, next).rate(&place.inside, flows, ONCE))
+            next += flows + live::AROUND;
+            carried(place.name, place.inward(flows + live::AROUND, next).rate(&place.inside, flows, ONCE))
         })
     });
     fill(&mut first, effort, cells.collect(), "not measured");
