@@ -1,5 +1,6 @@
 //! Packets made in the kernel: BPF_PROG_TEST_RUN in live-frame mode, on one CPU, counted where they arrive.
 
+use std::cell::OnceCell;
 use std::time::Instant;
 
 use aya::maps::PerCpuArray;
@@ -159,6 +160,7 @@ pub(crate) struct Stream {
 pub(crate) struct Generator {
     object: Ebpf,
     netns: std::path::PathBuf,
+    around: OnceCell<f64>,
 }
 
 /// How fast frames were made.
@@ -218,7 +220,7 @@ impl Generator {
         let program: &mut Xdp =
             object.program_mut("generate").expect("it is there").try_into().expect("an XDP program");
         program.load().expect("load the generator");
-        Self { object, netns: netns.path() }
+        Self { object, netns: netns.path(), around: OnceCell::new() }
     }
 
     /// Makes so many frames.
@@ -233,23 +235,33 @@ impl Generator {
 
     /// How many frames take about so long.
     pub(crate) fn frames(&self, seconds: f64) -> u32 {
+        let around = self.around();
         let mut frames = 1024;
         loop {
-            let took = self.pace(frames, ONCE).seconds * f64::from(frames);
+            let took = self.timed(FEW + frames) - around;
             if took > seconds / 4.0 {
                 return (f64::from(frames) * seconds / took) as u32;
             }
-            frames *= 4;
+            frames *= 8;
         }
     }
 
-    /// How long a frame takes in the fastest of some runs of so many. To begin and to end a run takes the kernel some 30 ms,
-    /// which are seen by runs of few and taken off.
+    /// How long a frame takes in the fastest of some runs of so many.
     pub(crate) fn pace(&self, frames: u32, tries: u32) -> Pace {
-        let fastest = |frames, tries| (0..tries).map(|_| self.timed(frames)).fold(f64::INFINITY, f64::min);
-        let (few, many) = (fastest(FEW, TRIES), fastest(FEW + frames, tries));
-        let made = u64::from(TRIES) * u64::from(FEW) + u64::from(tries) * u64::from(FEW + frames);
-        Pace { seconds: (many - few).max(1e-9) / f64::from(frames), made }
+        let took = self.fastest(FEW + frames, tries) - self.around();
+        let made = u64::from(tries) * u64::from(FEW + frames);
+        Pace { seconds: took.max(1e-9) / f64::from(frames), made }
+    }
+
+    /// What a run costs besides its frames, seconds: to begin and to end one takes the kernel some 30 ms, which are seen by
+    /// runs of few, made when this is first asked.
+    fn around(&self) -> f64 {
+        *self.around.get_or_init(|| self.fastest(FEW, TRIES))
+    }
+
+    /// How long the fastest of some runs takes, seconds.
+    fn fastest(&self, frames: u32, tries: u32) -> f64 {
+        (0..tries).map(|_| self.timed(frames)).fold(f64::INFINITY, f64::min)
     }
 
     /// Makes so many frames; returns how long it took, seconds.
@@ -275,6 +287,7 @@ impl Generator {
 
     /// Makes so many frames in each of some runs and counts what arrives.
     pub(crate) fn rate(&self, sink: &Counter, frames: u32, tries: u32) -> Rate {
+        self.around();
         let before = sink.arrived();
         let pace = self.pace(frames, tries);
         let after = sink.arrived();

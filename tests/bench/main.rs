@@ -95,7 +95,7 @@ fn main() {
     }
     let effort = Effort {
         rounds: words.rounds.unwrap_or(if words.quick { 2 } else { 3 }),
-        packets: if words.quick { 0.1 } else { 0.3 },
+        packets: if words.quick { 0.08 } else { 0.3 },
         programs: 1.0,
         large: !words.quick,
     };
