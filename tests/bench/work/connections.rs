@@ -148,8 +148,7 @@ pub(crate) fn measure_local(effort: Effort) -> Outcome {
     let mut rates = table("local_connections", title, "connections/s");
     let cells = places.iter().map(|place| Cell::new(place.row, place.column, || place.connections(effort)));
     // What is asked leaves three percent, and single measurements differ by more.
-    let finer = Effort { rounds: if effort.large { 2 * effort.rounds } else { effort.rounds }, ..effort };
-    fill(&mut rates, finer, cells.collect(), "does not go this way");
+    fill(&mut rates, effort.times(2), cells.collect(), "does not go this way");
     let title = "Bulk TCP from the host itself, and from the container to its own port";
     let awake = Awake::new(&places[0].place.ground.client);
     let mut one = table("local_bulk", &format!("{title}, one stream"), "Gbit/s");

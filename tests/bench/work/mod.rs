@@ -31,7 +31,12 @@ pub(crate) struct Effort {
 impl Effort {
     /// For what real programs do, which depends on where the scheduler puts them and when: more rounds, if there is time.
     pub(crate) const fn for_programs(self) -> Self {
-        Self { rounds: if self.large { 3 * self.rounds } else { self.rounds }, ..self }
+        self.times(3)
+    }
+
+    /// So many times as many rounds, if there is time.
+    pub(crate) const fn times(self, times: usize) -> Self {
+        Self { rounds: if self.large { times * self.rounds } else { self.rounds }, ..self }
     }
 }
 
