@@ -1,12 +1,15 @@
 //! The netd command: parse, carry out, turn an error into text or JSON and an exit status.
 
+mod cli;
+mod command;
+mod output;
+
 use std::process::ExitCode;
 
+use crate::cli::Cli;
+use crate::output::Output;
 use clap::Parser as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use netd::cli::Cli;
-use netd::command;
-use netd::output::Output;
 use tracing_subscriber::filter::LevelFilter;
 
 /// The request could not be carried out.

@@ -8,8 +8,8 @@ use clap::builder::{PossibleValuesParser, Styles, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 use netd_common::tables::capacity;
 
-use crate::error::Error;
-use crate::spec::{
+use netd::error::Error;
+use netd::spec::{
     Access, IfName, Mac, ModeSpec, Name, PortSpec, Protocol, Source, Target, TimeoutSpec, UnpublishSpec,
     XdpMode,
 };
@@ -46,16 +46,16 @@ Examples:
   netd ports                                       who has which port, and what passed
   netd --xdp auto publish 9090:80 192.0.2.10       on to another host, from card to card without the stack
   netd down                                        everything gone, the host as before")]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Where this instance keeps its state; instances with different folders do not know each other
     #[arg(long, global = true, env = "NETD_STATE_DIR", value_name = "DIR", default_value = "/run/netd")]
-    pub state_dir: PathBuf,
+    pub(crate) state_dir: PathBuf,
     /// Print results as JSON on stdout
     #[arg(long, global = true)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Attach to this interface instead of those that hold the host's routes (may be given more than once)
     #[arg(long, global = true, value_name = "IF", value_parser = word::<IfName>)]
-    pub uplink: Vec<IfName>,
+    pub(crate) uplink: Vec<IfName>,
     /// For how many connections to make room when netd is first used, at 516 bytes each; 131072 if not said
     #[arg(long, global = true, env = "NETD_MAX_CONNECTIONS", value_name = "N", value_parser = clap::value_parser!(u32).range(FEWEST..=MOST))]
     #[arg(long_help = "\
@@ -64,27 +64,27 @@ taken, the connection that was still for longest makes way for a new one. There 
 many IPv6 connections, and in tables of their own for a quarter as many young ones and an eighth of IPv6.
 All of it is allocated at once: 516 bytes for each N, so 65 MiB by default and half a GiB for a million.
 Tables that there are keep their size: `netd down` first.")]
-    pub max_connections: Option<u32>,
+    pub(crate) max_connections: Option<u32>,
     /// Let uplinks drop what is refused, and forward what goes on to other hosts, before the stack sees it: auto on network
     /// cards that can and have no other XDP program, native on every uplink or not at all; later commands keep to it. On a veth
     /// it costs TCP its segmentation offload, and wants the peer's checksums complete (ethtool -K PEER tx off gro on)
     #[arg(long, global = true, value_name = "MODE",
         value_parser = PossibleValuesParser::new(XdpMode::NAMES).try_map(|mode| word::<XdpMode>(&mode)))]
-    pub xdp: Option<XdpMode>,
+    pub(crate) xdp: Option<XdpMode>,
     /// Say more on stderr; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    pub verbose: u8,
+    pub(crate) verbose: u8,
     /// Say nothing on stderr but errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
     /// What to do
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// Nouns and verbs.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Networks: bridge, host and none, and yours
     #[command(subcommand)]
     Network(NetworkCommand),
@@ -216,7 +216,7 @@ The names are those of `netd flows`; a number without a unit is seconds.")]
 
 /// What can be done with networks.
 #[derive(Debug, Subcommand)]
-pub enum NetworkCommand {
+pub(crate) enum NetworkCommand {
     /// Make a network
     #[command(after_help = "\
 Examples:
@@ -260,49 +260,49 @@ Gateway modes:
 
 /// A network to be made.
 #[derive(Debug, Args)]
-pub struct NetworkCreate {
+pub(crate) struct NetworkCreate {
     /// Its name
     #[arg(value_parser = word::<Name>)]
-    pub name: Name,
+    pub(crate) name: Name,
     /// Its subnet, one of each family at most; without an IPv4 one, the first of Docker's default pools that no route of the
     /// host touches
     #[arg(long, value_name = "CIDR")]
-    pub subnet: Vec<String>,
+    pub(crate) subnet: Vec<String>,
     /// The host's address on it; without one, the first of the subnet
     #[arg(long, value_name = "IP")]
-    pub gateway: Vec<IpAddr>,
+    pub(crate) gateway: Vec<IpAddr>,
     /// Name of its bridge interface
     #[arg(long, value_name = "IFNAME", value_parser = word::<IfName>)]
-    pub bridge: Option<IfName>,
+    pub(crate) bridge: Option<IfName>,
     /// MTU, bytes; without one, that of the default route's interface
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(68..=65535))]
-    pub mtu: Option<u32>,
+    pub(crate) mtu: Option<u32>,
     /// Give it an IPv6 subnet as well; without one in --subnet, a unique local one is drawn
     #[arg(long)]
-    pub ipv6: bool,
+    pub(crate) ipv6: bool,
     /// No way out and no published ports
     #[arg(long)]
-    pub internal: bool,
+    pub(crate) internal: bool,
     /// Containers on it reach each other only through published ports
     #[arg(long)]
-    pub no_icc: bool,
+    pub(crate) no_icc: bool,
     /// Containers' own addresses are shown to the outside
     #[arg(long)]
-    pub no_masquerade: bool,
+    pub(crate) no_masquerade: bool,
     /// The host's address in whose name connections leave; without one, that of the interface they leave by
     #[arg(long, value_name = "IP", conflicts_with = "no_masquerade")]
-    pub snat_address: Vec<IpAddr>,
+    pub(crate) snat_address: Vec<IpAddr>,
     /// What lies between its containers and the outside, in both families or in one
     #[arg(long, value_name = "[ipv4=|ipv6=]MODE", value_parser = word::<ModeSpec>)]
-    pub gateway_mode: Vec<ModeSpec>,
+    pub(crate) gateway_mode: Vec<ModeSpec>,
     /// Whoever comes in by this interface reaches published ports by the container's own address as well
     #[arg(long, value_name = "IF", value_parser = word::<IfName>)]
-    pub trusted_interface: Vec<IfName>,
+    pub(crate) trusted_interface: Vec<IfName>,
 }
 
 /// What can be done with containers.
 #[derive(Debug, Subcommand)]
-pub enum ContainerCommand {
+pub(crate) enum ContainerCommand {
     /// Attach a namespace to a network; without one, make /run/netns/NAME
     #[command(after_help = "\
 Examples:
@@ -340,155 +340,155 @@ Examples:
 
 /// A container to be attached.
 #[derive(Debug, Args)]
-pub struct ContainerAdd {
+pub(crate) struct ContainerAdd {
     /// Its name
     #[arg(value_parser = word::<Name>)]
-    pub name: Name,
+    pub(crate) name: Name,
     /// The network
     #[arg(long, value_name = "NET", default_value = "bridge", value_parser = word::<Name>)]
-    pub network: Name,
+    pub(crate) network: Name,
     /// The namespace to attach, by path
     #[arg(long, value_name = "PATH", conflicts_with = "pid")]
-    pub netns: Option<PathBuf>,
+    pub(crate) netns: Option<PathBuf>,
     /// The namespace to attach, by a process in it
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
-    pub pid: Option<i32>,
+    pub(crate) pid: Option<i32>,
     /// How it is attached
     #[command(flatten)]
-    pub attach: AttachOptions,
+    pub(crate) attach: AttachOptions,
 }
 
 /// What `add` and `run` have in common.
 #[derive(Clone, Debug, Default, Args)]
-pub struct AttachOptions {
+pub(crate) struct AttachOptions {
     /// Its address, one of each family at most; without one, the lowest free
     #[arg(long, value_name = "IP")]
-    pub ip: Vec<IpAddr>,
+    pub(crate) ip: Vec<IpAddr>,
     /// Its MAC address; without one, 02:42 and its address
     #[arg(long, value_name = "MAC", value_parser = word::<Mac>)]
-    pub mac: Option<Mac>,
+    pub(crate) mac: Option<Mac>,
     /// What to publish, as for `docker run -p`
     #[arg(help = "Publish a port: [HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp|sctp]", short, long, value_name = "SPEC", value_parser = word::<PortSpec>)]
-    pub publish: Vec<PortSpec>,
+    pub(crate) publish: Vec<PortSpec>,
     /// How it is published
     #[command(flatten)]
-    pub terms: PublishOptions,
+    pub(crate) terms: PublishOptions,
 }
 
 /// How ports are published.
 #[derive(Clone, Debug, Default, Args)]
-pub struct PublishOptions {
+pub(crate) struct PublishOptions {
     /// Who may use them
     #[command(flatten)]
-    pub access: AccessOptions,
+    pub(crate) access: AccessOptions,
     /// Let only clients in that come in by this interface; neither the host itself nor containers
     #[arg(long, value_name = "IF", value_parser = word::<IfName>)]
-    pub interface: Option<IfName>,
+    pub(crate) interface: Option<IfName>,
 }
 
 /// Who may use published ports.
 #[derive(Clone, Debug, Default, Args)]
-pub struct AccessOptions {
+pub(crate) struct AccessOptions {
     /// Let only these sources in; of several that hold an address the longest prefix counts (may be given more than once)
     #[arg(long, value_name = "CIDR", value_parser = word::<Source>)]
-    pub allow: Vec<Source>,
+    pub(crate) allow: Vec<Source>,
     /// Keep these sources out (may be given more than once)
     #[arg(long, value_name = "CIDR", value_parser = word::<Source>)]
-    pub deny: Vec<Source>,
+    pub(crate) deny: Vec<Source>,
 }
 
 impl AccessOptions {
     /// The lists, if they do not contradict themselves.
-    pub fn lists(&self) -> Result<Access, Error> {
+    pub(crate) fn lists(&self) -> Result<Access, Error> {
         Access::new(self.allow.clone(), self.deny.clone())
     }
 }
 
 /// A command to be run in a container of its own.
 #[derive(Debug, Args)]
-pub struct Run {
+pub(crate) struct Run {
     /// Name of the container; without one, run- and a number
     #[arg(long, value_parser = word::<Name>)]
-    pub name: Option<Name>,
+    pub(crate) name: Option<Name>,
     /// The network
     #[arg(long, value_name = "NET", default_value = "bridge", value_parser = word::<Name>)]
-    pub network: Name,
+    pub(crate) network: Name,
     /// How it is attached
     #[command(flatten)]
-    pub attach: AttachOptions,
+    pub(crate) attach: AttachOptions,
     /// Leave it running in the background and print its name
     #[arg(short, long)]
-    pub detach: bool,
+    pub(crate) detach: bool,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
-    pub command: Vec<std::ffi::OsString>,
+    pub(crate) command: Vec<std::ffi::OsString>,
 }
 
 /// A run, for the process that takes it through its life.
 #[derive(Debug, Args)]
-pub struct Supervise {
+pub(crate) struct Supervise {
     /// The process to die with, unless detached
     #[arg(long)]
-    pub parent: i32,
+    pub(crate) parent: i32,
     /// The run
     #[command(flatten)]
-    pub run: Run,
+    pub(crate) run: Run,
 }
 
 /// A run's command, for the process that becomes it.
 #[derive(Debug, Args)]
-pub struct Become {
+pub(crate) struct Become {
     /// The process to die with
     #[arg(long)]
-    pub parent: i32,
+    pub(crate) parent: i32,
     /// The namespace to enter
     #[arg(long)]
-    pub sandbox: Option<PathBuf>,
+    pub(crate) sandbox: Option<PathBuf>,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    pub command: Vec<std::ffi::OsString>,
+    pub(crate) command: Vec<std::ffi::OsString>,
 }
 
 /// A publication to be made.
 #[derive(Debug, Args)]
-pub struct Publish {
+pub(crate) struct Publish {
     /// What to publish, as for `docker run -p`
     #[arg(help = "[HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp|sctp], one or more", value_name = "SPEC", required_unless_present = "from", value_parser = word::<PortSpec>)]
-    pub specs: Vec<PortSpec>,
+    pub(crate) specs: Vec<PortSpec>,
     /// The container, or the address of a host that this one reaches
     #[arg(required = true, value_parser = word::<Target>)]
-    pub target: Target,
+    pub(crate) target: Target,
     /// Publish what this file lists as well, or standard input for -; # begins a comment
     #[arg(long, value_name = "FILE")]
-    pub from: Option<PathBuf>,
+    pub(crate) from: Option<PathBuf>,
     /// How it is published
     #[command(flatten)]
-    pub terms: PublishOptions,
+    pub(crate) terms: PublishOptions,
     /// Let a host that is no container see the clients' own addresses; its answers must come back by this host
     #[arg(long)]
-    pub keep_source: bool,
+    pub(crate) keep_source: bool,
     /// Take the ports over from the publication that has them, if one has; its connections go on until they end
     #[arg(long)]
-    pub replace: bool,
+    pub(crate) replace: bool,
     /// With --replace: cut the old connections at once
     #[arg(long, requires = "replace")]
-    pub cut: bool,
+    pub(crate) cut: bool,
 }
 
 /// Publications to be taken back.
 #[derive(Debug, Args)]
 #[group(id = "which", required = true, multiple = true)]
-pub struct Unpublish {
+pub(crate) struct Unpublish {
     /// What to take back, as it was published
     #[arg(help = "[HOSTIP:]HOSTPORT[-END][:PORT[-END]][/tcp|udp|sctp]", value_name = "SPEC", value_parser = word::<UnpublishSpec>, group = "which")]
-    pub specs: Vec<UnpublishSpec>,
+    pub(crate) specs: Vec<UnpublishSpec>,
     /// What this file lists as well, or standard input for -; # begins a comment
     #[arg(long, value_name = "FILE", conflicts_with_all = ["container", "all"], group = "which")]
-    pub from: Option<PathBuf>,
+    pub(crate) from: Option<PathBuf>,
     /// All of this container
     #[arg(long, value_name = "NAME", value_parser = word::<Name>, conflicts_with = "specs", group = "which")]
-    pub container: Option<Name>,
+    pub(crate) container: Option<Name>,
     /// All of this instance
     #[arg(long, conflicts_with_all = ["specs", "container"], group = "which")]
-    pub all: bool,
+    pub(crate) all: bool,
 }
