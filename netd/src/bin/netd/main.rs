@@ -1,4 +1,4 @@
-//! The netd command: parse, carry out, turn an error into text or JSON and an exit status.
+//! The netd command: parses the command line, carries it out, and turns an error into text or JSON and an exit status.
 
 mod cli;
 mod command;
@@ -6,21 +6,23 @@ mod output;
 
 use std::process::ExitCode;
 
-use crate::cli::Cli;
-use crate::output::Output;
 use clap::Parser as _;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 use tracing_subscriber::filter::LevelFilter;
 
-/// The request could not be carried out.
+use crate::cli::Cli;
+use crate::cli::usage::{self, Usage};
+use crate::output::Output;
+
+/// Exit status of a request that failed.
 const FAILED: u8 = 1;
-/// The words make no request.
+/// Exit status of wrong usage.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return ExitCode::from(usage(&error)),
+        Err(error) => return ExitCode::from(explain(&error)),
     };
     let level = match (cli.quiet, cli.verbose) {
         (true, _) => LevelFilter::ERROR,
@@ -45,36 +47,21 @@ fn main() -> ExitCode {
     }
 }
 
-/// Help and version go to stdout; a value that cannot be is told like every other failure; the rest in clap's words.
-fn usage(error: &clap::Error) -> u8 {
-    let json = std::env::args_os().any(|word| word == "--json");
-    let value = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => Some(text.clone()),
-        _ => None,
-    };
-    if error.kind() == ErrorKind::ValueValidation
-        && let Some(given) = value(ContextKind::InvalidValue)
-        && let Some(cause) = std::error::Error::source(error)
-    {
-        let cause = cause.to_string();
-        let (why, hint) = match cause.split_once("\nhint: ") {
-            Some((why, hint)) => (why.to_owned(), Some(hint.to_owned())),
-            None => (cause, None),
-        };
-        let place = value(ContextKind::InvalidArg).map_or_else(String::new, |place| format!(" for {place}"));
-        let message =
-            if why.contains(&given) { format!("{why}{place}") } else { format!("'{given}'{place}: {why}") };
-        Output::new(json).fail("usage", &message, hint.as_deref().or(Some("--help explains it")));
+/// Prints help and version to stdout, and explains wrong usage like every other failure.
+fn explain(error: &clap::Error) -> u8 {
+    if !error.use_stderr() {
+        // Whoever should read it has gone.
+        let _gone = error.print();
+        return 0;
+    }
+    let words: Vec<_> = std::env::args_os().collect();
+    let json = words.iter().any(|word| word == "--json");
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && !json {
+        // The help says what is missing.
+        let _gone = error.print();
         return USAGE;
     }
-    if json && error.use_stderr() {
-        let text = error.to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        Output::new(json).fail("usage", message, Some("--help explains it"));
-        return USAGE;
-    }
-    match error.print() {
-        Ok(()) if !error.use_stderr() => 0,
-        _ => USAGE,
-    }
+    let Usage { message, hint } = usage::explain(error, &words);
+    Output::new(json).fail("usage", &message, Some(&hint));
+    USAGE
 }
