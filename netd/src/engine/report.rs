@@ -128,7 +128,7 @@ impl Host {
             let publication = publications.get(&connection.publication).map(|one| one.spec());
             flows.push(Flow {
                 proto: protocol_name(connection.protocol),
-                phase: connection.phase.name(),
+                state: connection.phase.name(),
                 idle_ms: connection.idle_millis,
                 container: name,
                 publication,
@@ -143,7 +143,7 @@ impl Host {
     /// How long connections may be idle, by phase.
     pub fn report_timeouts(&self) -> Vec<Timeout> {
         let timeout = |phase: Phase| Timeout {
-            phase: phase.name(),
+            state: phase.name(),
             seconds: self.store.state.timeouts.seconds(phase),
             default_seconds: phase.default_timeout(),
             source: phase.default_source(),
