@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use crate::{build, cargo, host, run, setup};
+use crate::shell::{cargo, run};
+use crate::{build, host, setup};
 
 /// Runs the benchmark with these words.
 pub(crate) fn bench(words: &[String]) -> Result<()> {

@@ -214,7 +214,7 @@ fn perform(stage: &Stage, run: &mut Child) -> Result<()> {
     println!("{} kill -TERM $(pidof netd)", paint("36", "host#"));
     let pid = i32::try_from(run.id()).context("netd's process number")?;
     let mut kill = Command::new("kill");
-    crate::run(kill.args(["-TERM", &pid.to_string()]))?;
+    crate::shell::run(kill.args(["-TERM", &pid.to_string()]))?;
     run.wait().context("wait for netd run")?;
     let (_, left) = stage.show(HOST, &["netd", "container", "ls"])?;
     expect(stage.show(HOST, &["netd", "down"])?, "")?;

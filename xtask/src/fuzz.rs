@@ -13,7 +13,8 @@ use std::thread;
 use anyhow::{Context as _, Result, bail};
 
 use crate::build::{self, root};
-use crate::{cargo, output_of, run, say, setup};
+use crate::setup;
+use crate::shell::{cargo, output_of, run, say};
 
 /// What makes the compiler note where an input gets (cargo-fuzz passes the same).
 const COVERAGE: [&str; 6] = [

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::output_of;
+use crate::shell::output_of;
 
 const OLDEST_KERNEL: (u32, u32) = (5, 15);
 

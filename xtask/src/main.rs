@@ -9,13 +9,13 @@ mod fuzz;
 mod host;
 mod lint;
 mod setup;
+mod shell;
 mod test;
 mod tidy;
 mod vm;
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 
 /// netd's development tasks.
@@ -85,31 +85,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Says what is being done.
-fn say(what: &str) {
-    use std::io::IsTerminal as _;
-    let (green, plain) = if std::io::stderr().is_terminal() { ("\x1b[1;32m", "\x1b[0m") } else { ("", "") };
-    eprintln!("{green}xtask:{plain} {what}");
-}
-
-/// Runs a command; its failure is ours.
-fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("start {command:?}"))?;
-    if !status.success() {
-        bail!("{command:?} failed: {status}");
-    }
-    Ok(())
-}
-
-/// What a command prints, if it succeeds.
-fn output_of(command: &mut Command) -> Option<String> {
-    let output = command.output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Cargo, as it was called.
-fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }

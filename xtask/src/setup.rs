@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{cargo, output_of, run, say};
+use crate::shell::{cargo, output_of, run, say};
 
 /// bpf-linker, pinned: its own major moves with LLVM's.
 const BPF_LINKER: &str = "0.13.0";

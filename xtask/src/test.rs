@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use crate::{build, cargo, host, run, say, setup, tidy};
+use crate::shell::{cargo, run, say};
+use crate::{build, host, setup, tidy};
 
 /// Runs the tests whose names contain one of `filter`, or all.
 pub(crate) fn test(filter: &[String]) -> Result<()> {

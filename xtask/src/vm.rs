@@ -10,7 +10,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{build, cargo, host, output_of, run, say, setup};
+use crate::shell::{cargo, output_of, run, say};
+use crate::{build, host, setup};
 
 /// Series of Debian's cloud kernels: the newest of each is run.
 const SERIES: [&str; 2] = ["6.1.", "6.12."];
