@@ -8,6 +8,7 @@ mod bad_input;
 mod bulk;
 mod capacity;
 mod cross;
+mod descriptors;
 mod differential;
 mod endurance;
 mod flows;

@@ -147,7 +147,7 @@ impl Lab {
         client.ip("route add default via 2001:db8:18::1");
         host.ip("route add default via 2001:db8:19::2");
         outside.ip("route add default via 2001:db8:19::1");
-        crate::wait_for("the host's link-local addresses", Duration::from_secs(5), || {
+        crate::wait_for("the host's link-local addresses", crate::probe::PATIENCE, || {
             let addresses = host.sh("ip -6 -o address show scope link");
             addresses.contains("up0") && addresses.contains("up1") && !addresses.contains("tentative")
         });

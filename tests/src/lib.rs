@@ -6,6 +6,7 @@
 #![expect(clippy::missing_panics_doc, reason = "tests fail by panicking")]
 #![expect(clippy::expect_used, reason = "tests fail by panicking")]
 
+pub mod descriptors;
 pub mod lab;
 pub mod netns;
 pub mod nginx;

@@ -75,6 +75,11 @@ impl Tap {
     }
 }
 
+/// A socket that sends IP packets as they are, from the calling thread's namespace.
+pub fn raw(family: AddressFamily) -> OwnedFd {
+    socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw).expect("a raw socket")
+}
+
 /// The MAC address of an interface in the namespace at `netns`.
 pub fn mac(netns: &Path, interface: &str) -> [u8; 6] {
     run_in(netns, || link(interface)).addr().expect("an Ethernet interface")
