@@ -1,5 +1,6 @@
 //! What is measured: one module for each kind of work.
 
+pub(crate) mod baseline;
 pub(crate) mod beyond;
 pub(crate) mod connections;
 pub(crate) mod masquerade;
