@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::styling::AnsiColor;
 use clap::builder::{PossibleValuesParser, Styles, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
-use netd_common::tables::capacity;
+use netd_common::abi::capacity;
 
 use crate::error::Error;
 use crate::spec::{
