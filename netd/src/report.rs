@@ -268,21 +268,3 @@ pub struct Removed {
     /// Names of networks and containers, specifications of ports.
     pub removed: Vec<String>,
 }
-
-/// A failure.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Failure {
-    /// The failure.
-    pub error: FailureBody,
-}
-
-/// What is told of a failure.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FailureBody {
-    /// usage, or a [`Kind`](crate::error::Kind).
-    pub kind: String,
-    /// The message with its causes.
-    pub message: String,
-    /// What to do.
-    pub hint: Option<String>,
-}

@@ -8,9 +8,9 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aya::maps::{HashMap, Map, MapData};
+use netd_common::abi::{FlowRow, capacity, name};
 use netd_common::bytes::{Address, Ipv4, Ipv6};
 use netd_common::flow::FlowKey;
-use netd_common::tables::{FlowRow, capacity, name};
 use netd_tests::lab::{CLIENT, CLIENT6, HOST, HOST6, Lab, OUTSIDE, OUTSIDE6};
 use netd_tests::netns::{run_in, sandbox};
 use netd_tests::packet::{Packet, icmp_error};
@@ -233,7 +233,7 @@ fn stranger(number: u32) -> ([u8; 4], u16) {
 
 #[test]
 fn a_full_table_forgets_the_oldest_of_its_like_and_serves_whoever_comes_again() {
-    const CLIENTS: u32 = 2 * capacity::YOUNG;
+    const CLIENTS: u32 = 2 * capacity::UNREPLIED;
     let lab = lab();
     let web = container(&lab, "web", &["-p", "8080:80"]);
     // Nobody hears an answer.
@@ -243,7 +243,7 @@ fn a_full_table_forgets_the_oldest_of_its_like_and_serves_whoever_comes_again() 
     let is_known = |number| {
         let (address, port) = stranger(number);
         let flows = lab.netd(&["--json", "flows"]).ok().json();
-        assert!(flows.as_array().unwrap().len() <= capacity::YOUNG as usize / 2, "two rows a connection");
+        assert!(flows.as_array().unwrap().len() <= capacity::UNREPLIED as usize / 2, "two rows a connection");
         let address = Ipv4Addr::from(address).to_string();
         let is_it = |flow: &serde_json::Value| {
             flow["original"]["src"] == address.as_str() && flow["original"]["src_port"] == port
@@ -338,7 +338,7 @@ fn nothing_that_is_established_breaks_in_a_minute_of_floods() {
     // A queue of the kernel's may overflow; without the flood none is lost.
     assert!(lost <= asked / 1000, "{lost} of {asked} datagrams");
     let total = |port| lab.port("tcp", port)["flows"]["total"].as_u64().unwrap();
-    assert!(total(8080) > u64::from(capacity::YOUNG), "{} clients are no flood", total(8080));
+    assert!(total(8080) > u64::from(capacity::UNREPLIED), "{} clients are no flood", total(8080));
     assert_eq!((total(8081), total(8082)), (2, 1 + opened), "connections that were made anew");
     for reason in drops(&lab) {
         assert!(!["table_full", "collision", "no_route"].contains(&reason.as_str()), "{reason}");
@@ -418,13 +418,13 @@ fn a_published_connection_outlives_its_rows_whoever_speaks_first() {
                 let lost = if host == HOST {
                     forget::<Ipv4, { size_of::<FlowKey<Ipv4>>() }, { size_of::<FlowRow<Ipv4>>() }>(
                         &pins,
-                        [name::FLOWS, name::YOUNG],
+                        [name::FLOWS, name::UNREPLIED],
                         which,
                     )
                 } else {
                     forget::<Ipv6, { size_of::<FlowKey<Ipv6>>() }, { size_of::<FlowRow<Ipv6>>() }>(
                         &pins,
-                        [name::FLOWS6, name::YOUNG6],
+                        [name::FLOWS6, name::UNREPLIED6],
                         which,
                     )
                 };

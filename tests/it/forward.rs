@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 
 use aya::maps::{HashMap, Map, MapData};
-use netd_common::tables::name;
+use netd_common::abi::name;
 use netd_tests::lab::{CLIENT, CLIENT6, HOST, HOST_OUTSIDE, HOST_OUTSIDE6, HOST6, Lab, OUTSIDE, OUTSIDE6};
 use netd_tests::netns::{Netns, sandbox};
 use netd_tests::probe::{
@@ -266,7 +266,7 @@ fn lost_rows_are_made_anew_by_the_clients_next_packet() {
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), HOST_OUTSIDE);
     let pins = lab.netd(&["--json", "status"]).ok().json()["pins"].as_str().unwrap().to_owned();
-    for table in [name::FLOWS, name::YOUNG] {
+    for table in [name::FLOWS, name::UNREPLIED] {
         let map = Map::LruHashMap(MapData::from_pin(format!("{pins}/maps/{table}")).unwrap());
         let mut rows: HashMap<_, [u8; 16], [u8; 64]> = HashMap::try_from(map).unwrap();
         let keys: Vec<_> = rows.keys().map(Result::unwrap).collect();

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::net::{TcpStream, UdpSocket};
 
 use aya::maps::{HashMap, Map, MapData};
-use netd_common::tables::{SocketKey, SocketRow, name};
+use netd_common::abi::{SocketKey, SocketRow, name};
 use netd_tests::lab::{HOST, HOST_OUTSIDE, Lab};
 use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask, udp_socket};

@@ -7,9 +7,9 @@ use std::net::TcpStream;
 
 use aya::maps::{HashMap, Map, MapData};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use netd_common::abi::name;
 use netd_common::bytes::Ipv4;
 use netd_common::flow::FlowKey;
-use netd_common::tables::name;
 use netd_tests::lab::Lab;
 use netd_tests::packet::{Kind, Packet, checksum, icmp_error};
 use netd_tests::probe::{PATIENCE, Server};
@@ -122,7 +122,7 @@ impl Bench {
 
     /// Forgets the rows of packets for which `which` says so, as an eviction would.
     fn forget(&self, which: impl Fn(&FlowKey<Ipv4>) -> bool) {
-        for table in [name::FLOWS, name::YOUNG] {
+        for table in [name::FLOWS, name::UNREPLIED] {
             let path = self.pins.join("maps").join(table);
             let map = Map::LruHashMap(MapData::from_pin(path).unwrap());
             let mut rows: HashMap<_, [u8; 16], [u8; 64]> = HashMap::try_from(map).unwrap();

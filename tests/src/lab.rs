@@ -10,9 +10,9 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap, Map, MapData};
+use netd_common::abi::{FlowRow, name};
 use netd_common::bytes::Ipv6;
 use netd_common::flow::FlowKey;
-use netd_common::tables::{FlowRow, name};
 use serde_json::Value;
 use tempfile::TempDir;
 

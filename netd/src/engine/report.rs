@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use netd_common::flow::{Handle, protocol};
-use netd_common::track::Phase;
+use netd_common::track::State;
 
 use super::container::INTERFACE;
 use super::network::{BRIDGE, HOST, NONE, gateways_for, is_predefined, no_network};
@@ -128,7 +128,7 @@ impl Host {
             let publication = publications.get(&connection.publication).map(|one| one.spec());
             flows.push(Flow {
                 proto: protocol_name(connection.protocol),
-                phase: connection.phase.name(),
+                phase: connection.state.name(),
                 idle_ms: connection.idle_millis,
                 container: name,
                 publication,
@@ -142,13 +142,13 @@ impl Host {
 
     /// How long connections may be idle, by phase.
     pub fn report_timeouts(&self) -> Vec<Timeout> {
-        let timeout = |phase: Phase| Timeout {
+        let timeout = |phase: State| Timeout {
             phase: phase.name(),
             seconds: self.store.state.timeouts.seconds(phase),
             default_seconds: phase.default_timeout(),
             source: phase.default_source(),
         };
-        Phase::ALL.into_iter().map(timeout).collect()
+        State::ALL.into_iter().map(timeout).collect()
     }
 
     /// Networks, the predefined ones first, with how many containers are on each.

@@ -9,13 +9,13 @@ mod run;
 use clap::CommandFactory as _;
 
 use crate::cli::{Cli, Command, ContainerCommand};
-use crate::engine::{self, Host, Settings};
-use crate::error::{Doing as _, Error, Result};
 use crate::output::{self, Output};
-use crate::report::Removed;
+use netd::engine::{self, Host, Settings};
+use netd::error::{Doing as _, Error, Result};
+use netd::report::Removed;
 
 /// Carries out a command; returns the exit status.
-pub fn execute(cli: Cli) -> Result<u8> {
+pub(crate) fn execute(cli: Cli) -> Result<u8> {
     let settings = Settings {
         state_dir: cli.state_dir,
         uplinks: cli.uplink,

@@ -1,11 +1,11 @@
 //! `netd network`.
 
 use crate::cli::NetworkCommand;
-use crate::engine::{Host, NetworkRequest, Settings};
-use crate::error::Result;
 use crate::output::{self, Output};
-use crate::report::Removed;
-use crate::spec::GatewayModes;
+use netd::engine::{Host, NetworkRequest, Settings};
+use netd::error::Result;
+use netd::report::Removed;
+use netd::spec::GatewayModes;
 
 pub(super) async fn execute(settings: &Settings, output: Output, command: NetworkCommand) -> Result<()> {
     let mut host = Host::open(settings).await?;

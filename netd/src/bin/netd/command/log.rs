@@ -1,9 +1,9 @@
 //! `netd log`.
 
-use crate::dataplane::Dropped;
-use crate::engine::{Host, Settings};
-use crate::error::Result;
 use crate::output::{Output, Text as _, line};
+use netd::dataplane::Dropped;
+use netd::engine::{Host, Settings};
+use netd::error::Result;
 
 pub(super) async fn execute(settings: &Settings, output: Output, follow: bool) -> Result<()> {
     let host = Host::open(settings).await?;

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::str::FromStr;
 
 use crate::cli::{AccessOptions, Publish, PublishOptions, Unpublish};
-use crate::engine::{Host, PublishRequest, Replace, Settings, Terms};
-use crate::error::{Doing as _, Error, Result};
 use crate::output::{Output, Published};
-use crate::report::Removed;
-use crate::spec::Name;
+use netd::engine::{Host, PublishRequest, Replace, Settings, Terms};
+use netd::error::{Doing as _, Error, Result};
+use netd::report::Removed;
+use netd::spec::Name;
 
 /// What the options say.
 pub(super) fn terms(options: PublishOptions) -> Result<Terms> {
@@ -71,7 +71,7 @@ pub(super) async fn unpublish(settings: &Settings, output: Output, request: Unpu
         host.unpublish(&specs)
     };
     let outcome = taken.and_then(|taken| {
-        let removed = taken.iter().map(crate::store::Publication::spec).collect();
+        let removed = taken.iter().map(netd::store::Publication::spec).collect();
         output.print(&Removed { removed })
     });
     let closed = host.close();

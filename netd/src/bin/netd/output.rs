@@ -9,48 +9,46 @@ use ipnet::IpNet;
 use serde::Serialize;
 use tabwriter::TabWriter;
 
-use crate::dataplane::{Dropped, Fill};
-use crate::error::{Doing as _, Error, Result};
-use crate::report::{
-    ByFamily, Container, Failure, FailureBody, Flow, Member, Network, Port, Removed, Status, Timeout,
-};
-use crate::spec::Access;
+use netd::dataplane::{Dropped, Fill};
+use netd::error::{Doing as _, Error, Result};
+use netd::report::{ByFamily, Container, Flow, Member, Network, Port, Removed, Status, Timeout};
+use netd::spec::Access;
 
 /// How to print.
 #[derive(Clone, Copy, Debug)]
-pub struct Output {
+pub(crate) struct Output {
     json: bool,
 }
 
 /// A result that people can read.
-pub trait Text {
+pub(crate) trait Text {
     /// Writes it, with a newline at the end if it is not empty.
     fn text(&self) -> String;
 }
 
 impl Output {
     /// As JSON if `json`, else as text.
-    pub const fn new(json: bool) -> Self {
+    pub(crate) const fn new(json: bool) -> Self {
         Self { json }
     }
 
     /// Whether results are printed as JSON.
-    pub const fn is_json(self) -> bool {
+    pub(crate) const fn is_json(self) -> bool {
         self.json
     }
 
     /// Prints a result.
-    pub fn print<T: Text + Serialize>(self, result: &T) -> Result<()> {
+    pub(crate) fn print<T: Text + Serialize>(self, result: &T) -> Result<()> {
         if self.json { json(result) } else { raw(&result.text()) }
     }
 
     /// Prints a result that is told in JSON only; as text it is no news.
-    pub fn print_json_only<T: Serialize>(self, result: &T) -> Result<()> {
+    pub(crate) fn print_json_only<T: Serialize>(self, result: &T) -> Result<()> {
         if self.json { json(result) } else { Ok(()) }
     }
 
     /// Prints a failure: one line on stderr and a hint, or an object on stdout.
-    pub fn fail(self, kind: &str, message: &str, hint: Option<&str>) {
+    pub(crate) fn fail(self, kind: &str, message: &str, hint: Option<&str>) {
         if self.json {
             let error = FailureBody {
                 kind: kind.to_owned(),
@@ -70,11 +68,29 @@ impl Output {
     }
 
     /// Prints netd's own kind of failure.
-    pub fn fail_with(self, error: &Error) {
+    pub(crate) fn fail_with(self, error: &Error) {
         let kind = serde_json::to_value(error.kind()).ok();
         let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or("system");
         self.fail(kind, &error.chain(), error.hint_text());
     }
+}
+
+/// A failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Failure {
+    /// The failure.
+    pub(crate) error: FailureBody,
+}
+
+/// What is told of a failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct FailureBody {
+    /// usage, or a [`Kind`](netd::error::Kind).
+    pub(crate) kind: String,
+    /// The message with its causes.
+    pub(crate) message: String,
+    /// What to do.
+    pub(crate) hint: Option<String>,
 }
 
 fn json<T: Serialize>(result: &T) -> Result<()> {
@@ -84,7 +100,7 @@ fn json<T: Serialize>(result: &T) -> Result<()> {
 }
 
 /// Prints text as it is. A reader that has gone away (`| head`) is no failure.
-pub fn raw(text: &str) -> Result<()> {
+pub(crate) fn raw(text: &str) -> Result<()> {
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Error::system("write to stdout", error))
@@ -94,7 +110,7 @@ pub fn raw(text: &str) -> Result<()> {
 }
 
 /// Prints one of many results that come one by one: a line of text, or an object on a line of its own.
-pub fn line<T: Serialize>(output: Output, text: &str, result: &T) -> Result<()> {
+pub(crate) fn line<T: Serialize>(output: Output, text: &str, result: &T) -> Result<()> {
     if !output.json {
         return raw(&format!("{text}\n"));
     }
@@ -102,7 +118,7 @@ pub fn line<T: Serialize>(output: Output, text: &str, result: &T) -> Result<()> 
 }
 
 /// Tells something by the way, on stderr.
-pub fn note(text: &str) {
+pub(crate) fn note(text: &str) {
     // Whoever should hear of it has hung up.
     let _gone = io::stderr().write_all(text.as_bytes());
 }
@@ -166,31 +182,25 @@ fn bytes(count: u64) -> String {
     format!("{}.{}{}", tenths / 10, tenths % 10, UNITS.get(unit).unwrap_or(&""))
 }
 
-impl Port {
-    fn published(&self) -> String {
-        let address = match self.host_ip {
-            None => "*".to_owned(),
-            Some(address) => bracketed(address),
-        };
-        // As `ss` writes it.
-        let interface = self.interface.as_ref().map_or_else(String::new, |name| format!("%{name}"));
-        format!("{address}{interface}:{}", range(self.host_port, self.host_port_end))
-    }
-
-    fn arrow(&self) -> String {
-        format!("{}->{}/{}", self.published(), range(self.target_port, self.target_port_end), self.proto)
-    }
+/// The host side of a publication, as `ss` writes a listener: `*:8080`, `192.0.2.1%eth0:8080`.
+fn published(port: &Port) -> String {
+    let address = port.host_ip.map_or_else(|| "*".to_owned(), bracketed);
+    let interface = port.interface.as_ref().map_or_else(String::new, |name| format!("%{name}"));
+    format!("{address}{interface}:{}", range(port.host_port, port.host_port_end))
 }
 
-impl Access {
-    /// In a column: `any`, or sources with `!` before those that are denied.
-    fn short(&self) -> String {
-        if self.is_empty() {
-            return "any".to_owned();
-        }
-        let rules = self.rules().map(|(net, allowed)| format!("{}{net}", if allowed { "" } else { "!" }));
-        rules.collect::<Vec<_>>().join(",")
+/// Where a publication leads: `*:8080->80/tcp`.
+fn arrow(port: &Port) -> String {
+    format!("{}->{}/{}", published(port), range(port.target_port, port.target_port_end), port.proto)
+}
+
+/// Access lists in a table cell: `any`, or the sources, with `!` before those that are denied.
+fn sources(access: &Access) -> String {
+    if access.is_empty() {
+        return "any".to_owned();
     }
+    let rules = access.rules().map(|(net, allowed)| format!("{}{net}", if allowed { "" } else { "!" }));
+    rules.collect::<Vec<_>>().join(",")
 }
 
 impl Text for Access {
@@ -208,11 +218,11 @@ impl Text for Access {
 /// What `publish` tells: where the ports are.
 #[derive(Clone, Debug, Serialize)]
 #[serde(transparent)]
-pub struct Published(pub Vec<Port>);
+pub(crate) struct Published(pub(crate) Vec<Port>);
 
 impl Text for Published {
     fn text(&self) -> String {
-        self.0.iter().fold(String::new(), |text, port| text + &port.arrow() + " " + &port.target + "\n")
+        self.0.iter().fold(String::new(), |text, port| text + &arrow(port) + " " + &port.target + "\n")
     }
 }
 
@@ -224,9 +234,9 @@ impl Text for Vec<Port> {
                 format!(
                     "{}\t{}{}\t{}\t{}\t{}:{}\t{}/{}\t{} pkt {}\t{} pkt {}\t{}",
                     port.proto,
-                    port.published(),
+                    published(port),
                     if port.draining { " (draining)" } else { "" },
-                    port.access.short(),
+                    sources(&port.access),
                     port.target,
                     bracketed(port.target_ip),
                     range(port.target_port, port.target_port_end),
@@ -355,7 +365,7 @@ impl Text for Vec<Container> {
             "NAME\tNETWORK\tADDRESS\tHOST INTERFACE\tSANDBOX\tPORTS",
             self.iter().map(|container| {
                 let addresses: Vec<_> = container.addresses.iter().map(|address| address.ip).collect();
-                let ports: Vec<_> = container.ports.iter().map(Port::arrow).collect();
+                let ports: Vec<_> = container.ports.iter().map(arrow).collect();
                 format!(
                     "{}\t{}\t{}\t{}\t{}\t{}",
                     container.name,
@@ -386,7 +396,7 @@ impl Text for Container {
             lines.push(("gateway", or_dash(address.gateway)));
         }
         for port in &self.ports {
-            lines.push(("port", port.arrow()));
+            lines.push(("port", arrow(port)));
         }
         let counters = [("received", self.counters.inward), ("sent", self.counters.out)];
         for (name, count) in counters {

@@ -23,11 +23,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::container::replace_self;
 use crate::cli::{Become, Run, Supervise};
-use crate::engine::{ContainerRequest, Host, Settings, this_process};
-use crate::error::{Doing as _, Error, Result};
-use crate::netns::Netns;
 use crate::output::{Output, Published, Text as _, note, raw};
-use crate::spec::{Name, Source};
+use netd::engine::{ContainerRequest, Host, Settings, this_process};
+use netd::error::{Doing as _, Error, Result};
+use netd::netns::Netns;
+use netd::spec::{Name, Source};
 
 /// How long a command has to end after its run was asked to, before it is killed; Docker gives ten seconds, but there a
 /// user asked for it, and here nobody is left to wait.

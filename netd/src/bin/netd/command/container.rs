@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::process;
 
 use crate::cli::{ContainerAdd, ContainerCommand};
-use crate::engine::{ContainerRequest, Host, Settings};
-use crate::error::{Error, Result};
-use crate::netns::Netns;
 use crate::output::{Output, Published, Text as _, raw};
-use crate::report::Removed;
-use crate::spec::Name;
+use netd::engine::{ContainerRequest, Host, Settings};
+use netd::error::{Error, Result};
+use netd::netns::Netns;
+use netd::report::Removed;
+use netd::spec::Name;
 
 pub(super) async fn execute(settings: &Settings, output: Output, command: ContainerCommand) -> Result<()> {
     let mut host = Host::open(settings).await?;

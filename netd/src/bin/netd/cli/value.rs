@@ -1,0 +1,127 @@
+//! Values whose type says too little, or whose error has to explain the command line.
+//!
+//! Names, MAC addresses, access lists and the like are parsed by the library's types.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use netd::error::Error;
+use netd::spec::{PortSpec, Target, UnpublishSpec};
+use netd_common::abi::capacity;
+
+/// A value that cannot be accepted, and what to write instead.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    message: String,
+    hint: Option<String>,
+}
+
+impl Refused {
+    fn new(message: String) -> Self {
+        Self { message, hint: None }
+    }
+
+    fn hint(self, hint: String) -> Self {
+        Self { hint: Some(hint), ..self }
+    }
+
+    /// What to write instead.
+    pub(crate) fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self { message: error.chain(), hint: error.hint_text().map(str::to_owned) }
+    }
+}
+
+/// A number within a range; `what` begins the sentence that refuses another.
+fn number<T>(text: &str, range: &RangeInclusive<T>, what: &str) -> Result<T, Refused>
+where
+    T: std::str::FromStr + PartialOrd + fmt::Display,
+{
+    text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
+        Refused::new(format!("'{text}': {what} must be between {} and {}", range.start(), range.end()))
+    })
+}
+
+/// MTU in bytes: at least what IPv4 demands (RFC 791), at most what its length field holds.
+pub(super) fn mtu(text: &str) -> Result<u32, Refused> {
+    number(text, &(68..=65535), "the MTU")
+}
+
+/// A process ID.
+pub(super) fn process(text: &str) -> Result<i32, Refused> {
+    number(text, &(1..=i32::MAX), "a process ID")
+}
+
+/// A port, host byte order.
+pub(super) fn port(text: &str) -> Result<u16, Refused> {
+    number(text, &(1..=u16::MAX), "a port")
+}
+
+/// How many connections the tables have room for.
+pub(super) fn connections(text: &str) -> Result<u32, Refused> {
+    number(
+        text,
+        &(capacity::FEWEST_CONNECTIONS..=capacity::MOST_CONNECTIONS),
+        "the maximum number of connections",
+    )
+}
+
+/// An IP address.
+pub(super) fn address(text: &str) -> Result<IpAddr, Refused> {
+    text.parse().map_err(|_not_one| {
+        Refused::new(format!("'{text}' is not an IP address"))
+            .hint("for example 192.0.2.10 or 2001:db8::10; host names are not resolved".to_owned())
+    })
+}
+
+/// Whether a word can only be meant as a name: it begins with a letter, and has nothing that separates ports.
+fn is_name(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic()) && !text.contains([':', '/'])
+}
+
+/// A port to publish. A name in its place is a target that was given first.
+pub(super) fn port_to_publish(text: &str) -> Result<PortSpec, Refused> {
+    if is_name(text) {
+        return Err(Refused::new(format!("'{text}' is not a port"))
+            .hint(format!("the target comes last: netd publish 8080:80 {text}")));
+    }
+    Ok(text.parse::<PortSpec>()?)
+}
+
+/// A published port. A name in its place is a container whose ports are meant.
+pub(super) fn port_to_unpublish(text: &str) -> Result<UnpublishSpec, Refused> {
+    if is_name(text) {
+        return Err(Refused::new(format!("'{text}' is not a port"))
+            .hint(format!("to unpublish all ports of a container: netd unpublish --container {text}")));
+    }
+    Ok(text.parse::<UnpublishSpec>()?)
+}
+
+/// A target. A port in its place means that the target is missing, or that it was given with its port.
+pub(super) fn target(text: &str) -> Result<Target, Refused> {
+    // A container may be called 80, but not 8080:80.
+    if text.contains([':', '/']) && text.parse::<IpAddr>().is_err() && text.parse::<PortSpec>().is_ok() {
+        return Err(Refused::new(format!("the target is missing after '{text}'"))
+            .hint(format!("the target comes last: netd publish {text} web")));
+    }
+    Ok(text.parse::<Target>()?)
+}
+
+/// `publish -p PORT`, as one writes it for `run`.
+pub(super) fn needless_p(text: &str) -> Result<String, Refused> {
+    Err(Refused::new(format!("publish takes ports without -p: netd publish {text} web")))
+}
