@@ -25,7 +25,7 @@ use netd_tests::report::Report;
 
 use crate::ground::Contender;
 use crate::rounds::say;
-use crate::work::{Effort, Outcome};
+use crate::work::{Effort, Outcome, Work};
 
 /// Measures netd beside what else carries packets to containers, in namespaces of its own.
 #[derive(Parser)]
@@ -65,8 +65,6 @@ fn contender(name: &str) -> Result<Contender, String> {
     let names = all.map(Contender::name).join(", ");
     all.into_iter().find(|contender| contender.name() == name).ok_or_else(|| format!("there is {names}"))
 }
-
-type Work = fn(Effort) -> Outcome;
 
 /// Every kind of work, by name.
 const WORK: [(&str, Work); 11] = [

@@ -29,6 +29,7 @@ mod replace;
 mod report;
 mod rfc;
 mod run;
+mod testbed;
 mod timeouts;
 mod verifier;
 mod xdp;

@@ -1,4 +1,4 @@
-//! Servers that run inside a namespace for as long as they are held, and what speaks to them.
+//! Servers that run inside a namespace until they are dropped, and their clients.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
@@ -94,7 +94,7 @@ impl Server {
         })
     }
 
-    /// Tells each TCP client the address it is seen with, then sends back what it says until it ends.
+    /// Sends each TCP client the address that it is seen with, then sends back what it sends.
     pub fn tcp_echo(netns: &Path, port: u16) -> Self {
         Self::tcp(netns, port, |mut stream, from| {
             let mut buffer = [0; 4096];
@@ -109,7 +109,7 @@ impl Server {
         })
     }
 
-    /// Does `serve` with each TCP client of either family, on a thread of its own.
+    /// Runs `serve` for each TCP client of either family, on a new thread.
     pub fn tcp(
         netns: &Path,
         port: u16,
@@ -142,7 +142,7 @@ impl Drop for Server {
     }
 }
 
-/// Connects from the calling thread's namespace and returns the first line that the server says.
+/// Connects from the calling thread's namespace and returns the first line that the server sends.
 pub fn tcp_first_line(to: &str, patience: Duration) -> io::Result<String> {
     let stream = TcpStream::connect_timeout(&to.parse().expect("an address"), patience)?;
     stream.set_read_timeout(Some(patience))?;
@@ -151,7 +151,7 @@ pub fn tcp_first_line(to: &str, patience: Duration) -> io::Result<String> {
     Ok(line.trim().to_owned())
 }
 
-/// Sends `len` bytes to a [`Server::tcp_echo`] and fails unless they come back, all of them and no others.
+/// Sends `len` bytes to a [`Server::tcp_echo`] and fails unless exactly these come back.
 #[track_caller]
 pub fn tcp_echoes(to: &str, len: usize) {
     let mut stream = TcpStream::connect(to).expect("connected");
@@ -170,7 +170,7 @@ pub fn tcp_echoes(to: &str, len: usize) {
     assert!(got[start..] == sent, "{} of {len} bytes, or others", got.len() - start);
 }
 
-/// Sends a datagram and returns the answer and who it came from.
+/// Sends a datagram and returns the answer and its source.
 pub fn udp_ask(socket: &UdpSocket, to: &str, payload: &[u8]) -> io::Result<(Vec<u8>, SocketAddr)> {
     socket.send_to(payload, to)?;
     let mut buffer = vec![0; 65536];

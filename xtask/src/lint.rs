@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::shell::{cargo, output_of, run, say};
 use crate::{setup, tidy};
 
-/// Checks everything that can be checked without running it.
+/// Checks format, lints and documentation.
 pub(crate) fn lint() -> Result<()> {
     setup::toolchain()?;
     setup::fuzz_tools()?;

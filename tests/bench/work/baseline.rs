@@ -5,8 +5,7 @@ use std::sync::OnceLock;
 
 use netd_tests::report::{Bar, Better, Cell as Found, Comparison, SUBJECT, Table};
 
-use super::{Effort, Outcome, connections, numbers, small, values};
-use crate::Work;
+use super::{Effort, Outcome, Work, connections, numbers, small, values};
 use crate::ground::{Contender, HTTP, Terms};
 use crate::rounds::{self, Cell};
 

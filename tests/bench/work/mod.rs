@@ -57,6 +57,9 @@ pub(crate) fn grounds(contenders: &[Contender], effort: Effort) -> Vec<(String, 
     grounds
 }
 
+/// A kind of work: measures it.
+pub(crate) type Work = fn(Effort) -> Outcome;
+
 /// What came of a kind of work.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {

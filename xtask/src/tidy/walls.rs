@@ -1,6 +1,6 @@
 //! Holds the code against the tables in `rules`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::graph::{Edge, Graph, Outside};
 use super::modules::Modules;
@@ -82,53 +82,61 @@ pub(crate) fn out_of_their_rooms(
 ) -> Vec<String> {
     let mut broken = Vec::new();
     for Only { what, rooms, why } in only {
-        let may = |file: &str| is_in_any(file, exempt) || is_in_any(file, rooms);
-        let mut complain = |file: &str, line: usize, said: &str| {
-            broken.push(format!("{file}:{line}: `{said}` must not be used here ({why})"));
-        };
-        if let What::Path(bases) = what {
-            // One line a file: a library that is used in the wrong place is used often.
-            let mut told = BTreeSet::new();
-            for Outside { from, line, path } in graph.outside.iter().filter(|used| !may(&used.from)) {
-                if bases.iter().any(|base| is_below(path, base)) && told.insert(from) {
-                    complain(from, *line, path);
-                }
+        let mut used: BTreeMap<&str, Vec<(usize, String)>> = BTreeMap::new();
+        for (file, line, said) in uses(modules, graph, what) {
+            if !is_in_any(file, exempt) && !is_in_any(file, rooms) {
+                used.entry(file).or_default().push((line, said));
             }
-            continue;
         }
-        for (_, module) in modules.iter().filter(|(_, module)| !may(&module.file)) {
-            let file = &module.file;
-            for import in &module.scope.imports {
-                if let (What::Word(words), Some(last)) = (what, import.path.last())
-                    && is_one_of(words, last)
-                {
-                    complain(file, import.line, last);
-                }
+        // One line a file: what is used in the wrong place is used often.
+        broken.extend(used.into_iter().filter_map(|(file, mut places)| {
+            places.sort();
+            let (line, said) = places.first()?;
+            let more = match places.len() {
+                1 => String::new(),
+                count => format!(" and {} more", count - 1),
+            };
+            Some(format!("{file}:{line}: `{said}`{more} must not be used here ({why})"))
+        }));
+    }
+    broken
+}
+
+/// Every place where something is used: file, line, and how it is written.
+fn uses<'a>(modules: &'a Modules<'_>, graph: &'a Graph, what: &What) -> Vec<(&'a str, usize, String)> {
+    let mut found = Vec::new();
+    if let What::Path(bases) = what {
+        let used = graph.outside.iter().filter(|used| bases.iter().any(|base| is_below(&used.path, base)));
+        found.extend(used.map(|Outside { from, line, path }| (from.as_str(), *line, path.clone())));
+        return found;
+    }
+    for (_, module) in modules.iter() {
+        let file = module.file.as_str();
+        for import in &module.scope.imports {
+            if let (What::Word(words), Some(last)) = (what, import.path.last())
+                && is_one_of(words, last)
+            {
+                found.push((file, import.line, last.clone()));
             }
-            for (at, Token { kind, line }) in module.scope.tokens.iter().enumerate() {
-                match (what, kind) {
-                    (What::Word(words), Kind::Word(word)) if is_one_of(words, word) => {
-                        complain(file, *line, word);
-                    }
-                    (What::Text(texts), Kind::Text(text)) if texts.iter().any(|part| text.contains(part)) => {
-                        complain(file, *line, text);
-                    }
-                    (What::Macro(names), Kind::Word(word))
-                        if names.contains(&word.as_str())
-                            && module
-                                .scope
-                                .tokens
-                                .get(at + 1)
-                                .is_some_and(|next| next.kind == Kind::Sign('!')) =>
-                    {
-                        complain(file, *line, &format!("{word}!"));
-                    }
-                    _ => {}
+        }
+        let mut tokens = module.scope.tokens.iter().peekable();
+        while let Some(Token { kind, line }) = tokens.next() {
+            let is_called = tokens.peek().is_some_and(|next| next.kind == Kind::Sign('!'));
+            match (what, kind) {
+                (What::Word(words), Kind::Word(word)) if is_one_of(words, word) => {
+                    found.push((file, *line, word.clone()));
                 }
+                (What::Text(texts), Kind::Text(text)) if texts.iter().any(|part| text.contains(part)) => {
+                    found.push((file, *line, text.clone()));
+                }
+                (What::Macro(names), Kind::Word(word)) if is_called && names.contains(&word.as_str()) => {
+                    found.push((file, *line, format!("{word}!")));
+                }
+                _ => {}
             }
         }
     }
-    broken
+    found
 }
 
 fn is_one_of(words: &[&str], word: &str) -> bool {
