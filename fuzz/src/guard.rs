@@ -1,9 +1,9 @@
 //! What a container says: whatever passes is in its own name, and nothing that is good on its link only goes beyond.
 
+use netd_common::abi::{EndpointRow, Subnet};
 use netd_common::bytes::{Address, Ipv4, Ipv6};
 use netd_common::guard;
 use netd_common::packet::{Family, IP_AT, Ip, Part};
-use netd_common::tables::{EndpointRow, Subnet};
 
 /// The container's MAC address.
 const MAC: [u8; 6] = [2, 0x42, 172, 17, 0, 2];

@@ -1,11 +1,11 @@
 //! Translation: a packet becomes what its row says with every checksum right, the answer to it comes back as the answer to
 //! what was sent, and the two checksum changes of a row are enough for both.
 
+use netd_common::abi::FlowRow;
 use netd_common::bytes::{Address, Be16, Ipv4, Ipv6};
 use netd_common::flow::{Handle, Tuple, Zone, protocol};
 use netd_common::nat::{Connection, Side};
 use netd_common::packet::{self, ETHERNET_LEN, Family, IP_AT, Ip, Layout, Part, Transport, ipv4_at, ipv6_at};
-use netd_common::tables::FlowRow;
 
 /// Bytes of the tuple in front: two addresses, two ports.
 const TUPLE_LEN: usize = 2 * 16 + 2 * 2;

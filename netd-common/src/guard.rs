@@ -1,8 +1,8 @@
 //! What a container may say on its own link: nothing in another's name.
 
+use crate::abi::EndpointRow;
 use crate::bytes::{Address, Ipv4, Ipv6};
 use crate::packet::{ETHERTYPE_ARP, Family, Ip, Message, PacketBytes, Part, ethertype, icmp_type};
-use crate::tables::EndpointRow;
 use crate::verdict::Reason;
 
 /// Offset of the sender's MAC address in an Ethernet frame.
@@ -98,8 +98,8 @@ fn advertises<A: Family, B: PacketBytes + ?Sized>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abi::Subnet;
     use crate::packet::IP_AT;
-    use crate::tables::Subnet;
     use core::net::{Ipv4Addr, Ipv6Addr};
 
     const MAC: [u8; 6] = [2, 0x42, 172, 17, 0, 2];

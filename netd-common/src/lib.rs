@@ -15,13 +15,14 @@
 //! | [`crc32c`] | the same for SCTP |
 //! | [`nat`] | decisions: which rows a new connection gets |
 //! | [`plain`] | the promise that rows are plain words |
-//! | [`tables`] | every map: its name, capacity and row |
-//! | [`track`] | how far a connection has come, and how long it may be idle |
+//! | [`abi`] | the contract between both sides: maps, programs, rows |
+//! | [`track`] | the conntrack state of a connection, and how long it may be idle in it |
 //! | [`verdict`] | what becomes of a packet, and why |
 
 #![no_std]
 #![deny(unsafe_code)]
 
+pub mod abi;
 pub mod bytes;
 pub mod checksum;
 pub mod crc32c;
@@ -30,6 +31,6 @@ pub mod guard;
 pub mod nat;
 pub mod packet;
 pub mod plain;
-pub mod tables;
+
 pub mod track;
 pub mod verdict;

@@ -1,10 +1,10 @@
 //! Decisions: which rows a new connection gets, and how a row is made again from its partner's. Pure; whoever calls looks
 //! things up before and writes rows after.
 
+use crate::abi::{FlowRow, direction};
 use crate::bytes::{Address, Be16};
 use crate::checksum::Delta;
 use crate::flow::{FlowKey, Handle, Tuple, Zone};
-use crate::tables::{FlowRow, direction};
 
 /// The two rows of a connection, each under the key that its packets come in with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,8 +53,8 @@ impl<A: Address> Connection<A> {
         self.reply = FlowKey::new(inner.reversed(), original.protocol(), to.zone);
         fill(&mut self.forward, &self.original, inner, way(to.zone), to.endpoint, publication);
         let outer = original.tuple().reversed();
-        let crosses = if original.dst.is_mapped() == inner.dst.is_mapped() { 0 } else { direction::CROSSES };
-        self.forward.state |= crosses;
+        let crosses = if original.dst.is_mapped() == inner.dst.is_mapped() { 0 } else { direction::NAT64 };
+        self.forward.bits |= crosses;
         let state = way(original.zone()) | direction::REPLY | crosses;
         fill(&mut self.backward, &self.reply, &outer, state, back, publication);
     }
@@ -88,7 +88,7 @@ fn fill<A: Address>(
         .word(key.dst_port.word(), tuple.dst_port.word());
     row.endpoint = endpoint;
     row.publication = publication;
-    row.state = state;
+    row.bits = state;
 }
 
 /// The key of the other direction. `to` is the zone that the row's packets go to.
@@ -107,7 +107,7 @@ pub fn restore<A: Address>(
     partner: &FlowKey<A>,
     back: Handle,
 ) {
-    let turned = (own.state & (direction::REPLY | direction::CROSSES)) ^ direction::REPLY;
+    let turned = (own.bits & (direction::REPLY | direction::NAT64)) ^ direction::REPLY;
     fill(into, partner, &key.tuple().reversed(), way(key.zone()) | turned, back, own.publication);
 }
 

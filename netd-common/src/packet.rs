@@ -4,9 +4,9 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "parts of words are taken on purpose")]
 
+use crate::abi::{EndpointRow, Subnet, UplinkRow};
 use crate::bytes::{Address, Be16, Ipv4, Ipv6, number};
 use crate::flow::{FlowKey, Tuple, Zone, protocol};
-use crate::tables::{EndpointRow, Subnet, UplinkRow};
 use crate::verdict::Reason;
 
 /// Length of an Ethernet header without VLAN tag (IEEE 802.3); the kernel strips a tag before TC sees the packet.
@@ -237,7 +237,7 @@ pub enum Message {
 /// What one look at a frame's front says of a packet without options: all that a refusal depends on, in a few words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Glance<A> {
-    /// The MAC address that the frame is for, see [`mac_words`](crate::tables::mac_words).
+    /// The MAC address that the frame is for, see [`mac_words`](crate::abi::mac_words).
     pub mac: [u32; 2],
     /// Source address.
     pub src: A,
@@ -251,7 +251,7 @@ impl<A> Glance<A> {
     #[inline(always)]
     fn new(mac: [u8; 6], src: A, dst: A, dst_port: [u8; 2], protocol: u8) -> Self {
         let port_and_protocol = Self::service(Be16::from_wire(dst_port), protocol);
-        Self { mac: crate::tables::mac_words(mac), src, dst, port_and_protocol }
+        Self { mac: crate::abi::mac_words(mac), src, dst, port_and_protocol }
     }
 
     /// Port and protocol in one word.
@@ -301,7 +301,7 @@ pub trait Family: Address {
     /// In whose name connections leave by an uplink.
     fn masquerade(uplink: &UplinkRow) -> Self;
 
-    /// This family's bit of a pair of [`network_flag`](crate::tables::network_flag)s, of which `flag` is IPv4's.
+    /// This family's bit of a pair of [`network_flag`](crate::abi::network_flag)s, of which `flag` is IPv4's.
     #[inline(always)]
     fn flag(flag: u32) -> u32 {
         if Self::IS_V6 { flag << 1 } else { flag }

@@ -8,9 +8,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::abi::{BoundPortKey, DenyCacheRow, FlowRow, FragmentKey, QueuedFragmentKey};
 use crate::bytes::{Address, Ipv4, Ipv6};
 use crate::flow::FlowKey;
-use crate::tables::{BoundPortKey, FlowRow, FragmentKey, HeldKey, RefusalRow};
 
 /// Promises for types of one parameter that they are plain, with their sizes as the sums of their fields' sizes.
 macro_rules! plain {
@@ -28,7 +28,7 @@ plain! {
     FlowKey: 2 * 4 + 8, 2 * 16 + 8;
     FlowRow: 3 * 4 + 52, 3 * 16 + 52 + 4;
     FragmentKey: 2 * 4 + 8, 2 * 16 + 8;
-    HeldKey: 2 * 4 + 8 + 8, 2 * 16 + 8 + 8;
+    QueuedFragmentKey: 2 * 4 + 8 + 8, 2 * 16 + 8 + 8;
     BoundPortKey: 4 + 4, 16 + 4;
-    RefusalRow: 2 * 4 + 48, 2 * 16 + 48;
+    DenyCacheRow: 2 * 4 + 48, 2 * 16 + 48;
 }

@@ -1,6 +1,6 @@
 //! How far a connection has come, and how long it may be idle before it is forgotten.
 //!
-//! No row holds a phase: it follows from what each direction has seen, so the two rows never disagree.
+//! No row holds a state: it follows from what each direction has seen, so the two rows never disagree.
 
 use crate::flow::protocol;
 use crate::packet::tcp_flag::{ACK, FIN, RST, SYN};
@@ -17,7 +17,7 @@ pub struct Seen {
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
-pub enum Phase {
+pub enum State {
     /// TCP, and SCTP in the same words: opened by one side, unanswered.
     SynSent = 0,
     /// TCP: answered, the handshake not finished.
@@ -40,8 +40,8 @@ pub enum Phase {
     Generic = 9,
 }
 
-impl Phase {
-    /// Every phase.
+impl State {
+    /// Every state.
     pub const ALL: [Self; 10] = [
         Self::SynSent,
         Self::SynReceived,
@@ -55,13 +55,13 @@ impl Phase {
         Self::Generic,
     ];
 
-    /// The phase of a number, as `as u32` gives it; generic for a number of none.
+    /// The state of a number, as `as u32` gives it; generic for a number of none.
     #[inline(always)]
     pub const fn numbered(number: u32) -> Self {
         if (number as usize) < Self::ALL.len() { Self::ALL[number as usize] } else { Self::Generic }
     }
 
-    /// The phase of a connection, from what its originator and its replier have sent.
+    /// The state of a connection, from what its originator and its replier have sent.
     #[inline(always)]
     pub const fn of(protocol_number: u8, originator: Seen, replier: Seen) -> Self {
         let either = originator.flags | replier.flags;
@@ -178,33 +178,33 @@ mod tests {
 
     #[test]
     fn a_connection_goes_through_its_phases() {
-        let tcp = |originator, replier| Phase::of(protocol::TCP, originator, replier);
-        assert_eq!(tcp(seen(SYN), NONE), Phase::SynSent);
-        assert_eq!(tcp(seen(SYN), seen(SYN | ACK)), Phase::SynReceived);
-        assert_eq!(tcp(seen(SYN | ACK), seen(SYN | ACK)), Phase::Established);
-        assert_eq!(tcp(seen(SYN | ACK | FIN), seen(SYN | ACK)), Phase::FinWait);
-        assert_eq!(tcp(seen(SYN | ACK), seen(SYN | ACK | FIN)), Phase::FinWait);
-        assert_eq!(tcp(seen(SYN | ACK | FIN), seen(SYN | ACK | FIN)), Phase::TimeWait);
-        assert_eq!(tcp(seen(SYN | ACK), seen(SYN | ACK | RST)), Phase::Closed);
-        assert_eq!(tcp(seen(SYN), seen(RST | ACK)), Phase::Closed);
-        assert_eq!(tcp(seen(ACK), NONE), Phase::SynSent, "picked up in its middle, unanswered");
-        assert_eq!(tcp(seen(ACK), seen(ACK)), Phase::Established, "picked up in its middle");
-        assert_eq!(Phase::of(protocol::UDP, seen(0), NONE), Phase::UdpOneWay);
-        assert_eq!(Phase::of(protocol::UDP, seen(0), seen(0)), Phase::UdpTwoWay);
-        assert_eq!(Phase::of(protocol::ICMPV6, seen(0), seen(0)), Phase::Echo);
-        assert_eq!(Phase::of(47, seen(0), NONE), Phase::Generic);
-        assert_eq!(Phase::of(protocol::SCTP, seen(SYN | ACK), seen(SYN | ACK)), Phase::Established);
+        let tcp = |originator, replier| State::of(protocol::TCP, originator, replier);
+        assert_eq!(tcp(seen(SYN), NONE), State::SynSent);
+        assert_eq!(tcp(seen(SYN), seen(SYN | ACK)), State::SynReceived);
+        assert_eq!(tcp(seen(SYN | ACK), seen(SYN | ACK)), State::Established);
+        assert_eq!(tcp(seen(SYN | ACK | FIN), seen(SYN | ACK)), State::FinWait);
+        assert_eq!(tcp(seen(SYN | ACK), seen(SYN | ACK | FIN)), State::FinWait);
+        assert_eq!(tcp(seen(SYN | ACK | FIN), seen(SYN | ACK | FIN)), State::TimeWait);
+        assert_eq!(tcp(seen(SYN | ACK), seen(SYN | ACK | RST)), State::Closed);
+        assert_eq!(tcp(seen(SYN), seen(RST | ACK)), State::Closed);
+        assert_eq!(tcp(seen(ACK), NONE), State::SynSent, "picked up in its middle, unanswered");
+        assert_eq!(tcp(seen(ACK), seen(ACK)), State::Established, "picked up in its middle");
+        assert_eq!(State::of(protocol::UDP, seen(0), NONE), State::UdpOneWay);
+        assert_eq!(State::of(protocol::UDP, seen(0), seen(0)), State::UdpTwoWay);
+        assert_eq!(State::of(protocol::ICMPV6, seen(0), seen(0)), State::Echo);
+        assert_eq!(State::of(47, seen(0), NONE), State::Generic);
+        assert_eq!(State::of(protocol::SCTP, seen(SYN | ACK), seen(SYN | ACK)), State::Established);
     }
 
     #[test]
     fn only_the_originators_syn_begins_an_ended_connection_anew() {
-        for phase in [Phase::FinWait, Phase::TimeWait, Phase::Closed] {
-            assert!(phase.may_begin_anew(SYN));
-            assert!(!phase.may_begin_anew(ACK));
-            assert!(!phase.may_begin_anew(SYN | ACK));
+        for state in [State::FinWait, State::TimeWait, State::Closed] {
+            assert!(state.may_begin_anew(SYN));
+            assert!(!state.may_begin_anew(ACK));
+            assert!(!state.may_begin_anew(SYN | ACK));
         }
-        for phase in [Phase::SynSent, Phase::SynReceived, Phase::Established] {
-            assert!(!phase.may_begin_anew(SYN), "a retransmission, or somebody's guess");
+        for state in [State::SynSent, State::SynReceived, State::Established] {
+            assert!(!state.may_begin_anew(SYN), "a retransmission, or somebody's guess");
         }
     }
 
@@ -228,14 +228,14 @@ mod tests {
     #[test]
     fn timeouts_keep_to_the_rfcs() {
         let hours = |h: u32, m: u32| h * 3600 + m * 60;
-        assert!(Phase::Established.default_timeout() >= hours(2, 4), "RFC 5382 REQ-5");
-        for phase in [Phase::SynSent, Phase::SynReceived, Phase::FinWait, Phase::TimeWait] {
-            assert!(phase.default_timeout() >= 240, "RFC 5382 REQ-5");
+        assert!(State::Established.default_timeout() >= hours(2, 4), "RFC 5382 REQ-5");
+        for state in [State::SynSent, State::SynReceived, State::FinWait, State::TimeWait] {
+            assert!(state.default_timeout() >= 240, "RFC 5382 REQ-5");
         }
-        assert!(Phase::UdpOneWay.default_timeout() >= 120, "RFC 4787 REQ-5");
-        assert!(Phase::Echo.default_timeout() >= 60, "RFC 5508 REQ-2");
-        for (number, phase) in Phase::ALL.into_iter().enumerate() {
-            assert_eq!(phase as usize, number);
+        assert!(State::UdpOneWay.default_timeout() >= 120, "RFC 4787 REQ-5");
+        assert!(State::Echo.default_timeout() >= 60, "RFC 5508 REQ-2");
+        for (number, state) in State::ALL.into_iter().enumerate() {
+            assert_eq!(state as usize, number);
         }
     }
 }

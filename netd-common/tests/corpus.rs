@@ -4,10 +4,10 @@
 
 use std::net::Ipv6Addr;
 
+use netd_common::abi::{EndpointRow, Subnet};
 use netd_common::bytes::{Address, Ipv4, Ipv6};
 use netd_common::guard;
 use netd_common::packet::{Family, IP_AT, Part};
-use netd_common::tables::{EndpointRow, Subnet};
 use netd_common::verdict::Reason;
 
 const MAC: [u8; 6] = [2, 0x42, 172, 17, 0, 2];

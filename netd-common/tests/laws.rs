@@ -6,14 +6,14 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use expect_test::expect_file;
+use netd_common::abi::{FlowRow, PublicationRow, direction, pending, port_index, tick};
 use netd_common::bytes::{Address, Be16, Ipv4, Ipv6};
 use netd_common::checksum::Delta;
 use netd_common::flow::{FlowKey, Handle, Tuple, Zone, protocol};
 use netd_common::nat::{self, Connection, Side};
 use netd_common::packet::tcp_flag::{ACK, FIN, RST, SYN};
 use netd_common::packet::{self, Family, IP_AT, Layout, Part};
-use netd_common::tables::{FlowRow, PublicationRow, direction, pending, port_index, tick};
-use netd_common::track::{Phase, Seen};
+use netd_common::track::{Seen, State};
 use proptest::prelude::*;
 
 /// RFC 1071, straight from its text: the oracle for changed checksums.
@@ -237,7 +237,7 @@ proptest! {
     fn every_port_has_a_row_of_its_own(a: u16, b: u16, p in prop::sample::select(vec![6_u8, 17, 132]), q in prop::sample::select(vec![6_u8, 17, 132])) {
         let (first, second) = (port_index(p, Be16::new(a)).unwrap(), port_index(q, Be16::new(b)).unwrap());
         prop_assert_eq!(first == second, (a, p) == (b, q));
-        prop_assert!(first < netd_common::tables::capacity::PORTS);
+        prop_assert!(first < netd_common::abi::capacity::PORTS);
     }
 }
 
@@ -393,8 +393,8 @@ fn a_row_counts_beyond_its_words() {
     row.add_totals(u64::from(u32::MAX), 1 << 50);
     row.add_totals(3, 7);
     assert_eq!(row.totals(), ((1 << 32) + 2, (1 << 50) + 7));
-    row.state = direction::OUTWARD | direction::REPLY;
-    row.see(0x12);
+    row.bits = direction::OUTWARD | direction::REPLY;
+    row.add_flags(0x12);
     row.set_mtu(70_000);
     assert_eq!((row.mtu(), row.seen().flags), (0xffff, 0x12));
     assert!(row.is_outward() && row.is_reply());
@@ -408,17 +408,17 @@ fn only_what_leads_into_a_container_rests_and_not_for_long() {
     let mut inward = FlowRow::<Ipv4>::default();
     inward.publication = Handle::new(1, 1);
     inward.last = 16;
-    assert!((17..24).all(|now| inward.rests(now)));
-    assert!(!inward.rests(24), "a new round");
+    assert!((17..24).all(|now| inward.may_skip_refresh(now)));
+    assert!(!inward.may_skip_refresh(24), "a new round");
     let mut outward = inward;
-    outward.state = direction::OUTWARD;
-    assert!(!outward.rests(17), "its route may have changed");
+    outward.bits = direction::OUTWARD;
+    assert!(!outward.may_skip_refresh(17), "its route may have changed");
     let mut masqueraded = inward;
     masqueraded.publication = Handle::NONE;
-    assert!(!masqueraded.rests(17), "a socket of the host's may have come to its port");
+    assert!(!masqueraded.may_skip_refresh(17), "a socket of the host's may have come to its port");
     let mut full = inward;
     full.pending = pending::packet(0) * pending::MANY;
-    assert!(!full.rests(17), "its counters are to be handed on");
+    assert!(!full.may_skip_refresh(17), "its counters are to be handed on");
 }
 
 #[test]
@@ -458,15 +458,15 @@ fn the_phases_are_as_written_down() {
     });
     let sides: Vec<Seen> = std::iter::once(Seen::default()).chain(flags).collect();
     let mut text = String::from(
-        "The phase of a connection, from everything that its originator (rows) and its replier (columns) have sent.\n\n",
+        "The state of a connection, from everything that its originator (rows) and its replier (columns) have sent.\n\n",
     );
-    let short = |phase: Phase| match phase {
-        Phase::SynSent => "sent",
-        Phase::SynReceived => "recv",
-        Phase::Established => "est",
-        Phase::FinWait => "fin",
-        Phase::TimeWait => "time",
-        Phase::Closed => "closd",
+    let short = |state: State| match state {
+        State::SynSent => "sent",
+        State::SynReceived => "recv",
+        State::Established => "est",
+        State::FinWait => "fin",
+        State::TimeWait => "time",
+        State::Closed => "closd",
         _ => "?",
     };
     let line = |text: &mut String, head: &str, cells: &mut dyn Iterator<Item = String>| {
@@ -478,22 +478,22 @@ fn the_phases_are_as_written_down() {
     };
     line(&mut text, "TCP", &mut sides.iter().map(|side| letters(*side)));
     for originator in &sides {
-        let phases = sides.iter().map(|replier| short(Phase::of(protocol::TCP, *originator, *replier)));
-        line(&mut text, &letters(*originator), &mut phases.map(str::to_owned));
+        let states = sides.iter().map(|replier| short(State::of(protocol::TCP, *originator, *replier)));
+        line(&mut text, &letters(*originator), &mut states.map(str::to_owned));
     }
     let (nothing, some) = (Seen::default(), Seen { any: true, flags: 0 });
     writeln!(text, "\n     {:>9} {:>9}", "silent", "answered").expect("a string takes it");
     for (name, number) in [("UDP", protocol::UDP), ("ICMP", protocol::ICMP), ("GRE", 47)] {
-        let phase = |replier| Phase::of(number, some, replier).name();
-        writeln!(text, "{name:>4} {:>9} {:>9}", phase(nothing), phase(some)).expect("a string takes it");
+        let state = |replier| State::of(number, some, replier).name();
+        writeln!(text, "{name:>4} {:>9} {:>9}", state(nothing), state(some)).expect("a string takes it");
     }
-    writeln!(text, "\n{:<12} {:>7} {:>8} {:>11}", "phase", "idle s", "assured", "begun anew")
+    writeln!(text, "\n{:<12} {:>7} {:>8} {:>11}", "state", "idle s", "assured", "begun anew")
         .expect("a string takes it");
-    for phase in Phase::ALL {
+    for state in State::ALL {
         let yes = |is: bool| if is { "yes" } else { "no" };
-        let (assured, anew) = (yes(phase.is_assured()), yes(phase.may_begin_anew(SYN)));
-        writeln!(text, "{:<12} {:>7} {assured:>8} {anew:>11}", phase.name(), phase.default_timeout())
+        let (assured, anew) = (yes(state.is_assured()), yes(state.may_begin_anew(SYN)));
+        writeln!(text, "{:<12} {:>7} {assured:>8} {anew:>11}", state.name(), state.default_timeout())
             .expect("a string takes it");
     }
-    expect_file!["phases.txt"].assert_eq(&text);
+    expect_file!["states.txt"].assert_eq(&text);
 }

@@ -4,6 +4,7 @@
 //! The packet itself becomes the answer: it is cut to what is quoted, gets new headers in front, and goes back the way it
 //! came.
 
+use netd_common::abi::cb;
 use netd_common::bytes::{self, Be16, Ipv4, Ipv6};
 use netd_common::checksum::Delta;
 use netd_common::flow::{Zone, protocol};
@@ -12,7 +13,7 @@ use netd_common::verdict::{Reason, Verdict};
 
 use crate::icmp;
 use crate::maps;
-use crate::skb::{Aligned, Frame, NOTE_MTU, NOTE_REASON, NOTE_ZONE, Skb, Wire};
+use crate::skb::{Aligned, Frame, Skb, Wire};
 
 /// How many bytes of a packet are quoted, zeros if it is shorter: as many as a quote before extensions has (RFC 4884 §5.1).
 const QUOTE: usize = 128;
@@ -46,14 +47,14 @@ pub(crate) struct Told<A> {
 #[inline(always)]
 pub(crate) fn send<A: Answer>(skb: &Skb) -> Result<Verdict, Reason> {
     let reason =
-        if skb.note(NOTE_REASON) == Reason::TooBig as u32 { Reason::TooBig } else { Reason::TtlExceeded };
+        if skb.cb(cb::REASON) == Reason::TooBig as u32 { Reason::TooBig } else { Reason::TtlExceeded };
     let frame = skb.front();
     let ip = A::header(&frame, IP_AT)?;
     // Nobody is told of an error about an error, or of a part that does not show what it belongs to (RFC 1122 §3.2.2).
     if icmp::is_error(&frame, &ip) || matches!(ip.part, Part::Later(_)) || !maps::may_answer() {
         return Err(reason);
     }
-    let zone = skb.note(NOTE_ZONE);
+    let zone = skb.cb(cb::ZONE);
     let src = if zone == Zone::OUTSIDE.ifindex() {
         // What is routed to a container passes a hop, and that is not the container.
         match maps::network_of(ip.dst) {
@@ -67,7 +68,7 @@ pub(crate) fn send<A: Answer>(skb: &Skb) -> Result<Verdict, Reason> {
         return Err(reason);
     }
     let (kind, mtu) = match reason {
-        Reason::TooBig => (A::TOO_BIG, skb.note(NOTE_MTU)),
+        Reason::TooBig => (A::TOO_BIG, skb.cb(cb::MTU)),
         _ => (A::TIME_EXCEEDED, 0),
     };
     let ethernet = turned(&frame).ok_or(Reason::Malformed)?;
@@ -112,7 +113,7 @@ fn cut<A: Wire>(skb: &Skb, frame: &Frame, ip: &Ip<A>) -> Result<Delta, Reason> {
     if (skb.len() as usize) < ETHERNET_LEN + QUOTE {
         skb.set_len(ETHERNET_LEN + QUOTE)?;
     }
-    let place = maps::held_scratch().ok_or(Reason::RewriteFailed)?;
+    let place = maps::fragment_copy().ok_or(Reason::RewriteFailed)?;
     // SAFETY: this CPU's copy, which no other program uses while this one runs.
     let quote = unsafe { &mut (*place).frame }.first_chunk_mut().ok_or(Reason::RewriteFailed)?;
     skb.load::<{ QUOTE / 8 }>(ETHERNET_LEN, quote)?;

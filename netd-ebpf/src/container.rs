@@ -1,10 +1,10 @@
 //! Packets from containers that have no flow.
 
+use netd_common::abi::{EndpointRow, UplinkRow, cb, network_flag};
 use netd_common::flow::{FlowKey, Tuple, Zone, protocol};
 use netd_common::guard;
 use netd_common::nat::Side;
 use netd_common::packet::{self, IP_AT, Ip, tcp_flag};
-use netd_common::tables::{EndpointRow, UplinkRow, network_flag};
 use netd_common::verdict::{Reason, Verdict};
 
 use crate::fast;
@@ -14,7 +14,7 @@ use crate::maps;
 use crate::masquerade;
 use crate::publication::{self, Found};
 use crate::route::{self, Route};
-use crate::skb::{NOTE_OIF, NOTE_TRIES, Skb, Wire};
+use crate::skb::{Skb, Wire};
 
 /// A frame that is no IP.
 #[inline(always)]
@@ -31,7 +31,7 @@ impl fast::Sender for Container {
 
     #[inline(always)]
     fn may_have_flow<A: Wire>(dst: A) -> bool {
-        maps::may_be_peer(maps::peer_bit(dst))
+        maps::may_be_seen_peer(maps::seen_peers_bit(dst))
     }
 
     /// What a socket of the host's is connected to needs no flow, and would come through every stage to be told so. As long as
@@ -116,14 +116,14 @@ pub(crate) fn hairpin<A: Wire>(skb: &Skb) -> Result<First, Reason> {
     let zone = Zone::container(skb.ifindex());
     let transport = match flow::transport(&frame, &ip, zone) {
         Ok(transport) => transport,
-        Err(Reason::Fragment) => return Ok(First::Held(Then::Pass)),
+        Err(Reason::Fragment) => return Ok(First::Queue(Then::Pass)),
         Err(_) => return Ok(First::Pass),
     };
     let key = packet::flow_key(&ip, &transport, zone);
     let found = publication::find(key.protocol(), key.dst, key.dst_port);
     let Some(found) = found.filter(|found| found.is_for(skb.ifindex())) else {
         let to_gateway = key.dst == A::subnet(requester).gateway();
-        return Ok(if !A::IS_V6 && to_gateway { First::MayCross } else { First::Pass });
+        return Ok(if !A::IS_V6 && to_gateway { First::MayBeNat46 } else { First::Pass });
     };
     if ip.ttl <= 1 {
         return Err(Reason::TtlExceeded);
@@ -152,10 +152,10 @@ pub(crate) fn beyond<A: Wire>(skb: &Skb) -> Result<First, Reason> {
     let frame = skb.front();
     let ip = A::header(&frame, IP_AT)?;
     let endpoint = maps::endpoint_behind(skb.ifindex()).ok_or(Reason::NoWayOut)?;
-    let uplink = maps::uplink(skb.note(NOTE_OIF)).ok_or(Reason::NoWayOut)?;
+    let uplink = maps::uplink(skb.cb(cb::OIF)).ok_or(Reason::NoWayOut)?;
     let zone = Zone::container(skb.ifindex());
     let transport = match flow::transport(&frame, &ip, zone) {
-        Err(Reason::Fragment) => return Ok(First::Held(Then::End)),
+        Err(Reason::Fragment) => return Ok(First::Queue(Then::End)),
         transport => transport?,
     };
     let key = packet::flow_key(&ip, &transport, zone);
@@ -207,7 +207,7 @@ fn rebuild<A: Wire>(
         by_gateway: false,
     };
     // Another client port would not be the one that the container speaks to.
-    if skb.note(NOTE_TRIES) != 0 {
+    if skb.cb(cb::TRIES) != 0 {
         return Err(Reason::Collision);
     }
     flow::open(plan, key.dst_port)

@@ -1,9 +1,10 @@
 //! IPv6 clients of a container that has only IPv4: headers of one family become headers of the other (RFC 7915).
 //!
 //! Such a connection is one of the IPv6 flow tables, with the container's side in IPv4-mapped addresses. Everything but the
-//! headers follows: keys, phases, timeouts, counters, and the checksums too, since the bits that a mapped address has more
+//! headers follows: keys, states, timeouts, counters, and the checksums too, since the bits that a mapped address has more
 //! than an IPv4 one add up to nothing in a ones'-complement sum.
 
+use netd_common::abi::{EndpointRow, FlowRow, cb};
 use netd_common::bytes::{Be16, Ipv4, Ipv6};
 use netd_common::checksum::Delta;
 use netd_common::flow::{FlowKey, Zone};
@@ -11,11 +12,10 @@ use netd_common::packet::{
     self, ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Family as _, IP_AT, IPV6_LEN, Ip, Layout,
     PacketBytes as _, Part, Transport,
 };
-use netd_common::tables::{EndpointRow, FlowRow};
 use netd_common::verdict::{Reason, Verdict};
 
 use crate::flow::{self, Follows, Step, Table};
-use crate::skb::{Aligned, Frame, NOTE_ZONE, Skb, Wire};
+use crate::skb::{Aligned, Frame, Skb, Wire};
 
 /// Length of an IPv4 header without options, bytes.
 const IPV4_LEN: usize = 20;
@@ -65,7 +65,7 @@ impl Crossing {
             return Err(Reason::Untranslatable);
         }
         let transport = packet::transport(&frame, ip)?;
-        let key: FlowKey<Ipv6> = packet::flow_key(ip, &transport, Zone::container(skb.note(NOTE_ZONE)));
+        let key: FlowKey<Ipv6> = packet::flow_key(ip, &transport, Zone::container(skb.cb(cb::ZONE)));
         let (row, endpoint) = flow::peek(key).ok_or(Reason::TableFull)?;
         Ok(Self { frame, transport, row, endpoint })
     }

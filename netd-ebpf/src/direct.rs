@@ -3,29 +3,29 @@
 //! Such a connection is not translated: its rows turn each tuple into itself, so that the answers leave in the container's
 //! name and no masquerade comes between.
 
+use netd_common::abi::{cb, network_flag};
 use netd_common::flow::{Handle, Zone};
 use netd_common::nat::Side;
 use netd_common::packet::{self, IP_AT, Layout};
-use netd_common::tables::network_flag;
 use netd_common::verdict::Reason;
 
 use crate::flow::{self, First, Plan};
 use crate::fragment::Then;
 use crate::maps;
 use crate::publication;
-use crate::skb::{NOTE_ZONE, Skb, Wire};
+use crate::skb::{Skb, Wire};
 use crate::uplink;
 
 /// Opens a flow if the container's network lets the sender in.
 #[inline(always)]
 pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<First, Reason> {
-    let zone = Zone::container(skb.note(NOTE_ZONE));
+    let zone = Zone::container(skb.cb(cb::ZONE));
     let refused = if zone == Zone::OUTSIDE { Reason::DirectAccess } else { Reason::Isolated };
     let frame = skb.front();
     let ip = A::header(&frame, IP_AT).map_err(|_unreadable| refused)?;
     let endpoint = maps::endpoint_at(ip.dst).ok_or(refused)?;
     let transport = match flow::transport(&frame, &ip, zone) {
-        Err(Reason::Fragment) => return Ok(First::Held(Then::End)),
+        Err(Reason::Fragment) => return Ok(First::Queue(Then::End)),
         transport => transport.map_err(|_of_no_connection| refused)?,
     };
     let is_odd = !uplink::may_begin(ip.src)

@@ -3,9 +3,9 @@
 //! Whatever needs a decision is left to the next stage: no row, a row whose owner is gone, the first packet in a tick, the
 //! beginning and the end of a TCP connection, a packet that is too old or too large, fragments, ICMP.
 
+use netd_common::abi::pending;
 use netd_common::flow::{FlowKey, Zone, protocol};
 use netd_common::packet::{self, PacketBytes as _, tcp_flag};
-use netd_common::tables::pending;
 use netd_common::verdict::{Reason, Verdict};
 
 use crate::flow::{self, Packet};
@@ -74,18 +74,18 @@ pub(crate) fn established<A: Wire, S: Sender>(
         // Hidden from the compiler, which would write out twice what stands before.
         None if S::MAY_SPEAK_TO_HOST && packet.frame.opaque(u32::from(looks)) == 0 => return None,
         // A stream that nobody answers stays among the young for good, and is a stream all the same.
-        None => (A::young().get_ptr_mut(&key)?, false),
+        None => (A::unreplied().get_ptr_mut(&key)?, false),
     };
     // SAFETY: the pointer comes from the flow table in this run of the program, see the note in `maps`.
     let row = unsafe { &mut *row };
     let now = flow::now();
     if row.last != now {
-        if !assured || !row.rests(now) {
+        if !assured || !row.may_skip_refresh(now) {
             return None;
         }
         row.last = now;
     }
-    if A::IS_V6 && row.crosses() {
+    if A::IS_V6 && row.is_nat64() {
         return None;
     }
     let endpoint = maps::endpoint(row.endpoint)?;

@@ -2,14 +2,14 @@
 //! sending on.
 
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
+use netd_common::abi::{EndpointRow, FlowRow, PublicationRow, cb, pending, publication_flag, tick};
 use netd_common::bytes::Be16;
 use netd_common::flow::{FlowKey, Handle, Tuple, Zone, protocol};
 use netd_common::nat::{self, Connection, Side};
 use netd_common::packet::{
     self, ETHERNET_LEN, IP_AT, Ip, Layout, PacketBytes as _, Part, Transport, tcp_flag,
 };
-use netd_common::tables::{EndpointRow, FlowRow, PublicationRow, pending, publication_flag, tick};
-use netd_common::track::{self, Phase, Seen};
+use netd_common::track::{self, Seen, State};
 use netd_common::verdict::{Reason, Verdict};
 
 use crate::cross;
@@ -18,7 +18,7 @@ use crate::icmp;
 use crate::maps::{self, Flows};
 use crate::masquerade;
 use crate::route::{self, Route};
-use crate::skb::{self, Frame, NOTE_MTU, NOTE_NOTED, NOTE_TRIES, NOTE_ZONE, Skb, Wire};
+use crate::skb::{self, Frame, Skb, Wire};
 
 /// The segment size of a packet whose segments are of different sizes (linux/skbuff.h).
 const GSO_BY_FRAGS: u32 = 0xffff;
@@ -60,9 +60,9 @@ pub(crate) enum First {
     /// The source port that was tried is taken.
     Taken,
     /// It is a later fragment whose first has not come.
-    Held(Then),
+    Queue(Then),
     /// It may be an answer to an IPv6 client of a container without IPv6.
-    MayCross,
+    MayBeNat46,
     /// It goes to a container's own address, which is for [`crate::direct`] to judge.
     Direct,
     /// It is for a published port whose target is no container, see [`crate::forward`].
@@ -73,7 +73,7 @@ pub(crate) enum First {
 /// pointers separately.
 pub(crate) trait Table<A: Wire> {
     /// Whether connections leave it for the other one when both sides have shown that they want them.
-    const YOUNG: bool;
+    const UNREPLIED: bool;
 
     /// The table.
     fn rows() -> &'static Flows<A>;
@@ -83,7 +83,7 @@ pub(crate) trait Table<A: Wire> {
 pub(crate) enum Assured {}
 
 impl<A: Wire> Table<A> for Assured {
-    const YOUNG: bool = false;
+    const UNREPLIED: bool = false;
 
     #[inline(always)]
     fn rows() -> &'static Flows<A> {
@@ -92,14 +92,14 @@ impl<A: Wire> Table<A> for Assured {
 }
 
 /// Young and half-open ones.
-pub(crate) enum Young {}
+pub(crate) enum Unreplied {}
 
-impl<A: Wire> Table<A> for Young {
-    const YOUNG: bool = true;
+impl<A: Wire> Table<A> for Unreplied {
+    const UNREPLIED: bool = true;
 
     #[inline(always)]
     fn rows() -> &'static Flows<A> {
-        A::young()
+        A::unreplied()
     }
 }
 
@@ -110,9 +110,9 @@ pub(crate) enum Step {
     /// An ICMP error, which may be about a flow's packet.
     Message,
     /// The first fragment of a datagram, which others may wait for.
-    FirstPart,
+    FragmentFirst,
     /// Of a flow whose other side is of the other family.
-    Crosses,
+    Nat64,
     /// Of no flow in the table.
     Unknown,
 }
@@ -122,11 +122,11 @@ pub(crate) enum Step {
 pub(crate) fn follow<A: Wire, T: Table<A>>(skb: &Skb) -> Step {
     let frame = skb.front();
     let Ok(ip) = A::header(&frame, IP_AT) else { return Step::Unknown };
-    if !T::YOUNG && icmp::is_error(&frame, &ip) {
+    if !T::UNREPLIED && icmp::is_error(&frame, &ip) {
         return Step::Message;
     }
-    if !T::YOUNG && matches!(ip.part, Part::First(_)) && skb.note(NOTE_NOTED) == 0 {
-        return Step::FirstPart;
+    if !T::UNREPLIED && matches!(ip.part, Part::First(_)) && skb.cb(cb::PORTS_NOTED) == 0 {
+        return Step::FragmentFirst;
     }
     pass::<A, T>(skb, frame, ip, Follows::Any)
 }
@@ -143,7 +143,7 @@ pub(crate) enum Follows {
 /// Sends a packet on by its flow, if it has one in the table.
 #[inline(always)]
 pub(crate) fn pass<A: Wire, T: Table<A>>(skb: &Skb, frame: Frame, ip: Ip<A>, follows: Follows) -> Step {
-    let zone = Zone::container(skb.note(NOTE_ZONE));
+    let zone = Zone::container(skb.cb(cb::ZONE));
     let Ok(mut transport) = transport(&frame, &ip, zone) else { return Step::Unknown };
     // What follows is the same for all of them to the verifier, until one has to be told from another.
     transport.layout = Layout::of(frame.opaque(transport.layout as u32));
@@ -155,12 +155,12 @@ pub(crate) fn pass<A: Wire, T: Table<A>>(skb: &Skb, frame: Frame, ip: Ip<A>, fol
     let Some(live) = find::<A, T>(key, other, spare) else { return Step::Unknown };
     match live.settle(&Packet { skb, frame, ip, transport }, key, follows) {
         Ok((onward, due)) => {
-            if T::YOUNG && due == Due::Promotion {
+            if T::UNREPLIED && due == Due::Promotion {
                 live.promote(key, other);
             }
             match onward {
                 Onward::Sent(verdict) => Step::Done(Ok(verdict)),
-                Onward::Crosses => Step::Crosses,
+                Onward::Nat64 => Step::Nat64,
                 Onward::Hosts => {
                     maps::forget(T::rows(), key);
                     maps::forget(T::rows(), other);
@@ -195,7 +195,7 @@ pub(crate) fn peek<A: Wire>(key: FlowKey<A>) -> Option<(&'static mut FlowRow<A>,
     *place = key;
     let row = match A::flows().get_ptr(&*place) {
         Some(row) => row,
-        None => A::young().get_ptr(&*place)?,
+        None => A::unreplied().get_ptr(&*place)?,
     };
     // SAFETY: as in `owned`.
     *copy = unsafe { *row };
@@ -274,17 +274,17 @@ fn owned<A: Wire, T: Table<A>>(key: &FlowKey<A>) -> Option<Owned<A>> {
 
 /// How far a connection has come, and for how many ticks it has been idle.
 #[inline(always)]
-fn state<A: Wire>(protocol: u8, row: &FlowRow<A>, partner: Option<&FlowRow<A>>) -> (Phase, u32) {
+fn state_and_idle<A: Wire>(protocol: u8, row: &FlowRow<A>, partner: Option<&FlowRow<A>>) -> (State, u32) {
     let (seen, last) = partner.map_or((Seen::default(), 0), |partner| (partner.seen(), partner.last));
     let (originator, replier) = if row.is_reply() { (seen, row.seen()) } else { (row.seen(), seen) };
     let last = if last > row.last { last } else { row.last };
-    (Phase::of(protocol, originator, replier), now().saturating_sub(last))
+    (State::of(protocol, originator, replier), now().saturating_sub(last))
 }
 
 /// Whether a connection has been idle for too long.
 #[inline(always)]
-fn is_over(phase: Phase, idle: u32) -> bool {
-    maps::timeout(phase).is_some_and(|timeout| idle > timeout)
+fn is_over(state: State, idle: u32) -> bool {
+    maps::timeout(state).is_some_and(|timeout| idle > timeout)
 }
 
 /// A connection that a packet belongs to.
@@ -295,7 +295,7 @@ struct Live<A: Wire> {
     partner: *mut FlowRow<A>,
     /// The row's container.
     endpoint: &'static EndpointRow,
-    phase: Phase,
+    state: State,
 }
 
 /// The connection of a packet with this key; none if there is none that is not over. A direction that is missing is made
@@ -321,14 +321,14 @@ fn find<A: Wire, T: Table<A>>(
         maps::forget(T::rows(), key);
         return None;
     }
-    let (phase, idle) = state(key.protocol(), own, Some(there));
-    let phase = Phase::numbered(skb::opaque(phase as u32, own.last));
-    if is_over(phase, idle) {
+    let (state, idle) = state_and_idle(key.protocol(), own, Some(there));
+    let state = State::numbered(skb::opaque(state as u32, own.last));
+    if is_over(state, idle) {
         maps::forget(T::rows(), key);
         maps::forget(T::rows(), other);
         return None;
     }
-    Some(Live { row, partner, endpoint, phase })
+    Some(Live { row, partner, endpoint, state })
 }
 
 /// Makes a partner anew.
@@ -345,7 +345,7 @@ fn restore<A: Wire, T: Table<A>>(
     };
     nat::restore(spare, key, row, other, back);
     // What this direction has shown stands for both, so that it has not the looks of one that was never answered.
-    spare.see(row.seen().flags);
+    spare.add_flags(row.seen().flags);
     spare.last = row.last.saturating_sub(1);
     match maps::claim(T::rows(), other, spare) {
         // Another CPU may have been faster; whether what it made is the partner is seen by its tuple.
@@ -387,7 +387,7 @@ pub(crate) const TRIES: u32 = 16;
 /// one. Whether it is anybody else's is for the caller to ask, who says [`First::Taken`] to have another tried.
 #[inline(always)]
 pub(crate) fn choose<A: Wire>(skb: &Skb, plan: &Plan<A>) -> Result<Be16, Reason> {
-    let tries = skb.note(NOTE_TRIES);
+    let tries = skb.cb(cb::TRIES);
     if tries != 0 && (tries >= TRIES || !packet::has_port::<A>(plan.original.protocol())) {
         return Err(Reason::Collision);
     }
@@ -415,7 +415,7 @@ pub(crate) fn open<A: Wire>(plan: &Plan<A>, port: Be16) -> Result<First, Reason>
 #[inline(always)]
 fn enter<A: Wire>(connection: &mut Connection<A>) -> Result<First, Reason> {
     for key in [&connection.original, &connection.reply] {
-        maps::note_peer(if key.zone() == Zone::OUTSIDE { key.src } else { key.dst });
+        maps::add_seen_peer(if key.zone() == Zone::OUTSIDE { key.src } else { key.dst });
     }
     match holder::<A, Assured>(connection) {
         Holder::Nobody => {}
@@ -423,38 +423,38 @@ fn enter<A: Wire>(connection: &mut Connection<A>) -> Result<First, Reason> {
         // It has been moved since the packet was looked for there.
         Holder::Itself => return Ok(First::Known),
     }
-    if holder::<A, Young>(connection) == Holder::Another {
+    if holder::<A, Unreplied>(connection) == Holder::Another {
         return Ok(First::Taken);
     }
     // As if it had been seen before this tick: so its first packet does what is due once a tick.
     connection.forward.last = now().saturating_sub(1);
-    match maps::claim(A::young(), &connection.reply, &connection.backward) {
+    match maps::claim(A::unreplied(), &connection.reply, &connection.backward) {
         Ok(()) => {}
-        Err(maps::Refused::Exists) if leads_back::<A, Young>(connection) => {
+        Err(maps::Refused::Exists) if leads_back::<A, Unreplied>(connection) => {
             // Another CPU has made the same connection of a copy of the packet.
         }
         Err(maps::Refused::Exists) => return Ok(First::Taken),
         Err(maps::Refused::Full) => return Err(Reason::TableFull),
     }
-    match maps::claim(A::young(), &connection.original, &connection.forward) {
+    match maps::claim(A::unreplied(), &connection.original, &connection.forward) {
         Ok(()) => return Ok(First::Opened),
         Err(maps::Refused::Exists) => {
-            if let Some(Owned { row, .. }) = owned::<A, Young>(&connection.original) {
+            if let Some(Owned { row, .. }) = owned::<A, Unreplied>(&connection.original) {
                 // Another CPU has made a connection of a copy of the packet: that one it is, whichever port it has.
                 // SAFETY: as in `owned`.
                 if unsafe { (*row).tuple() } != connection.forward.tuple() {
-                    maps::forget(A::young(), &connection.reply);
+                    maps::forget(A::unreplied(), &connection.reply);
                 }
                 return Ok(First::Opened);
             }
             // Left over from a container or publication that is gone.
-            if maps::put(A::young(), &connection.original, &connection.forward).is_ok() {
+            if maps::put(A::unreplied(), &connection.original, &connection.forward).is_ok() {
                 return Ok(First::Opened);
             }
         }
         Err(maps::Refused::Full) => {}
     }
-    maps::forget(A::young(), &connection.reply);
+    maps::forget(A::unreplied(), &connection.reply);
     Err(Reason::TableFull)
 }
 
@@ -498,9 +498,9 @@ fn holder<A: Wire, T: Table<A>>(connection: &mut Connection<A>) -> Holder {
         if row.last == 0 && partner.is_none() {
             return holder;
         }
-        let (phase, idle) = state(key.protocol(), row, partner);
-        let closed = matches!(phase, Phase::TimeWait | Phase::Closed) && idle > 1;
-        if !closed && !is_over(phase, idle) && (partner.is_some() || !own) {
+        let (state, idle) = state_and_idle(key.protocol(), row, partner);
+        let closed = matches!(state, State::TimeWait | State::Closed) && idle > 1;
+        if !closed && !is_over(state, idle) && (partner.is_some() || !own) {
             return holder;
         }
     }
@@ -515,7 +515,7 @@ enum Onward {
     /// It was sent on.
     Sent(Verdict),
     /// It is to be sent on in the other family.
-    Crosses,
+    Nat64,
     /// It begins a connection that another publication has by now; this one is over.
     Elsewhere,
 }
@@ -554,11 +554,11 @@ impl<A: Wire> Live<A> {
             self.refresh(packet.skb, row, now)?;
         }
         let mut mtu = mtu(row, self.endpoint);
-        if row.crosses() && row.is_reply() && mtu > cross::GROWTH {
+        if row.is_nat64() && row.is_reply() && mtu > cross::GROWTH {
             mtu -= cross::GROWTH;
         }
         if packet.is_too_big(mtu) {
-            packet.skb.leave_note(NOTE_MTU, mtu);
+            packet.skb.set_cb(cb::MTU, mtu);
             return Err(Reason::TooBig);
         }
         if !self.see(packet, row, partner) {
@@ -567,11 +567,11 @@ impl<A: Wire> Live<A> {
         // SAFETY: an aligned word of a map's value, which the kernel side changes by atomic operations only.
         unsafe { maps::add(&raw mut row.pending, pending::packet(packet.skb.len())) };
         // Both sides want it, and it has outlived a tick.
-        let assured = before != now && partner.last != 0 && self.phase.is_assured();
+        let assured = before != now && partner.last != 0 && self.state.is_assured();
         let due = if assured { Due::Promotion } else { Due::Nothing };
         // Only those that cross have mapped addresses for keys.
-        if A::IS_V6 && (follows == Follows::Crossing || row.crosses()) {
-            return Ok((Onward::Crosses, due));
+        if A::IS_V6 && (follows == Follows::Crossing || row.is_nat64()) {
+            return Ok((Onward::Nat64, due));
         }
         Ok((Onward::Sent(send(packet, row, self.endpoint)?), due))
     }
@@ -594,7 +594,7 @@ impl<A: Wire> Live<A> {
             // It goes on its way, for the receiver to judge, and changes nothing here.
             flags &= !tcp_flag::RST;
         }
-        if !row.is_reply() && self.phase.may_begin_anew(flags) {
+        if !row.is_reply() && self.state.may_begin_anew(flags) {
             row.forget_flags();
             partner.forget_flags();
             if let Some(publication) = maps::publication(row.publication) {
@@ -606,7 +606,7 @@ impl<A: Wire> Live<A> {
                 unsafe { maps::add(&raw mut (*maps::counters(publication)).flows, 1) };
             }
         }
-        row.see(flags);
+        row.add_flags(flags);
         if flags & tcp_flag::ACK != 0 {
             row.acknowledged = transport.acknowledgement;
         }
@@ -640,7 +640,7 @@ impl<A: Wire> Live<A> {
                 row.next_hop = next_hop;
                 let mtu = maps::uplink(oif).map_or(0, |uplink| uplink.mtu);
                 // What was told of the way to an IPv6 client holds on, see `lower_mtu`.
-                if !(row.crosses() && row.mtu() != 0 && row.mtu() < mtu) {
+                if !(row.is_nat64() && row.mtu() != 0 && row.mtu() < mtu) {
                     row.set_mtu(mtu);
                 }
                 Ok(())
@@ -658,8 +658,8 @@ impl<A: Wire> Live<A> {
         // SAFETY: as in `settle`.
         let (row, partner) = unsafe { (&*self.row, &*self.partner) };
         if maps::put(A::flows(), other, partner).is_ok() && maps::put(A::flows(), key, row).is_ok() {
-            maps::forget(A::young(), key);
-            maps::forget(A::young(), other);
+            maps::forget(A::unreplied(), key);
+            maps::forget(A::unreplied(), other);
         }
     }
 }
@@ -670,7 +670,7 @@ pub(crate) fn lower_mtu<A: Wire>(key: &FlowKey<A>, own: &FlowRow<A>, endpoint: &
     let other = nat::partner_key(key, own, zone_of(own, endpoint));
     let partner = match A::flows().get_ptr_mut(&other) {
         Some(partner) => Some(partner),
-        None => A::young().get_ptr_mut(&other),
+        None => A::unreplied().get_ptr_mut(&other),
     };
     if let Some(partner) = partner {
         // SAFETY: as in `owned`.

@@ -1,6 +1,7 @@
 //! Connections to published ports whose target is no container: they leave by an uplink, and come from one or from a
 //! container. The programs that judge first packets have found the publication and let the sender pass.
 
+use netd_common::abi::cb;
 use netd_common::flow::{FlowKey, Tuple, Zone};
 use netd_common::nat::Side;
 use netd_common::packet::{self, IP_AT};
@@ -11,12 +12,12 @@ use crate::maps;
 use crate::masquerade;
 use crate::publication::{self, Found};
 use crate::route::{self, Route};
-use crate::skb::{NOTE_ZONE, Skb, Wire};
+use crate::skb::{Skb, Wire};
 
 /// Opens a connection for a first packet.
 #[inline(always)]
 pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<First, Reason> {
-    let zone = Zone::container(skb.note(NOTE_ZONE));
+    let zone = Zone::container(skb.cb(cb::ZONE));
     let frame = skb.front();
     let ip = A::header(&frame, IP_AT)?;
     let key = packet::flow_key(&ip, &flow::transport(&frame, &ip, zone)?, zone);

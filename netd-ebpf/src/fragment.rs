@@ -1,16 +1,16 @@
 //! Fragments that come before the first of their datagram, the only one that says whose they are: they are held, and let go
 //! when that one comes.
 
+use netd_common::abi::{FRAGMENT_TICKS, FragmentKey, FragmentRow, QueuedFragmentKey, QueuedFragmentRow, cb};
 use netd_common::flow::Zone;
 use netd_common::packet::{self, IP_AT, Ip, Part, Transport};
-use netd_common::tables::{FRAGMENT_TICKS, FragmentKey, FragmentRow, HeldKey, HeldRow};
 use netd_common::verdict::{Reason, Verdict};
 
 use crate::flow;
 use crate::maps;
 use crate::publication;
 use crate::route::{self, Route};
-use crate::skb::{NOTE_HELD, NOTE_ZONE, Skb, Wire};
+use crate::skb::{Skb, Wire};
 
 /// How many fragments of a datagram are held: the largest datagram has 45 of 1,480 bytes.
 const MOST: u32 = 64;
@@ -35,11 +35,11 @@ pub(crate) enum Known {
 
 /// The key of the datagram that a packet is a part of, and room for those of its fragments; kept off the stack.
 #[inline(always)]
-pub(crate) fn key<A: Wire>(ip: &Ip<A>, id: u32, zone: Zone) -> Option<&'static mut HeldKey<A>> {
-    let place = A::held_key().get_ptr_mut(0)?;
+pub(crate) fn key<A: Wire>(ip: &Ip<A>, id: u32, zone: Zone) -> Option<&'static mut QueuedFragmentKey<A>> {
+    let place = A::fragment_key().get_ptr_mut(0)?;
     // SAFETY: this CPU's copy, which no other program uses while this one runs; no program asks again while it holds one.
     let place = unsafe { &mut *place };
-    *place = HeldKey::new(FragmentKey::new(ip.src, ip.dst, id, ip.protocol, zone), 0);
+    *place = QueuedFragmentKey::new(FragmentKey::new(ip.src, ip.dst, id, ip.protocol, zone), 0);
     Some(place)
 }
 
@@ -68,7 +68,7 @@ pub(crate) fn note_first<A: Wire>(key: &FragmentKey<A>, transport: &Transport, n
 /// Holds a copy of a later fragment. `None` if its first one has come meanwhile and it can follow that one's flow.
 #[inline(always)]
 pub(crate) fn hold<A: Wire>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
-    let then = if skb.note(NOTE_HELD) == Then::Pass as u32 { Then::Pass } else { Then::End };
+    let then = if skb.cb(cb::AFTER_QUEUE) == Then::Pass as u32 { Then::Pass } else { Then::End };
     let held = store::<A>(skb);
     match (held, then) {
         (Ok(Known::First(_)), _) => None,
@@ -84,32 +84,32 @@ fn store<A: Wire>(skb: &Skb) -> Result<Known, Reason> {
     let frame = skb.front();
     let ip = A::header(&frame, IP_AT)?;
     let Part::Later(id) = ip.part else { return Err(Reason::Fragment) };
-    let place = key(&ip, id, Zone::container(skb.note(NOTE_ZONE))).ok_or(Reason::Fragment)?;
+    let place = key(&ip, id, Zone::container(skb.cb(cb::ZONE))).ok_or(Reason::Fragment)?;
     let len = skb.len();
-    if len as usize > HeldRow::ROOM {
+    if len as usize > QueuedFragmentRow::ROOM {
         return Err(Reason::Fragment);
     }
     let row = await_first(&place.datagram).ok_or(Reason::Fragment)?;
     // SAFETY: an aligned word of a map's value, which the kernel side changes by atomic operations only.
-    let number = unsafe { maps::fetch_add(&raw mut (*row).held, 1) };
+    let number = unsafe { maps::fetch_add(&raw mut (*row).queued, 1) };
     if number >= u64::from(MOST) {
         return Err(Reason::Fragment);
     }
-    let copy = maps::held_scratch().ok_or(Reason::Fragment)?;
+    let copy = maps::fragment_copy().ok_or(Reason::Fragment)?;
     // SAFETY: this CPU's copy, which no other program uses while this one runs.
     let copy = unsafe { &mut *copy };
     copy.len = len;
     // Filled up to a length that the verifier knows.
-    skb.set_len(HeldRow::ROOM)?;
+    skb.set_len(QueuedFragmentRow::ROOM)?;
     let loaded = skb.load(0, &mut copy.frame);
     skb.set_len(len as usize)?;
     loaded?;
     place.number = number as u32;
-    maps::put_held(place, copy)?;
+    maps::put_queued(place, copy)?;
     // Whoever noted the first fragment before this one was there to be let go leaves it to its own run.
     let known = known(&place.datagram);
     if matches!(known, Known::First(_)) {
-        maps::forget_held(place);
+        maps::forget_queued(place);
     }
     Ok(known)
 }
@@ -125,7 +125,7 @@ fn await_first<A: Wire>(key: &FragmentKey<A>) -> Option<*mut FragmentRow> {
         Some(row) => unsafe {
             if awaited.last.wrapping_sub((*row).last) > FRAGMENT_TICKS {
                 (*row).take_ports(&awaited);
-                maps::take(&raw mut (*row).held);
+                maps::take(&raw mut (*row).queued);
             }
         },
     }
@@ -136,7 +136,7 @@ fn await_first<A: Wire>(key: &FragmentKey<A>) -> Option<*mut FragmentRow> {
 /// the others. `None` if nothing waits, or if the datagram is none of netd's: the packet goes on.
 #[inline(always)]
 pub(crate) fn first<A: Wire>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
-    let zone = Zone::container(skb.note(NOTE_ZONE));
+    let zone = Zone::container(skb.cb(cb::ZONE));
     let frame = skb.front();
     let ip = A::header(&frame, IP_AT).ok()?;
     let Part::First(id) = ip.part else { return None };
@@ -155,7 +155,7 @@ pub(crate) fn first<A: Wire>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
     note_first(&place.datagram, &transport, flow::now());
     let row = maps::fragment_mut(&place.datagram)?;
     // SAFETY: an aligned word of a map's value, which the kernel side changes by atomic operations only.
-    let held = unsafe { maps::take(&raw mut (*row).held) };
+    let held = unsafe { maps::take(&raw mut (*row).queued) };
     if held == 0 {
         return None;
     }
@@ -166,16 +166,21 @@ pub(crate) fn first<A: Wire>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
 /// Lets the packet and `held` of those that wait for it come in anew. No packet can be cut to less than `least` bytes, where
 /// this one's transport header starts; behind a shorter one's own end there is then some padding.
 #[inline(always)]
-fn release<A: Wire>(skb: &Skb, place: &mut HeldKey<A>, held: u64, least: usize) -> Result<(), Reason> {
+fn release<A: Wire>(
+    skb: &Skb,
+    place: &mut QueuedFragmentKey<A>,
+    held: u64,
+    least: usize,
+) -> Result<(), Reason> {
     skb.repeat()?;
     for number in 0..MOST {
         if u64::from(number) >= held {
             break;
         }
         place.number = number;
-        let Some(copy) = maps::held(place) else { continue };
+        let Some(copy) = maps::queued(place) else { continue };
         skb.become_copy(copy, least)?;
-        maps::forget_held(place);
+        maps::forget_queued(place);
         skb.repeat()?;
     }
     Ok(())

@@ -2,18 +2,18 @@
 //!
 //! A flow is neither made nor kept alive by them (RFC 5508 §4.2, REQ-3 to REQ-6).
 
+use netd_common::abi::{FlowRow, cb};
 use netd_common::checksum::Delta;
 use netd_common::flow::{FlowKey, Zone};
 use netd_common::packet::{
     self, IP_AT, Ip, Layout, Message, Offset, PacketBytes as _, Part, Transport, ipv4_at,
 };
-use netd_common::tables::FlowRow;
 use netd_common::verdict::{Reason, Verdict};
 
 use crate::cross;
 use crate::flow;
 use crate::route::{self, Route};
-use crate::skb::{Frame, NOTE_ZONE, Skb, Wire};
+use crate::skb::{Frame, Skb, Wire};
 
 /// Where a message quotes the packet that it is about, from its own start (RFC 792, RFC 4443 §3).
 const QUOTE: u32 = 8;
@@ -33,7 +33,7 @@ pub(crate) fn is_error<A: Wire>(frame: &Frame, ip: &Ip<A>) -> bool {
 /// Translates an error and sends it on; `None` if it is about no flow.
 #[inline(always)]
 pub(crate) fn pass<A: Wire>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
-    let zone = Zone::container(skb.note(NOTE_ZONE));
+    let zone = Zone::container(skb.cb(cb::ZONE));
     let frame = skb.front();
     let ip = A::header(&frame, IP_AT).ok()?;
     let quoted = Offset::new(ip.transport_at.get() as u32 + QUOTE)?;
@@ -50,7 +50,7 @@ pub(crate) fn pass<A: Wire>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
     if ip.dst != sent.src {
         return None;
     }
-    if A::IS_V6 && row.crosses() {
+    if A::IS_V6 && row.is_nat64() {
         let key = FlowKey::new(sent.reversed(), inner.protocol, zone);
         return Some(cross::told(&frame, &ip, &key, row, endpoint));
     }

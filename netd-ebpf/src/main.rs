@@ -66,16 +66,16 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT};
 use aya_ebpf::bindings::{TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, classifier, xdp};
 use aya_ebpf::programs::{SockAddrContext, SockContext, TcContext, XdpContext};
+use netd_common::abi::{cb, stage};
 use netd_common::bytes::{Ipv4, Ipv6};
 use netd_common::flow::Zone;
 use netd_common::packet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
-use netd_common::tables::stage;
 use netd_common::verdict::{Reason, Verdict};
 
 use crate::container::{Container, Place};
 use crate::fast::Outsider;
-use crate::flow::{Assured, First, Step, Young};
-use crate::skb::{NOTE_HELD, NOTE_NOTED, NOTE_OIF, NOTE_OPENED, NOTE_REASON, NOTE_TRIES, NOTE_ZONE, Skb};
+use crate::flow::{Assured, First, Step, Unreplied};
+use crate::skb::Skb;
 use crate::xdp::{Buff, Fate};
 
 /// On each uplink before the stack, if the user wants that.
@@ -90,7 +90,7 @@ pub fn uplink_xdp(ctx: XdpContext) -> u32 {
     };
     match fate {
         Fate::Pass => XDP_PASS,
-        Fate::Shed => XDP_DROP,
+        Fate::EarlyDrop => XDP_DROP,
         Fate::Sent => XDP_REDIRECT,
     }
 }
@@ -105,10 +105,10 @@ pub fn uplink_ingress(ctx: TcContext) -> i32 {
     let frame = skb.frame();
     let (outcome, next) = match packet::ethertype(&frame) {
         Some(ETHERTYPE_IPV4) => {
-            (fast::established::<Ipv4, Outsider>(&skb, frame, Zone::OUTSIDE), stage::FOLLOW)
+            (fast::established::<Ipv4, Outsider>(&skb, frame, Zone::OUTSIDE), stage::CONNTRACK)
         }
         Some(ETHERTYPE_IPV6) => {
-            (fast::established::<Ipv6, Outsider>(&skb, frame, Zone::OUTSIDE), stage::FOLLOW6)
+            (fast::established::<Ipv6, Outsider>(&skb, frame, Zone::OUTSIDE), stage::CONNTRACK6)
         }
         // The stack takes a second tag off behind a first one that names no VLAN, and comes by here no more.
         _ if packet::has_priority_tag(&frame) => return action(&ctx, &skb, Err(Reason::Foreign)),
@@ -133,9 +133,9 @@ pub fn container_ingress(ctx: TcContext) -> i32 {
     let zone = Zone::container(skb.ifindex());
     let frame = skb.frame();
     let (outcome, next) = match packet::ethertype(&frame) {
-        Some(ETHERTYPE_IPV4) => (fast::established::<Ipv4, Container>(&skb, frame, zone), stage::FOLLOW),
-        Some(ETHERTYPE_IPV6) => (fast::established::<Ipv6, Container>(&skb, frame, zone), stage::FOLLOW6),
-        _ => (Some(container::other(&skb)), stage::FOLLOW),
+        Some(ETHERTYPE_IPV4) => (fast::established::<Ipv4, Container>(&skb, frame, zone), stage::CONNTRACK),
+        Some(ETHERTYPE_IPV6) => (fast::established::<Ipv6, Container>(&skb, frame, zone), stage::CONNTRACK6),
+        _ => (Some(container::other(&skb)), stage::CONNTRACK),
     };
     match outcome {
         Some(outcome) => action(&ctx, &skb, outcome),
@@ -149,61 +149,61 @@ pub fn container_ingress(ctx: TcContext) -> i32 {
 /// Leaves what the stages ask for.
 #[inline(always)]
 fn begin(skb: &Skb, zone: Zone) {
-    skb.leave_note(NOTE_ZONE, zone.ifindex());
-    skb.leave_note(NOTE_OPENED, 0);
-    skb.leave_note(NOTE_NOTED, 0);
-    skb.leave_note(NOTE_TRIES, 0);
+    skb.set_cb(cb::ZONE, zone.ifindex());
+    skb.set_cb(cb::OPENED, 0);
+    skb.set_cb(cb::PORTS_NOTED, 0);
+    skb.set_cb(cb::TRIES, 0);
 }
 
 /// A packet of which the flow table alone does not say what becomes, IPv4.
 #[classifier]
-pub fn follow(ctx: TcContext) -> i32 {
+pub fn conntrack(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
     match flow::follow::<Ipv4, Assured>(&skb) {
         Step::Done(outcome) => action(&ctx, &skb, outcome),
-        Step::Message => go_on(&ctx, &skb, stage::ICMP),
-        Step::FirstPart => go_on(&ctx, &skb, stage::FIRST_PART),
-        Step::Crosses => go_on(&ctx, &skb, stage::TO_FOUR),
-        Step::Unknown => go_on(&ctx, &skb, stage::YOUNG),
+        Step::Message => go_on(&ctx, &skb, stage::ICMP_ERROR),
+        Step::FragmentFirst => go_on(&ctx, &skb, stage::FRAGMENT_FIRST),
+        Step::Nat64 => go_on(&ctx, &skb, stage::NAT64),
+        Step::Unknown => go_on(&ctx, &skb, stage::CONNTRACK_NEW),
     }
 }
 
 /// A packet of which the flow table alone does not say what becomes, IPv6.
 #[classifier]
-pub fn follow6(ctx: TcContext) -> i32 {
+pub fn conntrack6(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
     match flow::follow::<Ipv6, Assured>(&skb) {
         Step::Done(outcome) => action(&ctx, &skb, outcome),
-        Step::Message => go_on(&ctx, &skb, stage::ICMP6),
-        Step::FirstPart => go_on(&ctx, &skb, stage::FIRST_PART6),
-        Step::Crosses => go_on(&ctx, &skb, stage::TO_FOUR),
-        Step::Unknown => go_on(&ctx, &skb, stage::YOUNG6),
+        Step::Message => go_on(&ctx, &skb, stage::ICMP_ERROR6),
+        Step::FragmentFirst => go_on(&ctx, &skb, stage::FRAGMENT_FIRST6),
+        Step::Nat64 => go_on(&ctx, &skb, stage::NAT64),
+        Step::Unknown => go_on(&ctx, &skb, stage::CONNTRACK_NEW6),
     }
 }
 
 /// A packet that has no flow that both sides want, IPv4.
 #[classifier]
-pub fn young(ctx: TcContext) -> i32 {
+pub fn conntrack_new(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    match flow::follow::<Ipv4, Young>(&skb) {
+    match flow::follow::<Ipv4, Unreplied>(&skb) {
         Step::Done(outcome) => action(&ctx, &skb, outcome),
-        Step::Message | Step::FirstPart | Step::Unknown => {
-            unknown(&ctx, &skb, stage::UPLINK, stage::CONTAINER)
+        Step::Message | Step::FragmentFirst | Step::Unknown => {
+            unknown(&ctx, &skb, stage::UPLINK_NEW, stage::CONTAINER_NEW)
         }
-        Step::Crosses => go_on(&ctx, &skb, stage::TO_FOUR),
+        Step::Nat64 => go_on(&ctx, &skb, stage::NAT64),
     }
 }
 
 /// A packet that has no flow that both sides want, IPv6.
 #[classifier]
-pub fn young6(ctx: TcContext) -> i32 {
+pub fn conntrack_new6(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    match flow::follow::<Ipv6, Young>(&skb) {
+    match flow::follow::<Ipv6, Unreplied>(&skb) {
         Step::Done(outcome) => action(&ctx, &skb, outcome),
-        Step::Message | Step::FirstPart | Step::Unknown => {
-            unknown(&ctx, &skb, stage::UPLINK6, stage::CONTAINER6)
+        Step::Message | Step::FragmentFirst | Step::Unknown => {
+            unknown(&ctx, &skb, stage::UPLINK_NEW6, stage::CONTAINER_NEW6)
         }
-        Step::Crosses => go_on(&ctx, &skb, stage::TO_FOUR),
+        Step::Nat64 => go_on(&ctx, &skb, stage::NAT64),
     }
 }
 
@@ -213,7 +213,7 @@ pub fn icmp_error(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
     match icmp::pass::<Ipv4>(&skb) {
         Some(outcome) => action(&ctx, &skb, outcome),
-        None => unknown(&ctx, &skb, stage::UPLINK, stage::CONTAINER),
+        None => unknown(&ctx, &skb, stage::UPLINK_NEW, stage::CONTAINER_NEW),
     }
 }
 
@@ -223,16 +223,16 @@ pub fn icmp_error6(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
     match icmp::pass::<Ipv6>(&skb) {
         Some(outcome) => action(&ctx, &skb, outcome),
-        None => unknown(&ctx, &skb, stage::UPLINK6, stage::CONTAINER6),
+        None => unknown(&ctx, &skb, stage::UPLINK_NEW6, stage::CONTAINER_NEW6),
     }
 }
 
 /// A packet without a flow goes on to where one is made, unless it comes from there.
 #[inline(always)]
 fn unknown(ctx: &TcContext, skb: &Skb, uplink: u32, container: u32) -> i32 {
-    if skb.note(NOTE_OPENED) != 0 {
+    if skb.cb(cb::OPENED) != 0 {
         action(ctx, skb, Err(Reason::TableFull))
-    } else if skb.note(NOTE_ZONE) == Zone::OUTSIDE.ifindex() {
+    } else if skb.cb(cb::ZONE) == Zone::OUTSIDE.ifindex() {
         go_on(ctx, skb, uplink)
     } else {
         go_on(ctx, skb, container)
@@ -244,33 +244,33 @@ fn unknown(ctx: &TcContext, skb: &Skb, uplink: u32, container: u32) -> i32 {
 #[inline(always)]
 fn go_on(ctx: &TcContext, skb: &Skb, next: u32) -> i32 {
     maps::go_on(ctx, next);
-    if skb.note(NOTE_ZONE) == Zone::OUTSIDE.ifindex() { TC_ACT_UNSPEC } else { TC_ACT_SHOT }
+    if skb.cb(cb::ZONE) == Zone::OUTSIDE.ifindex() { TC_ACT_UNSPEC } else { TC_ACT_SHOT }
 }
 
 /// A packet from outside of no flow, IPv4.
 #[classifier]
-pub fn uplink_first(ctx: TcContext) -> i32 {
+pub fn uplink_new(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    opened(&ctx, &skb, uplink::first::<Ipv4>(&skb), stage::UPLINK, stage::YOUNG)
+    opened(&ctx, &skb, uplink::first::<Ipv4>(&skb), stage::UPLINK_NEW, stage::CONNTRACK_NEW)
 }
 
 /// A packet from outside of no flow, IPv6.
 #[classifier]
-pub fn uplink_first6(ctx: TcContext) -> i32 {
+pub fn uplink_new6(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    opened(&ctx, &skb, uplink::first::<Ipv6>(&skb), stage::UPLINK6, stage::YOUNG6)
+    opened(&ctx, &skb, uplink::first::<Ipv6>(&skb), stage::UPLINK_NEW6, stage::CONNTRACK_NEW6)
 }
 
 /// A packet from a container of no flow, IPv4.
 #[classifier]
-pub fn container_first(ctx: TcContext) -> i32 {
+pub fn container_new(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
     placed(&ctx, &skb, container::first::<Ipv4>(&skb), stage::HAIRPIN, stage::MASQUERADE)
 }
 
 /// A packet from a container of no flow, IPv6.
 #[classifier]
-pub fn container_first6(ctx: TcContext) -> i32 {
+pub fn container_new6(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
     placed(&ctx, &skb, container::first::<Ipv6>(&skb), stage::HAIRPIN6, stage::MASQUERADE6)
 }
@@ -283,7 +283,7 @@ fn placed(ctx: &TcContext, skb: &Skb, outcome: Result<Place, Reason>, hairpin: u
         Ok(Place::Container) => go_on(ctx, skb, if skb.is_v6() { stage::DIRECT6 } else { stage::DIRECT }),
         Ok(Place::Host) => go_on(ctx, skb, hairpin),
         Ok(Place::Beyond(oif)) => {
-            skb.leave_note(NOTE_OIF, oif);
+            skb.set_cb(cb::OIF, oif);
             go_on(ctx, skb, masquerade)
         }
         Err(reason) => action(ctx, skb, Err(reason)),
@@ -294,56 +294,56 @@ fn placed(ctx: &TcContext, skb: &Skb, outcome: Result<Place, Reason>, hairpin: u
 #[classifier]
 pub fn hairpin(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    opened(&ctx, &skb, container::hairpin::<Ipv4>(&skb), stage::HAIRPIN, stage::YOUNG)
+    opened(&ctx, &skb, container::hairpin::<Ipv4>(&skb), stage::HAIRPIN, stage::CONNTRACK_NEW)
 }
 
 /// A packet from a container to the host, IPv6.
 #[classifier]
 pub fn hairpin6(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    opened(&ctx, &skb, container::hairpin::<Ipv6>(&skb), stage::HAIRPIN6, stage::YOUNG6)
+    opened(&ctx, &skb, container::hairpin::<Ipv6>(&skb), stage::HAIRPIN6, stage::CONNTRACK_NEW6)
 }
 
 /// A packet from a container to outside, IPv4.
 #[classifier]
 pub fn masquerade(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    opened(&ctx, &skb, container::beyond::<Ipv4>(&skb), stage::MASQUERADE, stage::YOUNG)
+    opened(&ctx, &skb, container::beyond::<Ipv4>(&skb), stage::MASQUERADE, stage::CONNTRACK_NEW)
 }
 
 /// A packet from a container to outside, IPv6.
 #[classifier]
 pub fn masquerade6(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    opened(&ctx, &skb, container::beyond::<Ipv6>(&skb), stage::MASQUERADE6, stage::YOUNG6)
+    opened(&ctx, &skb, container::beyond::<Ipv6>(&skb), stage::MASQUERADE6, stage::CONNTRACK_NEW6)
 }
 
 /// A packet to a container's own address, IPv4.
 #[classifier]
 pub fn direct(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    opened(&ctx, &skb, direct::first::<Ipv4>(&skb), stage::DIRECT, stage::YOUNG)
+    opened(&ctx, &skb, direct::first::<Ipv4>(&skb), stage::DIRECT, stage::CONNTRACK_NEW)
 }
 
 /// A packet to a container's own address, IPv6.
 #[classifier]
 pub fn direct6(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    opened(&ctx, &skb, direct::first::<Ipv6>(&skb), stage::DIRECT6, stage::YOUNG6)
+    opened(&ctx, &skb, direct::first::<Ipv6>(&skb), stage::DIRECT6, stage::CONNTRACK_NEW6)
 }
 
 /// A packet of no flow to a published port whose target is no container, IPv4.
 #[classifier]
 pub fn forward(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    opened(&ctx, &skb, forward::first::<Ipv4>(&skb), stage::FORWARD, stage::YOUNG)
+    opened(&ctx, &skb, forward::first::<Ipv4>(&skb), stage::FORWARD, stage::CONNTRACK_NEW)
 }
 
 /// A packet of no flow to a published port whose target is no container, IPv6.
 #[classifier]
 pub fn forward6(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    opened(&ctx, &skb, forward::first::<Ipv6>(&skb), stage::FORWARD6, stage::YOUNG6)
+    opened(&ctx, &skb, forward::first::<Ipv6>(&skb), stage::FORWARD6, stage::CONNTRACK_NEW6)
 }
 
 /// A packet that has a flow now follows it; one whose source port was taken tries another, in another run of `first`.
@@ -351,108 +351,108 @@ pub fn forward6(ctx: TcContext) -> i32 {
 fn opened(ctx: &TcContext, skb: &Skb, outcome: Result<First, Reason>, first: u32, follow: u32) -> i32 {
     match outcome {
         Ok(First::Opened) => {
-            skb.leave_note(NOTE_OPENED, 1);
+            skb.set_cb(cb::OPENED, 1);
             go_on(ctx, skb, follow)
         }
         Ok(First::Known) => {
-            skb.leave_note(NOTE_OPENED, 1);
-            go_on(ctx, skb, if skb.is_v6() { stage::FOLLOW6 } else { stage::FOLLOW })
+            skb.set_cb(cb::OPENED, 1);
+            go_on(ctx, skb, if skb.is_v6() { stage::CONNTRACK6 } else { stage::CONNTRACK })
         }
         Ok(First::Taken) => {
-            skb.leave_note(NOTE_TRIES, skb.note(NOTE_TRIES) + 1);
+            skb.set_cb(cb::TRIES, skb.cb(cb::TRIES) + 1);
             go_on(ctx, skb, first)
         }
         Ok(First::Direct) => go_on(ctx, skb, if skb.is_v6() { stage::DIRECT6 } else { stage::DIRECT }),
         Ok(First::Forward) => go_on(ctx, skb, if skb.is_v6() { stage::FORWARD6 } else { stage::FORWARD }),
         Ok(First::Pass) => action(ctx, skb, Ok(Verdict::Pass)),
-        Ok(First::Held(then)) => {
-            skb.leave_note(NOTE_HELD, then as u32);
-            go_on(ctx, skb, if skb.is_v6() { stage::HOLD6 } else { stage::HOLD })
+        Ok(First::Queue(then)) => {
+            skb.set_cb(cb::AFTER_QUEUE, then as u32);
+            go_on(ctx, skb, if skb.is_v6() { stage::FRAGMENT_QUEUE6 } else { stage::FRAGMENT_QUEUE })
         }
-        Ok(First::MayCross) => go_on(ctx, skb, stage::FROM_FOUR),
+        Ok(First::MayBeNat46) => go_on(ctx, skb, stage::NAT46_TRACK),
         Err(reason) => action(ctx, skb, Err(reason)),
     }
 }
 
 /// A later fragment whose first has not come, IPv4.
 #[classifier]
-pub fn hold(ctx: TcContext) -> i32 {
+pub fn fragment_queue(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
     match fragment::hold::<Ipv4>(&skb) {
         Some(outcome) => action(&ctx, &skb, outcome),
-        None => go_on(&ctx, &skb, stage::FOLLOW),
+        None => go_on(&ctx, &skb, stage::CONNTRACK),
     }
 }
 
 /// A later fragment whose first has not come, IPv6.
 #[classifier]
-pub fn hold6(ctx: TcContext) -> i32 {
+pub fn fragment_queue6(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
     match fragment::hold::<Ipv6>(&skb) {
         Some(outcome) => action(&ctx, &skb, outcome),
-        None => go_on(&ctx, &skb, stage::FOLLOW6),
+        None => go_on(&ctx, &skb, stage::CONNTRACK6),
     }
 }
 
 /// A first fragment, which others may wait for, IPv4.
 #[classifier]
-pub fn first_part(ctx: TcContext) -> i32 {
+pub fn fragment_first(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
     match fragment::first::<Ipv4>(&skb) {
         Some(outcome) => action(&ctx, &skb, outcome),
-        None => noted(&ctx, &skb, stage::FOLLOW),
+        None => noted(&ctx, &skb, stage::CONNTRACK),
     }
 }
 
 /// A first fragment, which others may wait for, IPv6.
 #[classifier]
-pub fn first_part6(ctx: TcContext) -> i32 {
+pub fn fragment_first6(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
     match fragment::first::<Ipv6>(&skb) {
         Some(outcome) => action(&ctx, &skb, outcome),
-        None => noted(&ctx, &skb, stage::FOLLOW6),
+        None => noted(&ctx, &skb, stage::CONNTRACK6),
     }
 }
 
 /// A first fragment goes on as any packet does.
 #[inline(always)]
 fn noted(ctx: &TcContext, skb: &Skb, next: u32) -> i32 {
-    skb.leave_note(NOTE_NOTED, 1);
+    skb.set_cb(cb::PORTS_NOTED, 1);
     go_on(ctx, skb, next)
 }
 
 /// An IPv6 packet whose flow leads to IPv4.
 #[classifier]
-pub fn to_four(ctx: TcContext) -> i32 {
+pub fn nat64(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
     action(&ctx, &skb, cross::to_four(&skb))
 }
 
 /// An IPv4 packet to its network's gateway, which may be an answer to an IPv6 client.
 #[classifier]
-pub fn from_four(ctx: TcContext) -> i32 {
+pub fn nat46_track(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
     match cross::follow::<Assured>(&skb) {
         Step::Done(outcome) => action(&ctx, &skb, outcome),
-        Step::Crosses => go_on(&ctx, &skb, stage::TO_SIX),
-        Step::Message | Step::FirstPart | Step::Unknown => go_on(&ctx, &skb, stage::FROM_FOUR_YOUNG),
+        Step::Nat64 => go_on(&ctx, &skb, stage::NAT46),
+        Step::Message | Step::FragmentFirst | Step::Unknown => go_on(&ctx, &skb, stage::NAT46_TRACK_NEW),
     }
 }
 
 /// The same, if both sides have not shown yet that they want it; the host's own otherwise.
 #[classifier]
-pub fn from_four_young(ctx: TcContext) -> i32 {
+pub fn nat46_track_new(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    match cross::follow::<Young>(&skb) {
+    match cross::follow::<Unreplied>(&skb) {
         Step::Done(outcome) => action(&ctx, &skb, outcome),
-        Step::Crosses => go_on(&ctx, &skb, stage::TO_SIX),
-        Step::Message | Step::FirstPart | Step::Unknown => action(&ctx, &skb, Ok(Verdict::Pass)),
+        Step::Nat64 => go_on(&ctx, &skb, stage::NAT46),
+        Step::Message | Step::FragmentFirst | Step::Unknown => action(&ctx, &skb, Ok(Verdict::Pass)),
     }
 }
 
 /// An IPv4 packet whose flow leads to IPv6.
 #[classifier]
-pub fn to_six(ctx: TcContext) -> i32 {
+pub fn nat46(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
     action(&ctx, &skb, cross::to_six(&skb))
 }
@@ -467,7 +467,7 @@ fn action(ctx: &TcContext, skb: &Skb, outcome: Result<Verdict, Reason>) -> i32 {
         Ok(Verdict::Consumed) => TC_ACT_SHOT,
         Err(reason) => {
             let is_first = maps::count_drop(reason, skb.len(), flow::now());
-            skb.leave_note(NOTE_REASON, reason as u32);
+            skb.set_cb(cb::REASON, reason as u32);
             if matches!(reason, Reason::TtlExceeded | Reason::TooBig) {
                 maps::go_on(ctx, if skb.is_v6() { stage::ANSWER6 } else { stage::ANSWER });
             }

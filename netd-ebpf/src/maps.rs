@@ -11,20 +11,20 @@ use aya_ebpf::bindings::bpf_fib_lookup;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
+use netd_common::abi::{
+    BoundPortKey, DenyCacheRow, DropRow, EndpointRow, FlowRow, FragmentKey, FragmentRow, PortRow,
+    PublicationCounters, PublicationRow, QueuedFragmentKey, QueuedFragmentRow, SocketKey, SocketRow,
+    SourceKey, TargetPortKey, TrustKey, UplinkRow, access, capacity, port_index,
+};
 use netd_common::bytes::{Address as _, Be16, Ipv4, Ipv6};
 use netd_common::flow::{FlowKey, Handle};
 use netd_common::nat::Connection;
 use netd_common::packet::Family;
-use netd_common::tables::{
-    BoundPortKey, CounterRow, EndpointRow, FlowRow, FragmentKey, FragmentRow, HeldKey, HeldRow, PortRow,
-    PublicationCounters, PublicationRow, RefusalRow, SocketKey, SocketRow, SourceKey, TargetPortKey,
-    TrustKey, UplinkRow, access, capacity, port_index,
-};
-use netd_common::track::Phase;
+use netd_common::track::State;
 use netd_common::verdict::Reason;
 
 use crate::flow::{self, Plan};
-use crate::xdp::{WAYS_KEPT, Way};
+use crate::xdp::{NEIGHBOURS_KEPT, Way};
 
 /// `bpf_map_update_elem`: whether or not the row exists.
 const BPF_ANY: u64 = 0;
@@ -41,9 +41,9 @@ static FLOWS: Flows<Ipv4> = Flows::with_max_entries(capacity::FLOWS, 0);
 #[map]
 static FLOWS6: Flows<Ipv6> = Flows::with_max_entries(capacity::FLOWS6, 0);
 #[map]
-static YOUNG: Flows<Ipv4> = Flows::with_max_entries(capacity::YOUNG, 0);
+static UNREPLIED: Flows<Ipv4> = Flows::with_max_entries(capacity::UNREPLIED, 0);
 #[map]
-static YOUNG6: Flows<Ipv6> = Flows::with_max_entries(capacity::YOUNG6, 0);
+static UNREPLIED6: Flows<Ipv6> = Flows::with_max_entries(capacity::UNREPLIED6, 0);
 #[map]
 static FRAGMENTS: LruHashMap<FragmentKey<Ipv4>, FragmentRow> =
     LruHashMap::with_max_entries(capacity::FRAGMENTS, 0);
@@ -51,9 +51,11 @@ static FRAGMENTS: LruHashMap<FragmentKey<Ipv4>, FragmentRow> =
 static FRAGMENTS6: LruHashMap<FragmentKey<Ipv6>, FragmentRow> =
     LruHashMap::with_max_entries(capacity::FRAGMENTS, 0);
 #[map]
-static HELD: LruHashMap<HeldKey<Ipv4>, HeldRow> = LruHashMap::with_max_entries(capacity::HELD, 0);
+static FRAGMENT_QUEUE: LruHashMap<QueuedFragmentKey<Ipv4>, QueuedFragmentRow> =
+    LruHashMap::with_max_entries(capacity::FRAGMENT_QUEUE, 0);
 #[map]
-static HELD6: LruHashMap<HeldKey<Ipv6>, HeldRow> = LruHashMap::with_max_entries(capacity::HELD, 0);
+static FRAGMENT_QUEUE6: LruHashMap<QueuedFragmentKey<Ipv6>, QueuedFragmentRow> =
+    LruHashMap::with_max_entries(capacity::FRAGMENT_QUEUE, 0);
 #[map]
 static ENDPOINTS: Array<EndpointRow> = Array::with_max_entries(capacity::ENDPOINTS, 0);
 #[map]
@@ -86,9 +88,9 @@ static LOCALS: HashMap<Ipv6, u32> = HashMap::with_max_entries(capacity::LOCALS, 
 #[map]
 static SOCKETS: LruHashMap<SocketKey, SocketRow> = LruHashMap::with_max_entries(capacity::SOCKETS, 0);
 #[map]
-static TIMEOUTS: Array<u32> = Array::with_max_entries(Phase::ALL.len() as u32, 0);
+static TIMEOUTS: Array<u32> = Array::with_max_entries(State::ALL.len() as u32, 0);
 #[map]
-static DROPS: PerCpuArray<CounterRow> = PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
+static DROPS: PerCpuArray<DropRow> = PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
 #[map]
 static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
@@ -108,13 +110,13 @@ static PLAN6: PerCpuArray<Plan<Ipv6>> = PerCpuArray::with_max_entries(1, 0);
 
 /// Room for the key of a fragment.
 #[map]
-static HELD_KEY: PerCpuArray<HeldKey<Ipv4>> = PerCpuArray::with_max_entries(1, 0);
+static FRAGMENT_KEY: PerCpuArray<QueuedFragmentKey<Ipv4>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
-static HELD_KEY6: PerCpuArray<HeldKey<Ipv6>> = PerCpuArray::with_max_entries(1, 0);
+static FRAGMENT_KEY6: PerCpuArray<QueuedFragmentKey<Ipv6>> = PerCpuArray::with_max_entries(1, 0);
 
 /// Room for a fragment that is to be held.
 #[map]
-static HELD_SCRATCH: PerCpuArray<HeldRow> = PerCpuArray::with_max_entries(1, 0);
+static FRAGMENT_COPY: PerCpuArray<QueuedFragmentRow> = PerCpuArray::with_max_entries(1, 0);
 
 /// Room for a question to the routing table, for the same reason.
 #[map]
@@ -132,41 +134,41 @@ struct AnswerRow {
     count: u32,
 }
 
-/// Bits of [`PEERS`], as a power of two: 1 MiB.
-const PEER_BITS: u32 = 23;
+/// Bits of [`SEEN_PEERS`], as a power of two: 1 MiB.
+const SEEN_PEERS_BITS: u32 = 23;
 
 /// Addresses that have had a connection with a container, and those to which host sockets were sent; a bit each, and several
 /// share one. Packets from outside of whoever has no bit set have no row in the tables of flows, nor have a container's to there,
 /// nor has a socket that is connected there one of its own, which saves looking.
 #[map]
-static PEERS: Array<u64> = Array::with_max_entries(1 << (PEER_BITS - 6), 0);
+static SEEN_PEERS: Array<u64> = Array::with_max_entries(1 << (SEEN_PEERS_BITS - 6), 0);
 
 /// What was refused lately, see [`crate::shed`].
 #[map]
-static REFUSALS: PerCpuArray<RefusalRow<Ipv4>> = PerCpuArray::with_max_entries(capacity::REFUSALS, 0);
+static DENY_CACHE: PerCpuArray<DenyCacheRow<Ipv4>> = PerCpuArray::with_max_entries(capacity::DENY_CACHE, 0);
 #[map]
-static REFUSALS6: PerCpuArray<RefusalRow<Ipv6>> = PerCpuArray::with_max_entries(capacity::REFUSALS, 0);
+static DENY_CACHE6: PerCpuArray<DenyCacheRow<Ipv6>> = PerCpuArray::with_max_entries(capacity::DENY_CACHE, 0);
 
 /// Link addresses that were looked up in this tick, see [`crate::xdp`].
 #[map]
-static WAYS: PerCpuArray<Way<Ipv4>> = PerCpuArray::with_max_entries(WAYS_KEPT, 0);
+static NEIGHBOURS: PerCpuArray<Way<Ipv4>> = PerCpuArray::with_max_entries(NEIGHBOURS_KEPT, 0);
 #[map]
-static WAYS6: PerCpuArray<Way<Ipv6>> = PerCpuArray::with_max_entries(WAYS_KEPT, 0);
+static NEIGHBOURS6: PerCpuArray<Way<Ipv6>> = PerCpuArray::with_max_entries(NEIGHBOURS_KEPT, 0);
 
 /// The maps of a family.
 pub(crate) trait Tables: Family {
     /// Connections that both sides want.
     fn flows() -> &'static Flows<Self>;
     /// Young and half-open ones.
-    fn young() -> &'static Flows<Self>;
+    fn unreplied() -> &'static Flows<Self>;
     /// Fragmented datagrams under way.
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentRow>;
     /// Fragments that wait.
-    fn held() -> &'static LruHashMap<HeldKey<Self>, HeldRow>;
+    fn fragment_queue() -> &'static LruHashMap<QueuedFragmentKey<Self>, QueuedFragmentRow>;
     /// Room to plan a connection.
     fn plan() -> &'static PerCpuArray<Plan<Self>>;
     /// Room for the key of a fragment.
-    fn held_key() -> &'static PerCpuArray<HeldKey<Self>>;
+    fn fragment_key() -> &'static PerCpuArray<QueuedFragmentKey<Self>>;
     /// Publications on one address of the host.
     fn bound_ports() -> &'static LpmTrie<BoundPortKey<Self>, Handle>;
     /// Networks by address.
@@ -174,9 +176,9 @@ pub(crate) trait Tables: Family {
     /// Room for a connection.
     fn scratch() -> &'static PerCpuArray<Connection<Self>>;
     /// What was refused lately.
-    fn refusals() -> &'static PerCpuArray<RefusalRow<Self>>;
+    fn deny_cache() -> &'static PerCpuArray<DenyCacheRow<Self>>;
     /// Link addresses that were looked up in this tick.
-    fn ways() -> &'static PerCpuArray<Way<Self>>;
+    fn neighbours() -> &'static PerCpuArray<Way<Self>>;
     /// An address of this family in the form that both share.
     fn unified(self) -> Ipv6;
     /// And back; unspecified for one of the other family.
@@ -189,32 +191,32 @@ impl Tables for Ipv4 {
         &FLOWS
     }
     #[inline(always)]
-    fn young() -> &'static Flows<Self> {
-        &YOUNG
+    fn unreplied() -> &'static Flows<Self> {
+        &UNREPLIED
     }
     #[inline(always)]
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentRow> {
         &FRAGMENTS
     }
     #[inline(always)]
-    fn held() -> &'static LruHashMap<HeldKey<Self>, HeldRow> {
-        &HELD
+    fn fragment_queue() -> &'static LruHashMap<QueuedFragmentKey<Self>, QueuedFragmentRow> {
+        &FRAGMENT_QUEUE
     }
     #[inline(always)]
-    fn held_key() -> &'static PerCpuArray<HeldKey<Self>> {
-        &HELD_KEY
+    fn fragment_key() -> &'static PerCpuArray<QueuedFragmentKey<Self>> {
+        &FRAGMENT_KEY
     }
     #[inline(always)]
     fn plan() -> &'static PerCpuArray<Plan<Self>> {
         &PLAN
     }
     #[inline(always)]
-    fn refusals() -> &'static PerCpuArray<RefusalRow<Self>> {
-        &REFUSALS
+    fn deny_cache() -> &'static PerCpuArray<DenyCacheRow<Self>> {
+        &DENY_CACHE
     }
     #[inline(always)]
-    fn ways() -> &'static PerCpuArray<Way<Self>> {
-        &WAYS
+    fn neighbours() -> &'static PerCpuArray<Way<Self>> {
+        &NEIGHBOURS
     }
     #[inline(always)]
     fn bound_ports() -> &'static LpmTrie<BoundPortKey<Self>, Handle> {
@@ -244,32 +246,32 @@ impl Tables for Ipv6 {
         &FLOWS6
     }
     #[inline(always)]
-    fn young() -> &'static Flows<Self> {
-        &YOUNG6
+    fn unreplied() -> &'static Flows<Self> {
+        &UNREPLIED6
     }
     #[inline(always)]
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentRow> {
         &FRAGMENTS6
     }
     #[inline(always)]
-    fn held() -> &'static LruHashMap<HeldKey<Self>, HeldRow> {
-        &HELD6
+    fn fragment_queue() -> &'static LruHashMap<QueuedFragmentKey<Self>, QueuedFragmentRow> {
+        &FRAGMENT_QUEUE6
     }
     #[inline(always)]
-    fn held_key() -> &'static PerCpuArray<HeldKey<Self>> {
-        &HELD_KEY6
+    fn fragment_key() -> &'static PerCpuArray<QueuedFragmentKey<Self>> {
+        &FRAGMENT_KEY6
     }
     #[inline(always)]
     fn plan() -> &'static PerCpuArray<Plan<Self>> {
         &PLAN6
     }
     #[inline(always)]
-    fn refusals() -> &'static PerCpuArray<RefusalRow<Self>> {
-        &REFUSALS6
+    fn deny_cache() -> &'static PerCpuArray<DenyCacheRow<Self>> {
+        &DENY_CACHE6
     }
     #[inline(always)]
-    fn ways() -> &'static PerCpuArray<Way<Self>> {
-        &WAYS6
+    fn neighbours() -> &'static PerCpuArray<Way<Self>> {
+        &NEIGHBOURS6
     }
     #[inline(always)]
     fn bound_ports() -> &'static LpmTrie<BoundPortKey<Self>, Handle> {
@@ -392,7 +394,7 @@ pub(crate) fn count_drop(reason: Reason, len: u32, now: u32) -> bool {
 /// Whether the XDP stage may drop a packet that it has just judged. The first of its reason and CPU since `now` began is left to
 /// the programs behind, which decide anew, count it and report it.
 #[inline(always)]
-pub(crate) fn may_shed(reason: u32, now: u32) -> bool {
+pub(crate) fn may_drop_early(reason: u32, now: u32) -> bool {
     let Some(row) = DROPS.get_ptr_mut(reason) else { return false };
     // SAFETY: as in `count_drop`.
     let row = unsafe { &mut *row };
@@ -403,7 +405,7 @@ pub(crate) fn may_shed(reason: u32, now: u32) -> bool {
 
 /// Counts what the XDP stage has dropped for one reason.
 #[inline(always)]
-pub(crate) fn count_shed(reason: u32, packets: u32, bytes: u64) {
+pub(crate) fn count_early_drops(reason: u32, packets: u32, bytes: u64) {
     if let Some(row) = DROPS.get_ptr_mut(reason) {
         // SAFETY: as in `count_drop`.
         let row = unsafe { &mut *row };
@@ -431,17 +433,17 @@ pub(crate) fn scatter<A: Tables>(address: A) -> u64 {
     (mixed ^ (mixed >> 32)).wrapping_mul(SCATTERS)
 }
 
-/// Which bit of [`PEERS`] is an address's.
+/// Which bit of [`SEEN_PEERS`] is an address's.
 #[inline(always)]
-pub(crate) fn peer_bit<A: Tables>(address: A) -> u32 {
-    (scatter(address) >> (64 - PEER_BITS)) as u32
+pub(crate) fn seen_peers_bit<A: Tables>(address: A) -> u32 {
+    (scatter(address) >> (64 - SEEN_PEERS_BITS)) as u32
 }
 
 /// Notes that an address has a connection, before it has.
 #[inline(always)]
-pub(crate) fn note_peer<A: Tables>(address: A) {
-    let number = peer_bit(address);
-    let (Some(word), bit) = (PEERS.get_ptr_mut(number >> 6), 1_u64 << (number & 63)) else { return };
+pub(crate) fn add_seen_peer<A: Tables>(address: A) {
+    let number = seen_peers_bit(address);
+    let (Some(word), bit) = (SEEN_PEERS.get_ptr_mut(number >> 6), 1_u64 << (number & 63)) else { return };
     // SAFETY: an aligned word of an array's row, which is never freed; on the kernel side it is changed by this atomic
     // operation only (`lock or`, kernel 5.12).
     unsafe {
@@ -453,8 +455,8 @@ pub(crate) fn note_peer<A: Tables>(address: A) {
 
 /// Whether an address with this bit may have a connection.
 #[inline(always)]
-pub(crate) fn may_be_peer(number: u32) -> bool {
-    PEERS.get(number >> 6).is_none_or(|word| word & (1 << (number & 63)) != 0)
+pub(crate) fn may_be_seen_peer(number: u32) -> bool {
+    SEEN_PEERS.get(number >> 6).is_none_or(|word| word & (1 << (number & 63)) != 0)
 }
 
 /// Answers that a CPU gives in a tick: a flood is not to be doubled (RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f)).
@@ -510,10 +512,10 @@ pub(crate) fn question() -> Option<*mut bpf_fib_lookup> {
     QUESTION.get_ptr_mut(0)
 }
 
-/// How long a connection in this phase may be idle, in ticks.
+/// How long a connection in this state may be idle, in ticks.
 #[inline(always)]
-pub(crate) fn timeout(phase: Phase) -> Option<u32> {
-    TIMEOUTS.get(phase as u32).copied()
+pub(crate) fn timeout(state: State) -> Option<u32> {
+    TIMEOUTS.get(state as u32).copied()
 }
 
 /// The ports of a fragmented datagram.
@@ -532,29 +534,32 @@ pub(crate) fn fragment_mut<A: Tables>(key: &FragmentKey<A>) -> Option<*mut Fragm
 
 /// Room for a fragment that is to be held.
 #[inline(always)]
-pub(crate) fn held_scratch() -> Option<*mut HeldRow> {
-    HELD_SCRATCH.get_ptr_mut(0)
+pub(crate) fn fragment_copy() -> Option<*mut QueuedFragmentRow> {
+    FRAGMENT_COPY.get_ptr_mut(0)
 }
 
 /// Holds a fragment.
 #[inline(always)]
-pub(crate) fn put_held<A: Tables>(key: &HeldKey<A>, row: &HeldRow) -> Result<(), Reason> {
-    A::held().insert(key, row, BPF_ANY).map_err(|_errno| Reason::Fragment)
+pub(crate) fn put_queued<A: Tables>(
+    key: &QueuedFragmentKey<A>,
+    row: &QueuedFragmentRow,
+) -> Result<(), Reason> {
+    A::fragment_queue().insert(key, row, BPF_ANY).map_err(|_errno| Reason::Fragment)
 }
 
 /// Takes a fragment away that was held.
 #[inline(always)]
-pub(crate) fn forget_held<A: Tables>(key: &HeldKey<A>) {
+pub(crate) fn forget_queued<A: Tables>(key: &QueuedFragmentKey<A>) {
     // One that is gone already is what is wanted.
-    let _gone = A::held().remove(key);
+    let _gone = A::fragment_queue().remove(key);
 }
 
 /// A fragment that is held.
 #[inline(always)]
-pub(crate) fn held<A: Tables>(key: &HeldKey<A>) -> Option<&'static HeldRow> {
+pub(crate) fn queued<A: Tables>(key: &QueuedFragmentKey<A>) -> Option<&'static QueuedFragmentRow> {
     // SAFETY: the kernel frees no row under a running program; one that is reused meanwhile yields another fragment, which
     // then comes in twice or damaged, as any packet may.
-    unsafe { A::held().get(key) }
+    unsafe { A::fragment_queue().get(key) }
 }
 
 /// Remembers what is known of a fragmented datagram, unless somebody has been faster.

@@ -1,9 +1,9 @@
 //! Connections from containers to outside, in the host's name.
 
 use aya_ebpf::helpers::generated::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp};
+use netd_common::abi::{EndpointRow, UplinkRow, network_flag};
 use netd_common::flow::{FlowKey, Handle, Tuple, Zone, protocol};
 use netd_common::nat::Side;
-use netd_common::tables::{EndpointRow, UplinkRow, network_flag};
 use netd_common::verdict::Reason;
 
 use crate::flow::{self, First, Plan};

@@ -1,9 +1,9 @@
 //! Who has a host port.
 
+use netd_common::abi::{EndpointRow, PublicationRow, network_flag, publication_flag};
 use netd_common::bytes::{Address as _, Be16, Ipv4, Ipv6};
 use netd_common::flow::{FlowKey, Handle, Tuple};
 use netd_common::packet::Family as _;
-use netd_common::tables::{EndpointRow, PublicationRow, network_flag, publication_flag};
 use netd_common::verdict::Reason;
 
 use crate::flow::{self, First, Plan};

@@ -3,10 +3,11 @@
 
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::warn;
+use netd_common::abi::cb;
 use netd_common::bytes::{Ipv4, Ipv6};
 use netd_common::packet::{self, ETHERTYPE_IPV6, Family, IP_AT, Part};
 
-use crate::skb::{Frame, NOTE_REASON, Skb};
+use crate::skb::{Frame, Skb};
 
 /// What is told of either family's packet.
 #[derive(Default)]
@@ -21,7 +22,7 @@ struct Told {
 /// in this order.
 #[inline(always)]
 pub(crate) fn drop(ctx: &TcContext, skb: &Skb) {
-    let (len, ifindex, reason) = (skb.len(), skb.ifindex(), skb.note(NOTE_REASON));
+    let (len, ifindex, reason) = (skb.len(), skb.ifindex(), skb.cb(cb::REASON));
     let frame = skb.front();
     let told = if packet::ethertype(&frame) == Some(ETHERTYPE_IPV6) {
         read::<Ipv6>(&frame, Ipv6::words)

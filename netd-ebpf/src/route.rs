@@ -9,7 +9,7 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::generated::bpf_fib_lookup as fib_lookup;
 
-use netd_common::tables::EndpointRow;
+use netd_common::abi::EndpointRow;
 
 use crate::maps;
 use crate::skb::{Skb, Wire};

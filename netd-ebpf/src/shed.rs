@@ -4,12 +4,12 @@
 //! What was judged is remembered for a moment, by all that it depended on but the source port. So who sends many packets is
 //! judged a few times a second, and the others are dropped by one look at the frame and one at a row. A connection that began
 //! before its source was denied goes on, as it does for the programs behind: so the flows of a source that has ever had one are
-//! looked up first, see [`maps::may_be_peer`].
+//! looked up first, see [`maps::may_be_seen_peer`].
 
 use aya_ebpf::helpers::generated::bpf_jiffies64;
+use netd_common::abi::{DenyCacheRow, capacity, network_flag};
 use netd_common::flow::{FlowKey, Handle};
 use netd_common::packet::{Glance, Ip};
-use netd_common::tables::{RefusalRow, capacity, network_flag};
 use netd_common::verdict::Reason;
 
 use crate::maps;
@@ -36,18 +36,19 @@ fn stamp() -> u64 {
 
 /// The place of a refusal.
 #[inline(always)]
-fn place<A: Wire>(glance: &Glance<A>) -> Option<&'static mut RefusalRow<A>> {
+fn place<A: Wire>(glance: &Glance<A>) -> Option<&'static mut DenyCacheRow<A>> {
     let [_, _, _, low] = glance.dst.unified().words();
     let asked = u64::from(low ^ glance.port_and_protocol).wrapping_mul(maps::SCATTERS);
-    let number = maps::scatter(glance.src).wrapping_add(asked) >> (64 - capacity::REFUSALS.trailing_zeros());
-    let row = A::refusals().get_ptr_mut(number as u32)?;
+    let number =
+        maps::scatter(glance.src).wrapping_add(asked) >> (64 - capacity::DENY_CACHE.trailing_zeros());
+    let row = A::deny_cache().get_ptr_mut(number as u32)?;
     // SAFETY: this CPU's copy, which no other program writes, and of whose references none outlives the next.
     Some(unsafe { &mut *row })
 }
 
 /// What has been refused to such a packet lately.
 #[inline(always)]
-pub(crate) fn known<A: Wire>(glance: &Glance<A>, ifindex: u32) -> Option<&'static mut RefusalRow<A>> {
+pub(crate) fn known<A: Wire>(glance: &Glance<A>, ifindex: u32) -> Option<&'static mut DenyCacheRow<A>> {
     place(glance).filter(|row| {
         row.stamp == stamp()
             && row.src == glance.src
@@ -60,20 +61,24 @@ pub(crate) fn known<A: Wire>(glance: &Glance<A>, ifindex: u32) -> Option<&'stati
 
 /// Counts a packet that is dropped.
 #[inline(always)]
-pub(crate) fn count<A: Wire>(refusal: &mut RefusalRow<A>, len: u32) {
+pub(crate) fn count<A: Wire>(refusal: &mut DenyCacheRow<A>, len: u32) {
     refusal.pending += 1;
     refusal.bytes += u64::from(len);
 }
 
 /// Whether a packet that has just been judged is dropped, and not left to be reported.
 #[inline(always)]
-pub(crate) fn ends<A: Wire>(refusal: &RefusalRow<A>) -> bool {
-    maps::may_shed(refusal.reason, moment())
+pub(crate) fn ends<A: Wire>(refusal: &DenyCacheRow<A>) -> bool {
+    maps::may_drop_early(refusal.reason, moment())
 }
 
 /// Judges a packet of no flow; what is refused is remembered.
 #[inline(always)]
-pub(crate) fn judge<A: Wire>(buff: &Buff, ip: &Ip<A>, seen: &Seen<A>) -> Option<&'static mut RefusalRow<A>> {
+pub(crate) fn judge<A: Wire>(
+    buff: &Buff,
+    ip: &Ip<A>,
+    seen: &Seen<A>,
+) -> Option<&'static mut DenyCacheRow<A>> {
     let glance = Glance {
         mac: seen.mac,
         src: seen.key.src,
@@ -88,19 +93,19 @@ pub(crate) fn judge<A: Wire>(buff: &Buff, ip: &Ip<A>, seen: &Seen<A>) -> Option<
     let (reason, publication) = refused(buff, ip, seen)?;
     let row = place(&glance)?;
     if row.pending != 0 {
-        maps::count_shed(row.reason, row.pending, row.bytes);
+        maps::count_early_drops(row.reason, row.pending, row.bytes);
         if let Some(publication) = maps::publication(row.publication) {
             // SAFETY: an aligned word of a publication's row, which is never freed.
             unsafe { maps::add(&raw mut (*maps::counters(publication)).dropped, u64::from(row.pending)) };
         }
     }
-    *row = RefusalRow {
+    *row = DenyCacheRow {
         stamp,
         mac: glance.mac,
         ifindex: seen.ifindex,
         port_and_protocol: glance.port_and_protocol,
         reason: reason as u32,
-        peer: maps::peer_bit(glance.src),
+        peer: maps::seen_peers_bit(glance.src),
         pending: 0,
         publication,
         src: glance.src,

@@ -14,6 +14,7 @@ use aya_ebpf::helpers::generated::{
     bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
+use netd_common::abi::{FlowRow, QueuedFragmentRow};
 use netd_common::bytes::{Be16, Ipv4, Ipv6};
 use netd_common::checksum::Delta;
 use netd_common::crc32c;
@@ -22,7 +23,6 @@ use netd_common::packet::{
     ETHERNET_LEN, ETHERTYPE_IPV6, IPV6_LEN, Ip, Layout, Offset, PacketBytes, Part, Transport, ipv4_at,
     ipv6_at,
 };
-use netd_common::tables::{FlowRow, HeldRow};
 use netd_common::verdict::{Reason, Verdict};
 
 use crate::maps::Tables;
@@ -36,23 +36,6 @@ const PACKET_HOST: u32 = 0;
 const HEADERS_LEN: u32 = ETHERNET_LEN as u32 + 60 + 20;
 /// What is read of a packet that takes a decision: an ICMP error's headers and the ones that it quotes.
 const FRONT_LEN: u32 = Offset::MAX + 1 + 20;
-
-/// The word of [`__sk_buff`]'s `cb` in which one program leaves the reason of a drop for the next.
-pub(crate) const NOTE_REASON: usize = 0;
-/// The same word, until there is a drop: that a first fragment's ports are noted.
-pub(crate) const NOTE_NOTED: usize = 0;
-/// The word in which the MTU is left that a packet did not fit.
-pub(crate) const NOTE_MTU: usize = 1;
-/// The same word, of a packet from a container to outside: the interface that it leaves by.
-pub(crate) const NOTE_OIF: usize = 1;
-/// The same word, of a fragment that is to be held: what is to become of itself.
-pub(crate) const NOTE_HELD: usize = 1;
-/// The word in which the zone is left that the packet comes from.
-pub(crate) const NOTE_ZONE: usize = 2;
-/// The word in which is left that the packet's flow has just been made.
-pub(crate) const NOTE_OPENED: usize = 3;
-/// The word in which is left how many source ports were tried.
-pub(crate) const NOTE_TRIES: usize = 4;
 
 /// What differs between the families in speaking to the kernel and in writing a header.
 pub(crate) trait Wire: Tables {
@@ -263,7 +246,7 @@ impl Skb {
 
     /// Leaves a word for the program that goes on.
     #[inline(always)]
-    pub(crate) fn leave_note(&self, at: usize, word: u32) {
+    pub(crate) fn set_cb(&self, at: usize, word: u32) {
         // SAFETY: the context is valid and these words of it are the programs' own; `at` is one of the constants above.
         // Volatile, since the verifier takes no two of them written as one.
         unsafe { (&raw mut (*self.raw).cb[at]).write_volatile(word) };
@@ -271,7 +254,7 @@ impl Skb {
 
     /// What an earlier program left.
     #[inline(always)]
-    pub(crate) fn note(&self, at: usize) -> u32 {
+    pub(crate) fn cb(&self, at: usize) -> u32 {
         self.context().cb[at]
     }
 
@@ -480,9 +463,9 @@ impl Skb {
 
     /// Puts a packet that was held in the place of this one, with at least so many bytes. No packet pointer is good after it.
     #[inline(always)]
-    pub(crate) fn become_copy(&self, of: &HeldRow, least: usize) -> Result<(), Reason> {
+    pub(crate) fn become_copy(&self, of: &QueuedFragmentRow, least: usize) -> Result<(), Reason> {
         // Filled up to a length that the verifier knows.
-        self.set_len(HeldRow::ROOM)?;
+        self.set_len(QueuedFragmentRow::ROOM)?;
         self.store(0, &of.frame)?;
         let len = of.len as usize;
         self.set_len(if len < least { least } else { len })

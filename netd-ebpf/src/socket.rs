@@ -9,9 +9,9 @@ use aya_ebpf::Global;
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie};
 use aya_ebpf::programs::{SockAddrContext, SockContext};
+use netd_common::abi::{SocketKey, SocketRow, network_flag};
 use netd_common::bytes::{Address as _, Be16, Ipv4, Ipv6};
 use netd_common::flow::protocol;
-use netd_common::tables::{SocketKey, SocketRow, network_flag};
 
 use crate::maps::{self, Tables};
 use crate::publication::{self, Found};
@@ -106,7 +106,7 @@ pub(crate) fn closed(ctx: &SockContext) -> i32 {
             Ipv6::mapped(Ipv4::from_word(unsafe { (&raw const socket.dst_ip4).read_volatile() }))
         };
         // Most sockets were never in the table, and to find that out there takes some 200 ns of cache misses.
-        if maps::may_be_peer(maps::peer_bit(target)) {
+        if maps::may_be_seen_peer(maps::seen_peers_bit(target)) {
             let port = Be16::from_wire(socket.dst_port.to_ne_bytes());
             maps::forget_socket(&key(ctx, number, target, port));
         }
@@ -179,7 +179,7 @@ fn exchange<A: Tables>(
     let row = SocketRow::new(address.unified(), port);
     if call == Call::Connect {
         // For `closed`.
-        maps::note_peer(target);
+        maps::add_seen_peer(target);
     }
     if call == Call::Connect || maps::socket(&key) != Some(row) {
         maps::put_socket(&key, &row);

@@ -29,7 +29,7 @@ pub(crate) fn first<A: Wire>(skb: &Skb) -> Result<First, Reason> {
         return Ok(first);
     }
     match unpublished(&ip)? {
-        First::Pass if matches!(transport, Err(Reason::Fragment)) => Ok(First::Held(Then::Pass)),
+        First::Pass if matches!(transport, Err(Reason::Fragment)) => Ok(First::Queue(Then::Pass)),
         first => Ok(first),
     }
 }

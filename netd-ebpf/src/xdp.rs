@@ -8,10 +8,10 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::programs::XdpContext;
+use netd_common::abi::{DenyCacheRow, EndpointRow, FlowRow, mac_words, pending, uplink_flag};
 use netd_common::checksum::Delta;
 use netd_common::flow::{FlowKey, Zone, protocol};
 use netd_common::packet::{self, ETHERNET_LEN, Ip, PacketBytes as _, Transport, ipv4_at, ipv6_at, tcp_flag};
-use netd_common::tables::{EndpointRow, FlowRow, RefusalRow, mac_words, pending, uplink_flag};
 
 use crate::flow;
 use crate::maps;
@@ -24,7 +24,7 @@ pub(crate) enum Fate {
     /// The programs behind see it.
     Pass,
     /// It is dropped, and counted.
-    Shed,
+    EarlyDrop,
     /// It was rewritten and leaves by another uplink.
     Sent,
 }
@@ -74,7 +74,7 @@ pub(crate) struct Seen<A> {
 }
 
 /// Link addresses that a CPU remembers, each family.
-pub(crate) const WAYS_KEPT: u32 = 1 << 8;
+pub(crate) const NEIGHBOURS_KEPT: u32 = 1 << 8;
 
 /// How a next hop is reached.
 #[derive(Clone, Copy)]
@@ -97,7 +97,7 @@ pub(crate) struct Way<A> {
 pub(crate) fn pass<A: Wire>(buff: &Buff, frame: &Frame) -> Fate {
     let known = A::glance(frame).and_then(|glance| shed::known(&glance, buff.ifindex()));
     let known = match known {
-        Some(refusal) if !maps::may_be_peer(refusal.peer) => return shed(refusal, frame),
+        Some(refusal) if !maps::may_be_seen_peer(refusal.peer) => return shed(refusal, frame),
         known => known,
     };
     let Some(ip) = A::plain(frame) else { return Fate::Pass };
@@ -119,7 +119,7 @@ pub(crate) fn pass<A: Wire>(buff: &Buff, frame: &Frame) -> Fate {
     };
     let row = match A::flows().get_ptr_mut(&seen.key) {
         Some(row) => Some(row),
-        None => A::young().get_ptr_mut(&seen.key),
+        None => A::unreplied().get_ptr_mut(&seen.key),
     };
     if let Some(row) = row {
         // SAFETY: the pointer comes from the flow table in this run of the program, see the note in `maps`.
@@ -137,9 +137,9 @@ pub(crate) fn pass<A: Wire>(buff: &Buff, frame: &Frame) -> Fate {
 
 /// Drops what is refused.
 #[inline(always)]
-fn shed<A: Wire>(refusal: &mut RefusalRow<A>, frame: &Frame) -> Fate {
+fn shed<A: Wire>(refusal: &mut DenyCacheRow<A>, frame: &Frame) -> Fate {
     shed::count(refusal, frame.len());
-    Fate::Shed
+    Fate::EarlyDrop
 }
 
 /// Sends a packet of an established connection on that leads from outside to outside; `None` if there is anything to decide,
@@ -155,7 +155,7 @@ fn forward<A: Wire>(
 ) -> Option<()> {
     const DECIDES: u8 = tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST;
     let now = flow::now();
-    if row.last != now || !row.is_outward() || row.crosses() {
+    if row.last != now || !row.is_outward() || row.is_nat64() {
         return None;
     }
     let is_tcp = ip.protocol == protocol::TCP;
@@ -196,7 +196,7 @@ fn way<A: Wire>(
     now: u32,
 ) -> Option<[u32; 3]> {
     let number = (maps::scatter(row.next_hop) >> 32) as u32 ^ row.oif;
-    let place = A::ways().get_ptr_mut(number & (WAYS_KEPT - 1))?;
+    let place = A::neighbours().get_ptr_mut(number & (NEIGHBOURS_KEPT - 1))?;
     // SAFETY: this CPU's copy, which nobody else writes.
     let way = unsafe { &mut *place };
     let is_it = way.last == now

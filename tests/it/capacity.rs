@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::path::Path;
 
 use aya::maps::MapInfo;
-use netd_common::tables::{capacity, name};
+use netd_common::abi::{capacity, name};
 use netd_tests::lab::{HOST, Lab};
 use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, Server};
@@ -13,7 +13,7 @@ use netd_tests::probe::{PATIENCE, Server};
 /// How many rows the kernel has given each of the flow tables.
 fn rows(lab: &Lab) -> Vec<u32> {
     let pins = lab.netd(&["--json", "status"]).ok().json()["pins"].as_str().unwrap().to_owned();
-    [name::FLOWS, name::FLOWS6, name::YOUNG, name::YOUNG6]
+    [name::FLOWS, name::FLOWS6, name::UNREPLIED, name::UNREPLIED6]
         .iter()
         .map(|table| MapInfo::from_pin(Path::new(&pins).join("maps").join(table)).unwrap().max_entries())
         .collect()

@@ -1,26 +1,23 @@
 //! Connections that last: through the coming and going of others, through floods, and through the loss of their rows.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aya::maps::{HashMap, Map, MapData};
+use netd_common::abi::{FlowRow, capacity, name};
 use netd_common::bytes::{Address, Ipv4, Ipv6};
 use netd_common::flow::FlowKey;
-use netd_common::tables::{FlowRow, capacity, name};
 use netd_tests::lab::{CLIENT, CLIENT6, HOST, HOST6, Lab, OUTSIDE, OUTSIDE6};
 use netd_tests::netns::{run_in, sandbox};
 use netd_tests::packet::{Packet, icmp_error};
-use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask};
+use netd_tests::probe::{PATIENCE, Server, tcp_first_line, tcp_on, udp_answers, udp_ask};
 use netd_tests::stream::block;
-use netd_tests::{nginx, wait_for};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, setsockopt, socket,
-    sockopt,
-};
+use netd_tests::{nginx, tap, wait_for};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockaddrIn, sendto, setsockopt, sockopt};
 
 /// A lab with a network `six` of both families.
 fn lab() -> Lab {
@@ -131,7 +128,7 @@ const LAST: u64 = u64::MAX;
 /// Makes connections by 200 source ports only and closes them in every way there is; each must succeed, and carry its
 /// own number and no other's.
 fn reuse(from: &Path, to: SocketAddr, server: &Path, count: u64) {
-    let listener = run_in(server, || TcpListener::bind(("::", 80))).unwrap();
+    let listener = run_in(server, || tcp_on(80));
     let serve = |mut stream: TcpStream| {
         let mut number = [0; 8];
         stream.read_exact(&mut number)?;
@@ -215,8 +212,7 @@ struct Raw(std::os::fd::OwnedFd);
 
 impl Raw {
     fn new(netns: &Path) -> Self {
-        let raw = || socket(AddressFamily::Inet, SockType::Raw, SockFlag::empty(), SockProtocol::Raw);
-        Self(run_in(netns, raw).unwrap())
+        Self(run_in(netns, || tap::raw(AddressFamily::Inet)))
     }
 
     /// Sends a frame without its Ethernet header.
@@ -237,7 +233,7 @@ fn stranger(number: u32) -> ([u8; 4], u16) {
 
 #[test]
 fn a_full_table_forgets_the_oldest_of_its_like_and_serves_whoever_comes_again() {
-    const CLIENTS: u32 = 2 * capacity::YOUNG;
+    const CLIENTS: u32 = 2 * capacity::UNREPLIED;
     let lab = lab();
     let web = container(&lab, "web", &["-p", "8080:80"]);
     // Nobody hears an answer.
@@ -247,7 +243,7 @@ fn a_full_table_forgets_the_oldest_of_its_like_and_serves_whoever_comes_again() 
     let is_known = |number| {
         let (address, port) = stranger(number);
         let flows = lab.netd(&["--json", "flows"]).ok().json();
-        assert!(flows.as_array().unwrap().len() <= capacity::YOUNG as usize / 2, "two rows a connection");
+        assert!(flows.as_array().unwrap().len() <= capacity::UNREPLIED as usize / 2, "two rows a connection");
         let address = Ipv4Addr::from(address).to_string();
         let is_it = |flow: &serde_json::Value| {
             flow["original"]["src"] == address.as_str() && flow["original"]["src_port"] == port
@@ -342,7 +338,7 @@ fn nothing_that_is_established_breaks_in_a_minute_of_floods() {
     // A queue of the kernel's may overflow; without the flood none is lost.
     assert!(lost <= asked / 1000, "{lost} of {asked} datagrams");
     let total = |port| lab.port("tcp", port)["flows"]["total"].as_u64().unwrap();
-    assert!(total(8080) > u64::from(capacity::YOUNG), "{} clients are no flood", total(8080));
+    assert!(total(8080) > u64::from(capacity::UNREPLIED), "{} clients are no flood", total(8080));
     assert_eq!((total(8081), total(8082)), (2, 1 + opened), "connections that were made anew");
     for reason in drops(&lab) {
         assert!(!["table_full", "collision", "no_route"].contains(&reason.as_str()), "{reason}");
@@ -357,7 +353,7 @@ struct Ends {
 
 impl Ends {
     fn new(lab: &Lab, web: &str, to: SocketAddr) -> Self {
-        let listener = run_in(&sandbox(web), || TcpListener::bind(("::", 80))).unwrap();
+        let listener = run_in(&sandbox(web), || tcp_on(80));
         let client = lab.client.run(|| TcpStream::connect_timeout(&to, PATIENCE)).unwrap();
         let (server, _) = listener.accept().unwrap();
         for end in [&client, &server] {
@@ -422,13 +418,13 @@ fn a_published_connection_outlives_its_rows_whoever_speaks_first() {
                 let lost = if host == HOST {
                     forget::<Ipv4, { size_of::<FlowKey<Ipv4>>() }, { size_of::<FlowRow<Ipv4>>() }>(
                         &pins,
-                        [name::FLOWS, name::YOUNG],
+                        [name::FLOWS, name::UNREPLIED],
                         which,
                     )
                 } else {
                     forget::<Ipv6, { size_of::<FlowKey<Ipv6>>() }, { size_of::<FlowRow<Ipv6>>() }>(
                         &pins,
-                        [name::FLOWS6, name::YOUNG6],
+                        [name::FLOWS6, name::UNREPLIED6],
                         which,
                     )
                 };
@@ -470,9 +466,8 @@ fn what_is_taken_back_is_cut_at_once_and_never_reaches_a_successor() {
             let tcp = Ends::new(&lab, &web, address(host, 8080));
             tcp.exchange(true);
             let socket = lab.client.run(|| UdpSocket::bind(address(own, 0))).unwrap();
-            socket.set_read_timeout(Some(SILENCE)).unwrap();
             let to = address(host, 5353).to_string();
-            assert!(udp_ask(&socket, &to, b"x").is_ok());
+            udp_answers(&socket, &to, true);
             ends.push((tcp, socket, to));
         }
         if removal {
@@ -487,7 +482,7 @@ fn what_is_taken_back_is_cut_at_once_and_never_reaches_a_successor() {
         for (tcp, socket, to) in &ends {
             // The kernel takes it; a network that delivered it would see it answered.
             (&tcp.client).write_all(b"too late").unwrap();
-            assert!(udp_ask(socket, to, b"too late").is_err());
+            udp_answers(socket, to, false);
         }
         assert_eq!(
             delivered(&lab, &web),

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::net::{TcpStream, UdpSocket};
 
 use aya::maps::{HashMap, Map, MapData};
-use netd_common::tables::{SocketKey, SocketRow, name};
+use netd_common::abi::{SocketKey, SocketRow, name};
 use netd_tests::lab::{HOST, HOST_OUTSIDE, Lab};
 use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask, udp_socket};
@@ -126,7 +126,7 @@ fn curl_reaches_localhost_in_every_spelling() {
         );
     });
     for host in ["localhost", "127.0.0.1", "[::1]", HOST] {
-        assert_eq!(lab.host.sh(&format!("curl -sS -m 5 'http://{host}:8080/'")), "hello", "{host}");
+        assert_eq!(lab.host.sh(&format!("curl -sS -m 20 'http://{host}:8080/'")), "hello", "{host}");
     }
 }
 

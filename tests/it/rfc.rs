@@ -4,9 +4,9 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use aya::maps::{HashMap, Map, MapData, MapError};
+use netd_common::abi::{FlowRow, name, tick};
 use netd_common::bytes::Ipv4;
-use netd_common::tables::{FlowRow, name, tick};
-use netd_common::track::Phase;
+use netd_common::track::State;
 use netd_tests::lab::Lab;
 use netd_tests::packet::{Packet, icmp_error};
 
@@ -43,7 +43,7 @@ impl Bench {
     /// The tables of connections.
     fn tables(&self) -> [HashMap<MapData, [u8; 16], [u8; 64]>; 2] {
         let pins = self.lab.netd(&["--json", "status"]).ok().json()["pins"].as_str().unwrap().to_owned();
-        [name::YOUNG, name::FLOWS].map(|table| {
+        [name::UNREPLIED, name::FLOWS].map(|table| {
             let path = PathBuf::from(&pins).join("maps").join(table);
             HashMap::try_from(Map::LruHashMap(MapData::from_pin(path).unwrap())).unwrap()
         })
@@ -110,7 +110,7 @@ fn packets_either_way_keep_a_mapping_alive_and_silence_ends_it() {
     let question = Packet::udp((WEB, 40_000), (FAR, 53));
     let answer = Packet::udp((FAR, 53), (HOST_OUTSIDE, 40_000));
     bench.leaves(&question).unwrap();
-    let one_way = Phase::UdpOneWay.default_timeout();
+    let one_way = State::UdpOneWay.default_timeout();
     for _packet in 0..3 {
         bench.wait(one_way - 10);
         bench.leaves(&question).unwrap();
@@ -119,7 +119,7 @@ fn packets_either_way_keep_a_mapping_alive_and_silence_ends_it() {
         bench.wait(one_way - 10);
         bench.arrives(&answer).unwrap();
     }
-    bench.wait(Phase::UdpTwoWay.default_timeout() + 10);
+    bench.wait(State::UdpTwoWay.default_timeout() + 10);
     assert_eq!(bench.arrives(&answer), None, "of no mapping any more");
 }
 

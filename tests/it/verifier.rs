@@ -9,14 +9,14 @@ const BUDGET: [(&str, u32); 41] = [
     ("uplink_xdp", 40_000),
     ("uplink_ingress", 8_000),
     ("container_ingress", 11_000),
-    ("follow", 14_000),
-    ("follow6", 22_000),
-    ("young", 14_000),
-    ("young6", 22_000),
-    ("uplink_first", 19_000),
-    ("uplink_first6", 32_000),
-    ("container_first", 4_000),
-    ("container_first6", 8_000),
+    ("conntrack", 14_000),
+    ("conntrack6", 22_000),
+    ("conntrack_new", 14_000),
+    ("conntrack_new6", 22_000),
+    ("uplink_new", 19_000),
+    ("uplink_new6", 32_000),
+    ("container_new", 4_000),
+    ("container_new6", 8_000),
     ("forward", 18_000),
     ("forward6", 30_000),
     ("icmp_error", 9_000),
@@ -28,14 +28,14 @@ const BUDGET: [(&str, u32); 41] = [
     ("hairpin6", 40_000),
     ("masquerade", 26_000),
     ("masquerade6", 40_000),
-    ("hold", 9_000),
-    ("hold6", 18_000),
-    ("first_part", 12_000),
-    ("first_part6", 20_000),
-    ("to_four", 12_000),
-    ("from_four", 20_000),
-    ("from_four_young", 20_000),
-    ("to_six", 12_000),
+    ("fragment_queue", 9_000),
+    ("fragment_queue6", 18_000),
+    ("fragment_first", 12_000),
+    ("fragment_first6", 20_000),
+    ("nat64", 12_000),
+    ("nat46_track", 20_000),
+    ("nat46_track_new", 20_000),
+    ("nat46", 12_000),
     ("direct", 24_000),
     ("direct6", 40_000),
     ("connect4", 2_800),
@@ -52,7 +52,7 @@ const BUDGET: [(&str, u32); 41] = [
 #[test]
 fn every_program_loads_within_its_budget() {
     netd_tests::need_root();
-    let object = netd::dataplane::load(1, netd_common::tables::capacity::CONNECTIONS)
+    let object = netd::dataplane::load(1, netd_common::abi::capacity::CONNECTIONS)
         .unwrap_or_else(|error| panic!("{}", error.chain()));
     let mut seen = 0;
     for (name, program) in object.programs() {

@@ -1,21 +1,21 @@
-//! The flow tables as connections: two rows, one phase.
+//! The flow tables as connections: two rows, one state.
 
 use std::collections::HashMap as Table;
 use std::net::SocketAddr;
 
+use netd_common::abi::{EndpointRow, FlowRow, pending, tick};
 use netd_common::bytes::Address;
 use netd_common::flow::{FlowKey, Handle, Zone};
 use netd_common::nat;
-use netd_common::tables::{EndpointRow, FlowRow, pending, tick};
-use netd_common::track::{Phase, Seen};
+use netd_common::track::{Seen, State};
 
 /// A connection that the datapath knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
     /// Protocol number.
     pub protocol: u8,
-    /// How far it has come.
-    pub phase: Phase,
+    /// Its conntrack state.
+    pub state: State,
     /// For how long no packet has passed.
     pub idle_millis: u64,
     /// The container that it leads to or comes from.
@@ -73,7 +73,7 @@ pub(super) fn pair<A: Address>(
         let last = partner.map_or(0, |partner| partner.last).max(row.last);
         connections.push(Connection {
             protocol: key.protocol(),
-            phase: Phase::of(key.protocol(), row.seen(), seen),
+            state: State::of(key.protocol(), row.seen(), seen),
             idle_millis: tick::to_millis(now.saturating_sub(last)),
             endpoint: row.endpoint,
             publication: row.publication,

@@ -18,7 +18,7 @@ use attach::Hooks;
 pub use attach::{Attachment, Place, cgroup_root, has_tcx};
 pub use connections::{Connection, Direction};
 pub use log::{Dropped, Log};
-use netd_common::track::Phase;
+use netd_common::track::State;
 pub use object::load;
 pub use publish::{NO_INTERFACE, Publication};
 pub use tables::{Fill, PublicationStats, Tables, Uplink};
@@ -43,7 +43,7 @@ impl Dataplane {
             object::check_layout(&pins)?;
         } else {
             object::load_and_pin(&pins, host_netns, connections)?;
-            Tables::new(&pins).set_timeouts(Phase::default_timeout)?;
+            Tables::new(&pins).set_timeouts(State::default_timeout)?;
         }
         Ok(Self { tables: Tables::new(&pins), pins })
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use aya::maps::{MapInfo, ProgramArray};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use netd_common::tables::{capacity, name, stage};
+use netd_common::abi::{capacity, name, stage};
 
 use super::wire::Wire;
 use crate::error::{Doing as _, Error, Kind, Result};
@@ -166,14 +166,14 @@ pub(super) fn check_layout(pins: &Path) -> Result<()> {
 mod layout {
     #![expect(clippy::cast_possible_truncation, reason = "rows are small, and there are few reasons")]
 
+    use netd_common::abi::{
+        BoundPortKey, DenyCacheRow, DropRow, EndpointRow, FlowRow, FragmentKey, FragmentRow, PortRow,
+        PublicationRow, QueuedFragmentKey, QueuedFragmentRow, SocketKey, SocketRow, SourceKey, TargetPortKey,
+        TrustKey, UplinkRow, capacity, name,
+    };
     use netd_common::bytes::{Ipv4, Ipv6};
     use netd_common::flow::{FlowKey, Handle};
-    use netd_common::tables::{
-        BoundPortKey, CounterRow, EndpointRow, FlowRow, FragmentKey, FragmentRow, HeldKey, HeldRow, PortRow,
-        PublicationRow, RefusalRow, SocketKey, SocketRow, SourceKey, TargetPortKey, TrustKey, UplinkRow,
-        capacity, name,
-    };
-    use netd_common::track::Phase;
+    use netd_common::track::State;
     use netd_common::verdict::Reason;
 
     pub(super) struct Layout {
@@ -198,12 +198,12 @@ mod layout {
     pub(super) const ALL: [Layout; name::ALL.len()] = [
         flows::<FlowKey<Ipv4>, FlowRow<Ipv4>>(name::FLOWS),
         flows::<FlowKey<Ipv6>, FlowRow<Ipv6>>(name::FLOWS6),
-        flows::<FlowKey<Ipv4>, FlowRow<Ipv4>>(name::YOUNG),
-        flows::<FlowKey<Ipv6>, FlowRow<Ipv6>>(name::YOUNG6),
+        flows::<FlowKey<Ipv4>, FlowRow<Ipv4>>(name::UNREPLIED),
+        flows::<FlowKey<Ipv6>, FlowRow<Ipv6>>(name::UNREPLIED6),
         of::<FragmentKey<Ipv4>, FragmentRow>(name::FRAGMENTS, capacity::FRAGMENTS),
         of::<FragmentKey<Ipv6>, FragmentRow>(name::FRAGMENTS6, capacity::FRAGMENTS),
-        of::<HeldKey<Ipv4>, HeldRow>(name::HELD, capacity::HELD),
-        of::<HeldKey<Ipv6>, HeldRow>(name::HELD6, capacity::HELD),
+        of::<QueuedFragmentKey<Ipv4>, QueuedFragmentRow>(name::FRAGMENT_QUEUE, capacity::FRAGMENT_QUEUE),
+        of::<QueuedFragmentKey<Ipv6>, QueuedFragmentRow>(name::FRAGMENT_QUEUE6, capacity::FRAGMENT_QUEUE),
         of::<u32, EndpointRow>(name::ENDPOINTS, capacity::ENDPOINTS),
         of::<u32, Handle>(name::ENDPOINT_OF, capacity::ENDPOINTS),
         of::<Ipv6, Handle>(name::ADDRESSES, capacity::ADDRESSES),
@@ -219,10 +219,10 @@ mod layout {
         of::<TrustKey, u32>(name::TRUSTED, capacity::TRUSTED),
         of::<Ipv6, u32>(name::LOCALS, capacity::LOCALS),
         of::<SocketKey, SocketRow>(name::SOCKETS, capacity::SOCKETS),
-        of::<u32, u32>(name::TIMEOUTS, Phase::ALL.len() as u32),
-        of::<u32, CounterRow>(name::DROPS, Reason::ALL.len() as u32),
-        of::<u32, RefusalRow<Ipv4>>(name::REFUSALS, capacity::REFUSALS),
-        of::<u32, RefusalRow<Ipv6>>(name::REFUSALS6, capacity::REFUSALS),
+        of::<u32, u32>(name::TIMEOUTS, State::ALL.len() as u32),
+        of::<u32, DropRow>(name::DROPS, Reason::ALL.len() as u32),
+        of::<u32, DenyCacheRow<Ipv4>>(name::DENY_CACHE, capacity::DENY_CACHE),
+        of::<u32, DenyCacheRow<Ipv6>>(name::DENY_CACHE6, capacity::DENY_CACHE),
         of::<u32, u32>(name::EPOCH, 1),
         of::<u32, u32>(name::STAGES, capacity::STAGES),
     ];

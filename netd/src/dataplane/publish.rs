@@ -6,12 +6,12 @@ use std::net::IpAddr;
 
 use aya::maps::MapData;
 use aya::maps::lpm_trie::Key;
-use netd_common::bytes::{Address, Be16, Ipv4, Ipv6};
-use netd_common::flow::Handle;
-use netd_common::tables::{
+use netd_common::abi::{
     BoundPortKey, PortRow, PublicationCounters, PublicationRow, TargetPortKey, name, port_index,
     publication_flag,
 };
+use netd_common::bytes::{Address, Be16, Ipv4, Ipv6};
+use netd_common::flow::Handle;
 
 use super::bpf;
 use super::tables::{ANY, Tables, absent_is_fine};

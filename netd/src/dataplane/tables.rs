@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use netd_common::bytes::{Address, Ipv4, Ipv6};
-use netd_common::flow::{FlowKey, Handle};
-use netd_common::tables::{
-    CounterRow, EndpointRow, FlowRow, PublicationCounters, PublicationRow, RefusalRow, SourceKey, TrustKey,
+use netd_common::abi::{
+    DenyCacheRow, DropRow, EndpointRow, FlowRow, PublicationCounters, PublicationRow, SourceKey, TrustKey,
     UplinkRow, access, capacity, mac_words, name, pending, tick, uplink_flag,
 };
-use netd_common::track::Phase;
+use netd_common::bytes::{Address, Ipv4, Ipv6};
+use netd_common::flow::{FlowKey, Handle};
+use netd_common::track::State;
 use netd_common::verdict::Reason;
 
 use super::connections::{self, Connection};
@@ -263,12 +263,12 @@ impl Tables {
         if present == *wanted { Ok(()) } else { self.begin_epoch() }
     }
 
-    /// Sets how long connections may be idle: seconds, by phase.
-    pub fn set_timeouts(&self, seconds: impl Fn(Phase) -> u32) -> Result<()> {
+    /// Sets how long connections may be idle: seconds, by state.
+    pub fn set_timeouts(&self, seconds: impl Fn(State) -> u32) -> Result<()> {
         let mut rows = self.array(name::TIMEOUTS)?;
-        for phase in Phase::ALL {
-            let ticks = Wire(tick::of_seconds(seconds(phase)));
-            rows.set(phase as u32, ticks, ANY).doing(|| format!("write {}", name::TIMEOUTS))?;
+        for state in State::ALL {
+            let ticks = Wire(tick::of_seconds(seconds(state)));
+            rows.set(state as u32, ticks, ANY).doing(|| format!("write {}", name::TIMEOUTS))?;
         }
         Ok(())
     }
@@ -279,10 +279,10 @@ impl Tables {
         let mut live: Table<Handle, PublicationStats> = Table::new();
         if !handles.is_empty() {
             let now = now()?;
-            for name in [name::FLOWS, name::YOUNG] {
+            for name in [name::FLOWS, name::UNREPLIED] {
                 self.each_flow::<Ipv4>(name, |_key, row| live_row(&mut live, &row, now))?;
             }
-            for name in [name::FLOWS6, name::YOUNG6] {
+            for name in [name::FLOWS6, name::UNREPLIED6] {
                 self.each_flow::<Ipv6>(name, |_key, row| live_row(&mut live, &row, now))?;
             }
         }
@@ -315,8 +315,8 @@ impl Tables {
 
     /// Visits what the XDP stage has dropped and not counted yet: reason, publication, packets, bytes.
     fn each_refusal(&self, mut visit: impl FnMut(u32, Handle, u64, u64)) -> Result<()> {
-        self.each_refusal_of::<Ipv4>(name::REFUSALS, &mut visit)?;
-        self.each_refusal_of::<Ipv6>(name::REFUSALS6, &mut visit)
+        self.each_refusal_of::<Ipv4>(name::DENY_CACHE, &mut visit)?;
+        self.each_refusal_of::<Ipv6>(name::DENY_CACHE6, &mut visit)
     }
 
     fn each_refusal_of<A: Address>(
@@ -326,8 +326,8 @@ impl Tables {
     ) -> Result<()> {
         let what = || format!("read {name}");
         let map = Map::PerCpuArray(self.open(name)?);
-        let rows: PerCpuArray<MapData, Wire<RefusalRow<A>>> = PerCpuArray::try_from(map).doing(what)?;
-        for index in 0..capacity::REFUSALS {
+        let rows: PerCpuArray<MapData, Wire<DenyCacheRow<A>>> = PerCpuArray::try_from(map).doing(what)?;
+        for index in 0..capacity::DENY_CACHE {
             for Wire(row) in rows.get(&index, 0).doing(what)?.iter().filter(|Wire(row)| row.pending != 0) {
                 visit(row.reason, row.publication, u64::from(row.pending), row.bytes);
             }
@@ -355,10 +355,10 @@ impl Tables {
     }
 
     /// Dropped packets and bytes by reason, of all CPUs together.
-    pub fn drops(&self) -> Result<Vec<(Reason, CounterRow)>> {
+    pub fn drops(&self) -> Result<Vec<(Reason, DropRow)>> {
         let what = || format!("read {}", name::DROPS);
         let map = Map::PerCpuArray(self.open(name::DROPS)?);
-        let rows: PerCpuArray<MapData, Wire<CounterRow>> = PerCpuArray::try_from(map).doing(what)?;
+        let rows: PerCpuArray<MapData, Wire<DropRow>> = PerCpuArray::try_from(map).doing(what)?;
         let mut refused: Table<u32, (u64, u64)> = Table::new();
         self.each_refusal(|reason, _, packets, bytes| {
             let sum = refused.entry(reason).or_default();
@@ -369,8 +369,8 @@ impl Tables {
             .map(|reason| {
                 let cpus = rows.get(&(reason as u32), 0).doing(what)?;
                 let (packets, bytes) = refused.get(&(reason as u32)).copied().unwrap_or_default();
-                let sum = CounterRow { packets, bytes, ..CounterRow::default() };
-                let sum = cpus.iter().fold(sum, |sum, Wire(cpu)| CounterRow {
+                let sum = DropRow { packets, bytes, ..DropRow::default() };
+                let sum = cpus.iter().fold(sum, |sum, Wire(cpu)| DropRow {
                     packets: sum.packets + cpu.packets,
                     bytes: sum.bytes + cpu.bytes,
                     ..sum
@@ -382,13 +382,13 @@ impl Tables {
 
     /// Every connection that is not left over from a container or publication that is gone, or idle for too long.
     pub fn connections(&self) -> Result<Vec<Connection>> {
-        let mut connections = self.connections_of::<Ipv4>([name::YOUNG, name::FLOWS])?;
-        connections.extend(self.connections_of::<Ipv6>([name::YOUNG6, name::FLOWS6])?);
+        let mut connections = self.connections_of::<Ipv4>([name::UNREPLIED, name::FLOWS])?;
+        connections.extend(self.connections_of::<Ipv6>([name::UNREPLIED6, name::FLOWS6])?);
         let what = || format!("read {}", name::TIMEOUTS);
         let limits = self.array::<u32>(name::TIMEOUTS)?;
         let mut timeouts = Vec::new();
-        for phase in Phase::ALL {
-            let Wire(ticks) = limits.get(&(phase as u32), 0).doing(what)?;
+        for state in State::ALL {
+            let Wire(ticks) = limits.get(&(state as u32), 0).doing(what)?;
             timeouts.push(tick::to_millis(ticks));
         }
         let publications = self.array::<PublicationRow>(name::PUBLICATIONS)?;
@@ -397,7 +397,7 @@ impl Tables {
             let slot = u32::from(publication.slot());
             let lives = publication.is_none()
                 || publications.get(&slot, 0).is_ok_and(|Wire(row)| row.handle == publication);
-            let limit = timeouts.get(connection.phase as usize).copied().unwrap_or(0);
+            let limit = timeouts.get(connection.state as usize).copied().unwrap_or(0);
             lives && connection.idle_millis <= limit
         });
         Ok(connections)
@@ -422,10 +422,10 @@ impl Tables {
     /// How full the flow tables are.
     pub fn flow_fill(&self) -> Result<Fill> {
         let mut rows = 0;
-        for name in [name::FLOWS, name::YOUNG] {
+        for name in [name::FLOWS, name::UNREPLIED] {
             self.each_flow::<Ipv4>(name, |_key, _row| rows += 1)?;
         }
-        for name in [name::FLOWS6, name::YOUNG6] {
+        for name in [name::FLOWS6, name::UNREPLIED6] {
             self.each_flow::<Ipv6>(name, |_key, _row| rows += 1)?;
         }
         let mut capacity = 0;

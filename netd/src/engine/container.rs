@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use netd_common::abi::{self, EndpointRow, network_flag};
 use netd_common::bytes::{Address as _, Ipv4, Ipv6};
 use netd_common::flow::Zone;
 use netd_common::packet::Family as _;
-use netd_common::tables::{self, EndpointRow, network_flag};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
@@ -413,8 +413,8 @@ async fn raise_inner_end(link: &Link, network: &Network, sandbox: &Netns, inside
 }
 
 /// A container's place in each family, for its row.
-fn places(link: &Link, network: &Network) -> (tables::Subnet<Ipv4>, tables::Subnet<Ipv6>) {
-    let (mut four, mut six) = (tables::Subnet::default(), tables::Subnet::default());
+fn places(link: &Link, network: &Network) -> (abi::Subnet<Ipv4>, abi::Subnet<Ipv6>) {
+    let (mut four, mut six) = (abi::Subnet::default(), abi::Subnet::default());
     for (address, Subnet { net, gateway, snat, mode }) in link.addresses.iter().zip(&network.subnets) {
         let isolated = *mode == GatewayMode::Isolated;
         match (address, net, gateway) {
@@ -426,7 +426,7 @@ fn places(link: &Link, network: &Network) -> (tables::Subnet<Ipv4>, tables::Subn
                 });
                 let snat = snat.unwrap_or(Ipv4::UNSPECIFIED);
                 let gateway = if isolated { Ipv4::UNSPECIFIED } else { (*gateway).into() };
-                four = tables::Subnet::new((*address).into(), mask, gateway, snat);
+                four = abi::Subnet::new((*address).into(), mask, gateway, snat);
             }
             (IpAddr::V6(address), IpNet::V6(net), IpAddr::V6(gateway)) => {
                 let mask = net.netmask().into();
@@ -436,7 +436,7 @@ fn places(link: &Link, network: &Network) -> (tables::Subnet<Ipv4>, tables::Subn
                 });
                 let snat = snat.unwrap_or(Ipv6::UNSPECIFIED);
                 let gateway = if isolated { Ipv6::UNSPECIFIED } else { (*gateway).into() };
-                six = tables::Subnet::new((*address).into(), mask, gateway, snat);
+                six = abi::Subnet::new((*address).into(), mask, gateway, snat);
             }
             _ => {}
         }

@@ -15,8 +15,8 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use netd_common::abi::capacity;
 use netd_common::flow::Handle;
-use netd_common::tables::capacity;
 use nix::unistd::Uid;
 
 pub use container::ContainerRequest;

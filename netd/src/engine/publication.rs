@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+use netd_common::abi::{EndpointRow, Subnet, network_flag};
 use netd_common::bytes::{Address as _, Ipv4, Ipv6};
 use netd_common::flow::Handle;
-use netd_common::tables::{EndpointRow, Subnet, network_flag};
 use netd_common::track;
 
 use super::Host;
@@ -493,11 +493,11 @@ impl Host {
             return Ok(());
         }
         if let Some(dataplane) = &self.dataplane {
-            let ended = [track::Phase::TimeWait, track::Phase::Closed];
+            let ended = [track::State::TimeWait, track::State::Closed];
             let connections = dataplane.tables.connections()?;
             let busy: HashSet<Handle> = connections
                 .iter()
-                .filter(|connection| !ended.contains(&connection.phase))
+                .filter(|connection| !ended.contains(&connection.state))
                 .map(|connection| connection.publication)
                 .collect();
             over.retain(|publication| !busy.contains(&publication.handle()));

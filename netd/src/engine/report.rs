@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use netd_common::flow::{Handle, protocol};
-use netd_common::track::Phase;
+use netd_common::track::State;
 
 use super::container::INTERFACE;
 use super::network::{BRIDGE, HOST, NONE, gateways_for, is_predefined, no_network};
@@ -128,7 +128,7 @@ impl Host {
             let publication = publications.get(&connection.publication).map(|one| one.spec());
             flows.push(Flow {
                 proto: protocol_name(connection.protocol),
-                state: connection.phase.name(),
+                state: connection.state.name(),
                 idle_ms: connection.idle_millis,
                 container: name,
                 publication,
@@ -140,15 +140,15 @@ impl Host {
         Ok(flows)
     }
 
-    /// How long connections may be idle, by phase.
+    /// The idle timeout of each conntrack state.
     pub fn report_timeouts(&self) -> Vec<Timeout> {
-        let timeout = |phase: Phase| Timeout {
-            state: phase.name(),
-            seconds: self.store.state.timeouts.seconds(phase),
-            default_seconds: phase.default_timeout(),
-            source: phase.default_source(),
+        let timeout = |state: State| Timeout {
+            state: state.name(),
+            seconds: self.store.state.timeouts.seconds(state),
+            default_seconds: state.default_timeout(),
+            source: state.default_source(),
         };
-        Phase::ALL.into_iter().map(timeout).collect()
+        State::ALL.into_iter().map(timeout).collect()
     }
 
     /// Networks, the predefined ones first, with how many containers are on each.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-use netd_common::track::Phase;
+use netd_common::track::State;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -15,7 +15,7 @@ const LONGEST: u32 = 365 * 24 * 60 * 60;
 /// A phase of connections and how long they may be idle in it: `PHASE=DURATION`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeoutSpec {
-    phase: Phase,
+    phase: State,
     seconds: u32,
 }
 
@@ -26,8 +26,8 @@ impl FromStr for TimeoutSpec {
         let (name, duration) = text.split_once('=').ok_or_else(|| {
             Error::invalid(format!("'{text}' says no timeout")).hint("for example two_way=10m")
         })?;
-        let phase = Phase::ALL.into_iter().find(|phase| phase.name() == name).ok_or_else(|| {
-            let names = Phase::ALL.map(Phase::name).join(", ");
+        let phase = State::ALL.into_iter().find(|phase| phase.name() == name).ok_or_else(|| {
+            let names = State::ALL.map(State::name).join(", ");
             Error::invalid(format!("'{text}': there is no phase '{name}'"))
                 .hint(format!("the phases are {names}"))
         })?;
@@ -63,7 +63,7 @@ impl Timeouts {
     }
 
     /// How long a connection in this phase may be idle.
-    pub fn seconds(&self, phase: Phase) -> u32 {
+    pub fn seconds(&self, phase: State) -> u32 {
         self.0.get(phase.name()).copied().unwrap_or(phase.default_timeout())
     }
 
@@ -80,12 +80,12 @@ mod tests {
     #[test]
     fn a_timeout_is_said_in_seconds_or_with_a_unit() {
         for (text, phase, seconds) in [
-            ("one_way=1", Phase::UdpOneWay, 1),
-            ("two_way=90s", Phase::UdpTwoWay, 90),
-            ("echo=2m", Phase::Echo, 120),
-            ("time_wait=1h", Phase::TimeWait, 3600),
-            ("established=5d", Phase::Established, 432_000),
-            ("generic=365d", Phase::Generic, LONGEST),
+            ("one_way=1", State::UdpOneWay, 1),
+            ("two_way=90s", State::UdpTwoWay, 90),
+            ("echo=2m", State::Echo, 120),
+            ("time_wait=1h", State::TimeWait, 3600),
+            ("established=5d", State::Established, 432_000),
+            ("generic=365d", State::Generic, LONGEST),
         ] {
             assert_eq!(text.parse::<TimeoutSpec>().unwrap(), TimeoutSpec { phase, seconds }, "{text}");
         }
@@ -112,7 +112,7 @@ mod tests {
     fn what_is_not_changed_is_as_by_default() {
         let mut timeouts = Timeouts::default();
         timeouts.change("echo=7s".parse().unwrap());
-        assert_eq!(timeouts.seconds(Phase::Echo), 7);
-        assert_eq!(timeouts.seconds(Phase::UdpTwoWay), Phase::UdpTwoWay.default_timeout());
+        assert_eq!(timeouts.seconds(State::Echo), 7);
+        assert_eq!(timeouts.seconds(State::UdpTwoWay), State::UdpTwoWay.default_timeout());
     }
 }

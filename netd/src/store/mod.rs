@@ -487,8 +487,8 @@ impl State {
         let remotes =
             self.publications.iter().filter_map(|one| one.target.remote().map(|remote| remote.slot));
         let taken = links.chain(remotes).collect();
-        let slot = free_slot(taken, netd_common::tables::capacity::ENDPOINTS)
-            .ok_or_else(|| full("containers", netd_common::tables::capacity::ENDPOINTS))?;
+        let slot = free_slot(taken, netd_common::abi::capacity::ENDPOINTS)
+            .ok_or_else(|| full("containers", netd_common::abi::capacity::ENDPOINTS))?;
         Ok(self.hand_out(slot))
     }
 
@@ -501,7 +501,7 @@ impl State {
         let slots: Vec<u16> =
             (0..=u16::MAX).filter(|slot| !taken.holds_any(*slot..=*slot)).take(count).collect();
         if slots.len() < count {
-            return Err(full("publications", netd_common::tables::capacity::PUBLICATIONS));
+            return Err(full("publications", netd_common::abi::capacity::PUBLICATIONS));
         }
         let newest = self.publications.last().map_or(0, |publication| publication.number);
         Ok((newest.saturating_add(1)..)

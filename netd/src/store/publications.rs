@@ -14,8 +14,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use bytemuck::{Pod, Zeroable};
+use netd_common::abi::capacity;
 use netd_common::flow::Handle;
-use netd_common::tables::capacity;
 use serde::{Deserialize, Serialize};
 
 use super::{Phase, Publication, Remote, Target, Terms};

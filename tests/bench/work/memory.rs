@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use aya::maps::MapData;
-use netd_common::tables::name;
+use netd_common::abi::name;
 use netd_tests::report::{Bar, Better, Cell as Found, Comparison, Table};
 
 use super::small::Place;

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 
 use netd::error::Error;
 use netd::spec::{PortSpec, Target, UnpublishSpec};
-use netd_common::tables::capacity;
+use netd_common::abi::capacity;
 
 /// A value that cannot be accepted, and what to write instead.
 #[derive(Debug)]

@@ -66,7 +66,8 @@ fn published_ports() {
     expect![[r#"
         *:8080->80/tcp web
         *%eth0:8080->80/tcp 192.0.2.10
-    "#]].assert_eq(&Published(vec![port(), restricted()]).text());
+    "#]]
+    .assert_eq(&Published(vec![port(), restricted()]).text());
 }
 
 #[test]

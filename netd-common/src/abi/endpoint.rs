@@ -1,0 +1,124 @@
+//! Endpoints: a container's interface, or the target of a publication that is no container.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::bytes::{Address, Ipv4, Ipv6};
+use crate::flow::Handle;
+
+/// An endpoint. The fields that every packet needs come first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct EndpointRow {
+    /// The slot's present handle; zero in a free slot.
+    pub handle: Handle,
+    /// Index of the host-side veth; zero if the endpoint is no container.
+    pub ifindex: u32,
+    /// MTU of the container's interface, bytes.
+    pub mtu: u32,
+    /// The first 12 bytes of a frame to the container: its MAC address, then the bridge's.
+    pub ethernet: [u32; 3],
+    /// Index of the network's bridge (of `bridge`'s, if the endpoint is no container). The kernel answers FIB lookups only for an
+    /// input interface with forwarding on, and netd turns it on for its bridges.
+    pub bridge: u32,
+    /// The number of its network, see [`SUBNETS`](super::name::SUBNETS).
+    pub network: u32,
+    /// Flags of [`network_flag`], those of its network.
+    pub flags: u32,
+    /// Its addresses in IPv4.
+    pub subnet4: Subnet<Ipv4>,
+    /// Its addresses in IPv6; all zero if it has none.
+    pub subnet6: Subnet<Ipv6>,
+}
+
+impl EndpointRow {
+    /// Whether it is no container, but a host that is reached by an uplink.
+    #[inline(always)]
+    pub const fn is_remote(&self) -> bool {
+        self.ifindex == 0
+    }
+
+    /// The `ethernet` words for these addresses.
+    pub fn ethernet(container: [u8; 6], bridge: [u8; 6]) -> [u32; 3] {
+        let [a, b, c, d, e, f] = container;
+        let [g, h, i, j, k, l] = bridge;
+        [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]), u32::from_ne_bytes([i, j, k, l])]
+    }
+
+    /// The container's MAC address as the wire's bytes in native words.
+    #[inline(always)]
+    pub const fn mac_words(&self) -> (u32, u16) {
+        let [a, b, _, _] = self.ethernet[1].to_ne_bytes();
+        (self.ethernet[0], u16::from_ne_bytes([a, b]))
+    }
+
+    /// The container's MAC address.
+    #[inline(always)]
+    pub fn mac(&self) -> [u8; 6] {
+        let [first, second, _] = self.ethernet;
+        let [a, b, c, d] = first.to_ne_bytes();
+        let [e, f, _, _] = second.to_ne_bytes();
+        [a, b, c, d, e, f]
+    }
+}
+
+/// An endpoint's addresses in one family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct Subnet<A>([A; 4]);
+
+impl<A: Address> Subnet<A> {
+    /// The container's `address`, the `mask` of its network, the host's address on it (`gateway`), and the source address
+    /// of its connections to outside (`snat`), unspecified for that of the uplink.
+    pub const fn new(address: A, mask: A, gateway: A, snat: A) -> Self {
+        Self([address, mask, gateway, snat])
+    }
+
+    /// The container's address; unspecified if it has none in this family.
+    #[inline(always)]
+    pub const fn address(&self) -> A {
+        self.0[0]
+    }
+
+    /// The mask of its network.
+    #[inline(always)]
+    pub const fn mask(&self) -> A {
+        self.0[1]
+    }
+
+    /// The host's address on its network.
+    #[inline(always)]
+    pub const fn gateway(&self) -> A {
+        self.0[2]
+    }
+
+    /// The source address of its connections to outside; unspecified for that of the uplink.
+    #[inline(always)]
+    pub const fn snat(&self) -> A {
+        self.0[3]
+    }
+}
+
+/// What a network forbids or allows. Where the two families differ, IPv6's flag is the next bit, see
+/// [`Family::flag`](crate::packet::Family::flag).
+pub mod network_flag {
+    /// Its containers do not reach each other directly.
+    pub const NO_ICC: u32 = 1;
+    /// Its containers reach nothing beyond the network.
+    pub const INTERNAL: u32 = 2;
+    /// IPv4 connections to outside keep the container's address.
+    pub const NO_MASQUERADE: u32 = 4;
+    /// The same for IPv6.
+    pub const NO_MASQUERADE6: u32 = 8;
+    /// Clients that route to the network reach every port by its containers' IPv4 addresses (`nat-unprotected`).
+    pub const UNPROTECTED: u32 = 16;
+    /// The same for IPv6.
+    pub const UNPROTECTED6: u32 = 32;
+    /// Clients that route to the network reach published ports by its containers' IPv4 addresses, and no client by the host's
+    /// (`routed`).
+    pub const ROUTED: u32 = 64;
+    /// The same for IPv6.
+    pub const ROUTED6: u32 = 128;
+}
+
+// What every packet reads of an endpoint is one cache line.
+const _: () = assert!(size_of::<EndpointRow>() == 36 + 16 + 64);

@@ -1,0 +1,30 @@
+//! The contract between the BPF programs (netd-ebpf) and the user side (netd): every map, program and row, each stated once.
+//!
+//! Rows are [`Pod`](bytemuck::Pod): no padding, no invariants; the code that reads a field decides what it means. Keys and rows are
+//! made of words, because the BPF side copies byte arrays a byte at a time. Addresses and ports are in network order.
+
+pub mod access;
+pub mod cb;
+mod drop;
+mod endpoint;
+mod flow;
+mod fragment;
+mod maps;
+mod programs;
+mod publication;
+mod socket;
+pub mod tick;
+mod uplink;
+
+pub use access::SourceKey;
+pub use drop::{DenyCacheRow, DropRow};
+pub use endpoint::{EndpointRow, Subnet, network_flag};
+pub use flow::{FlowRow, direction, pending};
+pub use fragment::{FRAGMENT_TICKS, FragmentKey, FragmentRow, QueuedFragmentKey, QueuedFragmentRow};
+pub use maps::{capacity, name};
+pub use programs::stage;
+pub use publication::{
+    BoundPortKey, PortRow, PublicationCounters, PublicationRow, TargetPortKey, port_index, publication_flag,
+};
+pub use socket::{SocketKey, SocketRow};
+pub use uplink::{TrustKey, UplinkRow, mac_words, uplink_flag};

@@ -1,0 +1,112 @@
+//! The programs: what sits on the hooks, and the stages behind it.
+
+/// The stages: programs that are entered by a tail call when the first program on a hook cannot finish a packet. Each has a stack
+/// of its own, and the code that every packet runs stays short.
+///
+/// ```text
+/// uplink_ingress ────┬──▶ conntrack ──▶ conntrack_new ──▶ uplink_new ──┬───────────┬─▶ direct ─┐
+/// container_ingress ─┘       │               ▲    └──▶ container_new ──┼───────────┘           │
+///                            │               │                         ├─▶ hairpin ─┬──────────┤
+///                            │               │           uplink_new ───┼────────────┴─▶ forward┤
+///                            │               │                         └─▶ masquerade ─────────┤
+///                            │               └────────────────────────────────────────────────┘
+///                            └──▶ icmp_error                           every one of them ──▶ answer, report
+///
+/// an error about no flow: icmp_error ──▶ uplink_new, container_new
+/// a later fragment: uplink_new, hairpin, masquerade, direct ──▶ fragment_queue; conntrack, if the first one has come meanwhile
+/// a first fragment: conntrack ──▶ fragment_first ──▶ conntrack; if others are queued, all of them are received again
+/// NAT64: conntrack6, conntrack_new6 ──▶ nat64         hairpin ──▶ nat46_track, nat46_track_new ──▶ nat46
+/// ```
+pub mod stage {
+    /// A packet that the first program cannot finish, IPv4: the table of established flows.
+    pub const CONNTRACK: u32 = 0;
+    /// The same, IPv6.
+    pub const CONNTRACK6: u32 = 1;
+    /// A packet without an established flow, IPv4: the table of unreplied flows.
+    pub const CONNTRACK_NEW: u32 = 2;
+    /// The same, IPv6.
+    pub const CONNTRACK_NEW6: u32 = 3;
+    /// A packet from outside without a flow, IPv4.
+    pub const UPLINK_NEW: u32 = 4;
+    /// The same, IPv6.
+    pub const UPLINK_NEW6: u32 = 5;
+    /// A packet from a container without a flow, IPv4.
+    pub const CONTAINER_NEW: u32 = 6;
+    /// The same, IPv6.
+    pub const CONTAINER_NEW6: u32 = 7;
+    /// An ICMP error, IPv4.
+    pub const ICMP_ERROR: u32 = 8;
+    /// The same, IPv6.
+    pub const ICMP_ERROR6: u32 = 9;
+    /// A packet that is dropped and answered with an ICMP error, IPv4.
+    pub const ANSWER: u32 = 10;
+    /// The same, IPv6.
+    pub const ANSWER6: u32 = 11;
+    /// A dropped packet that is reported.
+    pub const REPORT: u32 = 12;
+    /// A later fragment whose first has not come, IPv4.
+    pub const FRAGMENT_QUEUE: u32 = 13;
+    /// The same, IPv6.
+    pub const FRAGMENT_QUEUE6: u32 = 14;
+    /// A first fragment, IPv4.
+    pub const FRAGMENT_FIRST: u32 = 15;
+    /// The same, IPv6.
+    pub const FRAGMENT_FIRST6: u32 = 16;
+    /// An IPv6 packet of a flow that leads to IPv4: its headers are translated.
+    pub const NAT64: u32 = 17;
+    /// An IPv4 packet to a gateway, which may be the reply to an IPv6 client: the table of established IPv6 flows.
+    pub const NAT46_TRACK: u32 = 18;
+    /// The same, the table of unreplied IPv6 flows.
+    pub const NAT46_TRACK_NEW: u32 = 19;
+    /// An IPv4 packet of a flow that leads to IPv6: its headers are translated.
+    pub const NAT46: u32 = 20;
+    /// A packet from a container to the host, IPv4.
+    pub const HAIRPIN: u32 = 21;
+    /// The same, IPv6.
+    pub const HAIRPIN6: u32 = 22;
+    /// A packet from a container to outside, IPv4.
+    pub const MASQUERADE: u32 = 23;
+    /// The same, IPv6.
+    pub const MASQUERADE6: u32 = 24;
+    /// The first packet to a container's own address from beyond its network, IPv4.
+    pub const DIRECT: u32 = 25;
+    /// The same, IPv6.
+    pub const DIRECT6: u32 = 26;
+    /// A packet without a flow to a published port whose target is no container, IPv4.
+    pub const FORWARD: u32 = 27;
+    /// The same, IPv6.
+    pub const FORWARD6: u32 = 28;
+
+    /// The programs in the order of their numbers.
+    pub const PROGRAMS: [&str; 29] = [
+        "conntrack",
+        "conntrack6",
+        "conntrack_new",
+        "conntrack_new6",
+        "uplink_new",
+        "uplink_new6",
+        "container_new",
+        "container_new6",
+        "icmp_error",
+        "icmp_error6",
+        "answer",
+        "answer6",
+        "report",
+        "fragment_queue",
+        "fragment_queue6",
+        "fragment_first",
+        "fragment_first6",
+        "nat64",
+        "nat46_track",
+        "nat46_track_new",
+        "nat46",
+        "hairpin",
+        "hairpin6",
+        "masquerade",
+        "masquerade6",
+        "direct",
+        "direct6",
+        "forward",
+        "forward6",
+    ];
+}

@@ -1,0 +1,44 @@
+//! Uplinks: the interfaces that lead outside, and those that a network trusts.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::bytes::{Ipv4, Ipv6};
+
+/// An interface that leads outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct UplinkRow {
+    /// The source address of IPv4 connections that are masqueraded by it; unspecified if it has no address.
+    pub address4: Ipv4,
+    /// Its MTU, bytes.
+    pub mtu: u32,
+    /// The source address of masqueraded IPv6 connections.
+    pub address6: Ipv6,
+    /// Its MAC address, as [`mac_words`].
+    pub mac: [u32; 2],
+    /// Flags of [`uplink_flag`].
+    pub flags: u32,
+}
+
+/// What an uplink can do.
+pub mod uplink_flag {
+    /// The interface takes frames that XDP redirects to it (`ndo_xdp_xmit`). The kernel tells nobody about a frame that is
+    /// redirected to an interface without it: the frame is lost.
+    pub const TAKES_FRAMES: u32 = 1;
+}
+
+/// A MAC address as two native words of the wire's bytes; the last two bytes are zero.
+pub const fn mac_words(mac: [u8; 6]) -> [u32; 2] {
+    let [a, b, c, d, e, f] = mac;
+    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, 0, 0])]
+}
+
+/// A trusted interface: clients that arrive on it may also use the container addresses of this network for published ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[repr(C)]
+pub struct TrustKey {
+    /// The network's number, see [`SUBNETS`](super::name::SUBNETS).
+    pub network: u32,
+    /// The interface's index.
+    pub ifindex: u32,
+}
