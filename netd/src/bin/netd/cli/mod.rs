@@ -198,7 +198,7 @@ Examples:
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
+    /// Print the manual: a page for netd and one for each command
     #[command(after_help = "\
 Examples:
   netd man | man -l -
