@@ -30,4 +30,5 @@ mod rfc;
 mod run;
 mod timeouts;
 mod verifier;
+mod version;
 mod xdp;
