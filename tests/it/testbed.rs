@@ -78,7 +78,7 @@ impl Bench {
         let mut context = [0_u8; 192];
         // `ifindex` of struct __sk_buff (linux/bpf.h).
         context[40..44].copy_from_slice(&from.index.to_ne_bytes());
-        let path = self.pins.join("programs").join(program);
+        let path = self.lab.program(program);
         self.lab.host.run(|| {
             let program = SchedClassifier::from_pin(path).unwrap();
             let mut out = vec![0; packet.len() + 256];
@@ -137,7 +137,7 @@ impl Bench {
     /// Packets of ever new clients at full speed, `count` of them; does `between` now and then.
     pub(crate) fn flood(&self, count: u32, mut between: impl FnMut() + Send) {
         let quote = Packet::udp((HOST, 9), (FAR, 53)).bytes()[14..].to_vec();
-        let path = self.pins.join("programs").join("uplink_ingress");
+        let path = self.lab.program("uplink_ingress");
         let mut context = [0_u8; 192];
         context[40..44].copy_from_slice(&self.uplink.index.to_ne_bytes());
         self.lab.host.run(|| {

@@ -23,7 +23,7 @@ const CLOSE: u32 = 64;
 
 /// A host port (or an equal-length range of them) that leads to a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Publication {
+pub struct PublishedPorts {
     /// Protocol number.
     pub protocol: u8,
     /// The one host address it is on, or an unspecified one for all of a family; all of them if `None`.
@@ -45,8 +45,8 @@ pub const NO_INTERFACE: u32 = u32::MAX;
 
 impl Tables {
     /// Publishes: fills in the rows, then lets the ports lead to them.
-    pub fn publish(&self, publications: &[(Handle, Publication)]) -> Result<()> {
-        let fresh = |(handle, publication): &(Handle, Publication)| {
+    pub fn publish(&self, publications: &[(Handle, PublishedPorts)]) -> Result<()> {
+        let fresh = |(handle, publication): &(Handle, PublishedPorts)| {
             (u32::from(handle.slot()), row(*handle, publication, PublicationCounters::default()))
         };
         self.put(name::PUBLICATIONS, publications.iter().map(fresh))?;
@@ -62,7 +62,7 @@ impl Tables {
 
     /// Publishes on the ports of another publication, which has them no more and begins no connection any more; at no moment do
     /// they lead nowhere. Done the other way round it is undone.
-    pub fn take_over(&self, handle: Handle, publication: &Publication, from: Handle) -> Result<()> {
+    pub fn take_over(&self, handle: Handle, publication: &PublishedPorts, from: Handle) -> Result<()> {
         let slot = u32::from(handle.slot());
         let before = self.at::<PublicationRow>(name::PUBLICATIONS, &[slot])?;
         let counted = before.first().filter(|row| row.handle == handle).map(|row| row.counters);
@@ -101,19 +101,19 @@ impl Tables {
     }
 
     /// Lets the containers' ports lead to publications of theirs. Of several that have one, the last that says so counts.
-    pub fn put_targets(&self, publications: &[(Handle, Publication)]) -> Result<()> {
+    pub fn put_targets(&self, publications: &[(Handle, PublishedPorts)]) -> Result<()> {
         self.insert(name::TARGET_PORTS, keyed(publications, target_keys))
     }
 
     /// Lets the ports of single host addresses lead to the publications on them.
-    fn bind(&self, publications: &[(Handle, Publication)]) -> Result<()> {
+    fn bind(&self, publications: &[(Handle, PublishedPorts)]) -> Result<()> {
         self.insert(name::BOUND_PORTS, keyed(publications, bound_keys::<Ipv4>))?;
         self.insert(name::BOUND_PORTS6, keyed(publications, bound_keys::<Ipv6>))
     }
 
     /// Takes publications back: their ports lead nowhere, then their rows are emptied, and with them every flow they made is
     /// dead. Absent is fine.
-    pub fn unpublish(&self, publications: &[(Handle, Publication)]) -> Result<()> {
+    pub fn unpublish(&self, publications: &[(Handle, PublishedPorts)]) -> Result<()> {
         let mut bound = self.remove_own(name::BOUND_PORTS, keyed(publications, bound_keys::<Ipv4>))?;
         bound.extend(self.remove_own(name::BOUND_PORTS6, keyed(publications, bound_keys::<Ipv6>))?);
         self.change_ports(publications, |handle, publication, row| match publication.host_address {
@@ -137,8 +137,8 @@ impl Tables {
     /// Changes the rows of all of these publications' ports, each as its publication has it.
     fn change_ports(
         &self,
-        publications: &[(Handle, Publication)],
-        change: impl Fn(Handle, &Publication, PortRow) -> PortRow,
+        publications: &[(Handle, PublishedPorts)],
+        change: impl Fn(Handle, &PublishedPorts, PortRow) -> PortRow,
     ) -> Result<()> {
         let mut indices: Vec<u32> = publications
             .iter()
@@ -249,8 +249,8 @@ fn close_rows<T: bytemuck::Pod>(map: &MapData, indices: &[u32]) -> io::Result<Ve
 
 /// The keys of all of these publications, each with where it leads.
 fn keyed<K, I: IntoIterator<Item = K>>(
-    publications: &[(Handle, Publication)],
-    keys: impl Fn(&Publication) -> I,
+    publications: &[(Handle, PublishedPorts)],
+    keys: impl Fn(&PublishedPorts) -> I,
 ) -> impl Iterator<Item = (K, Handle)> {
     publications
         .iter()
@@ -258,7 +258,7 @@ fn keyed<K, I: IntoIterator<Item = K>>(
 }
 
 /// A publication's row.
-fn row(handle: Handle, publication: &Publication, counters: PublicationCounters) -> PublicationRow {
+fn row(handle: Handle, publication: &PublishedPorts, counters: PublicationCounters) -> PublicationRow {
     PublicationRow {
         handle,
         endpoint: publication.endpoint,
@@ -302,7 +302,7 @@ impl Bound for Ipv6 {
 }
 
 /// A publication's keys in a family's table of single addresses: the fewest aligned blocks of ports that make up its range.
-fn bound_keys<A: Bound>(publication: &Publication) -> Vec<Key<Wire<BoundPortKey<A>>>> {
+fn bound_keys<A: Bound>(publication: &PublishedPorts) -> Vec<Key<Wire<BoundPortKey<A>>>> {
     let Some(address) = publication.host_address.and_then(A::of) else { return Vec::new() };
     let protocol = Be16::new(u16::from(publication.protocol));
     let key = |(first, bits)| {
@@ -313,12 +313,12 @@ fn bound_keys<A: Bound>(publication: &Publication) -> Vec<Key<Wire<BoundPortKey<
 }
 
 /// A publication's keys in the table of targets: in the families that it is reached in from beyond the host.
-fn target_keys(publication: &Publication) -> Vec<Key<Wire<TargetPortKey>>> {
+fn target_keys(publication: &PublishedPorts) -> Vec<Key<Wire<TargetPortKey>>> {
     let is_reached = |four: bool| match publication.host_address {
         None => true,
         Some(address) => !address.is_loopback() && address.is_ipv4() == four,
     };
-    let Publication { endpoint, protocol, target_port, host_port, host_port_end, .. } = *publication;
+    let PublishedPorts { endpoint, protocol, target_port, host_port, host_port_end, .. } = *publication;
     let mut keys = Vec::new();
     for (first, bits) in blocks(target_port, target_port.saturating_add(host_port_end - host_port)) {
         let port = Be16::new(first);

@@ -17,7 +17,7 @@ use netd_common::track::State;
 use netd_common::verdict::Reason;
 
 use super::connections::{self, Connection};
-use super::object::MAPS;
+use super::object::MAPS_FOLDER;
 use super::wire::Wire;
 use crate::error::{Doing as _, Error, Result};
 use crate::spec::Access;
@@ -73,7 +73,7 @@ pub struct Tables {
 
 impl Tables {
     pub(super) fn new(pins: &Path) -> Self {
-        Self { folder: pins.join(MAPS) }
+        Self { folder: pins.join(MAPS_FOLDER) }
     }
 
     pub(super) fn open(&self, name: &str) -> Result<MapData> {
