@@ -1,5 +1,5 @@
-//! The house rules: who may import whom, and what may be said where. Tables only; a room is a folder (`netd/src/link/`) or
-//! a file, and a rule that names a room that does not exist is an error of its own.
+//! The house rules: who may import whom, and what may be used where. Tables only. A room is a folder (`netd/src/link/`) or
+//! a file; a rule whose room does not exist is an error.
 
 /// What only some rooms may use.
 pub(crate) struct Only {
