@@ -15,6 +15,8 @@ pub(crate) struct Only {
 pub(crate) enum What {
     /// Paths of other crates, with all that is below them. Re-exports and renames are seen through.
     Path(&'static [&'static str]),
+    /// Rooms of ours.
+    Room(&'static [&'static str]),
     /// Keywords, functions, methods, constants; with `*` at the end all that begin so.
     Word(&'static [&'static str]),
     /// Macros.
@@ -93,6 +95,11 @@ pub(crate) const ONLY: &[Only] = &[
         what: What::Word(&["setns"]),
         rooms: &["netd/src/netns.rs"],
         why: "only a visiting thread is ever in another namespace",
+    },
+    Only {
+        what: What::Room(&["netd/src/store/"]),
+        rooms: &["netd/src/apply/", "netd/src/store/"],
+        why: "only a transaction writes, and it and the session are in apply",
     },
     Only {
         what: What::Path(&["aya", "aya_obj"]),
