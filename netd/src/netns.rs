@@ -14,7 +14,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{FsType, fstatfs};
 
-use crate::error::{Doing as _, Error, Result};
+use crate::error::{ContainerError, Doing as _, Error, Lack, Result};
 
 /// Where named namespaces are, as iproute2 has it.
 const NAMED: &str = "/run/netns";
@@ -29,24 +29,14 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// The namespace that this process is in.
-    pub fn current() -> Result<Self> {
-        Self::open(Path::new("/proc/self/ns/net"))
-    }
-
     /// The namespace at a path, as `ip netns`, Docker and Podman leave them.
     pub fn open(path: &Path) -> Result<Self> {
         let what = || format!("open network namespace {}", path.display());
         let file = File::open(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                Error::not_found(format!("there is no network namespace {}", path.display()))
-            }
+            io::ErrorKind::NotFound => ContainerError::NoNamespace { path: path.to_owned() }.into(),
             _ => Error::system(what(), error),
         })?;
-        let not_one = || {
-            Error::invalid(format!("{} is no network namespace", path.display()))
-                .hint("a path like /run/netns/NAME or /proc/PID/ns/net")
-        };
+        let not_one = || Error::from(ContainerError::NotANamespace { path: path.to_owned() });
         if fstatfs(&file).doing(what)?.filesystem_type() != NSFS_MAGIC {
             return Err(not_one());
         }
@@ -56,48 +46,56 @@ impl Netns {
         Ok(netns)
     }
 
-    /// The namespace of a process.
-    pub fn of_process(pid: i32) -> Result<Self> {
-        if !Path::new("/proc").join(pid.to_string()).exists() {
-            return Err(Error::not_found(format!("there is no process {pid}")));
-        }
-        Self::open(Path::new(&format!("/proc/{pid}/ns/net")))
-    }
-
     /// The path that a name of `ip netns` stands for.
     pub fn named(name: &str) -> PathBuf {
         Path::new(NAMED).join(name)
     }
 
-    /// Makes a namespace and mounts it at `path` below /run/netns, as `ip netns add` does. Fails if the path exists.
-    pub fn create(path: &Path) -> Result<Self> {
-        let what = || format!("make network namespace {}", path.display());
+    /// Makes a namespace without a name: it ends when this is dropped, unless [`Self::mount_at`] gave it one.
+    pub fn create() -> Result<Self> {
+        let what = || "make a network namespace".to_owned();
+        let path = PathBuf::from("/proc/thread-self/ns/net");
+        let file = on_a_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            File::open(&path)
+        })?
+        .doing(what)?;
+        Ok(Self { file, path })
+    }
+
+    /// Mounts this namespace at `path` below /run/netns, as `ip netns add` does. Fails if the path exists.
+    pub fn mount_at(&self, path: &Path) -> Result<()> {
+        let what = || format!("mount network namespace {}", path.display());
         share_folder()?;
         let mut exclusively = OpenOptions::new();
         exclusively.write(true).create_new(true).mode(0o444);
         exclusively.open(path).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => {
-                Error::conflict(format!("network namespace {} is there already", path.display()))
-                    .hint("attach it with --netns, or choose another name")
-            }
+            io::ErrorKind::AlreadyExists => ContainerError::NamespaceExists { path: path.to_owned() }.into(),
             _ => Error::system(what(), error),
         })?;
-        let mounted = on_a_thread(|| {
-            unshare(CloneFlags::CLONE_NEWNET)?;
-            mount(Some("/proc/thread-self/ns/net"), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-        });
-        match mounted.and_then(|mounted| mounted.doing(what)).and_then(|()| Self::open(path)) {
-            Ok(netns) => Ok(netns),
-            Err(error) => {
-                // The first failure is the one to tell.
-                let _second = Self::remove(path);
-                Err(error)
-            }
+        let source = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        mount(Some(source.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).doing(what)
+    }
+
+    /// The namespace at `path`, if it is the one with this cookie; none if nothing or another one is there.
+    pub fn proven(path: &Path, cookie: u64) -> Result<Option<Self>> {
+        match Self::open(path) {
+            Ok(netns) => Ok((netns.cookie()? == cookie).then_some(netns)),
+            Err(Error::Container(_)) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
+    /// Removes the name that [`Self::mount_at`] gave: what is mounted at `path` if that is the namespace with this cookie, and a
+    /// file that nothing is mounted on, which a killed command leaves. Anything else, and nothing, is left alone.
+    pub fn remove_proven(path: &Path, cookie: u64) -> Result<()> {
+        let is_bare = fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0)
+            && fstatfs_of(path).is_some_and(|kind| kind != NSFS_MAGIC);
+        if is_bare || Self::proven(path, cookie)?.is_some() { Self::remove(path) } else { Ok(()) }
+    }
+
     /// Removes a namespace's name; the kernel ends it when its last process is gone. Absent is fine.
-    pub fn remove(path: &Path) -> Result<()> {
+    fn remove(path: &Path) -> Result<()> {
         let what = || format!("remove network namespace {}", path.display());
         match umount2(path, MntFlags::MNT_DETACH) {
             // Not mounted: only the file was made. Not there: removed already.
@@ -141,8 +139,7 @@ impl Netns {
         if code == 0 {
             return Ok(cookie);
         }
-        Err(Error::system(what(), io::Error::last_os_error())
-            .hint("namespaces have cookies since kernel 5.14; netd needs 5.15"))
+        Err(Error::system(what(), io::Error::last_os_error()).lacks(Lack::NetnsCookies))
     }
 
     /// Whether both are the same namespace.
@@ -191,6 +188,11 @@ impl AsFd for Netns {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// The kind of the file system that a file is on; none if it cannot be opened.
+fn fstatfs_of(path: &Path) -> Option<FsType> {
+    Some(fstatfs(File::open(path).ok()?).ok()?.filesystem_type())
 }
 
 fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {

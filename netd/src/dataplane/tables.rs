@@ -20,7 +20,7 @@ use super::connections::{self, Connection};
 use super::object::MAPS_FOLDER;
 use super::wire::Wire;
 use crate::error::{Doing as _, Error, Result};
-use crate::spec::Access;
+use crate::model::Access;
 
 /// `bpf_map_update_elem`: whether or not the row exists.
 pub(super) const ANY: u64 = 0;
