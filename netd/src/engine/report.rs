@@ -20,7 +20,7 @@ use crate::report::{
     Port, Status, Timeout,
 };
 use crate::spec::{Name, Protocol, XdpMode};
-use crate::store::{self, Attachment, Publication, Target};
+use crate::store::{self, Attachment, Publication, Sandbox, Target};
 
 impl Host {
     /// Publications with what they counted; of one container if it is given.
@@ -215,7 +215,10 @@ impl Host {
         let mut report = Container {
             name: container.name.to_string(),
             network: container.network.to_string(),
-            sandbox: container.sandbox.display().to_string(),
+            sandbox: match &container.sandbox {
+                Sandbox::Host => self.netns.path().display().to_string(),
+                Sandbox::Namespace { path, .. } => path.display().to_string(),
+            },
             interface: None,
             host_interface: None,
             mac: None,
@@ -351,7 +354,8 @@ fn target_address(publication: &Publication, link: Option<&store::Link>) -> IpAd
 /// What the container's own end counted: packets that a program redirects into the container bypass the host's end.
 /// None if its namespace is gone.
 async fn inner_counters(container: &store::Container) -> Option<InOut<Count>> {
-    let inside = Netlink::open(&Netns::open(&container.sandbox).ok()?).ok()?;
+    let Sandbox::Namespace { path, cookie, .. } = &container.sandbox else { return None };
+    let inside = Netlink::open(&Netns::proven(path, *cookie).ok()??).ok()?;
     let inner = inside.interface(&INTERFACE.parse().ok()?).await.ok()??;
     Some(InOut { inward: inner.received, out: inner.sent })
 }

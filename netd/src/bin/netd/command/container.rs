@@ -8,8 +8,7 @@ use std::process;
 use crate::cli::{ContainerAdd, ContainerCommand};
 use crate::output::{Output, Published, Text as _, raw};
 use netd::engine::{ContainerRequest, Host, Settings};
-use netd::error::{Error, Result};
-use netd::netns::Netns;
+use netd::error::{Doing as _, Error, Result};
 use netd::report::Removed;
 use netd::spec::Name;
 
@@ -25,7 +24,7 @@ async fn carry_out(host: &mut Host, output: Output, command: ContainerCommand) -
         ContainerCommand::Add(typed) => {
             let ContainerAdd { name, network, netns, pid, attach } = typed;
             let terms = super::publish::terms(attach.terms)?;
-            let sandbox = netns.or_else(|| pid.map(|pid| PathBuf::from(format!("/proc/{pid}/ns/net"))));
+            let sandbox = sandbox(netns, pid)?;
             let name = host
                 .add_container(ContainerRequest {
                     name,
@@ -56,6 +55,12 @@ async fn carry_out(host: &mut Host, output: Output, command: ContainerCommand) -
     }
 }
 
+/// The path of the namespace that the words name. It is absolute, since later commands run in other folders.
+fn sandbox(netns: Option<PathBuf>, pid: Option<i32>) -> Result<Option<PathBuf>> {
+    let path = netns.or_else(|| pid.map(|pid| PathBuf::from(format!("/proc/{pid}/ns/net"))));
+    path.map(std::path::absolute).transpose().doing(|| "find the current folder".into())
+}
+
 /// Becomes the command, inside; returns only if that fails.
 pub(super) async fn exec(settings: &Settings, name: &Name, command: &[OsString]) -> Error {
     match enter(settings, name).await {
@@ -69,7 +74,7 @@ async fn enter(settings: &Settings, name: &Name) -> Result<()> {
     let sandbox = host.sandbox(name);
     host.close()?;
     match sandbox? {
-        Some(sandbox) => Netns::open(&sandbox)?.enter(),
+        Some(sandbox) => sandbox.enter(),
         None => Ok(()),
     }
 }
