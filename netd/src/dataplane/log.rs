@@ -95,14 +95,9 @@ mod tests {
                 IpAddr::V4(address) => Ipv6::from(address.to_ipv6_mapped()),
                 IpAddr::V6(address) => Ipv6::from(address),
             };
-            let event = DropEvent {
-                src: unified(src),
-                dst: unified(dst),
-                src_port: Be16::new(40_000),
-                dst_port: Be16::new(80),
-                protocol: 6,
-                ..DropEvent::new(Reason::DirectAccess as u32, 74, 2)
-            };
+            let mut event = DropEvent::new(Reason::DirectAccess as u32, 74, 2);
+            (event.src, event.dst) = (unified(src), unified(dst));
+            (event.src_port, event.dst_port, event.protocol) = (Be16::new(40_000), Be16::new(80), 6);
             let expected = Dropped {
                 reason: "direct_access",
                 src,
@@ -114,8 +109,10 @@ mod tests {
                 interface: 2,
             };
             assert_eq!(Dropped::from_event(event), Some(expected));
-            assert_eq!(Dropped::from_event(DropEvent { reason: 255, ..event }), None);
-            assert_eq!(Dropped::from_event(DropEvent { protocol: 256, ..event }), None);
+            event.protocol = 256;
+            assert_eq!(Dropped::from_event(event), None, "no such protocol");
+            event = DropEvent::new(255, 74, 2);
+            assert_eq!(Dropped::from_event(event), None, "no such reason");
         }
     }
 }
