@@ -122,6 +122,8 @@ pub(crate) struct Terms {
     pub(crate) forward: bool,
     /// More words for netd.
     pub(crate) netd: &'static [&'static str],
+    /// Another netd than the one under test.
+    pub(crate) binary: Option<&'static Path>,
 }
 
 /// The hosts.
@@ -342,7 +344,8 @@ impl Ground {
 
     /// netd, in the host.
     pub(crate) fn netd(&self, words: &[&str]) -> Command {
-        let mut command = self.host.command(&netd_binary().to_string_lossy());
+        let binary = self.terms.binary.map_or_else(netd_binary, Path::to_path_buf);
+        let mut command = self.host.command(&binary.to_string_lossy());
         command.arg("--state-dir").arg(state_in(self.folder.path())).args(self.terms.netd).args(words);
         if self.terms.connections != 0 {
             command.args(["--max-connections", &self.terms.connections.to_string()]);

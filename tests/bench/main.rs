@@ -25,7 +25,7 @@ use netd_tests::report::Report;
 
 use crate::ground::Contender;
 use crate::rounds::say;
-use crate::work::{Effort, Outcome};
+use crate::work::{Effort, Outcome, Work};
 
 /// Measures netd beside what else carries packets to containers, in namespaces of its own.
 #[derive(Parser)]
@@ -40,6 +40,9 @@ struct Words {
     /// Only these kinds of work
     #[arg(long, value_name = "WORK", value_delimiter = ',')]
     only: Vec<String>,
+    /// Instead of the others, compare with another netd, an older one: small packets and new connections, in turns
+    #[arg(long, value_name = "BINARY", conflicts_with_all = ["profile", "document"])]
+    baseline: Option<PathBuf>,
     /// Where report.json and the pictures go
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     out: PathBuf,
@@ -63,8 +66,6 @@ fn contender(name: &str) -> Result<Contender, String> {
     all.into_iter().find(|contender| contender.name() == name).ok_or_else(|| format!("there is {names}"))
 }
 
-type Work = fn(Effort) -> Outcome;
-
 /// Every kind of work, by name.
 const WORK: [(&str, Work); 11] = [
     ("small", work::small::measure),
@@ -85,7 +86,11 @@ fn main() {
     std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).expect("enter the repository");
     let words = Words::parse();
     netd_tests::need_root();
-    let names: Vec<&str> = WORK.iter().map(|(name, _)| *name).collect();
+    let all = match words.baseline {
+        None => WORK.to_vec(),
+        Some(ref binary) => work::baseline::compare_with(binary),
+    };
+    let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
     for wanted in &words.only {
         assert!(
             names.contains(&wanted.as_str()),
@@ -111,7 +116,7 @@ fn main() {
         bars: Vec::new(),
         notes: Vec::new(),
     };
-    for (name, measure) in WORK {
+    for (name, measure) in all {
         if !words.only.is_empty() && !words.only.iter().any(|wanted| wanted == name) {
             continue;
         }

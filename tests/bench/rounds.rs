@@ -1,6 +1,6 @@
 //! Contenders take turns: every round measures each of them once, so that what the machine does meanwhile befalls all alike.
-//! Each round goes through them in another order, so that nobody always comes after the same one, which leaves the machine
-//! with timers and memory to clean up.
+//! Each round goes through them in another order, so that nobody always comes first or after the same one, which leaves the
+//! machine with timers and memory to clean up.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Instant;
@@ -38,13 +38,14 @@ pub(crate) fn interleave<T>(what: &str, rounds: usize, cells: &mut [Cell<'_, T>]
     samples
 }
 
-/// All numbers below `count`, by strides that differ from round to round and have no divisor in common with it.
+/// All numbers below `count`, by a start and a stride that differ from round to round. A stride has no divisor in common with
+/// `count`, so that it meets every number.
 fn order(count: usize, round: usize) -> impl Iterator<Item = usize> {
     let divides_both =
         |stride: usize| (2..=stride).any(|part| stride.is_multiple_of(part) && count.is_multiple_of(part));
     let strides: Vec<usize> = (1..=count).filter(|stride| !divides_both(*stride)).collect();
     let stride = strides.get(round % strides.len().max(1)).copied().unwrap_or(1);
-    (0..count).map(move |turn| turn * stride % count)
+    (0..count).map(move |turn| (round + turn * stride) % count)
 }
 
 /// Shows what is being done in a line that the next one replaces; on a terminal only.

@@ -2,14 +2,15 @@
 
 use netd_tests::lab::{CLIENT, HOST, HOST_OUTSIDE, HOST6, Lab, OUTSIDE};
 use netd_tests::netns::sandbox;
-use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line};
+use netd_tests::probe::{PATIENCE, SILENCE, Server, patience, tcp_first_line};
 
-/// Whether the client and the machine outside reach a port.
-fn reach(lab: &Lab, port: u16) -> (bool, bool) {
-    // A refusal is silence; who is let in answers at once.
-    let client = lab.client.run(|| tcp_first_line(&format!("{HOST}:{port}"), SILENCE).is_ok());
-    let outside = lab.outside.run(|| tcp_first_line(&format!("{HOST_OUTSIDE}:{port}"), SILENCE).is_ok());
-    (client, outside)
+/// Fails unless the client and the machine outside reach a port, or do not, as it must be.
+#[track_caller]
+fn reach(lab: &Lab, port: u16, client: bool, outside: bool) {
+    for (from, host, must) in [(&lab.client, HOST, client), (&lab.outside, HOST_OUTSIDE, outside)] {
+        let answer = from.run(|| tcp_first_line(&format!("{host}:{port}"), patience(must)));
+        assert_eq!(answer.is_ok(), must, "{host}:{port}: {answer:?}");
+    }
 }
 
 #[test]
@@ -31,10 +32,11 @@ fn a_publications_lists_say_who_may_use_it() {
     ])
     .ok();
     lab.netd(&["publish", "8083:80", &web, "--allow", "2001:db8::/32"]).ok();
-    assert_eq!(reach(&lab, 8080), (true, false), "all but one");
-    assert_eq!(reach(&lab, 8081), (false, true), "the longest prefix counts");
-    assert_eq!(reach(&lab, 8082), (true, true), "the longest prefix counts");
-    assert_eq!(reach(&lab, 8083), (false, false), "the other family only");
+    // 8080 is for all but one; of 8081 and 8082 the longest prefix counts; 8083 is for the other family only.
+    reach(&lab, 8080, true, false);
+    reach(&lab, 8081, false, true);
+    reach(&lab, 8082, true, true);
+    reach(&lab, 8083, false, false);
     // The container has no IPv6, and its IPv6 clients are judged by the address that they have.
     assert!(lab.client.run(|| tcp_first_line(&format!("[{HOST6}]:8083"), PATIENCE)).is_ok());
     assert!(lab.client.run(|| tcp_first_line(&format!("[{HOST6}]:8081"), SILENCE)).is_err());
@@ -62,21 +64,21 @@ fn a_host_may_be_closed_unless_a_port_says_otherwise() {
     let web = lab.container("web", &["-p", "8080:80"]);
     let _server = Server::tcp_echo(&sandbox(&web), 80);
     assert_eq!(lab.netd(&["access"]).ok().stdout, "open to all\n");
-    assert_eq!(reach(&lab, 8080), (true, true));
+    reach(&lab, 8080, true, true);
     lab.netd(&["access", "--allow", CLIENT]).ok();
-    assert_eq!(reach(&lab, 8080), (true, false));
+    reach(&lab, 8080, true, false);
     // What is published later is ruled by it as well, and what has lists of its own is not.
     lab.netd(&["publish", "8081:80", &web]).ok();
     lab.netd(&["publish", "8082:80", &web, "--allow", "0.0.0.0/0"]).ok();
-    assert_eq!(reach(&lab, 8081), (true, false));
-    assert_eq!(reach(&lab, 8082), (true, true));
+    reach(&lab, 8081, true, false);
+    reach(&lab, 8082, true, true);
     // Other lists take the place of the old ones.
     lab.netd(&["access", "--deny", CLIENT]).ok();
-    assert_eq!(reach(&lab, 8080), (false, true));
+    reach(&lab, 8080, false, true);
     let shown = lab.netd(&["--json", "access"]).ok().json();
     assert_eq!(shown, serde_json::json!({"allow": [], "deny": [format!("{CLIENT}/32")]}));
     lab.netd(&["access", "--open"]).ok();
-    assert_eq!(reach(&lab, 8080), (true, true));
+    reach(&lab, 8080, true, true);
 }
 
 #[test]
@@ -90,7 +92,7 @@ fn established_connections_outlive_a_closing() {
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), CLIENT);
     lab.netd(&["access", "--allow", "192.0.2.1"]).ok();
-    assert_eq!(reach(&lab, 8080), (false, false));
+    reach(&lab, 8080, false, false);
     (&stream).write_all(b"still here\n").unwrap();
     assert_eq!(lines.next().unwrap().unwrap(), "still here");
 }

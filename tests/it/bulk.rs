@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use netd_tests::lab::{HOST, Lab};
 use netd_tests::netns::sandbox;
@@ -64,7 +63,7 @@ fn nginx_serves_curl() {
     let _nginx = netd_tests::nginx::start(&lab, &web, folder, "listen 80;");
     let place = folder.display();
     let fetch = format!(
-        "curl -sS -m 10 --retry 20 --retry-delay 0 --retry-connrefused -o {place}/got http://{HOST}:8080/block"
+        "curl -sS -m 60 --retry 20 --retry-delay 0 --retry-connrefused -o {place}/got http://{HOST}:8080/block"
     );
     wait_for("nginx to serve", PATIENCE, || lab.client.try_sh(&fetch).status.success());
     assert!(std::fs::read(folder.join("got")).unwrap() == block());
@@ -80,7 +79,7 @@ fn iperf3_runs_both_ways() {
     for options in ["", "-R", "-u -b 50M", "-u -b 50M -R"] {
         let line = format!("iperf3 -J -t 1 -c {HOST} {options}");
         let mut report = serde_json::Value::Null;
-        wait_for("iperf3 to run", Duration::from_secs(15), || {
+        wait_for("iperf3 to run", PATIENCE, || {
             report = serde_json::from_slice(&lab.client.try_sh(&line).stdout).unwrap_or_default();
             report["error"].is_null() && !report["end"].is_null()
         });

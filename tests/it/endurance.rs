@@ -1,7 +1,7 @@
 //! Connections that last: through the coming and going of others, through floods, and through the loss of their rows.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,13 +14,10 @@ use netd_common::flow::FlowKey;
 use netd_tests::lab::{CLIENT, CLIENT6, HOST, HOST6, Lab, OUTSIDE, OUTSIDE6};
 use netd_tests::netns::{run_in, sandbox};
 use netd_tests::packet::{Packet, icmp_error};
-use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask};
+use netd_tests::probe::{PATIENCE, Server, tcp_first_line, tcp_on, udp_answers, udp_ask};
 use netd_tests::stream::block;
-use netd_tests::{nginx, wait_for};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, setsockopt, socket,
-    sockopt,
-};
+use netd_tests::{nginx, tap, wait_for};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockaddrIn, sendto, setsockopt, sockopt};
 
 /// A lab with a network `six` of both families.
 fn lab() -> Lab {
@@ -131,7 +128,7 @@ const LAST: u64 = u64::MAX;
 /// Makes connections by 200 source ports only and closes them in every way there is; each must succeed, and carry its
 /// own number and no other's.
 fn reuse(from: &Path, to: SocketAddr, server: &Path, count: u64) {
-    let listener = run_in(server, || TcpListener::bind(("::", 80))).unwrap();
+    let listener = run_in(server, || tcp_on(80));
     let serve = |mut stream: TcpStream| {
         let mut number = [0; 8];
         stream.read_exact(&mut number)?;
@@ -215,8 +212,7 @@ struct Raw(std::os::fd::OwnedFd);
 
 impl Raw {
     fn new(netns: &Path) -> Self {
-        let raw = || socket(AddressFamily::Inet, SockType::Raw, SockFlag::empty(), SockProtocol::Raw);
-        Self(run_in(netns, raw).unwrap())
+        Self(run_in(netns, || tap::raw(AddressFamily::Inet)))
     }
 
     /// Sends a frame without its Ethernet header.
@@ -357,7 +353,7 @@ struct Ends {
 
 impl Ends {
     fn new(lab: &Lab, web: &str, to: SocketAddr) -> Self {
-        let listener = run_in(&sandbox(web), || TcpListener::bind(("::", 80))).unwrap();
+        let listener = run_in(&sandbox(web), || tcp_on(80));
         let client = lab.client.run(|| TcpStream::connect_timeout(&to, PATIENCE)).unwrap();
         let (server, _) = listener.accept().unwrap();
         for end in [&client, &server] {
@@ -470,9 +466,8 @@ fn what_is_taken_back_is_cut_at_once_and_never_reaches_a_successor() {
             let tcp = Ends::new(&lab, &web, address(host, 8080));
             tcp.exchange(true);
             let socket = lab.client.run(|| UdpSocket::bind(address(own, 0))).unwrap();
-            socket.set_read_timeout(Some(SILENCE)).unwrap();
             let to = address(host, 5353).to_string();
-            assert!(udp_ask(&socket, &to, b"x").is_ok());
+            udp_answers(&socket, &to, true);
             ends.push((tcp, socket, to));
         }
         if removal {
@@ -487,7 +482,7 @@ fn what_is_taken_back_is_cut_at_once_and_never_reaches_a_successor() {
         for (tcp, socket, to) in &ends {
             // The kernel takes it; a network that delivered it would see it answered.
             (&tcp.client).write_all(b"too late").unwrap();
-            assert!(udp_ask(socket, to, b"too late").is_err());
+            udp_answers(socket, to, false);
         }
         assert_eq!(
             delivered(&lab, &web),

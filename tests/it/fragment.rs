@@ -7,9 +7,8 @@ use etherparse::{IpNumber, Ipv4Header, Ipv6Header, UdpHeader};
 use netd_tests::lab::{CLIENT, CLIENT6, HOST, HOST6, Lab, OUTSIDE, OUTSIDE6};
 use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, Server, udp_ask, udp_socket};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, sendto, socket,
-};
+use netd_tests::tap;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockaddrIn, SockaddrIn6, sendto};
 
 /// What a part holds of the datagram, bytes: as much as fits 1,500.
 const PART: usize = 1448;
@@ -70,7 +69,7 @@ fn parts(from: SocketAddr, to: SocketAddr, id: u16, payload: &[u8]) -> Vec<Vec<u
 /// Sends IP packets as they are, from the calling thread's namespace.
 fn send(packets: &[Vec<u8>], to: IpAddr) {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let raw = socket(family, SockType::Raw, SockFlag::empty(), SockProtocol::Raw).unwrap();
+    let raw = tap::raw(family);
     for packet in packets {
         let sent = match SocketAddr::new(to, 0) {
             SocketAddr::V4(to) => sendto(raw.as_raw_fd(), packet, &SockaddrIn::from(to), MsgFlags::empty()),

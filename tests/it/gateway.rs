@@ -6,7 +6,9 @@ use std::net::UdpSocket;
 use netd_tests::lab::{CLIENT, CLIENT6, HOST, HOST_OUTSIDE, HOST_OUTSIDE6, HOST6, Lab, OUTSIDE, OUTSIDE6};
 use netd_tests::netns::{Netns, sandbox};
 use netd_tests::packet::Packet;
-use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask, udp_socket};
+use netd_tests::probe::{
+    PATIENCE, SILENCE, Server, patience, tcp_first_line, udp_ask, udp_socket, when_free,
+};
 use serde_json::json;
 
 /// Makes a network with a subnet of each family, of which `number` is a part, and a container `web` of that number on it
@@ -36,15 +38,23 @@ struct Web {
     _servers: [Server; 2],
 }
 
-/// Whether somebody reaches a container by its own address: its published port, its other one, and by ping.
-fn reach(from: &Netns, address: &str) -> [bool; 3] {
-    let port = |port| from.run(|| tcp_first_line(&format!("{address}:{port}"), SILENCE).is_ok());
-    [port(80), port(81), ping(from, address)]
+/// Fails unless somebody reaches, or does not, what `must` says of a container by its own address: its published port, its
+/// other one, and by ping.
+#[track_caller]
+fn reaches(from: &Netns, address: &str, must: [bool; 3]) {
+    let [port, other, ping] = must;
+    answers(from, &format!("{address}:80"), port);
+    answers(from, &format!("{address}:81"), other);
+    let wait = if ping { 10 } else { 1 };
+    let pinged = from.try_sh(&format!("ping -c 1 -W {wait} {}", address.trim_matches(['[', ']'])));
+    assert_eq!(pinged.status.success(), ping, "ping {address}");
 }
 
-fn ping(from: &Netns, address: &str) -> bool {
-    let address = address.trim_matches(['[', ']']);
-    from.try_sh(&format!("ping -c 1 -W 1 {address}")).status.success()
+/// Fails unless a TCP port answers somebody, or does not, as `must` says.
+#[track_caller]
+fn answers(from: &Netns, to: &str, must: bool) {
+    let answer = from.run(|| tcp_first_line(to, patience(must)));
+    assert_eq!(answer.is_ok(), must, "{to}: {answer:?}");
 }
 
 #[test]
@@ -59,16 +69,16 @@ fn each_mode_lets_in_what_it_says_in_each_family() {
     for (number, (mode, reached, by_the_host)) in (1..).zip(table) {
         let web = network(&lab, number, &["--gateway-mode", mode]);
         for address in &web.addresses {
-            assert_eq!(reach(&lab.client, address), reached, "{mode}: {address}");
+            reaches(&lab.client, address, reached);
         }
         for (host, client) in [(HOST.to_owned(), CLIENT), (format!("[{HOST6}]"), CLIENT6)] {
             let to = format!("{host}:{}", web.host_port);
-            let seen = lab.client.run(|| tcp_first_line(&to, SILENCE).ok());
+            let seen = lab.client.run(|| tcp_first_line(&to, patience(by_the_host)).ok());
             assert_eq!(seen.as_deref(), by_the_host.then_some(client), "{mode}: {to}");
         }
         for host in ["127.0.0.1", "[::1]", HOST] {
             let to = format!("{host}:{}", web.host_port);
-            assert_eq!(lab.host.run(|| tcp_first_line(&to, SILENCE).is_ok()), by_the_host, "{mode}: {to}");
+            answers(&lab.host, &to, by_the_host);
         }
         // In whose name it leaves.
         let [own, own6] = web.addresses.each_ref().map(|address| address.trim_matches(['[', ']']));
@@ -90,11 +100,10 @@ fn each_family_has_a_mode_of_its_own() {
     let lab = Lab::new();
     let web = network(&lab, 1, &["--gateway-mode", "ipv4=routed", "--gateway-mode", "ipv6=nat"]);
     let [four, six] = &web.addresses;
-    assert_eq!(reach(&lab.client, four), [true, false, true]);
-    assert_eq!(reach(&lab.client, six), [false, false, false]);
-    let by_the_host =
-        |host: &str| lab.client.run(|| tcp_first_line(&format!("{host}:{}", web.host_port), SILENCE).is_ok());
-    assert!(!by_the_host(HOST) && by_the_host(&format!("[{HOST6}]")));
+    reaches(&lab.client, four, [true, false, true]);
+    reaches(&lab.client, six, [false, false, false]);
+    answers(&lab.client, &format!("{HOST}:{}", web.host_port), false);
+    answers(&lab.client, &format!("[{HOST6}]:{}", web.host_port), true);
     let shown = lab.netd(&["network", "inspect", "net1"]).ok().stdout;
     assert!(shown.contains("ipv4=routed,ipv6=nat"), "{shown}");
 }
@@ -104,26 +113,26 @@ fn a_routed_port_is_its_publications() {
     let lab = Lab::new();
     let web = network(&lab, 1, &["--gateway-mode", "routed"]);
     let [four, six] = &web.addresses;
-    let reached = |address: &str, port: u16| {
-        lab.client.run(|| tcp_first_line(&format!("{address}:{port}"), SILENCE).is_ok())
-    };
-    assert!(reached(four, 80));
+    let answers = |address: &str, port: u16, must| answers(&lab.client, &format!("{address}:{port}"), must);
+    answers(four, 80, true);
     assert_eq!(lab.port("tcp", web.host_port)["flows"]["total"], 1);
     // Of two publications of one port, each is enough.
     lab.netd(&["publish", "9000:80", &web.name]).ok();
     lab.netd(&["unpublish", "9000"]).ok();
-    assert!(reached(four, 80));
+    answers(four, 80, true);
     // One that is for the host only, or for one family, opens nothing else.
     lab.netd(&["publish", "127.0.0.1:9001:81", &web.name]).ok();
-    assert!(!reached(four, 81));
+    answers(four, 81, false);
     lab.netd(&["publish", "[::]:9002:81", &web.name]).ok();
-    assert!(!reached(four, 81) && reached(six, 81));
+    answers(four, 81, false);
+    answers(six, 81, true);
     // Its lists hold, and what they keep out is counted as its own.
     lab.netd(&["publish", "0.0.0.0:9003:81", &web.name, "--deny", CLIENT]).ok();
-    assert!(!reached(four, 81));
+    answers(four, 81, false);
     assert!(lab.port("tcp", 9003)["dropped"].as_u64().unwrap() > 0);
     lab.netd(&["unpublish", &web.host_port.to_string()]).ok();
-    assert!(!reached(four, 80) && !reached(six, 80));
+    answers(four, 80, false);
+    answers(six, 80, false);
 }
 
 #[test]
@@ -159,8 +168,8 @@ fn a_trusted_interface_lets_in_to_published_ports() {
     let lab = Lab::new();
     let web = network(&lab, 1, &["--trusted-interface", "up0", "--trusted-interface", "up2"]);
     for address in &web.addresses {
-        assert_eq!(reach(&lab.client, address), [true, false, false], "{address}");
-        assert_eq!(reach(&lab.outside, address), [false, false, false], "{address}");
+        reaches(&lab.client, address, [true, false, false]);
+        reaches(&lab.outside, address, [false, false, false]);
     }
     assert!(lab.client.run(|| tcp_first_line(&format!("{HOST}:{}", web.host_port), PATIENCE).is_ok()));
     let shown = lab.netd(&["--json", "network", "inspect", "net1"]).ok().json();
@@ -174,27 +183,26 @@ fn a_trusted_interface_lets_in_to_published_ports() {
     third.ip("link set eth0 up");
     third.ip("route add default via 198.18.9.1");
     lab.netd(&["ports"]).ok();
-    assert_eq!(reach(&third, &web.addresses[0]), [true, false, false]);
+    reaches(&third, &web.addresses[0], [true, false, false]);
     // What another network trusts is none of this one's business.
     let other = network(&lab, 2, &[]);
-    assert_eq!(reach(&lab.client, &other.addresses[0]), [false, false, false]);
+    reaches(&lab.client, &other.addresses[0], [false, false, false]);
 }
 
 #[test]
 fn another_networks_containers_are_let_in_as_outside_is() {
     let lab = Lab::new();
     let far = lab.container("far", &[]);
-    let from = |address: &str| {
-        [80, 81].map(|port| {
-            lab.run_in(&far, || tcp_first_line(&format!("{address}:{port}"), SILENCE).ok()).as_deref()
-                == Some(lab.address(&far).as_str())
-        })
-    };
+    let own = lab.address(&far);
     for (number, mode, reached) in
         [(1, "nat", [false, false]), (2, "nat-unprotected", [true, true]), (3, "routed", [true, false])]
     {
         let web = network(&lab, number, &["--gateway-mode", mode, "--trusted-interface", "netd0"]);
-        assert_eq!(from(&web.addresses[0]), reached, "{mode}");
+        for (port, must) in [80, 81].into_iter().zip(reached) {
+            let to = format!("{}:{port}", web.addresses[0]);
+            let seen = lab.run_in(&far, || tcp_first_line(&to, patience(must)).ok());
+            assert_eq!(seen.as_deref(), must.then_some(own.as_str()), "{mode}: {to}");
+        }
     }
 }
 
@@ -261,13 +269,14 @@ fn tags_and_options_are_no_way_around_on_a_host_that_forwards() {
     let lab = Lab::new();
     lab.host.sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
     let (closed, open) = (network(&lab, 1, &[]), network(&lab, 2, &["--gateway-mode", "nat-unprotected"]));
-    let record_route =
-        |web: &Web| lab.client.try_sh(&format!("ping -R -c 1 -W 1 {}", web.addresses[0])).status.success();
-    assert!(record_route(&open) && !record_route(&closed), "an IPv4 option");
+    let record_route = |web: &Web, wait: u32| {
+        lab.client.try_sh(&format!("ping -R -c 1 -W {wait} {}", web.addresses[0])).status.success()
+    };
+    assert!(record_route(&open, 10) && !record_route(&closed, 1), "an IPv4 option");
     // Frames without a tag; with a priority, but of no VLAN; with two such tags; and of a VLAN that is not there.
     let mac = lab.host.sh("ip -o link show up0 | sed 's/.*ether \\([^ ]*\\).*/\\1/'");
     let mac: Vec<u8> = mac.trim().split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
-    for (tags, arrives) in [(&[][..], true), (&[0], true), (&[0, 0], false), (&[7], false)] {
+    for (tags, expected) in [(&[][..], true), (&[0], true), (&[0, 0], false), (&[7], false)] {
         let send = |number: u8| {
             let mut frame = Packet::udp(([198, 18, 0, 2], 4000), ([10, 6, number, 2], 53)).bytes();
             frame[..6].copy_from_slice(&mac);
@@ -276,15 +285,16 @@ fn tags_and_options_are_no_way_around_on_a_host_that_forwards() {
             }
             lab.client.sh(&format!("python3 -c '{SEND}' '{frame:?}'"));
         };
-        let arrive = |web: &Web, number| {
+        let arrives = |web: &Web, number, must| {
             lab.run_in(&web.name, || {
-                let socket = UdpSocket::bind("0.0.0.0:53").unwrap();
-                socket.set_read_timeout(Some(SILENCE)).unwrap();
+                let socket = when_free(|| UdpSocket::bind("0.0.0.0:53"));
+                socket.set_read_timeout(Some(patience(must))).unwrap();
                 send(number);
                 socket.recv(&mut [0; 64]).is_ok()
             })
         };
-        assert_eq!((arrive(&closed, 1), arrive(&open, 2)), (false, arrives), "{tags:?}");
+        assert!(!arrives(&closed, 1, false), "{tags:?}");
+        assert_eq!(arrives(&open, 2, expected), expected, "{tags:?}");
     }
 }
 

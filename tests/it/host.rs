@@ -126,7 +126,7 @@ fn curl_reaches_localhost_in_every_spelling() {
         );
     });
     for host in ["localhost", "127.0.0.1", "[::1]", HOST] {
-        assert_eq!(lab.host.sh(&format!("curl -sS -m 5 'http://{host}:8080/'")), "hello", "{host}");
+        assert_eq!(lab.host.sh(&format!("curl -sS -m 20 'http://{host}:8080/'")), "hello", "{host}");
     }
 }
 

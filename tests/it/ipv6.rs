@@ -183,7 +183,7 @@ fn large_datagrams_and_narrow_links_are_no_obstacle() {
     let large = vec![0x5a; 60_000];
     // Who is told that a datagram was too large sends the next in smaller parts.
     let ask = |to: &str| {
-        let socket = udp6(Duration::from_secs(1));
+        let socket = udp6(Duration::from_secs(4));
         (0..5).find_map(|_attempt| udp_ask(&socket, to, &large).ok()).map(|(answer, _)| answer.len())
     };
     assert_eq!(lab.client.run(|| ask(&format!("[{HOST6}]:5353"))), Some(large.len()));

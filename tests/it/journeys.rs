@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use netd_tests::lab::{CLIENT, CLIENT6, HOST, HOST_OUTSIDE, HOST_OUTSIDE6, HOST6, Lab, OUTSIDE, OUTSIDE6};
 use netd_tests::netns::{Process, run_in, sandbox};
-use netd_tests::probe::{PATIENCE, Server, udp_ask};
+use netd_tests::probe::{PATIENCE, Server, udp_ask, when_free};
 use netd_tests::stream::{GIB, receive, send};
 use netd_tests::wait_for;
 
@@ -242,7 +242,7 @@ fn a_datagrams_answer_leaves_from_the_address_that_it_was_sent_to() {
     ];
     for (any, hosts) in ["0.0.0.0", "::"].into_iter().zip(hosts) {
         // A server that binds no address and knows none but the client's.
-        let server = run_in(&sandbox(&scene.web), || UdpSocket::bind((any, 53)).unwrap());
+        let server = run_in(&sandbox(&scene.web), || when_free(|| UdpSocket::bind((any, 53))));
         server.set_read_timeout(Some(PATIENCE)).unwrap();
         let answer = || {
             let mut buffer = [0; 100];

@@ -22,7 +22,7 @@ fn containers_on_one_network_and_the_host_reach_each_other() {
     let _udp = Server::udp_echo(&sandbox(&two), 53);
     let _host = Server::tcp_echo(&lab.host.path(), 90);
     let (first, second) = (lab.address(&one), lab.address(&two));
-    assert!(lab.command_in(&one, &format!("ping -c 1 -W 2 {second}")).output().unwrap().status.success());
+    assert!(lab.command_in(&one, &format!("ping -c 1 -W 10 {second}")).output().unwrap().status.success());
     lab.run_in(&one, || {
         assert_eq!(tcp_first_line(&format!("{second}:80"), PATIENCE).unwrap(), first);
         assert_eq!(udp_ask(&udp_socket(PATIENCE), &format!("{second}:53"), b"x").unwrap().0, b"x");
@@ -31,7 +31,7 @@ fn containers_on_one_network_and_the_host_reach_each_other() {
         assert_eq!(tcp_first_line("198.18.0.1:90", PATIENCE).unwrap(), first);
     });
     lab.host.run(|| assert_eq!(tcp_first_line(&format!("{second}:80"), PATIENCE).unwrap(), "172.17.0.1"));
-    lab.host.sh(&format!("ping -c 1 -W 2 {second}"));
+    lab.host.sh(&format!("ping -c 1 -W 10 {second}"));
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn a_container_reaches_outside_and_is_seen_as_the_host() {
         let (answer, from) = udp_ask(&udp_socket(PATIENCE), &format!("{OUTSIDE}:53"), b"question").unwrap();
         assert_eq!((answer.as_slice(), from.to_string()), (b"question".as_slice(), format!("{OUTSIDE}:53")));
     });
-    let pinged = lab.command_in(&web, &format!("ping -c 3 -i 0.2 -W 5 {OUTSIDE}")).output().unwrap();
+    let pinged = lab.command_in(&web, &format!("ping -c 3 -i 0.2 -W 10 {OUTSIDE}")).output().unwrap();
     let said = String::from_utf8_lossy(&pinged.stdout);
     assert!(said.contains("3 packets transmitted, 3 received, 0% packet loss"), "{said}");
 }

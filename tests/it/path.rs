@@ -17,7 +17,7 @@ fn carries(lab: &Lab, web: &str) {
     for (name, to) in [(None, format!("{HOST}:5353")), (Some(web), format!("{OUTSIDE}:53"))] {
         let ask = || {
             // Who is told that a datagram was too large sends the next in smaller parts.
-            let socket = udp_socket(std::time::Duration::from_secs(1));
+            let socket = udp_socket(std::time::Duration::from_secs(4));
             (0..5).find_map(|_attempt| udp_ask(&socket, &to, &large).ok())
         };
         let answer = match name {

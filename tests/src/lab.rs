@@ -37,7 +37,7 @@ pub const CLIENT6: &str = "2001:db8:18::2";
 /// The same in IPv6.
 pub const OUTSIDE6: &str = "2001:db8:19::2";
 
-/// Three hosts; the one in the middle is netd's.
+/// Three hosts; netd runs on the one in the middle.
 #[derive(Debug)]
 pub struct Lab {
     /// A neighbour of the host.
@@ -46,27 +46,27 @@ pub struct Lab {
     pub host: Netns,
     /// Where the host's default route leads.
     pub outside: Netns,
-    /// Folder of this test alone; the state folder is in it.
+    /// A folder of this test's own. The state folder is in it.
     pub folder: TempDir,
-    /// Whether netd is to work as on kernels without tcx.
+    /// Whether netd attaches its programs by clsact, as on kernels without tcx.
     pub clsact: bool,
     prefix: String,
 }
 
-/// What a netd command said.
+/// The outcome of a netd command.
 #[derive(Debug)]
 pub struct Said {
     /// Its exit status.
     pub status: ExitStatus,
     /// What it printed.
     pub stdout: String,
-    /// What it told by the way.
+    /// What it printed to standard error.
     pub stderr: String,
     words: String,
 }
 
 impl Said {
-    /// What a netd command with these words has said.
+    /// The outcome of a netd command with these arguments.
     pub fn of(output: &Output, words: &[&str]) -> Self {
         Self {
             status: output.status,
@@ -119,7 +119,7 @@ impl Lab {
         need_root();
         let (client, host, outside) = (Netns::new("client"), Netns::new("host"), Netns::new("outside"));
         for netns in [&client, &host, &outside] {
-            // Addresses are ready at once; a snapshot would see them become so.
+            // Without duplicate address detection addresses are ready at once and do not change between snapshots.
             netns.sh("sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0");
         }
         for (name, far) in [("up0", &client), ("up1", &outside)] {
@@ -147,7 +147,7 @@ impl Lab {
         client.ip("route add default via 2001:db8:18::1");
         host.ip("route add default via 2001:db8:19::2");
         outside.ip("route add default via 2001:db8:19::1");
-        crate::wait_for("the host's link-local addresses", Duration::from_secs(5), || {
+        crate::wait_for("the host's link-local addresses", crate::probe::PATIENCE, || {
             let addresses = host.sh("ip -6 -o address show scope link");
             addresses.contains("up0") && addresses.contains("up1") && !addresses.contains("tentative")
         });
@@ -160,17 +160,17 @@ impl Lab {
         self.folder.path().join("state")
     }
 
-    /// A container name of this lab alone: named namespaces are the whole machine's.
+    /// A container name that no other lab has: names of namespaces are shared by the whole machine.
     pub fn name(&self, label: &str) -> String {
         format!("{}{label}", self.prefix)
     }
 
-    /// netd as a command, in the host, on this lab's state.
+    /// A netd command in the host, with this lab's state folder.
     pub fn netd_command(&self, words: &[&str]) -> Command {
         self.netd_command_in(&self.host, &self.state_dir(), words)
     }
 
-    /// netd as a command, elsewhere.
+    /// A netd command in another host, or with another state folder.
     pub fn netd_command_in(&self, host: &Netns, state_dir: &Path, words: &[&str]) -> Command {
         let mut command = host.command(&netd_binary().to_string_lossy());
         command.arg("--state-dir").arg(state_dir).args(words).stdin(Stdio::null());
@@ -186,13 +186,13 @@ impl Lab {
         said(&mut self.netd_command(words), words)
     }
 
-    /// Starts netd and kills it after this time, wherever it is then.
+    /// Starts netd and kills it after this time.
     #[track_caller]
     pub fn netd_killed(&self, words: &[&str], after: Duration) {
         let mut command = self.netd_command(words);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("netd starts");
         let moment = Instant::now() + after;
-        // Moments are fractions of a millisecond apart: nobody sleeps as little.
+        // Not a sleep: the time is often less than a sleep can be.
         while Instant::now() < moment {
             std::thread::yield_now();
         }
@@ -236,7 +236,7 @@ impl Lab {
         run_in(&Path::new("/run/netns").join(container), visit)
     }
 
-    /// How many rows of the table of IPv6 flows that both sides want `which` is true of.
+    /// How many rows there are in the table of assured IPv6 flows whose keys `which` accepts.
     #[track_caller]
     pub fn assured6(&self, which: impl Fn(&FlowKey<Ipv6>) -> bool) -> usize {
         const KEY: usize = size_of::<FlowKey<Ipv6>>();
@@ -285,7 +285,7 @@ impl Default for Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        // A test that failed half way leaves its containers; a second failure would hide the first.
+        // The result does not matter: after a failed test a second failure would hide the first.
         let _down = self.netd_command(&["--quiet", "down"]).output();
     }
 }

@@ -1,11 +1,12 @@
 //! The harness of the privileged tests: hosts made of namespaces, probes, snapshots, packets.
 //!
-//! Tests panic rather than return errors, so that a failure comes with its place. A missing privilege or tool is a
-//! failure that names it: nothing here passes without having run.
+//! Tests panic instead of returning errors, so that a failure names its line. A missing privilege or tool is a
+//! failure that names it: no test is skipped.
 
 #![expect(clippy::missing_panics_doc, reason = "tests fail by panicking")]
 #![expect(clippy::expect_used, reason = "tests fail by panicking")]
 
+pub mod descriptors;
 pub mod lab;
 pub mod netns;
 pub mod nginx;
@@ -31,7 +32,7 @@ pub fn netd_binary() -> PathBuf {
     path
 }
 
-/// Fails with a clear word where the tests cannot run.
+/// Fails with a clear message if the tests cannot run here.
 pub fn need_root() {
     assert!(
         nix::unistd::geteuid().is_root(),
@@ -39,7 +40,7 @@ pub fn need_root() {
     );
 }
 
-/// Waits until something holds. The one place that sleeps.
+/// Waits until a condition holds. Nothing else in the tests sleeps.
 #[track_caller]
 pub fn wait_for(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;

@@ -10,12 +10,12 @@ use nix::sched::{CloneFlags, setns};
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
-/// How all names that [`unique`] gives in this process begin, and no others.
+/// The prefix of all names that [`unique`] makes in this process.
 pub fn own_prefix() -> String {
     format!("nt{}-", std::process::id())
 }
 
-/// A name that no other test has, on this machine, now.
+/// A name that no other running test on this machine has.
 pub fn unique(label: &str) -> String {
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
     format!("{}{count}-{label}", own_prefix())
@@ -26,7 +26,7 @@ pub fn sandbox(name: &str) -> PathBuf {
     PathBuf::from("/run/netns").join(name)
 }
 
-/// A namespace, removed when dropped.
+/// A network namespace. Removed when dropped.
 #[derive(Debug)]
 pub struct Netns {
     /// Its name below /run/netns.
@@ -34,7 +34,7 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// Makes one, loopback up.
+    /// Makes a namespace with loopback up.
     pub fn new(label: &str) -> Self {
         let name = unique(label);
         ip(&format!("netns add {name}"));
@@ -43,7 +43,7 @@ impl Netns {
         netns
     }
 
-    /// The path of one that is there.
+    /// Its path.
     pub fn path(&self) -> PathBuf {
         sandbox(&self.name)
     }
@@ -54,14 +54,14 @@ impl Netns {
         ip(&format!("-n {} {words}", self.name))
     }
 
-    /// A command inside; network namespace only, so that pins stay in sight.
+    /// A command inside. Only the network namespace changes, so that /sys and netd's pins stay visible.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.name)).arg(program);
         command
     }
 
-    /// Runs a shell line inside and returns what it prints; fails if it fails.
+    /// Runs a shell command inside and returns its output. Fails if it fails.
     #[track_caller]
     pub fn sh(&self, line: &str) -> String {
         let output = self.try_sh(line);
@@ -71,12 +71,12 @@ impl Netns {
         stdout.into_owned()
     }
 
-    /// Runs a shell line inside.
+    /// Runs a shell command inside.
     pub fn try_sh(&self, line: &str) -> Output {
         self.command("sh").args(["-c", line]).stdin(Stdio::null()).output().expect("nsenter starts")
     }
 
-    /// Starts a shell line inside; ended when dropped.
+    /// Starts a shell command inside. It is killed when dropped.
     pub fn spawn(&self, line: &str) -> Process {
         let mut command = self.command("sh");
         command
@@ -87,14 +87,14 @@ impl Netns {
         Process::new(&mut command)
     }
 
-    /// Runs `visit` on a thread of its own inside: sockets that it opens belong there.
+    /// Runs `visit` on a new thread inside. Sockets that it opens belong to the namespace.
     #[track_caller]
     pub fn run<T: Send>(&self, visit: impl FnOnce() -> T + Send) -> T {
         run_in(&self.path(), visit)
     }
 }
 
-/// Runs `visit` on a thread of its own in the namespace at `path`.
+/// Runs `visit` on a new thread in the namespace at `path`.
 #[track_caller]
 pub fn run_in<T: Send>(path: &std::path::Path, visit: impl FnOnce() -> T + Send) -> T {
     let file = File::open(path).unwrap_or_else(|error| panic!("open {}: {error}", path.display()));
@@ -112,19 +112,19 @@ pub fn run_in<T: Send>(path: &std::path::Path, visit: impl FnOnce() -> T + Send)
 
 impl Drop for Netns {
     fn drop(&mut self) {
-        // Dropped while a test fails as well: a second failure would hide the first.
+        // The result does not matter: after a failed test a second failure would hide the first.
         let _gone = Command::new("ip").args(["netns", "delete", &self.name]).output();
     }
 }
 
-/// A process that ends with its test.
+/// A process. It is killed when dropped.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
 }
 
 impl Process {
-    /// Starts a command in a process group of its own, so that what it starts ends with it.
+    /// Starts a command in a new process group, so that its children are killed with it.
     pub fn new(command: &mut Command) -> Self {
         Self {
             child: command
@@ -134,17 +134,17 @@ impl Process {
         }
     }
 
-    /// Its number.
+    /// Its process ID.
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).expect("a process number fits")
     }
 
-    /// Sends a signal to it alone.
+    /// Sends a signal to the process, not to its group.
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).expect("send a signal");
     }
 
-    /// Waits for its end.
+    /// Waits until it ends.
     pub fn wait(&mut self) -> std::process::ExitStatus {
         self.child.wait().expect("wait for a child")
     }

@@ -1,4 +1,4 @@
-//! Packets built and judged independently of netd-common: the oracle must not share the bug.
+//! Packets that are built and checked without netd-common, so that both do not have the same bug.
 
 use etherparse::{
     Ethernet2Header, IcmpEchoHeader, Icmpv4Header, Icmpv4Type, IpNumber, Ipv4Header, TcpHeader, UdpHeader,
@@ -16,7 +16,7 @@ pub fn icmp_error(from: [u8; 4], to: [u8; 4], ttl: u8, kind: [u8; 2], rest: u32,
     bytes
 }
 
-/// RFC 1071, straight from its text.
+/// The Internet checksum, written from the text of RFC 1071.
 pub fn checksum(bytes: &[u8]) -> u16 {
     let mut sum: u32 = bytes
         .chunks(2)
@@ -28,7 +28,7 @@ pub fn checksum(bytes: &[u8]) -> u16 {
     !u16::try_from(sum).expect("folded")
 }
 
-/// SCTP's checksum (RFC 9260 appendix A), straight from its text.
+/// SCTP's checksum, written from the text of RFC 9260, appendix A.
 pub fn crc32c(bytes: &[u8]) -> u32 {
     let mut remainder = u32::MAX;
     for byte in bytes {
@@ -75,7 +75,7 @@ pub struct Packet {
     pub options: Vec<u8>,
     /// What it carries.
     pub payload: Vec<u8>,
-    /// Whether a UDP packet does without a checksum, or an SCTP one leaves it to the device.
+    /// Whether a UDP packet has no checksum, or an SCTP packet leaves it to the device.
     pub no_checksum: bool,
 }
 

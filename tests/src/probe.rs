@@ -1,20 +1,70 @@
-//! Servers that run inside a namespace for as long as they are held, and what speaks to them.
+//! Servers that run inside a namespace until they are dropped, and their clients.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
+};
+
 use crate::netns::run_in;
 use crate::wait_for;
 
-/// How long a probe waits for an answer that must come.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a probe waits for an answer that must come: long, since a busy machine is slow.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a probe waits for an answer that must not come.
 pub const SILENCE: Duration = Duration::from_millis(400);
+
+/// How long a probe waits for an answer, by whether it must come.
+pub const fn patience(must_come: bool) -> Duration {
+    if must_come { PATIENCE } else { SILENCE }
+}
+
+/// Opens a socket as soon as its addresses and ports are free; every other error fails the test.
+///
+/// A socket that was closed a moment ago may still be open: a process that another thread starts has copies of all
+/// descriptors until it runs its program (between `fork` and `exec`), close-on-exec or not.
+#[track_caller]
+pub fn when_free<T>(mut open: impl FnMut() -> io::Result<T>) -> T {
+    let mut opened = None;
+    wait_for("an address and port to be free", PATIENCE, || match open() {
+        Ok(socket) => {
+            opened = Some(socket);
+            true
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable) => false,
+        Err(error) => panic!("open a socket: {error}"),
+    });
+    opened.expect("opened")
+}
+
+/// A UDP socket on this port of the calling thread's namespace, in both families where IPv6 is on.
+#[track_caller]
+pub fn udp_on(port: u16) -> UdpSocket {
+    when_free(|| UdpSocket::bind(("::", port)))
+}
+
+/// A TCP listener, likewise.
+#[track_caller]
+pub fn tcp_on(port: u16) -> TcpListener {
+    when_free(|| TcpListener::bind(("::", port)))
+}
+
+/// Connects from this port of the calling thread's namespace. Its end is a reset, so that the port is free at once.
+pub fn tcp_from(port: u16, to: SocketAddrV4) -> io::Result<TcpStream> {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    setsockopt(&socket, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 })?;
+    bind(socket.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, port))?;
+    connect(socket.as_raw_fd(), &SockaddrIn::from(to))?;
+    Ok(TcpStream::from(socket))
+}
 
 /// A server on a thread.
 #[derive(Debug)]
@@ -32,12 +82,7 @@ impl Server {
 
     /// Sends every datagram back, from the namespace at `netns`, in both families.
     pub fn udp_echo(netns: &Path, port: u16) -> Self {
-        let mut socket = None;
-        wait_for("the port to be free", PATIENCE, || {
-            socket = run_in(netns, || UdpSocket::bind(("::", port))).ok();
-            socket.is_some()
-        });
-        let socket = socket.expect("bound");
+        let socket = run_in(netns, || udp_on(port));
         socket.set_read_timeout(Some(Duration::from_millis(50))).expect("timeout");
         Self::new(move |stop| {
             let mut buffer = vec![0; 65536];
@@ -49,7 +94,7 @@ impl Server {
         })
     }
 
-    /// Tells each TCP client the address it is seen with, then sends back what it says until it ends.
+    /// Sends each TCP client the address that it is seen with, then sends back what it sends.
     pub fn tcp_echo(netns: &Path, port: u16) -> Self {
         Self::tcp(netns, port, |mut stream, from| {
             let mut buffer = [0; 4096];
@@ -64,19 +109,13 @@ impl Server {
         })
     }
 
-    /// Does `serve` with each TCP client of either family, on a thread of its own.
+    /// Runs `serve` for each TCP client of either family, on a new thread.
     pub fn tcp(
         netns: &Path,
         port: u16,
         serve: impl Fn(TcpStream, SocketAddr) + Send + Sync + 'static,
     ) -> Self {
-        let mut listener = None;
-        // A process that another test is just starting holds a copy of the last server's socket until it becomes itself.
-        wait_for("the port to be free", PATIENCE, || {
-            listener = run_in(netns, || TcpListener::bind(("::", port))).ok();
-            listener.is_some()
-        });
-        let listener = listener.expect("bound");
+        let listener = run_in(netns, || tcp_on(port));
         listener.set_nonblocking(true).expect("nonblocking");
         let serve = Arc::new(serve);
         Self::new(move |stop| {
@@ -103,16 +142,16 @@ impl Drop for Server {
     }
 }
 
-/// Connects from the calling thread's namespace and returns the first line that the server says.
-pub fn tcp_first_line(to: &str, patience: Duration) -> std::io::Result<String> {
+/// Connects from the calling thread's namespace and returns the first line that the server sends.
+pub fn tcp_first_line(to: &str, patience: Duration) -> io::Result<String> {
     let stream = TcpStream::connect_timeout(&to.parse().expect("an address"), patience)?;
     stream.set_read_timeout(Some(patience))?;
     let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(&stream), &mut line)?;
+    io::BufRead::read_line(&mut io::BufReader::new(&stream), &mut line)?;
     Ok(line.trim().to_owned())
 }
 
-/// Sends `len` bytes to a [`Server::tcp_echo`] and fails unless they come back, all of them and no others.
+/// Sends `len` bytes to a [`Server::tcp_echo`] and fails unless exactly these come back.
 #[track_caller]
 pub fn tcp_echoes(to: &str, len: usize) {
     let mut stream = TcpStream::connect(to).expect("connected");
@@ -131,13 +170,21 @@ pub fn tcp_echoes(to: &str, len: usize) {
     assert!(got[start..] == sent, "{} of {len} bytes, or others", got.len() - start);
 }
 
-/// Sends a datagram and returns the answer and who it came from.
-pub fn udp_ask(socket: &UdpSocket, to: &str, payload: &[u8]) -> std::io::Result<(Vec<u8>, SocketAddr)> {
+/// Sends a datagram and returns the answer and its source.
+pub fn udp_ask(socket: &UdpSocket, to: &str, payload: &[u8]) -> io::Result<(Vec<u8>, SocketAddr)> {
     socket.send_to(payload, to)?;
     let mut buffer = vec![0; 65536];
     let (len, from) = socket.recv_from(&mut buffer)?;
     buffer.truncate(len);
     Ok((buffer, from))
+}
+
+/// Sends a datagram and fails unless it is answered, or not, as `must` says.
+#[track_caller]
+pub fn udp_answers(socket: &UdpSocket, to: &str, must: bool) {
+    socket.set_read_timeout(Some(patience(must))).expect("timeout");
+    let answer = udp_ask(socket, to, b"x");
+    assert_eq!(answer.is_ok(), must, "{to}: {answer:?}");
 }
 
 /// A UDP socket of the calling thread's namespace.

@@ -1,4 +1,4 @@
-//! What a host looks like, to be compared with what it looked like before.
+//! Snapshots of a host, to show that netd leaves it as it was.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,15 +8,15 @@ use std::process::Command;
 use crate::lab::Lab;
 use crate::netns::Netns;
 
-/// A host's state, by kind.
+/// The state of a host, by kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     parts: BTreeMap<String, String>,
 }
 
 impl Snapshot {
-    /// Links, addresses, routes, rules, switches, queues, filters and rules of a host; pins, mounts and socket hooks of
-    /// the machine as far as they are the lab's.
+    /// Links, addresses, routes, rules, sysctls, qdiscs, filters and nftables rules of a host, and this lab's pins,
+    /// namespaces and processes.
     pub fn of(lab: &Lab) -> Self {
         let host = &lab.host;
         let mut parts = BTreeMap::new();
@@ -45,7 +45,7 @@ impl Snapshot {
         Self { parts }
     }
 
-    /// Fails, showing what differs, unless both are the same.
+    /// Fails and shows the difference unless both are equal.
     #[track_caller]
     pub fn assert_same_as(&self, before: &Self) {
         for (name, value) in &self.parts {
@@ -56,7 +56,7 @@ impl Snapshot {
 }
 
 fn links(host: &Netns) -> String {
-    // The order of the list and the counters in it are not the host's state.
+    // The order of the list does not matter.
     let mut links: Vec<String> = host
         .sh("ip -o link show")
         .lines()
@@ -66,7 +66,7 @@ fn links(host: &Netns) -> String {
     links.join("\n")
 }
 
-/// Every network switch that can be read.
+/// Every network sysctl that can be read.
 fn switches() -> String {
     let mut all = Vec::new();
     collect(Path::new("/proc/sys/net"), &mut all);
@@ -97,7 +97,7 @@ fn own_namespaces(lab: &Lab) -> String {
     names.join("\n")
 }
 
-/// Pins of this lab's instances, which the namespace's cookie names.
+/// Pins of this lab's instances. Their names begin with the cookie of the host's namespace.
 fn pins(lab: &Lab) -> String {
     let cookie = cookie(&lab.host);
     let mut found: Vec<String> = fs::read_dir("/sys/fs/bpf/netd")
@@ -108,12 +108,12 @@ fn pins(lab: &Lab) -> String {
     found.join("\n")
 }
 
-/// The number of a namespace.
+/// The cookie of a namespace.
 pub fn cookie(netns: &Netns) -> u64 {
     netd::netns::Netns::open(&netns.path()).and_then(|netns| netns.cookie()).expect("a cookie")
 }
 
-/// Programs that run on this lab's state folder.
+/// Processes that have this lab's state folder in their arguments.
 fn processes(lab: &Lab) -> String {
     let state = lab.state_dir().to_string_lossy().into_owned();
     let output = Command::new("ps").args(["-eo", "args"]).output().expect("ps (package procps) starts");

@@ -1,11 +1,11 @@
-//! Streams that show a byte that is lost, doubled or another's.
+//! Streams of bytes in which a lost, repeated or foreign byte is noticed.
 
 use std::io::{Read, Write};
 
 /// 2³⁰ bytes.
 pub const GIB: u64 = 1 << 30;
 
-/// What a stream repeats: its length is prime, so that whatever is lost or doubled changes all that comes after it.
+/// The block that a stream repeats. Its length is prime, so that a lost or repeated piece changes all bytes after it.
 pub fn block() -> Vec<u8> {
     (0..1_048_573_u32).map(|n| n.wrapping_mul(2_654_435_761).to_ne_bytes()[2]).collect()
 }
@@ -22,7 +22,7 @@ pub fn send(mut stream: impl Write, len: u64) {
     }
 }
 
-/// Receives `len` bytes and fails unless they are what [`send`] sends.
+/// Receives `len` bytes and fails unless they are those that [`send`] sends.
 #[track_caller]
 pub fn receive(mut stream: impl Read, len: u64) {
     let block = block();

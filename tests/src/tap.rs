@@ -1,4 +1,4 @@
-//! Frames put onto an interface and taken off it, past its namespace's own stack.
+//! Sending and receiving frames on an interface, past its namespace's own stack.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
@@ -14,10 +14,10 @@ use nix::sys::socket::{
 
 use crate::netns::run_in;
 
-/// Room for the frames that wait to be read.
+/// Buffer for frames that wait to be read, bytes.
 const BUFFER: usize = 8 << 20;
 
-/// An interface of a namespace, seen from the wire.
+/// A packet socket on an interface of a namespace.
 #[derive(Debug)]
 pub struct Tap {
     socket: OwnedFd,
@@ -49,7 +49,7 @@ impl Tap {
         self.send_as(to, ethertype, packet);
     }
 
-    /// The same with an EtherType that need not be true.
+    /// The same with any EtherType.
     pub fn send_as(&self, to: [u8; 6], ethertype: [u8; 2], packet: &[u8]) {
         let mut frame = Vec::with_capacity(14 + packet.len());
         frame.extend(to);
@@ -60,19 +60,24 @@ impl Tap {
         assert_eq!(sent, frame.len());
     }
 
-    /// The next IP packet that has come to this interface's own address; none if none waits.
+    /// The next packet to this interface's own MAC address. None if no packet waits.
     pub fn receive(&self) -> Option<Vec<u8>> {
         let mut frame = vec![0; 65_536];
         loop {
             match recv(self.socket.as_raw_fd(), &mut frame, MsgFlags::empty()) {
                 Ok(len) if len > 14 && frame[..6] == self.mac => return Some(frame[14..len].to_vec()),
-                // The host's own noise to groups.
+                // Multicast of the host's own.
                 Ok(_) => {}
                 Err(Errno::EAGAIN) => return None,
                 Err(error) => panic!("receive a frame: {error}"),
             }
         }
     }
+}
+
+/// A socket that sends IP packets as they are, from the calling thread's namespace.
+pub fn raw(family: AddressFamily) -> OwnedFd {
+    socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw).expect("a raw socket")
 }
 
 /// The MAC address of an interface in the namespace at `netns`.
@@ -89,7 +94,7 @@ fn link(interface: &str) -> LinkAddr {
         .unwrap_or_else(|| panic!("there is no interface {interface}"))
 }
 
-/// Waits until one of the taps has something.
+/// Waits until one of the taps has a frame.
 pub fn wait_for_any(taps: &[&Tap], deadline: Instant) {
     let left = deadline.saturating_duration_since(Instant::now());
     assert!(left > Duration::ZERO, "waited in vain for the last packet of an exchange");

@@ -1,5 +1,5 @@
-//! One topology twice: once with the kernel's routing, conntrack and nftables rules in the manner of Docker's, once with
-//! netd. Four ends, each seen from the wire alone; nobody at an end answers by itself.
+//! One topology twice: once with the kernel's routing, conntrack and nftables rules like Docker's, once with
+//! netd. It has four ends, each a packet socket; the stacks at the ends send nothing of their own.
 //!
 //! ```text
 //! client ── up0 host up1 ── outside
@@ -73,7 +73,7 @@ pub fn client(v6: bool, number: u8) -> IpAddr {
     }
 }
 
-/// Somebody beyond the router outside.
+/// The `number`th address beyond the router outside.
 pub fn far(v6: bool, number: u16) -> IpAddr {
     if v6 {
         Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, number).into()
@@ -92,7 +92,7 @@ pub struct Published {
     pub host_port: u16,
     /// How many ports.
     pub count: u16,
-    /// Whose they are.
+    /// The container that they lead to.
     pub container: End,
     /// First container port.
     pub port: u16,
@@ -124,7 +124,7 @@ const SENTINEL: u16 = 4000;
 /// Longer than any exchange takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What came of the packets that an end sent.
+/// The outcome of the packets that an end sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// What arrived where, in order for each end.
@@ -136,7 +136,7 @@ pub struct Outcome {
 /// A host with its surroundings.
 #[derive(Debug)]
 pub struct World {
-    /// What it is made of. Before the containers' namespaces, so that netd removes its own ones first.
+    /// The hosts. Declared before the containers' namespaces, so that netd removes its own part first.
     pub lab: Lab,
     _namespaces: Vec<Netns>,
     taps: [Tap; 4],
@@ -254,7 +254,7 @@ impl World {
             }
         }
         lab.host.sh(&neighbours);
-        // What the hosts answer is compared, so neither may grow tired of it.
+        // The answers of both hosts are compared, so neither may limit their rate.
         lab.host.sh(
             "sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv4.icmp_msgs_per_sec=1000000 net.ipv4.icmp_msgs_burst=1000000 net.ipv6.icmp.ratelimit=0
              for switch in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$switch; done
@@ -264,7 +264,7 @@ impl World {
         Self { lab, _namespaces: namespaces, taps, gateways: [up0, up1, inner, inner], judge, exchanges: 0 }
     }
 
-    /// Sends packets from an end, one after the other, and returns what comes of them when nothing more can.
+    /// Sends packets from an end, one after the other, and returns the outcome when nothing more can arrive.
     ///
     /// All goes through one processor's queue in order, if the calling thread stays on one processor: when the last
     /// packet has passed, so has everything before it.
@@ -346,7 +346,7 @@ fn last(from: End, payload: Vec<u8>) -> Vec<u8> {
     Stimulus { payload, ..Stimulus::new(Body::Udp) }.packets(&tuple).remove(0)
 }
 
-/// Takes the stack's own voice from a namespace: without addresses it neither answers nor asks.
+/// Keeps a namespace's own stack from sending: without addresses it neither answers nor asks.
 fn mute(netns: &Path) {
     let line = "ip address flush dev eth0 && sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1";
     let status = run_in(netns, || Command::new("sh").args(["-c", line]).status().expect("sh starts"));

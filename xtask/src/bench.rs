@@ -1,10 +1,11 @@
-//! netd beside what else carries packets to containers: tests/bench does it, this installs and builds what it needs.
+//! The benchmark of netd and its alternatives (tests/bench): installs and builds what it needs, and runs it.
 
 use anyhow::Result;
 
-use crate::{build, cargo, host, run, setup};
+use crate::shell::{cargo, run};
+use crate::{build, host, setup};
 
-/// Runs the benchmark with these words.
+/// Runs the benchmark with these arguments.
 pub(crate) fn bench(words: &[String]) -> Result<()> {
     host::check()?;
     setup::toolchain()?;

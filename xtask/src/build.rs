@@ -1,10 +1,11 @@
 //! netd, with the BPF programs inside.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::{cargo, run, say, setup};
+use crate::setup;
+use crate::shell::{cargo, run, say};
 
 /// Builds netd.
 pub(crate) fn build(release: bool) -> Result<()> {
@@ -29,7 +30,8 @@ pub(crate) fn binary(release: bool) -> PathBuf {
     target().join(if release { "release" } else { "debug" }).join("netd")
 }
 
-/// The top of the repository.
+/// The top of the repository, where cargo says that this package is.
 pub(crate) fn root() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&package).parent().map_or_else(PathBuf::new, Path::to_path_buf)
 }

@@ -1,4 +1,4 @@
-//! The main job, shown: a web server behind a published port, between hosts made of namespaces.
+//! The demo: a web server behind a published port, between hosts that are network namespaces.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{build, host, setup};
 
-/// Builds, shows, and leaves nothing behind; fails if a single claim did not hold.
+/// Builds netd, runs the demo and removes everything again. Fails if any step does not do what it claims.
 pub(crate) fn demo() -> Result<()> {
     host::check()?;
     setup::everything()?;
@@ -22,7 +22,7 @@ pub(crate) fn demo() -> Result<()> {
     Ok(())
 }
 
-/// Three hosts and a web server's files, gone when cleared.
+/// Three hosts and a web server's files.
 struct Stage {
     /// Namespaces: the client, the host, the outside.
     hosts: [String; 3],
@@ -52,7 +52,7 @@ impl Stage {
         }
     }
 
-    /// client -- host -- outside, the host's default route by outside.
+    /// client -- host -- outside; the host's default route leads to outside.
     fn wire(&self) -> Result<()> {
         let [client, host, outside] = &self.hosts;
         let page = "<h1>Hello from a container behind a published port</h1>\n";
@@ -85,7 +85,7 @@ impl Stage {
         ip(&format!("-n {host} route add default via 198.19.0.2"))
     }
 
-    /// A command in one of the hosts. `ip netns exec` would give it a /sys of its own, where pins vanish.
+    /// A command in one of the hosts. Not by `ip netns exec`: that mounts another /sys, where netd's pins are missing.
     fn command(&self, host: usize, words: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.hosts[host]));
@@ -102,7 +102,7 @@ impl Stage {
         self.folder.join("state")
     }
 
-    /// Runs a command and shows it as a user would type it, with what it prints.
+    /// Runs a command and shows it as a user would type it, with its output.
     fn show(&self, host: usize, words: &[&str]) -> Result<(bool, String)> {
         let who = ["client", "host", "outside"][host];
         println!("{} {}", paint("36", &format!("{who}#")), words.join(" "));
@@ -122,9 +122,9 @@ impl Stage {
         Ok((output.status.success(), text))
     }
 
-    /// Takes everything down; goes on after a failure.
+    /// Removes everything. Goes on after a failure.
     fn clear(&self) -> Result<()> {
-        // It has been taken down if the show went well.
+        // Already down if the demo succeeded.
         let _again = self.command(HOST, &["netd", "--quiet", "down"]).output();
         let mut failed = Vec::new();
         for name in &self.hosts {
@@ -148,7 +148,7 @@ fn ip(words: &str) -> Result<()> {
     Ok(())
 }
 
-/// The acts.
+/// The steps of the demo.
 fn show(stage: &Stage) -> Result<()> {
     heading("A web server in a container of its own, its port 80 published as the host's 8080");
     println!("{} netd run --name web -p 8080:80 -- nginx -c nginx.conf", paint("36", "host#"));
@@ -164,7 +164,7 @@ fn show(stage: &Stage) -> Result<()> {
         .context("start netd run")?;
     let acts = perform(stage, &mut run);
     if acts.is_err() {
-        // The stage is cleared next, which takes the container along.
+        // The hosts are removed next, and the container with them.
         let _ended = run.kill();
         let _reaped = run.wait();
     }
@@ -214,7 +214,7 @@ fn perform(stage: &Stage, run: &mut Child) -> Result<()> {
     println!("{} kill -TERM $(pidof netd)", paint("36", "host#"));
     let pid = i32::try_from(run.id()).context("netd's process number")?;
     let mut kill = Command::new("kill");
-    crate::run(kill.args(["-TERM", &pid.to_string()]))?;
+    crate::shell::run(kill.args(["-TERM", &pid.to_string()]))?;
     run.wait().context("wait for netd run")?;
     let (_, left) = stage.show(HOST, &["netd", "container", "ls"])?;
     expect(stage.show(HOST, &["netd", "down"])?, "")?;
@@ -237,7 +237,7 @@ fn perform(stage: &Stage, run: &mut Child) -> Result<()> {
     Ok(())
 }
 
-/// Whether a command that looks for something finds it.
+/// Whether a command that searches for something finds it.
 fn exists(stage: &Stage, words: &[&str]) -> Result<bool> {
     Ok(stage.command(HOST, words).output()?.status.success())
 }
@@ -254,7 +254,7 @@ fn filters(stage: &Stage) -> Result<bool> {
     Ok(false)
 }
 
-/// Whether pins of the demo's instance are left; its name ends with its state folder's key, which only it has.
+/// Whether pins of the demo's instance are left. The instance's name ends with the key of its state folder.
 fn pins_of(stage: &Stage) -> bool {
     let output = stage.command(HOST, &["netd", "--json", "status"]).output();
     let status: Option<serde_json::Value> =
@@ -265,7 +265,7 @@ fn pins_of(stage: &Stage) -> bool {
     })
 }
 
-/// The rest of the line that begins so.
+/// The rest of the line that begins with this.
 fn value(text: &str, name: &str) -> Option<String> {
     text.lines().find_map(|line| line.strip_prefix(name)).map(|rest| rest.trim().to_owned())
 }
@@ -277,7 +277,7 @@ fn expect((succeeded, text): (bool, String), part: &str) -> Result<()> {
     Ok(())
 }
 
-/// Waits until something holds, five seconds at most.
+/// Waits until a condition holds, for at most five seconds.
 fn wait_for(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(5);
     while !holds()? {
@@ -293,7 +293,7 @@ fn heading(text: &str) {
     println!("\n{}", paint("1", text));
 }
 
-/// Colours on a terminal only.
+/// Uses colours on a terminal only.
 fn paint(code: &str, text: &str) -> String {
     use std::io::IsTerminal as _;
     if std::io::stdout().is_terminal() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }

@@ -1,7 +1,7 @@
-//! Fuzzing: inputs by the million, led by what they reach, against the laws of the `fuzz` crate.
+//! Fuzzing: coverage-guided inputs for the targets of the `fuzz` crate.
 //!
-//! libFuzzer, as cargo-fuzz drives it, but on the stable compiler: the coverage that it needs is a pass of LLVM's. There
-//! is no address sanitizer, because no parser has `unsafe` in it.
+//! This is libFuzzer as cargo-fuzz uses it, but on the stable compiler: the coverage that it needs is a pass of LLVM. There
+//! is no address sanitizer, because the parsers have no `unsafe` code.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -13,9 +13,10 @@ use std::thread;
 use anyhow::{Context as _, Result, bail};
 
 use crate::build::{self, root};
-use crate::{cargo, output_of, run, say, setup};
+use crate::setup;
+use crate::shell::{cargo, output_of, run, say};
 
-/// What makes the compiler note where an input gets (cargo-fuzz passes the same).
+/// Options for coverage (the same as cargo-fuzz's).
 const COVERAGE: [&str; 6] = [
     "--cfg=fuzzing",
     "-Cpasses=sancov-module",
@@ -24,12 +25,12 @@ const COVERAGE: [&str; 6] = [
     "-Cllvm-args=-sanitizer-coverage-pc-table",
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
 ];
-/// No input that matters is longer: netd reads no more of a packet, and words are short.
+/// The longest input. netd reads no more of a packet, and other inputs are short.
 const MAX_LEN: &str = "-max_len=4096";
-/// An input that takes longer is a finding, seconds.
+/// An input that takes longer than this is a failure. Seconds.
 const TIMEOUT: &str = "-timeout=10";
 
-/// Runs the targets with these names, or all, for `seconds` each; as many at once as there are CPUs.
+/// Runs the targets with these names, or all, for `seconds` each, one per CPU at a time.
 pub(crate) fn fuzz(seconds: u32, wanted: &[String]) -> Result<()> {
     setup::toolchain()?;
     setup::fuzz_tools()?;
@@ -78,7 +79,7 @@ fn build() -> Result<PathBuf> {
         .and_then(|said| said.lines().find_map(|line| line.strip_prefix("host: ").map(str::to_owned)))
         .context("rustc does not say what it compiles for")?;
     let folder = folder();
-    // A target that is named, if only the host, keeps the flags away from build scripts and macros.
+    // With --target, even the host's own, the flags do not apply to build scripts and procedural macros.
     run(cargo()
         .args(["build", "--quiet", "--package", "netd-fuzz", "--bins", "--profile", "fuzz"])
         .args(["--target", &host, "--target-dir"])
@@ -87,12 +88,12 @@ fn build() -> Result<PathBuf> {
     Ok(folder.join(host).join("fuzz"))
 }
 
-/// Where binaries and found inputs are kept.
+/// The folder for binaries and found inputs.
 fn folder() -> PathBuf {
     build::target().join("fuzz")
 }
 
-/// Runs one target. What it finds on its way is kept from run to run; what breaks a law is left for a person.
+/// Runs one target. Inputs that reach new code are kept for the next run; an input that fails is kept and reported.
 fn run_target(binaries: &Path, target: &str, seconds: u32) -> Result<()> {
     let found = folder().join("corpus").join(target);
     let broken = folder().join("broken").join(target);

@@ -1,15 +1,15 @@
-//! What a machine must have before anything is touched on it.
+//! What a machine must have: root and a new enough kernel.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::output_of;
+use crate::shell::output_of;
 
 const OLDEST_KERNEL: (u32, u32) = (5, 15);
 
-/// Refuses a machine that cannot load the programs or make namespaces: one line with the remedy.
+/// Fails on a machine that cannot load the programs or make namespaces, and says what to do.
 pub(crate) fn check() -> Result<()> {
     if output_of(std::process::Command::new("id").arg("-u")).is_none_or(|id| id.trim() != "0") {
         bail!("this needs root: it loads BPF programs and makes network namespaces; run it with sudo");

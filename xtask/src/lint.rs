@@ -4,9 +4,10 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{cargo, output_of, run, say, setup, tidy};
+use crate::shell::{cargo, output_of, run, say};
+use crate::{setup, tidy};
 
-/// Checks everything that can be checked without running it.
+/// Checks format, lints and documentation.
 pub(crate) fn lint() -> Result<()> {
     setup::toolchain()?;
     setup::fuzz_tools()?;

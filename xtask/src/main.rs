@@ -9,13 +9,13 @@ mod fuzz;
 mod host;
 mod lint;
 mod setup;
+mod shell;
 mod test;
 mod tidy;
 mod vm;
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 
 /// netd's development tasks.
@@ -38,10 +38,16 @@ enum Verb {
     },
     /// Show the main job: a web server behind a published port, between hosts made of namespaces
     Demo,
-    /// Run every test: laws, then programs and traffic
+    /// Run all tests: first those that need no privilege, then those with programs and traffic
     Test {
         /// Only tests whose names contain one of these
         filter: Vec<String>,
+        /// Run the privileged tests this many times; stop at the first failure
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        repeat: u32,
+        /// Keep this many loops busy beside them, to test on a busy machine
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        busy: u32,
     },
     /// Measure netd beside iptables, nft, docker-proxy and plain routing, in one run; --help says more
     #[command(disable_help_flag = true)]
@@ -71,7 +77,7 @@ fn main() -> ExitCode {
         Verb::Setup => setup::everything(),
         Verb::Build { release } => build::build(release),
         Verb::Demo => demo::demo(),
-        Verb::Test { filter } => test::test(&filter),
+        Verb::Test { filter, repeat, busy } => test::test(&filter, repeat, busy),
         Verb::Bench { words } => bench::bench(&words),
         Verb::Lint => lint::lint(),
         Verb::Tidy => tidy::tidy(),
@@ -85,31 +91,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Says what is being done.
-fn say(what: &str) {
-    use std::io::IsTerminal as _;
-    let (green, plain) = if std::io::stderr().is_terminal() { ("\x1b[1;32m", "\x1b[0m") } else { ("", "") };
-    eprintln!("{green}xtask:{plain} {what}");
-}
-
-/// Runs a command; its failure is ours.
-fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("start {command:?}"))?;
-    if !status.success() {
-        bail!("{command:?} failed: {status}");
-    }
-    Ok(())
-}
-
-/// What a command prints, if it succeeds.
-fn output_of(command: &mut Command) -> Option<String> {
-    let output = command.output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Cargo, as it was called.
-fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }

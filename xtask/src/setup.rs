@@ -1,4 +1,4 @@
-//! The BPF toolchain and the test tools: what is there is used, what is missing is installed.
+//! The BPF toolchain and the test tools. Uses what is there and installs what is missing.
 
 use std::env;
 use std::fs;
@@ -7,13 +7,13 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{cargo, output_of, run, say};
+use crate::shell::{cargo, output_of, run, say};
 
-/// bpf-linker, pinned: its own major moves with LLVM's.
+/// bpf-linker's version. Its major version follows LLVM's.
 const BPF_LINKER: &str = "0.13.0";
-/// Debian's compiler with its library's sources, which Debian moves along in its stable releases.
+/// Debian's compiler and the sources of its standard library. Debian updates both in its stable releases.
 const COMPILER_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];
-/// Programs that demo and tests run, and the Debian package that has each.
+/// Programs that the demo and the tests run, each with its Debian package.
 const TOOLS: [(&str, &str); 16] = [
     ("nginx", "nginx-light"),
     ("curl", "curl"),
@@ -33,7 +33,7 @@ const TOOLS: [(&str, &str); 16] = [
     ("cc", "gcc"),
 ];
 
-/// The same for guests on other kernels.
+/// The same for the guests of `cargo xtask vm`.
 const GUEST_TOOLS: [(&str, &str); 10] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("busybox", "busybox-static"),
@@ -47,7 +47,7 @@ const GUEST_TOOLS: [(&str, &str); 10] = [
     ("timeout", "coreutils"),
 ];
 
-/// What the benchmark's contenders and loads are made of.
+/// The same for the benchmark.
 const BENCH_TOOLS: [(&str, &str); 10] = [
     ("nginx", "nginx-light"),
     ("wrk", "wrk"),
@@ -61,10 +61,10 @@ const BENCH_TOOLS: [(&str, &str); 10] = [
     ("chrt", "util-linux"),
 ];
 
-/// What libFuzzer is compiled with.
+/// The compiler for libFuzzer.
 const FUZZ_TOOLS: [(&str, &str); 1] = [("c++", "g++")];
 
-/// Toolchain and tools.
+/// Installs the toolchain and the tools.
 pub(crate) fn everything() -> Result<()> {
     toolchain()?;
     tools(&TOOLS)?;
@@ -72,7 +72,7 @@ pub(crate) fn everything() -> Result<()> {
     Ok(())
 }
 
-/// The BPF side's compiler and linker.
+/// Installs the compiler and the linker of the BPF programs.
 pub(crate) fn toolchain() -> Result<()> {
     let name = toolchain_name()?;
     if compiler(&name).is_none() {
@@ -92,13 +92,13 @@ fn toolchain_name() -> Result<String> {
         .context("NETD_BPF_TOOLCHAIN is not set: run this as `cargo xtask`, which reads .cargo/config.toml")
 }
 
-/// A compiler that can build core for another target.
+/// A compiler that can build `core` for the BPF target.
 struct Compiler {
-    /// LLVM's major version, which the linker must share.
+    /// LLVM's major version. The linker must have the same.
     llvm: u32,
 }
 
-/// Asks a rustup toolchain what it is; none if it is missing or has no library sources.
+/// What a rustup toolchain is. None if it is missing or has no library sources.
 fn compiler(name: &str) -> Option<Compiler> {
     let run =
         |arguments: &[&str]| output_of(Command::new("rustup").args(["run", name, "rustc"]).args(arguments));
@@ -111,7 +111,7 @@ fn compiler(name: &str) -> Option<Compiler> {
         .then_some(Compiler { llvm })
 }
 
-/// Gives the toolchain its name: an installed nightly with sources if there is one, else Debian's compiler.
+/// Links the toolchain to its name: an installed nightly with library sources, or else Debian's compiler.
 fn link_compiler(name: &str) -> Result<()> {
     let installed = output_of(Command::new("rustup").args(["toolchain", "list"]))
         .context("rustup does not answer: netd is built with rustup's cargo")?;
@@ -133,7 +133,7 @@ fn link_compiler(name: &str) -> Result<()> {
     run(Command::new("rustup").args(["toolchain", "link", name, "/usr"]))
 }
 
-/// A folder for what is downloaded or built once a machine.
+/// The folder for what is downloaded or built once per machine.
 pub(crate) fn cache() -> Result<PathBuf> {
     let tools = tools_folder()?;
     Ok(tools.parent().map_or_else(|| tools.clone(), Path::to_path_buf))
@@ -146,7 +146,7 @@ fn tools_folder() -> Result<PathBuf> {
     Ok(Path::new(&home).join(folder))
 }
 
-/// What the linker beside this mark was made for.
+/// Which LLVM version the linker beside this file was built for.
 fn mark(compiler: &Compiler) -> String {
     format!("bpf-linker {BPF_LINKER} llvm {}\n", compiler.llvm)
 }
@@ -179,22 +179,22 @@ fn install_linker(compiler: &Compiler) -> Result<()> {
     fs::write(folder.join("made-for"), mark(compiler)).context("note what bpf-linker was made for")
 }
 
-/// What guests on other kernels need.
+/// Installs the tools of `cargo xtask vm`.
 pub(crate) fn guest_tools() -> Result<()> {
     tools(&GUEST_TOOLS)
 }
 
-/// What the benchmark needs.
+/// Installs the tools of the benchmark.
 pub(crate) fn bench_tools() -> Result<()> {
     tools(&BENCH_TOOLS)
 }
 
-/// What fuzzing needs.
+/// Installs the tools of the fuzzers.
 pub(crate) fn fuzz_tools() -> Result<()> {
     tools(&FUZZ_TOOLS)
 }
 
-/// Programs with the packages that have them.
+/// Installs the packages of those programs that are missing.
 fn tools(needed: &[(&str, &'static str)]) -> Result<()> {
     let mut missing: Vec<&str> =
         needed.iter().filter(|(tool, _)| !is_installed(tool)).map(|(_, package)| *package).collect();
@@ -206,7 +206,7 @@ fn tools(needed: &[(&str, &'static str)]) -> Result<()> {
     install(&missing)
 }
 
-/// Whether a program is in PATH or where Debian keeps the administrator's.
+/// Whether a program is in PATH or in Debian's sbin folders.
 fn is_installed(tool: &str) -> bool {
     find(tool).is_some()
 }
@@ -220,7 +220,7 @@ pub(crate) fn find(tool: &str) -> Option<PathBuf> {
         .find(|place| place.exists())
 }
 
-/// Installs Debian packages. No service is started: what the tests need they start themselves, in namespaces.
+/// Installs Debian packages without starting their services: the tests start what they need, in namespaces.
 fn install(packages: &[&str]) -> Result<()> {
     if !is_installed("apt-get") {
         bail!(
@@ -246,7 +246,7 @@ fn install(packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Debian's switch against starting services while packages are installed; gone again when this is dropped.
+/// Keeps Debian from starting services while packages are installed (policy-rc.d). Removed when dropped.
 struct Policy {
     made: bool,
 }
@@ -268,7 +268,7 @@ impl Policy {
 impl Drop for Policy {
     fn drop(&mut self) {
         if self.made {
-            // A switch that somebody else removed is removed.
+            // It is fine if somebody else has removed it.
             let _gone = fs::remove_file(Self::PATH);
         }
     }

@@ -1,7 +1,7 @@
-//! The tests on other kernels: Debian's, booted in QEMU, with netd, the tests and little else inside.
+//! The tests on Debian's older kernels, booted in QEMU with netd and the tests inside.
 //!
-//! Verifiers differ from kernel to kernel, and below 6.6 the programs sit on clsact instead of tcx. Each guest runs the
-//! verifier's test, the packet tables, and the tests of every kind of journey, and says how many passed.
+//! The verifier differs from kernel to kernel, and before 6.6 programs are attached by clsact instead of tcx. Each guest runs
+//! the verifier's test, the packet tables and a test of each kind of path.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,17 +10,18 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{build, cargo, host, output_of, run, say, setup};
+use crate::shell::{cargo, output_of, run, say};
+use crate::{build, host, setup};
 
-/// Series of Debian's cloud kernels: the newest of each is run.
+/// Series of Debian's cloud kernels. The newest kernel of each is run.
 const SERIES: [&str; 2] = ["6.1.", "6.12."];
-/// What bridges and veth pairs, and TC below 6.6, are made of where they are modules.
+/// Modules for bridges, veth pairs, and TC before 6.6, where they are not built in.
 const MODULES: [&str; 4] = ["veth", "bridge", "sch_ingress", "cls_bpf"];
-/// The guest's own tools, with the libraries that they need; everything else is busybox. Its shell would run its own
-/// `ip` and `ping` before these.
+/// Programs that are copied into the guest with their libraries; the rest is busybox. `sh` is among them because busybox's
+/// shell prefers its own `ip` and `ping`.
 const TOOLS: [&str; 5] = ["sh", "ip", "nsenter", "ping", "traceroute"];
-/// The tests that guests run: what differs by kernel, and a journey of each kind. An emulated processor takes seconds to
-/// load the programs, which each test does.
+/// The tests that guests run: what differs by kernel, and one of each kind of path. Few, because an emulated processor takes
+/// seconds to load the programs, which each test does.
 const TESTS: [&str; 17] = [
     "verifier::",
     "packets::",
@@ -33,7 +34,7 @@ const TESTS: [&str; 17] = [
     "outside::a_container_reaches_outside_and_is_seen_as_the_host",
     "outside::published_ports_are_reached_by_the_hosts_addresses_from_every_network",
     "network::networks_do_not_reach_each_other",
-    // Other hosts' ports, what lies before a network, one port in other hands, IPv6 clients of IPv4.
+    // Targets on other hosts, gateway modes, replacement, NAT64.
     "forward::a_host_beyond_is_reached_in_the_hosts_name",
     "gateway::each_mode_lets_in_what_it_says_in_each_family",
     "replace::the_old_connections_may_be_cut",
@@ -43,14 +44,14 @@ const TESTS: [&str; 17] = [
     "path::a_container_of_1500_bytes_speaks_over_uplinks_of_1280",
     "fragment::parts_come_in_any_order_to_a_published_port_and_to_outside",
 ];
-/// What of it they do not: millions of packets.
+/// Tests among them that take too long there: they send millions of packets.
 const NOT_RUN: [&str; 1] = ["flood"];
-/// What makes an emulated processor faster, and changes nothing that is tested.
+/// Kernel options that make an emulated processor faster and change nothing that is tested.
 const APPEND: &str = "console=ttyS0 panic=-1 quiet mitigations=off init_on_alloc=0 hardened_usercopy=off";
-/// How the guest's last line begins; the tests' exit status follows.
+/// The beginning of the guest's last line. The exit status of the tests follows.
 const ENDED: &str = "netd-vm: the tests ended with ";
 
-/// What the guest does. The tests' arguments are in a file.
+/// The guest's init. The arguments of the tests are in a file.
 const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/tools:/bin NETD_BIN=/bin/netd
@@ -84,7 +85,7 @@ pub(crate) fn vm() -> Result<()> {
     Ok(())
 }
 
-/// The privileged tests' program, and what of it guests run.
+/// The program of the privileged tests, and which of them guests run.
 struct Tests {
     program: PathBuf,
     arguments: Vec<&'static str>,
@@ -92,7 +93,7 @@ struct Tests {
 }
 
 impl Tests {
-    /// Builds the tests. A name that no test has is an error: nothing is left out without a word.
+    /// Builds the tests. A name that matches no test is an error.
     fn build() -> Result<Self> {
         let mut command = cargo();
         command.args(["test", "--release", "--package", "netd-tests", "--test", "it", "--no-run"]);
@@ -164,7 +165,7 @@ fn unpack(package: &str) -> Result<Kernel> {
     Ok(Kernel { folder, version })
 }
 
-/// Boots a kernel with netd inside and returns what its console said.
+/// Boots a kernel with netd inside and returns the output of its console.
 fn boot(kernel: &Kernel, tests: &Tests) -> Result<String> {
     let guest = std::env::temp_dir().join(format!("netd-vm-{}-{}", std::process::id(), kernel.version));
     let booted = furnish(kernel, tests, &guest).and_then(|image| start(kernel, &image));
@@ -172,7 +173,7 @@ fn boot(kernel: &Kernel, tests: &Tests) -> Result<String> {
     booted
 }
 
-/// Puts the guest's file system together and packs it.
+/// Makes the guest's file system and packs it.
 fn furnish(kernel: &Kernel, tests: &Tests, guest: &Path) -> Result<PathBuf> {
     let root = guest.join("root");
     for folder in ["bin", "tools", "modules", "proc", "sys", "dev", "run", "tmp"] {
@@ -199,7 +200,7 @@ fn furnish(kernel: &Kernel, tests: &Tests, guest: &Path) -> Result<PathBuf> {
         if copied.contains(&path) {
             continue;
         }
-        // In the order that modprobe would load them.
+        // In the order in which modprobe would load them.
         let place = root.join(format!("modules/{:02}.ko", copied.len()));
         if Path::new(path).extension().is_some_and(|kind| kind == "xz") {
             let unpacked = Command::new("xz").args(["-dc", path]).output().context("run xz")?;
@@ -218,7 +219,7 @@ fn furnish(kernel: &Kernel, tests: &Tests, guest: &Path) -> Result<PathBuf> {
     Ok(image)
 }
 
-/// Copies a program and the libraries that it is linked with.
+/// Copies a program and its shared libraries.
 fn copy_program(program: &Path, root: &Path, place: &str) -> Result<()> {
     fs::copy(program, root.join(place)).with_context(|| format!("copy {}", program.display()))?;
     let libraries = output_of(Command::new("ldd").arg(program)).unwrap_or_default();

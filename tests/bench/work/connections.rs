@@ -9,15 +9,20 @@ use crate::ground::{BULK, Contender, Ground, HTTP, MIDDLE, Published, Terms};
 use crate::load::{self, Awake, Server, Way};
 use crate::rounds::{Cell, progress};
 
-struct Place {
+/// A ground with a web server.
+pub(crate) struct Place {
     ground: Ground,
     _server: Server,
 }
 
 impl Place {
     fn new(contender: Contender, before: u32) -> Self {
-        progress(&format!("hosts for {} with {} ports", contender.name(), number(before)));
-        let ground = Ground::new(contender, Terms { before, ..Terms::default() });
+        Self::on(contender, Terms { before, ..Terms::default() })
+    }
+
+    pub(crate) fn on(contender: Contender, terms: Terms) -> Self {
+        progress(&format!("hosts for {} with {} ports", contender.name(), number(terms.before)));
+        let ground = Ground::new(contender, terms);
         for netns in [&ground.client, &ground.host, &ground.container] {
             load::ready_client(netns);
         }
@@ -25,7 +30,8 @@ impl Place {
         Self { ground, _server: server }
     }
 
-    fn rate(&self, published: Published, effort: Effort) -> f64 {
+    /// New connections a second to a published port.
+    pub(crate) fn rate(&self, published: Published, effort: Effort) -> f64 {
         let url = format!("http://{}/", self.ground.socket(published));
         load::connections(&self.ground.client, &url, effort.programs)
     }

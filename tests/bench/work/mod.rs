@@ -1,5 +1,6 @@
 //! What is measured: one module for each kind of work.
 
+pub(crate) mod baseline;
 pub(crate) mod beyond;
 pub(crate) mod connections;
 pub(crate) mod masquerade;
@@ -55,6 +56,9 @@ pub(crate) fn grounds(contenders: &[Contender], effort: Effort) -> Vec<(String, 
     }
     grounds
 }
+
+/// A kind of work: measures it.
+pub(crate) type Work = fn(Effort) -> Outcome;
 
 /// What came of a kind of work.
 #[derive(Debug, Default)]

@@ -25,7 +25,7 @@ impl Place {
         Self::named(contender.name(), contender, terms, false)
     }
 
-    fn named(name: &'static str, contender: Contender, terms: Terms, counted: bool) -> Self {
+    pub(crate) fn named(name: &'static str, contender: Contender, terms: Terms, counted: bool) -> Self {
         progress(&format!("hosts for {name}"));
         let ground = Ground::new(contender, Terms { napi: true, ..terms });
         let bare = (contender == Contender::Bare).then(|| Bare::new(&ground, counted));
@@ -44,6 +44,21 @@ impl Place {
 
     fn outward(&self, flows: u32, first: u32) -> Generator {
         live::from_container(&self.ground, (CONTAINER, SMALL.target), flows, first)
+    }
+
+    /// What measures packets in so many flows, thousands a second, into the container or out of it.
+    pub(crate) fn packets(&self, inward: bool, flows: u32, effort: Effort) -> impl FnMut() -> f64 {
+        if inward {
+            self.establish(flows);
+        }
+        let stream = if inward { self.inward(flows, 0) } else { self.outward(flows, 0) };
+        let sink = if inward { &self.inside } else { &self.outside };
+        move || {
+            // Each flow has its turn, after one that is not measured: they have rested since the last round.
+            let frames = stream.frames(effort.packets).max(flows);
+            stream.send(flows.max(64));
+            carried(self.name, stream.rate(sink, frames, TRIES))
+        }
     }
 
     /// How many rows netd has of connections, two of each.
@@ -119,17 +134,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
                     Some(large) if flows > MANY && place.ground.contender == Contender::Netd => large,
                     _ => place,
                 };
-                if is_inward {
-                    place.establish(flows);
-                }
-                let stream = if is_inward { place.inward(flows, 0) } else { place.outward(flows, 0) };
-                let sink = if is_inward { &place.inside } else { &place.outside };
-                cells.push(Cell::new(place.name, column, move || {
-                    // Each flow has its turn, after one that is not measured: they have rested since the last round.
-                    let frames = stream.frames(effort.packets).max(flows);
-                    stream.send(flows.max(64));
-                    carried(place.name, stream.rate(sink, frames, TRIES))
-                }));
+                cells.push(Cell::new(place.name, column, place.packets(is_inward, flows, effort)));
             }
         }
         fill(direction, effort, cells, "not measured");

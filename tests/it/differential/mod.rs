@@ -3,50 +3,26 @@
 //!
 //! `NETD_DIFFERENTIAL_PACKETS` and `NETD_DIFFERENTIAL_SEED` make it longer, or another run.
 
+mod dice;
+mod odd;
 mod play;
 mod rules;
+mod seen;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use netd_tests::stimulus::{Lie, describe, is_right, reassemble};
-use netd_tests::twins::{End, Outcome, World};
+use netd_tests::stimulus::describe;
+use netd_tests::twins::{Outcome, World};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 use play::{Case, Play};
 use rules::RULES;
+use seen::Seen;
 
 /// How many packets are sent unless somebody says otherwise.
 const PACKETS: u64 = 100_000;
-
-/// What arrived at each end.
-type Arrived = Vec<(End, Vec<u8>)>;
-
-/// What came of a case in each world, datagrams whole.
-struct Seen<'a> {
-    case: &'a Case,
-    nft: Vec<(End, Vec<u8>)>,
-    netd: Vec<(End, Vec<u8>)>,
-    /// Whether conntrack called a packet invalid.
-    judged: bool,
-}
-
-impl Seen<'_> {
-    /// What is expected in a world.
-    fn expected(&self, world: usize) -> Option<Vec<(End, Vec<u8>)>> {
-        let (end, packets) = self.case.expected.as_ref()?;
-        Some(reassemble(packets[world].clone()).into_iter().map(|packet| (*end, packet)).collect())
-    }
-
-    fn netd_translates(&self) -> bool {
-        self.expected(1).is_some_and(|expected| expected == self.netd)
-    }
-
-    fn nft_translates(&self) -> bool {
-        self.expected(0).is_some_and(|expected| expected == self.nft)
-    }
-}
 
 /// Both worlds, and what came of them so far.
 struct Run {
@@ -88,58 +64,6 @@ impl Run {
         }
         self.play.note(number, &case);
     }
-}
-
-impl<'a> Seen<'a> {
-    fn new(case: &'a Case, outcomes: &[Outcome; 2]) -> Self {
-        let [nft, netd] = outcomes;
-        Self { case, nft: whole(nft), netd: whole(netd), judged: nft.judged }
-    }
-
-    /// What both worlds do alike, if it is no translation; an error if it is not right all the same.
-    fn agreement(&self) -> Option<Result<&'static str, &'static str>> {
-        if scrub(&self.nft) != scrub(&self.netd) {
-            return None;
-        }
-        let case = self.case;
-        if case.stimulus.lie == Lie::None && !self.netd.iter().all(|(_, packet)| is_right(packet)) {
-            return Some(Err("both worlds send a wrong checksum"));
-        }
-        let is_passed_on = |(end, _): &(End, Vec<u8>)| case.expected.is_some() && case.to == Some(*end);
-        if self.netd.iter().any(is_passed_on) && case.to != Some(case.from) {
-            return Some(Err("both worlds translate otherwise than expected"));
-        }
-        Some(Ok(match (&self.netd[..], case.to) {
-            ([], _) => "dropped",
-            ([(end, _), ..], Some(to)) if *end == to => "told",
-            _ => "answered",
-        }))
-    }
-}
-
-/// What arrived, datagrams whole.
-fn whole(outcome: &Outcome) -> Arrived {
-    let at = |end| outcome.arrived.iter().filter(move |(at, _)| *at == end).map(|(_, packet)| packet.clone());
-    End::ALL
-        .into_iter()
-        .flat_map(|end| reassemble(at(end).collect()).into_iter().map(move |packet| (end, packet)))
-        .collect()
-}
-
-/// What arrived but for the numbers that a host draws: IPv4's identification, IPv6's flow label.
-fn scrub(arrived: &Arrived) -> Arrived {
-    let blank = |packet: &Vec<u8>| {
-        let mut packet = packet.clone();
-        if packet[0] >> 4 == 6 {
-            packet[1] &= 0xf0;
-            packet[2..4].fill(0);
-        } else {
-            packet[4..6].fill(0);
-            packet[10..12].fill(0);
-        }
-        packet
-    };
-    arrived.iter().map(|(end, packet)| (*end, blank(packet))).collect()
 }
 
 /// A difference for people: what was sent, what should have come of it, what did.

@@ -5,9 +5,11 @@ use std::collections::{HashSet, VecDeque};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use fastrand::Rng;
 use netd_tests::stimulus::{Body, Lie, Stimulus, Tuple, view};
 use netd_tests::twins::{CLIENTS, End, Outcome, PUBLISHED, client, far, host, inside};
+
+use super::dice::Dice;
+use super::odd::{lose, spoil};
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
@@ -100,7 +102,7 @@ impl Case {
 
 /// The generator: what there is, and what is sent next.
 pub(super) struct Play {
-    rng: Rng,
+    dice: Dice,
     flows: Vec<Flow>,
     /// How many addresses and ports each end has used.
     used: [u32; 4],
@@ -115,20 +117,7 @@ const FLOWS: usize = 64;
 
 impl Play {
     pub(super) fn new(seed: u64) -> Self {
-        Self { rng: Rng::with_seed(seed), flows: Vec::new(), used: [0; 4], fars: 0, chosen: HashSet::new() }
-    }
-
-    /// Whether something is to happen that happens in `percent` of a hundred cases.
-    fn chance(&mut self, percent: u8) -> bool {
-        self.rng.u8(0..100) < percent
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.rng.usize(0..from.len())]
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.rng.u8(..)).collect()
+        Self { dice: Dice::new(seed), flows: Vec::new(), used: [0; 4], fars: 0, chosen: HashSet::new() }
     }
 
     /// An address and port of an end that were not used before, or not for long. No two ends behind one address have a port in
@@ -156,8 +145,8 @@ impl Play {
 
     /// Begins a flow and returns its number.
     fn begin(&mut self) -> usize {
-        let v6 = self.chance(40);
-        let flow = match self.rng.u8(0..100) {
+        let v6 = self.dice.chance(40);
+        let flow = match self.dice.u8(0..100) {
             0..55 => self.inbound(v6),
             55..90 => self.outbound(v6),
             _ => self.hairpin(v6),
@@ -171,13 +160,13 @@ impl Play {
             self.flows.push(flow);
             return self.flows.len() - 1;
         }
-        let place = self.rng.usize(0..FLOWS);
+        let place = self.dice.usize(0..FLOWS);
         self.flows[place] = flow;
         place
     }
 
     fn flow(&mut self, body: Kind, ends: [End; 2], outer: Tuple, inner: Tuple) -> Flow {
-        let next = [self.rng.u32(..), self.rng.u32(..)];
+        let next = [self.dice.u32(..), self.dice.u32(..)];
         let script = self.script(body);
         let seen = [outer.sport; 2];
         Flow {
@@ -198,12 +187,12 @@ impl Play {
 
     /// To a published port from one of the uplinks.
     fn inbound(&mut self, v6: bool) -> Flow {
-        let end = if self.chance(70) { End::Client } else { End::Outside };
-        let mut entry = self.pick(&PUBLISHED[..PUBLISHED.len() - 1]);
+        let end = if self.dice.chance(70) { End::Client } else { End::Outside };
+        let mut entry = self.dice.pick(&PUBLISHED[..PUBLISHED.len() - 1]);
         if entry.bound && end == End::Outside {
             entry = PUBLISHED[0];
         }
-        let port = entry.host_port + self.rng.u16(0..entry.count);
+        let port = entry.host_port + self.dice.u16(0..entry.count);
         let body = if entry.proto == "tcp" { Kind::Tcp } else { Kind::Udp };
         let (src, sport) = self.fresh(end, v6);
         let number = if entry.container == End::First { 2 } else { 3 };
@@ -214,14 +203,14 @@ impl Play {
 
     /// From a container to somebody outside, or to the client.
     fn outbound(&mut self, v6: bool) -> Flow {
-        let body = match self.rng.u8(0..100) {
+        let body = match self.dice.u8(0..100) {
             0..45 => Kind::Tcp,
             45..75 => Kind::Udp,
             75..95 => Kind::Echo,
             _ => Kind::Other,
         };
-        let from = if self.chance(60) { End::First } else { End::Second };
-        let to = if self.chance(75) { End::Outside } else { End::Client };
+        let from = if self.dice.chance(60) { End::First } else { End::Second };
+        let to = if self.dice.chance(75) { End::Outside } else { End::Client };
         let (src, sport) = self.fresh(from, v6);
         let (dst, dport) = match (body, to) {
             // By address pair: one container a peer.
@@ -229,8 +218,8 @@ impl Play {
                 self.fars += 1;
                 (far(v6, 20_000 + self.fars % 20_000), 0)
             }
-            (_, End::Client) => (client(v6, self.rng.u8(0..CLIENTS)), self.rng.u16(1..1024)),
-            _ => (far(v6, self.rng.u16(1..200)), self.rng.u16(1..1024)),
+            (_, End::Client) => (client(v6, self.dice.u8(0..CLIENTS)), self.dice.u16(1..1024)),
+            _ => (far(v6, self.dice.u16(1..200)), self.dice.u16(1..1024)),
         };
         let to = if body == Kind::Other { End::Outside } else { to };
         let (sport, dport) = match body {
@@ -245,12 +234,12 @@ impl Play {
 
     /// From a container to a published port, its own or the other's.
     fn hairpin(&mut self, v6: bool) -> Flow {
-        let from = if self.chance(50) { End::First } else { End::Second };
-        let entry = self.pick(&PUBLISHED[..PUBLISHED.len() - 1]);
-        let port = entry.host_port + self.rng.u16(0..entry.count);
+        let from = if self.dice.chance(50) { End::First } else { End::Second };
+        let entry = self.dice.pick(&PUBLISHED[..PUBLISHED.len() - 1]);
+        let port = entry.host_port + self.dice.u16(0..entry.count);
         let body = if entry.proto == "tcp" { Kind::Tcp } else { Kind::Udp };
         let (src, sport) = self.fresh(from, v6);
-        let by = if entry.bound || self.chance(50) { End::Client } else { End::Outside };
+        let by = if entry.bound || self.dice.chance(50) { End::Client } else { End::Outside };
         let number = if entry.container == End::First { 2 } else { 3 };
         let outer = Tuple { src, sport, dst: host(v6, by), dport: port };
         let itself = entry.container == from;
@@ -267,15 +256,15 @@ impl Play {
     fn script(&mut self, body: Kind) -> VecDeque<(Side, u8)> {
         use Side::{Answerer, Asker};
         let mut script = VecDeque::new();
-        let data = self.rng.usize(0..5);
-        let talk = |rng: &mut Rng, flags| (if rng.bool() { Asker } else { Answerer }, flags);
+        let data = self.dice.usize(0..5);
+        let talk = |dice: &mut Dice, flags| (if dice.bool() { Asker } else { Answerer }, flags);
         if body != Kind::Tcp {
             script.push_back((Asker, 0));
-            if self.chance(80) {
+            if self.dice.chance(80) {
                 script.push_back((Answerer, 0));
             }
             for _ in 0..data {
-                let word = talk(&mut self.rng, 0);
+                let word = talk(&mut self.dice, 0);
                 script.push_back(word);
             }
             return script;
@@ -283,17 +272,17 @@ impl Play {
         let handshake = [(Asker, SYN), (Answerer, SYN | ACK), (Asker, ACK)];
         script.extend(handshake);
         for _ in 0..data {
-            let word = talk(&mut self.rng, ACK | PSH);
+            let word = talk(&mut self.dice, ACK | PSH);
             script.push_back(word);
         }
-        match self.rng.u8(0..10) {
+        match self.dice.u8(0..10) {
             0..4 => script.extend([(Asker, FIN | ACK), (Answerer, FIN | ACK), (Asker, ACK)]),
             4..6 => script.extend([(Answerer, FIN | ACK), (Asker, ACK), (Asker, FIN | ACK), (Answerer, ACK)]),
             6 => script.push_back((Asker, RST)),
             7 => script.push_back((Answerer, RST | ACK)),
             _ => return script,
         }
-        if self.chance(40) {
+        if self.dice.chance(40) {
             script.extend(handshake);
             script.push_back((Asker, ACK | PSH));
         }
@@ -302,7 +291,7 @@ impl Play {
 
     /// What comes next.
     pub(super) fn next(&mut self) -> Case {
-        let roll = self.rng.u8(0..100);
+        let roll = self.dice.u8(0..100);
         if self.flows.is_empty() || roll < 20 {
             let flow = self.begin();
             return self.speak(flow);
@@ -310,7 +299,7 @@ impl Play {
         if roll < 26 {
             return self.stray();
         }
-        let number = self.rng.usize(0..self.flows.len());
+        let number = self.dice.usize(0..self.flows.len());
         if roll < 30
             && let Some(case) = self.collide(number)
         {
@@ -358,110 +347,8 @@ impl Play {
         let mut stimulus = self.plain(number, side, flags);
         self.flows[number].next = next;
         let (from, to) = self.flows[number].tuples(side, 0);
-        let what = self.spoil(&mut stimulus, &from, &to);
+        let what = spoil(&mut self.dice, &mut stimulus, &from, &to);
         self.case(what, number, side, stimulus)
-    }
-
-    /// Makes a packet odd; returns how.
-    fn spoil(&mut self, stimulus: &mut Stimulus, from: &Tuple, to: &Tuple) -> &'static str {
-        let v6 = to.src.is_ipv6();
-        let len = stimulus.transport(to).len();
-        let is_tcp = matches!(stimulus.body, Body::Tcp { .. });
-        let is_udp = stimulus.body == Body::Udp;
-        match self.rng.u8(0..14) {
-            0 => {
-                // Few of them, for netd answers only so many a second.
-                stimulus.ttl = if self.chance(25) { self.rng.u8(0..2) } else { 2 };
-                "ttl"
-            }
-            1 if v6 => {
-                let known = self.pick(&EXTENSIONS);
-                stimulus.extensions = known.iter().map(|(kind, rest)| (*kind, rest.to_vec())).collect();
-                "extensions"
-            }
-            1 => {
-                stimulus.options = self.pick(&OPTIONS).to_vec();
-                "options"
-            }
-            2 => {
-                stimulus.lie = Lie::Checksum(self.rng.u16(1..0xffff));
-                "checksum"
-            }
-            3 if is_udp => {
-                stimulus.lie = Lie::NoChecksum;
-                "no checksum"
-            }
-            4 if !v6 => {
-                stimulus.lie = Lie::HeaderChecksum(self.rng.u16(1..0xffff));
-                "header checksum"
-            }
-            5 => {
-                let by = if self.rng.bool() { self.rng.i16(1..2000) } else { -self.rng.i16(1..80) };
-                stimulus.lie = Lie::Length(by);
-                "length"
-            }
-            6 => {
-                stimulus.lie = Lie::Cut(self.rng.usize(0..=len.min(30)));
-                "cut"
-            }
-            7 => {
-                stimulus.lie = Lie::Padding(self.rng.usize(1..40));
-                "padding"
-            }
-            8 if !v6 => {
-                stimulus.lie = Lie::HeaderLength(self.rng.u8(0..16));
-                "header length"
-            }
-            8 => {
-                stimulus.lie = Lie::Version(self.rng.u8(0..16));
-                "version"
-            }
-            9 if is_udp => {
-                stimulus.lie = Lie::UdpLength(self.pick(&[0, 7, 8, 9, 2000, 65_535]));
-                "udp length"
-            }
-            9 if is_tcp => {
-                stimulus.lie = Lie::TcpLength(self.rng.u8(0..16));
-                "tcp length"
-            }
-            10 if is_udp => {
-                stimulus.tune_to_zero(if self.rng.bool() { from } else { to });
-                "checksum of all ones"
-            }
-            11 | 12 if is_tcp => {
-                let Body::Tcp { flags, seq, ack, .. } = &mut stimulus.body else { unreachable!() };
-                *flags = self.rng.u8(..);
-                if self.rng.bool() {
-                    (*seq, *ack) = (self.rng.u32(..), self.rng.u32(..));
-                }
-                "flags"
-            }
-            11 | 12 => {
-                self.cut(stimulus, v6);
-                "fragments"
-            }
-            _ => {
-                let len = self.rng.usize(1000..1380);
-                stimulus.payload = self.bytes(len);
-                "large"
-            }
-        }
-    }
-
-    /// Makes a packet fragments, each of which fits the wire; IPv6's are as large as conntrack wants them (1280 bytes), but for
-    /// the last.
-    fn cut(&mut self, stimulus: &mut Stimulus, v6: bool) {
-        let len = if v6 { self.rng.usize(1400..2700) } else { self.rng.usize(64..3000) };
-        stimulus.payload = self.bytes(len);
-        stimulus.whole = false;
-        let (parts, mut at) = (if v6 { 155..180 } else { 3..180 }, 0);
-        loop {
-            at += self.rng.usize(parts.clone()) * 8;
-            if at >= len {
-                return;
-            }
-            stimulus.cuts.push(at);
-        }
     }
 
     /// An ICMP error about what a side received last.
@@ -471,7 +358,7 @@ impl Play {
         let side = match &flow.last {
             [Some(_), None] => Side::Asker,
             [None, Some(_)] => Side::Answerer,
-            _ if flow.collides || self.rng.bool() => Side::Answerer,
+            _ if flow.collides || self.dice.bool() => Side::Answerer,
             _ => Side::Asker,
         };
         let flow = &self.flows[number];
@@ -480,8 +367,8 @@ impl Play {
         let quotes = flow.last[side as usize].clone().unwrap();
         let about = view(&quotes[0]).unwrap();
         let src = match from {
-            End::Client if self.chance(50) => client(v6, CLIENTS - 1),
-            End::Outside if self.chance(50) => far(v6, 999),
+            End::Client if self.dice.chance(50) => client(v6, CLIENTS - 1),
+            End::Outside if self.dice.chance(50) => far(v6, 999),
             _ => about.dst,
         };
         let kinds: &[[u8; 2]] = if v6 {
@@ -489,31 +376,31 @@ impl Play {
         } else {
             &[[3, 0], [3, 1], [3, 3], [3, 4], [3, 13], [4, 0], [5, 1], [11, 0], [11, 1], [12, 0]]
         };
-        let kind = self.pick(kinds);
+        let kind = self.dice.pick(kinds);
         let second = if matches!((v6, kind), (false, [3, 4]) | (true, [2, 0])) { 1280 } else { 0 };
         let len = quotes[0].len();
-        let keep = match self.rng.u8(0..4) {
+        let keep = match self.dice.u8(0..4) {
             // A part of a checksum tells the port that was chosen.
             _ if collides => 576,
             0 => about.start + 8,
-            1 => about.start + self.rng.usize(0..40),
+            1 => about.start + self.dice.usize(0..40),
             _ => 576,
         }
         .min(len)
         .min(1232);
         let tuple = Tuple { src, dst: about.src, sport: 0, dport: 0 };
         let mut stimulus = Stimulus {
-            ttl: self.rng.u8(3..),
-            id: self.rng.u16(1..),
+            ttl: self.dice.u8(3..),
+            id: self.dice.u16(1..),
             ..Stimulus::new(Body::Message { kind, rest: second })
         };
-        let what = match self.rng.u8(0..20) {
+        let what = match self.dice.u8(0..20) {
             0 => {
-                stimulus.lie = Lie::Checksum(self.rng.u16(1..0xffff));
+                stimulus.lie = Lie::Checksum(self.dice.u16(1..0xffff));
                 "error, checksum"
             }
             1 => {
-                stimulus.ttl = self.rng.u8(0..2);
+                stimulus.ttl = self.dice.u8(0..2);
                 "error, ttl"
             }
             2 if !v6 => {
@@ -541,23 +428,23 @@ impl Play {
 
     /// A packet of no flow.
     fn stray(&mut self) -> Case {
-        let v6 = self.chance(40);
-        let end = End::ALL[self.rng.usize(0..4)];
+        let v6 = self.dice.chance(40);
+        let end = End::ALL[self.dice.usize(0..4)];
         let (mut src, mut sport) = self.fresh(end, v6);
         if self.chosen.contains(&sport) {
             (src, sport) = self.fresh(end, v6);
         }
         let own_host = match end {
             End::Client | End::Outside => host(v6, end),
-            _ if self.rng.bool() => inside(v6, 1),
+            _ if self.dice.bool() => inside(v6, 1),
             _ => host(v6, End::Outside),
         };
-        let mut tuple = Tuple { src, sport, dst: own_host, dport: self.rng.u16(20_000..29_000) };
-        let (what, body) = self.lose(end, &mut tuple);
-        let len = self.rng.usize(0..40);
-        let payload = self.bytes(len);
+        let mut tuple = Tuple { src, sport, dst: own_host, dport: self.dice.u16(20_000..29_000) };
+        let (what, body) = lose(&mut self.dice, end, &mut tuple);
+        let len = self.dice.usize(0..40);
+        let payload = self.dice.bytes(len);
         let mut stimulus =
-            Stimulus { payload, id: self.rng.u16(1..), ttl: self.rng.u8(3..), ..Stimulus::new(body) };
+            Stimulus { payload, id: self.dice.u16(1..), ttl: self.dice.u8(3..), ..Stimulus::new(body) };
         if what == "error about nothing" {
             let unknown = Tuple { src: tuple.dst, dst: far(v6, 3), sport, dport: 9 };
             stimulus.payload = Stimulus::new(Body::Udp).packets(&unknown).remove(0);
@@ -577,71 +464,6 @@ impl Play {
         }
     }
 
-    /// Says what a packet of no flow is, and to whom it goes if not to a port of the host that nobody has.
-    fn lose(&mut self, end: End, tuple: &mut Tuple) -> (&'static str, Body) {
-        let v6 = tuple.src.is_ipv6();
-        let flags = self.rng.u8(..);
-        let tcp = Body::Tcp { flags, seq: self.rng.u32(..), ack: self.rng.u32(..), options: Vec::new() };
-        let mut body = if self.rng.bool() { tcp } else { Body::Udp };
-        let what = match self.rng.u8(2..12) {
-            2 => {
-                // An answer that nobody waits for.
-                tuple.dport = self.rng.u16(1..9000);
-                body = Body::Echo { request: self.rng.bool(), seq: self.rng.u16(..) };
-                "echo to the host"
-            }
-            3 if !end.is_container() => {
-                tuple.dst = inside(v6, self.rng.u8(1..4));
-                tuple.dport = 80;
-                "direct access"
-            }
-            3 | 4 if end.is_container() => {
-                tuple.dst = far(v6, 7);
-                "a container's loose end"
-            }
-            4 => {
-                tuple.dport = self.pick(&[8080, 5353, 8443, 9000, 30_003]);
-                "a loose end"
-            }
-            5 if !end.is_container() => {
-                tuple.src = self.pick(if v6 { &MARTIANS6 } else { &MARTIANS }).parse().unwrap();
-                tuple.dport = self.pick(&[8080, 5353, 8443, 9000, 30_003]);
-                "martian source"
-            }
-            5 => {
-                tuple.src = if self.rng.bool() {
-                    far(v6, 9)
-                } else {
-                    inside(v6, if end == End::First { 3 } else { 2 })
-                };
-                tuple.dst = far(v6, 8);
-                "spoofed source"
-            }
-            6 => {
-                body = Body::Message { kind: if v6 { [1, 4] } else { [3, 3] }, rest: 0 };
-                "error about nothing"
-            }
-            7 => {
-                let kinds: &[u8] = if v6 { &[100, 127, 139, 150, 200] } else { &[9, 10, 15, 17, 30, 40] };
-                body = Body::Message { kind: [self.pick(kinds), 0], rest: self.rng.u32(..) };
-                if end.is_container() {
-                    tuple.dst = far(v6, 6);
-                }
-                "a query"
-            }
-            8 => {
-                body = Body::Other(self.pick(&[4, 41, 50, 89, 103, 253]));
-                "another protocol"
-            }
-            9 if !end.is_container() => {
-                tuple.dst = far(v6, 5);
-                "in transit"
-            }
-            _ => "unpublished",
-        };
-        (what, body)
-    }
-
     /// A flow goes on by its script.
     fn speak(&mut self, number: usize) -> Case {
         let (side, flags) = self.flows[number].script.pop_front().unwrap();
@@ -651,8 +473,8 @@ impl Play {
 
     /// What a side says, with nothing odd about it.
     fn plain(&mut self, number: usize, side: Side, flags: u8) -> Stimulus {
-        let len = if flags & (SYN | RST) != 0 { 0 } else { self.rng.usize(0..64) };
-        let payload = self.bytes(len);
+        let len = if flags & (SYN | RST) != 0 { 0 } else { self.dice.usize(0..64) };
+        let payload = self.dice.bytes(len);
         let flow = &mut self.flows[number];
         let (own, other) = (side as usize, 1 - side as usize);
         let body = match flow.body {
@@ -664,15 +486,15 @@ impl Play {
                 Body::Tcp { flags, seq, ack: if flags & ACK != 0 { ack } else { 0 }, options }
             }
             Kind::Udp => Body::Udp,
-            Kind::Echo => Body::Echo { request: side == Side::Asker, seq: self.rng.u16(..) },
+            Kind::Echo => Body::Echo { request: side == Side::Asker, seq: self.dice.u16(..) },
             Kind::Other => Body::Other(253),
         };
         Stimulus {
             payload,
-            id: self.rng.u16(1..),
-            tos: self.rng.u8(..),
-            whole: self.rng.bool(),
-            ttl: self.rng.u8(3..),
+            id: self.dice.u16(1..),
+            tos: self.dice.u8(..),
+            whole: self.dice.bool(),
+            ttl: self.dice.u8(3..),
             ..Stimulus::new(body)
         }
     }
@@ -703,69 +525,6 @@ fn quotes_start(packets: &[Vec<u8>]) -> Vec<u8> {
     let start = view(&packets[0]).unwrap().start + 8;
     packets[0][start..].to_vec()
 }
-
-/// Sources that no answer reaches, or that are not theirs who send from outside.
-const MARTIANS: [&str; 10] = [
-    "127.0.0.1",
-    "0.0.0.0",
-    "224.0.0.1",
-    "255.255.255.255",
-    "240.0.0.1",
-    "10.77.0.2",
-    "10.77.0.1",
-    "198.18.0.1",
-    "198.18.0.255",
-    "0.1.2.3",
-];
-
-/// The same in IPv6.
-const MARTIANS6: [&str; 8] =
-    ["::1", "::", "ff02::1", "fd77::2", "fd77::1", "2001:db8:18::1", "::ffff:198.18.0.9", "fe80::99"];
-
-/// IPv4 options (RFC 791 §3.1), each filled up to words.
-const OPTIONS: [&[u8]; 10] = [
-    &[1, 1, 1, 0],
-    // Record route, with room and full.
-    &[7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-    &[7, 7, 8, 9, 9, 9, 9, 0],
-    // Timestamp.
-    &[68, 12, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-    // Router alert.
-    &[148, 4, 0, 0],
-    // Loose and strict source route.
-    &[131, 7, 4, 198, 18, 0, 9, 0],
-    &[137, 7, 4, 198, 18, 0, 9, 0],
-    // Unknown.
-    &[0x9e, 4, 1, 2],
-    // Longer than the header.
-    &[7, 40, 4, 0],
-    &[
-        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
-        1, 1, 1, 1, 1, 1,
-    ],
-];
-
-/// IPv6 extension headers (RFC 8200 §4): what follows number and length.
-const EXTENSIONS: [&[(u8, &[u8])]; 9] = [
-    &[(0, &[1, 4, 0, 0, 0, 0])],
-    &[(60, &[1, 4, 0, 0, 0, 0])],
-    &[(0, &[1, 4, 0, 0, 0, 0]), (60, &[1, 4, 0, 0, 0, 0])],
-    // Router alert.
-    &[(0, &[5, 2, 0, 0, 1, 0])],
-    // Unknown options: to be skipped; to be dropped.
-    &[(0, &[0x1e, 4, 0, 0, 0, 0])],
-    &[(0, &[0x5e, 4, 0, 0, 0, 0])],
-    // An experimental routing header that has done its work.
-    &[(43, &[253, 0, 0, 0, 0, 0])],
-    &[(60, &[1, 4, 0, 0, 0, 0]), (60, &[1, 4, 0, 0, 0, 0]), (60, &[1, 4, 0, 0, 0, 0])],
-    &[(
-        60,
-        &[
-            1, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-        ],
-    )],
-];
 
 impl Play {
     /// Notes what the other side received, in each world.

@@ -6,7 +6,7 @@ use netd_tests::stimulus::{Body, Lie, is_right, number, residues, view};
 use netd_tests::twins::{End, host};
 
 use super::play::Side;
-use super::{Arrived, Seen, scrub};
+use super::seen::{Arrived, Seen, scrub};
 
 /// An allowed difference.
 pub(super) struct Rule {

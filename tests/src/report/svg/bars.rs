@@ -3,8 +3,9 @@
 use svg::Document;
 use svg::node::element::Rectangle;
 
+use super::ink;
+use super::paper::{TOP, WIDTH, axis, count, figure, finish, frame, is_subject, line, round, text, width};
 use super::scale::Scale;
-use super::{TOP, WIDTH, axis, count, figure, finish, frame, ink, is_subject, line, round, text, width};
 use crate::report::{Cell, Measured, Table, number, shown};
 
 const BAR: f64 = 15.0;

@@ -3,8 +3,9 @@
 use svg::Document;
 use svg::node::element::{Group, Path};
 
+use super::ink;
+use super::paper::{TOP, WIDTH, axis, count, figure, finish, frame, is_subject, line, round, text, width};
 use super::scale::Scale;
-use super::{TOP, WIDTH, axis, count, figure, finish, frame, ink, is_subject, line, round, text, width};
 use crate::report::{Row, SUBJECT, Table, number, shown};
 
 const HEIGHT: f64 = 400.0;

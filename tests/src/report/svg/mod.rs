@@ -1,114 +1,11 @@
 //! Tables as pictures: small SVG files without a background, for light pages and dark ones, with real text.
-//!
-//! No font is at hand when they are made, so room for text is reckoned with generously.
 
 mod bars;
 mod ink;
 mod lines;
+mod paper;
 mod scale;
-
-use svg::node::element::{Description, Element, Style, Text, Title};
-use svg::{Document, Node as _};
-
-use super::{Cell, SUBJECT, Table, shown};
-use scale::Axis;
 
 pub use bars::bars;
 pub use lines::lines;
 pub use scale::Scale;
-
-/// How wide every picture is, in its own units and in pixels where it is shown in full: a README's width.
-const WIDTH: f64 = 800.0;
-/// Where the heading ends.
-const TOP: f64 = 62.0;
-/// What a character takes at most, on average, of the small size.
-const CHARACTER: f64 = 6.9;
-
-/// The empty picture of a table: names for people and for screen readers, colours.
-fn frame(table: &Table, height: f64) -> Document {
-    let legend = format!("{} · median of all rounds, whiskers from lowest to highest", table.measure());
-    Document::new()
-        .set("viewBox", format!("0 0 {WIDTH:.0} {height:.0}"))
-        .set("width", WIDTH)
-        .set("height", round(height))
-        .set("role", "img")
-        .set("aria-labelledby", "title description")
-        .add(Title::new(table.title.as_str()).set("id", "title"))
-        .add(Description::new().set("id", "description").add(svg::node::Text::new(description(table))))
-        .add(Style::new(ink::style()))
-        .add(text(&table.title, 16.0, 26.0).set("class", "heading"))
-        .add(text(&legend, 16.0, 46.0).set("class", "faint"))
-}
-
-/// All figures in a sentence for each contender.
-fn description(table: &Table) -> String {
-    let rows = table.rows.iter().map(|row| {
-        let cells = table.parameter.values.iter().zip(&row.cells).map(|(value, cell)| {
-            let figure = match cell {
-                Cell::Found(found) => shown::value(found),
-                Cell::Without { why } => why.clone(),
-            };
-            if value.is_empty() { figure } else { format!("{figure} at {value}") }
-        });
-        format!("{}: {}.", row.contender, cells.collect::<Vec<_>>().join(", "))
-    });
-    let by =
-        if table.parameter.name.is_empty() { String::new() } else { format!(" by {}", table.parameter.name) };
-    format!("In {}{by}. {}", table.measure(), rows.collect::<Vec<_>>().join(" "))
-}
-
-fn text(words: &str, x: f64, y: f64) -> Text {
-    Text::new(words).set("x", round(x)).set("y", round(y))
-}
-
-/// A figure with its spread behind it.
-fn figure(words: &str, spread: &str, x: f64, y: f64, is_subject: bool) -> Text {
-    let text = text(words, x, y).set("class", if is_subject { "strong" } else { "plain" });
-    if spread.is_empty() {
-        return text;
-    }
-    let mut part = Element::new("tspan");
-    part.assign("class", "faint");
-    part.assign("dx", 5);
-    part.append(svg::node::Text::new(spread));
-    text.add(part)
-}
-
-/// The finished file.
-fn finish(picture: &Document) -> String {
-    // Viewers differ in whether the end of a line within a text is a space.
-    format!("{picture}\n").replace("\n<tspan", "<tspan")
-}
-
-fn line(from: (f64, f64), to: (f64, f64), class: &str) -> svg::node::element::Line {
-    svg::node::element::Line::new()
-        .set("x1", round(from.0))
-        .set("y1", round(from.1))
-        .set("x2", round(to.0))
-        .set("y2", round(to.1))
-        .set("class", class)
-}
-
-/// An axis that all figures of a table fit on.
-fn axis(table: &Table, scale: Scale, pixels: (f64, f64)) -> Axis {
-    let found = || table.rows.iter().flat_map(|row| &row.cells).filter_map(Cell::measured);
-    Axis::new(scale, found().map(super::Measured::min), found().map(super::Measured::max), pixels)
-}
-
-fn is_subject(contender: &str) -> bool {
-    contender == SUBJECT
-}
-
-/// A tenth of a pixel is all that is seen.
-fn round(pixels: f64) -> f64 {
-    (pixels * 10.0).round() / 10.0
-}
-
-/// How many there are, as a length is reckoned.
-fn count(things: usize) -> f64 {
-    f64::from(u32::try_from(things).unwrap_or(u32::MAX))
-}
-
-fn width(words: &str) -> f64 {
-    count(words.chars().count()) * CHARACTER
-}
