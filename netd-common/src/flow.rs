@@ -61,7 +61,7 @@ pub struct FlowKey<A> {
     /// Destination port.
     pub dst_port: Be16,
     /// Protocol number in the low 8 bits, zone above.
-    protocol_and_zone: u32,
+    pub(crate) protocol_and_zone: u32,
 }
 
 impl<A: Address> FlowKey<A> {

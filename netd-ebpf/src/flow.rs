@@ -9,7 +9,7 @@ use netd_common::nat::{self, Connection, Side};
 use netd_common::packet::{
     self, ETHERNET_LEN, IP_AT, Ip, Layout, PacketBytes as _, Part, Transport, tcp_flag,
 };
-use netd_common::track::{self, Seen, State};
+use netd_common::track::{self, State};
 use netd_common::verdict::{Reason, Verdict};
 
 use crate::cross;
@@ -272,15 +272,6 @@ fn owned<A: Wire, T: Table<A>>(key: &FlowKey<A>) -> Option<Owned<A>> {
     }
 }
 
-/// How far a connection has come, and for how many ticks it has been idle.
-#[inline(always)]
-fn state_and_idle<A: Wire>(protocol: u8, row: &FlowRow<A>, partner: Option<&FlowRow<A>>) -> (State, u32) {
-    let (seen, last) = partner.map_or((Seen::default(), 0), |partner| (partner.seen(), partner.last));
-    let (originator, replier) = if row.is_reply() { (seen, row.seen()) } else { (row.seen(), seen) };
-    let last = if last > row.last { last } else { row.last };
-    (State::of(protocol, originator, replier), now().saturating_sub(last))
-}
-
 /// Whether a connection has been idle for too long.
 #[inline(always)]
 fn is_over(state: State, idle: u32) -> bool {
@@ -321,7 +312,7 @@ fn find<A: Wire, T: Table<A>>(
         maps::forget(T::rows(), key);
         return None;
     }
-    let (state, idle) = state_and_idle(key.protocol(), own, Some(there));
+    let (state, idle) = own.state_and_idle(key.protocol(), Some(there), now());
     let state = State::numbered(skb::opaque(state as u32, own.last));
     if is_over(state, idle) {
         maps::forget(T::rows(), key);
@@ -498,7 +489,7 @@ fn holder<A: Wire, T: Table<A>>(connection: &mut Connection<A>) -> Holder {
         if row.last == 0 && partner.is_none() {
             return holder;
         }
-        let (state, idle) = state_and_idle(key.protocol(), row, partner);
+        let (state, idle) = row.state_and_idle(key.protocol(), partner, now());
         let closed = matches!(state, State::TimeWait | State::Closed) && idle > 1;
         if !closed && !is_over(state, idle) && (partner.is_some() || !own) {
             return holder;

@@ -500,7 +500,7 @@ pub fn answer6(ctx: TcContext) -> i32 {
 /// Where a dropped packet ends that is to be told of.
 #[classifier]
 pub fn report(ctx: TcContext) -> i32 {
-    report::drop(&ctx, &Skb::new(&ctx));
+    report::drop(&Skb::new(&ctx));
     TC_ACT_SHOT
 }
 

@@ -10,11 +10,11 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::bpf_fib_lookup;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use netd_common::abi::{
-    BoundPortKey, DenyCacheRow, DropRow, EndpointRow, FlowRow, FragmentKey, FragmentRow, PortRow,
+    BoundPortKey, DenyCacheRow, DropEvent, DropRow, EndpointRow, FlowRow, FragmentKey, FragmentRow, PortRow,
     PublicationCounters, PublicationRow, QueuedFragmentKey, QueuedFragmentRow, SocketKey, SocketRow,
-    SourceKey, TargetPortKey, TrustKey, UplinkRow, access, capacity, port_index,
+    SourceKey, TargetPortKey, TrustKey, UplinkRow, VersionRow, access, capacity, port_index,
 };
 use netd_common::bytes::{Address as _, Be16, Ipv4, Ipv6};
 use netd_common::flow::{FlowKey, Handle};
@@ -88,13 +88,18 @@ static LOCALS: HashMap<Ipv6, u32> = HashMap::with_max_entries(capacity::LOCALS, 
 #[map]
 static SOCKETS: LruHashMap<SocketKey, SocketRow> = LruHashMap::with_max_entries(capacity::SOCKETS, 0);
 #[map]
-static TIMEOUTS: Array<u32> = Array::with_max_entries(State::ALL.len() as u32, 0);
+static TIMEOUTS: Array<u32> = Array::with_max_entries(capacity::TIMEOUTS, 0);
 #[map]
-static DROPS: PerCpuArray<DropRow> = PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
+static DROPS: PerCpuArray<DropRow> = PerCpuArray::with_max_entries(capacity::DROPS, 0);
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(capacity::EVENTS, 0);
 #[map]
 static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 static STAGES: ProgramArray = ProgramArray::with_max_entries(capacity::STAGES, 0);
+/// Written and read by the user side only.
+#[map]
+static VERSION: Array<VersionRow> = Array::with_max_entries(1, 0);
 
 /// Room to put a connection together, since two rows and two keys are more than half of a program's stack.
 #[map]
@@ -134,14 +139,8 @@ struct AnswerRow {
     count: u32,
 }
 
-/// Bits of [`SEEN_PEERS`], as a power of two: 1 MiB.
-const SEEN_PEERS_BITS: u32 = 23;
-
-/// Addresses that have had a connection with a container, and those to which host sockets were sent; a bit each, and several
-/// share one. Packets from outside of whoever has no bit set have no row in the tables of flows, nor have a container's to there,
-/// nor has a socket that is connected there one of its own, which saves looking.
 #[map]
-static SEEN_PEERS: Array<u64> = Array::with_max_entries(1 << (SEEN_PEERS_BITS - 6), 0);
+static SEEN_PEERS: Array<u64> = Array::with_max_entries(capacity::SEEN_PEERS, 0);
 
 /// What was refused lately, see [`crate::shed`].
 #[map]
@@ -391,6 +390,13 @@ pub(crate) fn count_drop(reason: Reason, len: u32, now: u32) -> bool {
     false
 }
 
+/// Reports a dropped packet to the user side.
+#[inline(always)]
+pub(crate) fn report(event: &DropEvent) {
+    // If the ring has no room, nobody reads it.
+    let _full = EVENTS.output::<DropEvent>(event, 0);
+}
+
 /// Whether the XDP stage may drop a packet that it has just judged. The first of its reason and CPU since `now` began is left to
 /// the programs behind, which decide anew, count it and report it.
 #[inline(always)]
@@ -436,7 +442,7 @@ pub(crate) fn scatter<A: Tables>(address: A) -> u64 {
 /// Which bit of [`SEEN_PEERS`] is an address's.
 #[inline(always)]
 pub(crate) fn seen_peers_bit<A: Tables>(address: A) -> u32 {
-    (scatter(address) >> (64 - SEEN_PEERS_BITS)) as u32
+    (scatter(address) >> (64 - capacity::SEEN_PEERS_BITS)) as u32
 }
 
 /// Notes that an address has a connection, before it has.

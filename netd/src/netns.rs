@@ -134,6 +134,12 @@ impl Netns {
         }
     }
 
+    /// Another descriptor of the same namespace.
+    pub fn try_clone(&self) -> Result<Self> {
+        let file = self.file.try_clone().doing(|| format!("duplicate {}", self.path.display()))?;
+        Ok(Self { file, path: self.path.clone() })
+    }
+
     /// Where it was opened.
     pub fn path(&self) -> &Path {
         &self.path

@@ -206,7 +206,7 @@ pub struct Container {
 }
 
 /// A program on its hook.
-pub use crate::dataplane::Attachment;
+pub use crate::dataplane::AttachedProgram as Attachment;
 
 /// Packets dropped for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

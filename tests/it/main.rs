@@ -33,4 +33,5 @@ mod run;
 mod testbed;
 mod timeouts;
 mod verifier;
+mod version;
 mod xdp;

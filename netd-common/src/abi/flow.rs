@@ -5,7 +5,7 @@
 use crate::bytes::{Address, Be16};
 use crate::checksum::Delta;
 use crate::flow::{Handle, Tuple};
-use crate::track::Seen;
+use crate::track::{Seen, State};
 
 use super::tick;
 
@@ -97,6 +97,19 @@ impl<A: Address> FlowRow<A> {
     #[inline(always)]
     pub const fn seen(&self) -> Seen {
         Seen { any: self.last != 0, flags: (self.bits >> 8) as u8 }
+    }
+
+    /// The conntrack state of the connection, and for how many ticks no packet has passed in either direction. `partner` is the row of
+    /// the other direction, if there is one.
+    #[inline(always)]
+    pub const fn state_and_idle(&self, protocol: u8, partner: Option<&Self>, now: u32) -> (State, u32) {
+        let (there, last) = match partner {
+            Some(partner) => (partner.seen(), partner.last),
+            None => (Seen { any: false, flags: 0 }, 0),
+        };
+        let (originator, replier) = if self.is_reply() { (there, self.seen()) } else { (self.seen(), there) };
+        let last = if last > self.last { last } else { self.last };
+        (State::of(protocol, originator, replier), now.saturating_sub(last))
     }
 
     /// Adds TCP flags to those seen.

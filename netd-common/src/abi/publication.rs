@@ -121,9 +121,9 @@ pub struct TargetPortKey {
     /// The container's handle.
     pub endpoint: Handle,
     /// Protocol number, in network order so that the port's bits come last; above it 4 or 6, the family.
-    protocol: Be16,
+    pub(crate) protocol: Be16,
     /// The container's port, or the first of an aligned block of them.
-    port: Be16,
+    pub(crate) port: Be16,
 }
 
 impl TargetPortKey {

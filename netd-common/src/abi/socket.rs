@@ -30,7 +30,7 @@ pub struct SocketRow {
     /// The port.
     pub port: Be16,
     /// Zeros.
-    pad: [u16; 3],
+    pub(crate) pad: [u16; 3],
 }
 
 impl SocketRow {

@@ -14,7 +14,7 @@ use nix::unistd::{Pid, getpid};
 
 use super::network::{HOST, NONE, gateways_for};
 use super::{Host, is_alive};
-use crate::dataplane::Place;
+use crate::dataplane::HookPoint;
 use crate::error::{Error, Result};
 use crate::ipam;
 use crate::link::{Family, Netlink, Sysctl, Veth};
@@ -301,7 +301,7 @@ impl Host {
             subnet4: places.0,
             subnet6: places.1,
         })?;
-        dataplane.attach(Place::Container, index, link.host_interface.as_str())?;
+        dataplane.attach(HookPoint::Container, index, link.host_interface.as_str())?;
         Sysctl::set_ipv6(link.host_interface.as_str(), &self.netns, false)?;
         self.netlink.set_master(index, bridge).await?;
         if !network.icc {
@@ -352,9 +352,9 @@ impl Host {
             Err(error) => errors.push(error),
         }
         if let Some(dataplane) = &self.dataplane {
-            for (index, name) in dataplane.attached(Place::Container)? {
+            for (index, name) in dataplane.attached(HookPoint::Container)? {
                 if name == link.host_interface.as_str() {
-                    errors.extend(dataplane.detach(Place::Container, index, &name).err());
+                    errors.extend(dataplane.detach(HookPoint::Container, index, &name).err());
                 }
             }
         }

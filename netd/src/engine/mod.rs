@@ -23,7 +23,7 @@ pub use container::ContainerRequest;
 pub use network::NetworkRequest;
 pub use publication::{PublishRequest, Replace};
 
-use crate::dataplane::{self, Dataplane, Log, Place};
+use crate::dataplane::{self, Dataplane, HookPoint, Log, TcHook};
 use crate::error::{Doing as _, Error, Kind, Result};
 use crate::link::{Address, Interface, Netlink};
 use crate::netns::Netns;
@@ -45,6 +45,8 @@ pub struct Settings {
     pub max_connections: Option<u32>,
     /// Which uplinks are to have the XDP stage; as before if none.
     pub xdp: Option<XdpMode>,
+    /// How TC programs are attached.
+    pub tc: TcHook,
 }
 
 /// An instance, locked for one command.
@@ -52,7 +54,6 @@ pub struct Settings {
 pub struct Host {
     settings: Settings,
     netns: Netns,
-    cookie: u64,
     netlink: Netlink,
     store: Store,
     dataplane: Option<Dataplane>,
@@ -67,11 +68,11 @@ impl Host {
         let cookie = netns.cookie()?;
         let netlink = Netlink::open(&netns)?;
         let store = Store::open(&settings.state_dir, cookie)?;
-        let dataplane = Dataplane::open(&store.instance)?;
+        let dataplane = Dataplane::open(&store.instance, &netns, settings.tc)?;
         if let (Some(dataplane), Some(wanted)) = (&dataplane, settings.max_connections) {
             check_room(dataplane.tables.max_connections()?, wanted)?;
         }
-        let mut host = Self { settings: settings.clone(), netns, cookie, netlink, store, dataplane };
+        let mut host = Self { settings: settings.clone(), netns, netlink, store, dataplane };
         host.repair().await?;
         host.end_drained()?;
         if host.dataplane.is_some() {
@@ -88,8 +89,8 @@ impl Host {
         let netlink = Netlink::open(&netns)?;
         let store = Store::open_to_remove(&settings.state_dir, cookie)?;
         // Tables of another version are not read, only removed.
-        let dataplane = Dataplane::open(&store.instance).unwrap_or_default();
-        Ok(Self { settings: settings.clone(), netns, cookie, netlink, store, dataplane })
+        let dataplane = Dataplane::open(&store.instance, &netns, settings.tc).unwrap_or_default();
+        Ok(Self { settings: settings.clone(), netns, netlink, store, dataplane })
     }
 
     /// What the programs report; none before first use.
@@ -117,8 +118,14 @@ impl Host {
         if self.dataplane.is_none() {
             tracing::info!("loading the BPF programs");
             let room = self.settings.max_connections.unwrap_or(capacity::CONNECTIONS);
-            let dataplane = Dataplane::open_or_load(&self.store.instance, self.cookie, room)?;
-            dataplane.tables.set_timeouts(|phase| self.store.state.timeouts.seconds(phase))?;
+            let timeouts = &self.store.state.timeouts;
+            let dataplane = Dataplane::open_or_load(
+                &self.store.instance,
+                &self.netns,
+                self.settings.tc,
+                room,
+                |state| timeouts.seconds(state),
+            )?;
             self.dataplane = Some(dataplane);
             self.follow().await?;
         }
@@ -167,16 +174,16 @@ impl Host {
         let addresses = self.netlink.addresses().await?;
         self.follow_xdp(&uplinks, &interfaces)?;
         let dataplane = self.dataplane()?;
-        for (index, name) in dataplane.attached(Place::Uplink)? {
+        for (index, name) in dataplane.attached(HookPoint::Uplink)? {
             if !uplinks.iter().any(|uplink| uplink.index == index) {
-                let qdisc = dataplane.detach(Place::Uplink, index, &name)?;
+                let qdisc = dataplane.detach(HookPoint::Uplink, index, &name)?;
                 if qdisc {
                     self.netlink.delete_clsact(index).await?;
                 }
             }
         }
         for uplink in uplinks.iter().filter(|uplink| uplink.ethernet) {
-            dataplane.attach(Place::Uplink, uplink.index, &uplink.name)?;
+            dataplane.attach(HookPoint::Uplink, uplink.index, &uplink.name)?;
         }
         let own: Vec<IpAddr> = addresses.iter().map(|address| address.net.addr()).collect();
         dataplane.tables.set_locals(&own)?;
@@ -324,8 +331,8 @@ impl Host {
             }
         }
         if let Some(dataplane) = &self.dataplane {
-            for (index, name) in dataplane.attached(Place::Uplink).unwrap_or_default() {
-                match dataplane.detach(Place::Uplink, index, &name) {
+            for (index, name) in dataplane.attached(HookPoint::Uplink).unwrap_or_default() {
+                match dataplane.detach(HookPoint::Uplink, index, &name) {
                     Ok(true) => errors.extend(self.netlink.delete_clsact(index).await.err()),
                     Ok(false) => {}
                     Err(error) => errors.push(error),

@@ -512,7 +512,7 @@ impl Host {
     }
 
     /// What the tables are told of a publication, its interface included.
-    async fn whole_row(&self, publication: &Publication) -> Result<dataplane::Publication> {
+    async fn whole_row(&self, publication: &Publication) -> Result<dataplane::PublishedPorts> {
         let mut row = self.row(publication)?;
         if let Some(name) = publication.interface() {
             let interface = self.netlink.interface(name).await?;
@@ -522,18 +522,18 @@ impl Host {
     }
 
     /// What the tables are told of these publications, but for their interfaces.
-    fn rows(&self, publications: &[Publication]) -> Result<Vec<(Handle, dataplane::Publication)>> {
+    fn rows(&self, publications: &[Publication]) -> Result<Vec<(Handle, dataplane::PublishedPorts)>> {
         publications.iter().map(|one| Ok((one.handle(), self.row(one)?))).collect()
     }
 
-    fn row(&self, publication: &Publication) -> Result<dataplane::Publication> {
+    fn row(&self, publication: &Publication) -> Result<dataplane::PublishedPorts> {
         let endpoint = match &publication.target {
             Target::Container(name) => {
                 self.container(name)?.link().ok_or_else(|| no_container(name))?.handle()
             }
             Target::Remote(remote) => remote.handle(),
         };
-        Ok(dataplane::Publication {
+        Ok(dataplane::PublishedPorts {
             protocol: publication.proto.number(),
             host_address: publication.host_ip,
             host_port: publication.host_port,

@@ -311,7 +311,7 @@ impl Host {
             drops,
             features: Features {
                 kernel: kernel_release()?,
-                tcx: dataplane::has_tcx(),
+                tcx: self.settings.tc == dataplane::TcHook::Tcx,
                 cgroup2,
                 btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
             },

@@ -1,7 +1,7 @@
 //! The XDP stage: which uplinks have it, and why others have not.
 
 use super::Host;
-use crate::dataplane::{Attachment, Dataplane, Place};
+use crate::dataplane::{AttachedProgram, Dataplane, HookPoint};
 use crate::error::{Error, Result};
 use crate::link::{Interface, takes_xdp_frames};
 use crate::spec::XdpMode;
@@ -17,7 +17,7 @@ impl Host {
     pub(super) fn follow_xdp(&mut self, uplinks: &[Interface], interfaces: &[Interface]) -> Result<()> {
         let (mode, strict) = (self.xdp(), self.settings.xdp == Some(XdpMode::Native));
         let dataplane = self.dataplane()?;
-        let before = dataplane.attached(Place::Xdp)?;
+        let before = dataplane.attached(HookPoint::Xdp)?;
         if mode != XdpMode::Off || !before.is_empty() {
             let ours = dataplane.xdp_id()?;
             let mut wanted = Vec::new();
@@ -64,7 +64,7 @@ impl Host {
     /// Whether an uplink takes the frames that others redirect to it. Where the kernel does not say, a card with the stage of
     /// its own does, since its driver has queues for XDP then; of a veth that depends on its peer.
     pub(super) fn takes_frames(&self, uplink: &Interface) -> Result<bool> {
-        if !self.dataplane()?.attached(Place::Xdp)?.iter().any(|(index, _)| *index == uplink.index) {
+        if !self.dataplane()?.attached(HookPoint::Xdp)?.iter().any(|(index, _)| *index == uplink.index) {
             return Ok(false);
         }
         Ok(takes_xdp_frames(&self.netns, uplink.index)?.unwrap_or(uplink.hardware))
@@ -82,7 +82,7 @@ impl Host {
             return Ok(warnings);
         }
         let dataplane = self.dataplane()?;
-        let (ours, attached) = (dataplane.xdp_id()?, dataplane.attached(Place::Xdp)?);
+        let (ours, attached) = (dataplane.xdp_id()?, dataplane.attached(HookPoint::Xdp)?);
         for uplink in uplinks.iter().filter(|uplink| uplink.ethernet) {
             if attached.iter().any(|(index, _)| *index == uplink.index) {
                 if !self.takes_frames(uplink)? {
@@ -109,7 +109,7 @@ impl Host {
 }
 
 /// Every program and whether it sits where it should.
-pub(super) fn attachments(dataplane: &Dataplane, interfaces: &[Interface]) -> Result<Vec<Attachment>> {
+pub(super) fn attachments(dataplane: &Dataplane, interfaces: &[Interface]) -> Result<Vec<AttachedProgram>> {
     let ours = dataplane.xdp_id()?;
     dataplane.attachments(|index| {
         interfaces.iter().any(|interface| interface.index == index && interface.xdp == Some(ours))

@@ -14,8 +14,9 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     let exists = |module: &str, test: &str| {
         TESTS.iter().any(|folder| {
-            let file = root.join(folder).join(module).with_extension("rs");
-            fs::read_to_string(file).is_ok_and(|text| text.contains(&format!("fn {test}(")))
+            let module = root.join(folder).join(module);
+            let mut files = [module.with_extension("rs"), module.join("mod.rs")].into_iter();
+            files.any(|file| fs::read_to_string(file).is_ok_and(|text| text.contains(&format!("fn {test}("))))
         })
     };
     Ok(unproved(&text, exists))

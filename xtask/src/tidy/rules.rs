@@ -1,5 +1,5 @@
-//! The house rules: who may import whom, and what may be said where. Tables only; a room is a folder (`netd/src/link/`) or
-//! a file, and a rule that names a room that does not exist is an error of its own.
+//! The house rules: who may import whom, and what may be used where. Tables only. A room is a folder (`netd/src/link/`) or
+//! a file; a rule whose room does not exist is an error.
 
 /// What only some rooms may use.
 pub(crate) struct Only {
@@ -15,6 +15,8 @@ pub(crate) struct Only {
 pub(crate) enum What {
     /// Paths of other crates, with all that is below them. Re-exports and renames are seen through.
     Path(&'static [&'static str]),
+    /// Rooms of ours.
+    Room(&'static [&'static str]),
     /// Keywords, functions, methods, constants; with `*` at the end all that begin so.
     Word(&'static [&'static str]),
     /// Macros.
@@ -93,6 +95,11 @@ pub(crate) const ONLY: &[Only] = &[
         what: What::Word(&["setns"]),
         rooms: &["netd/src/netns.rs"],
         why: "only a visiting thread is ever in another namespace",
+    },
+    Only {
+        what: What::Room(&["netd/src/store/"]),
+        rooms: &["netd/src/apply/", "netd/src/store/"],
+        why: "only a transaction writes, and it and the session are in apply",
     },
     Only {
         what: What::Path(&["aya", "aya_obj"]),

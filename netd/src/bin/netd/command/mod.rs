@@ -10,9 +10,19 @@ use clap::CommandFactory as _;
 
 use crate::cli::{Cli, Command, ContainerCommand};
 use crate::output::{self, Output};
+use netd::dataplane::TcHook;
 use netd::engine::{self, Host, Settings};
 use netd::error::{Doing as _, Error, Result};
 use netd::report::Removed;
+
+/// How TC programs are attached: as the kernel allows. `NETD_TC=clsact` asks for what older kernels have, to test it.
+fn tc_hook() -> TcHook {
+    if std::env::var_os("NETD_TC").is_some_and(|tc| tc == "clsact") {
+        TcHook::Clsact
+    } else {
+        TcHook::of_kernel()
+    }
+}
 
 /// Carries out a command; returns the exit status.
 pub(crate) fn execute(cli: Cli) -> Result<u8> {
@@ -21,6 +31,7 @@ pub(crate) fn execute(cli: Cli) -> Result<u8> {
         uplinks: cli.uplink,
         max_connections: cli.max_connections,
         xdp: cli.xdp,
+        tc: tc_hook(),
     };
     let output = Output::new(cli.json);
     // One thread: the namespace that netd is in, and the parent that a run dies with, are a thread's.
