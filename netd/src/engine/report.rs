@@ -128,7 +128,7 @@ impl Host {
             let publication = publications.get(&connection.publication).map(|one| one.spec());
             flows.push(Flow {
                 proto: protocol_name(connection.protocol),
-                phase: connection.state.name(),
+                state: connection.state.name(),
                 idle_ms: connection.idle_millis,
                 container: name,
                 publication,
@@ -140,13 +140,13 @@ impl Host {
         Ok(flows)
     }
 
-    /// How long connections may be idle, by phase.
+    /// The idle timeout of each conntrack state.
     pub fn report_timeouts(&self) -> Vec<Timeout> {
-        let timeout = |phase: State| Timeout {
-            phase: phase.name(),
-            seconds: self.store.state.timeouts.seconds(phase),
-            default_seconds: phase.default_timeout(),
-            source: phase.default_source(),
+        let timeout = |state: State| Timeout {
+            state: state.name(),
+            seconds: self.store.state.timeouts.seconds(state),
+            default_seconds: state.default_timeout(),
+            source: state.default_source(),
         };
         State::ALL.into_iter().map(timeout).collect()
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process;
 
 use crate::cli::{ContainerAdd, ContainerCommand};
-use crate::output::{Output, Published, Text as _, raw};
+use crate::output::{Output, Published, Text as _};
 use netd::engine::{ContainerRequest, Host, Settings};
 use netd::error::{Doing as _, Error, Result};
 use netd::report::Removed;
@@ -38,11 +38,7 @@ async fn carry_out(host: &mut Host, output: Output, command: ContainerCommand) -
                 })
                 .await?;
             let container = host.report_container(&name).await?;
-            output.print_json_only(&container)?;
-            if output.is_json() {
-                return Ok(());
-            }
-            raw(&format!("{name}\n{}", Published(container.ports).text()))
+            output.print_or(&container, || format!("{name}\n{}", Published(container.ports.clone()).text()))
         }
         ContainerCommand::Ls => output.print(&host.report_containers().await?),
         ContainerCommand::Inspect { name } => output.print(&host.report_container(&name).await?),

@@ -121,8 +121,10 @@ async fn detached(settings: &Settings, output: Output, name: &Name, mut supervis
     let container = host.report_container(name).await;
     host.close()?;
     match container {
-        Ok(container) if output.is_json() => output.print_json_only(&container)?,
-        Ok(container) => raw(&format!("{name}\n{}", Published(container.ports).text()))?,
+        Ok(container) => {
+            output
+                .print_or(&container, || format!("{name}\n{}", Published(container.ports.clone()).text()))?;
+        }
         // A command that ends at once has taken its container along.
         Err(_) => raw(&format!("{name}\n"))?,
     }
