@@ -16,14 +16,12 @@ use netd_common::flow::{FlowKey, Handle};
 use netd_common::track::State;
 use netd_common::verdict::Reason;
 
+use super::bpf::ANY;
 use super::connections::{self, Connection};
-use super::object::MAPS_FOLDER;
+use super::pins;
 use super::wire::Wire;
 use crate::error::{Doing as _, Error, Result};
 use crate::spec::Access;
-
-/// `bpf_map_update_elem`: whether or not the row exists.
-pub(super) const ANY: u64 = 0;
 
 /// The counters of a publication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,8 +70,8 @@ pub struct Tables {
 }
 
 impl Tables {
-    pub(super) fn new(pins: &Path) -> Self {
-        Self { folder: pins.join(MAPS_FOLDER) }
+    pub(super) fn new(instance: &Path) -> Self {
+        Self { folder: pins::maps(instance) }
     }
 
     pub(super) fn open(&self, name: &str) -> Result<MapData> {
