@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use expect_test::{expect, expect_file};
-use netd::dataplane::{Attachment, Dropped, Fill};
+use netd::dataplane::{AttachedProgram, Dropped, Fill};
 use netd::report::{
     Address, ByFamily, Container, Count, Direction, Drop, Features, Flow, Flows, InOut, Member, Network,
     Port, Removed, Status, Timeout,
@@ -176,7 +176,7 @@ fn containers() {
 
 #[test]
 fn status() {
-    let program = Attachment {
+    let program = AttachedProgram {
         program: "container_ingress".to_owned(),
         on: "veth93758db4".to_owned(),
         hook: "tcx ingress",
