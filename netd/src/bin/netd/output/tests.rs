@@ -63,19 +63,19 @@ fn restricted() -> Port {
 fn published_ports() {
     check("ports", &vec![port()]);
     check("ports_restricted", &vec![port(), restricted()]);
-    expect![[r#"
+    expect![[r"
         *:8080->80/tcp web
         *%eth0:8080->80/tcp 192.0.2.10
-    "#]]
+    "]]
     .assert_eq(&Published(vec![port(), restricted()]).text());
 }
 
 #[test]
 fn access_lists() {
     check("access", &restricted().access);
-    expect![[r#"
+    expect![[r"
         everybody is allowed
-    "#]]
+    "]]
     .assert_eq(&Access::default().text());
 }
 
