@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use netd_common::abi::FamilyRows as _;
 use netd_common::abi::{self, EndpointRow, network_flag};
-use netd_common::bytes::{Address as _, Ipv4, Ipv6};
 use netd_common::flow::Zone;
-use netd_common::packet::Family as _;
+use netd_common::wire::bytes::{Address as _, Ipv4, Ipv6};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
 
-use netd_common::flow::{Handle, protocol};
-use netd_common::track::State;
+use netd_common::flow::Handle;
+use netd_common::flow::state::State;
+use netd_common::wire::ip::protocol;
 
 use super::container::INTERFACE;
 use super::network::{BRIDGE, HOST, NONE, gateways_for, is_predefined, no_network};
