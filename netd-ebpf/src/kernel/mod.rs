@@ -14,6 +14,7 @@
 //! | [`frame`] | the contiguous front of a packet |
 //! | [`host_socket`] | the host's own sockets |
 //! | [`inet`] | what differs between the families in speaking to the kernel |
+//! | [`license`] | the licence of the programs |
 //! | [`lookups`] | what the policy asks |
 //! | [`maps`] | the maps themselves |
 //! | [`scratch`] | room for what a stack of 512 bytes does not hold |
@@ -35,6 +36,7 @@ pub(crate) mod fragments;
 pub(crate) mod frame;
 pub(crate) mod host_socket;
 pub(crate) mod inet;
+mod license;
 pub(crate) mod lookups;
 pub(crate) mod maps;
 pub(crate) mod scratch;

@@ -57,7 +57,7 @@ impl Dataplane {
         } else {
             object::load_and_pin(&pins, Setup { host: host.cookie()?, connections, timeout: &timeout })?;
         }
-        Self::at(pins, host, tc)
+        Ok(Self::at(pins, host, tc))
     }
 
     /// Opens the instance's dataplane if it is loaded.
@@ -67,11 +67,11 @@ impl Dataplane {
             return Ok(None);
         }
         version::check(&pins)?;
-        Self::at(pins, host, tc).map(Some)
+        Ok(Some(Self::at(pins, host, tc)))
     }
 
-    fn at(pins: PathBuf, host: &Netns, tc: TcHook) -> Result<Self> {
-        Ok(Self { tables: Tables::new(&pins), host: host.try_clone()?, pins, tc })
+    fn at(pins: PathBuf, host: &Netns, tc: TcHook) -> Self {
+        Self { tables: Tables::new(&pins), host: host.clone(), pins, tc }
     }
 
     /// The folder of the pins.
