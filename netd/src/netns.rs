@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -22,13 +23,23 @@ const NAMED: &str = "/run/netns";
 const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
 
 /// A network namespace, kept alive while this is held.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Netns {
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
 }
 
 impl Netns {
+    /// The namespace with this cookie at a path; none if nothing or another namespace is there by now.
+    pub fn proven(path: &Path, cookie: u64) -> Result<Option<Self>> {
+        match Self::open(path) {
+            Ok(netns) => Ok((netns.cookie()? == cookie).then_some(netns)),
+            // Nothing is there, or a file that is no namespace.
+            Err(Error::Container(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The namespace at a path, as `ip netns`, Docker and Podman leave them.
     pub fn open(path: &Path) -> Result<Self> {
         let what = || format!("open network namespace {}", path.display());
@@ -40,32 +51,26 @@ impl Netns {
         if fstatfs(&file).doing(what)?.filesystem_type() != NSFS_MAGIC {
             return Err(not_one());
         }
-        let netns = Self { file, path: path.to_owned() };
+        let netns = Self { file: Arc::new(file), path: path.to_owned() };
         // Joining asks for the kind too: a mount or user namespace is refused here.
         netns.run(|| ()).map_err(|_refusal| not_one())?;
         Ok(netns)
     }
 
-    /// The path that a name of `ip netns` stands for.
-    pub fn named(name: &str) -> PathBuf {
-        Path::new(NAMED).join(name)
-    }
-
-    /// Makes a namespace without a name: it ends when this is dropped, unless [`Self::mount_at`] gave it one.
+    /// Makes a namespace that has no name yet. It ends when this is dropped, unless [`Self::mount`] has given it one.
     pub fn create() -> Result<Self> {
-        let what = || "make a network namespace".to_owned();
-        let path = PathBuf::from("/proc/thread-self/ns/net");
-        let file = on_a_thread(|| {
+        let made = on_a_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET)?;
-            File::open(&path)
-        })?
-        .doing(what)?;
-        Ok(Self { file, path })
+            File::open("/proc/thread-self/ns/net")
+        })?;
+        let file = made.doing(|| "make a network namespace".into())?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        Ok(Self { file: Arc::new(file), path })
     }
 
-    /// Mounts this namespace at `path` below /run/netns, as `ip netns add` does. Fails if the path exists.
-    pub fn mount_at(&self, path: &Path) -> Result<()> {
-        let what = || format!("mount network namespace {}", path.display());
+    /// Mounts it at `path` below /run/netns, as `ip netns add` does. Fails if the path exists.
+    pub fn mount(self, path: &Path) -> Result<Self> {
+        let what = || format!("make network namespace {}", path.display());
         share_folder()?;
         let mut exclusively = OpenOptions::new();
         exclusively.write(true).create_new(true).mode(0o444);
@@ -73,30 +78,26 @@ impl Netns {
             io::ErrorKind::AlreadyExists => ContainerError::NamespaceExists { path: path.to_owned() }.into(),
             _ => Error::system(what(), error),
         })?;
-        let source = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        mount(Some(source.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).doing(what)
-    }
-
-    /// The namespace at `path`, if it is the one with this cookie; none if nothing or another one is there.
-    pub fn proven(path: &Path, cookie: u64) -> Result<Option<Self>> {
-        match Self::open(path) {
-            Ok(netns) => Ok((netns.cookie()? == cookie).then_some(netns)),
-            Err(Error::Container(_)) => Ok(None),
-            Err(error) => Err(error),
+        let mounted = mount(Some(&self.path), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).doing(what);
+        match mounted {
+            Ok(()) => Ok(Self { path: path.to_owned(), ..self }),
+            Err(error) => {
+                // The first failure is the one to report; an empty file does no harm.
+                let _second = fs::remove_file(path);
+                Err(error)
+            }
         }
     }
 
-    /// Removes the name that [`Self::mount_at`] gave: what is mounted at `path` if that is the namespace with this cookie, and a
-    /// file that nothing is mounted on, which a killed command leaves. Anything else, and nothing, is left alone.
-    pub fn remove_proven(path: &Path, cookie: u64) -> Result<()> {
-        let is_bare = fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0)
-            && fstatfs_of(path).is_some_and(|kind| kind != NSFS_MAGIC);
-        if is_bare || Self::proven(path, cookie)?.is_some() { Self::remove(path) } else { Ok(()) }
-    }
-
-    /// Removes a namespace's name; the kernel ends it when its last process is gone. Absent is fine.
-    fn remove(path: &Path) -> Result<()> {
+    /// Removes the name of the namespace with this cookie. The kernel ends the namespace when its last process is gone. If
+    /// nothing or another namespace is at the path, that is fine and stays.
+    pub fn remove(path: &Path, cookie: u64) -> Result<()> {
         let what = || format!("remove network namespace {}", path.display());
+        // A killed command may leave the empty file on which it was about to mount the namespace.
+        let is_empty_file = || fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0);
+        if Self::proven(path, cookie)?.is_none() && (Self::open(path).is_ok() || !is_empty_file()) {
+            return Ok(());
+        }
         match umount2(path, MntFlags::MNT_DETACH) {
             // Not mounted: only the file was made. Not there: removed already.
             Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}
@@ -106,12 +107,6 @@ impl Netns {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::system(what(), error)),
             _ => Ok(()),
         }
-    }
-
-    /// Another descriptor of the same namespace.
-    pub fn try_clone(&self) -> Result<Self> {
-        let file = self.file.try_clone().doing(|| format!("duplicate {}", self.path.display()))?;
-        Ok(Self { file, path: self.path.clone() })
     }
 
     /// Where it was opened.
@@ -154,7 +149,7 @@ impl Netns {
     /// Runs `visit` inside, on a thread of its own.
     pub fn run<T: Send>(&self, visit: impl FnOnce() -> T + Send) -> Result<T> {
         on_a_thread(|| {
-            setns(&self.file, CloneFlags::CLONE_NEWNET)?;
+            setns(&*self.file, CloneFlags::CLONE_NEWNET)?;
             Ok(visit())
         })?
         .map_err(|errno: nix::errno::Errno| {
@@ -164,7 +159,7 @@ impl Netns {
 
     /// Moves the calling thread inside for good, for a program that is about to become another.
     pub fn enter(&self) -> Result<()> {
-        setns(&self.file, CloneFlags::CLONE_NEWNET)
+        setns(&*self.file, CloneFlags::CLONE_NEWNET)
             .doing(|| format!("enter network namespace {}", self.path.display()))
     }
 
@@ -188,11 +183,6 @@ impl AsFd for Netns {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
-}
-
-/// The kind of the file system that a file is on; none if it cannot be opened.
-fn fstatfs_of(path: &Path) -> Option<FsType> {
-    Some(fstatfs(File::open(path).ok()?).ok()?.filesystem_type())
 }
 
 fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {

@@ -1,7 +1,6 @@
 //! What a session and a transaction are told, and whether the machine can run netd.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use nix::unistd::Uid;
 
@@ -18,7 +17,7 @@ const OLDEST_KERNEL: (u32, u32) = (5, 15);
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The host: the network namespace that netd serves.
-    pub host: Arc<Netns>,
+    pub host: Netns,
     /// The state folder.
     pub state_dir: PathBuf,
     /// The uplinks that the user chose; all interfaces that hold routes if empty.

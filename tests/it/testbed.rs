@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use aya::maps::{HashMap, Map, MapData};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use netd_common::abi::name;
-use netd_common::bytes::Ipv4;
 use netd_common::flow::FlowKey;
+use netd_common::wire::bytes::Ipv4;
 use netd_tests::lab::Lab;
 use netd_tests::packet::{Packet, icmp_error};
 
@@ -66,7 +66,7 @@ impl Bench {
         );
         lab.container("other", &[]);
         lab.netd(&["network", "create", "elsewhere", "--subnet", "10.20.0.0/24"]).ok();
-        let pins = lab.netd(&["--json", "status"]).ok().json()["pins"].as_str().unwrap().into();
+        let pins = lab.pins();
         let (uplink, outside) = (interface(&lab, "up0"), interface(&lab, "up1"));
         let veth = interface_of(&lab, "web");
         Self { lab, pins, uplink, outside, veth }

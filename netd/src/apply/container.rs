@@ -61,7 +61,7 @@ impl Resource for Attached {
         let Sandbox::Namespace { path, made, .. } = &self.container.sandbox else { return Ok(()) };
         let Some(namespace) = &self.namespace else { return Ok(()) };
         if *made {
-            namespace.mount_at(path)?;
+            namespace.clone().mount(path)?;
         }
         raise_loopback(namespace).await?;
         for interface in &self.container.interfaces {
@@ -80,7 +80,7 @@ impl Resource for Attached {
             errors.extend(transaction.lower_interface(interface).await.err());
         }
         if let Sandbox::Namespace { path, cookie, made: true } = &container.sandbox {
-            errors.extend(Netns::remove_proven(path, *cookie).err());
+            errors.extend(Netns::remove(path, *cookie).err());
         }
         Error::all(errors)
     }
@@ -172,7 +172,7 @@ impl Transaction {
         let wanted = std::slice::from_ref(request);
         let interfaces = self.new_interfaces(name, wanted, Some(&namespace), false).await?;
         for interface in interfaces {
-            let namespace = Some(namespace.try_clone()?);
+            let namespace = Some(namespace.clone());
             self.make(&Connected { container: name.clone(), interface, namespace }).await?;
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use netd_common::flow::Handle;
-use netd_common::track;
+use netd_common::flow::State as Conntrack;
 
 use super::lifecycle::Resource;
 use super::transaction::Transaction;
@@ -142,7 +142,7 @@ impl Transaction {
             return Ok(());
         }
         if let Some(dataplane) = &self.dataplane {
-            let ended = [track::State::TimeWait, track::State::Closed];
+            let ended = [Conntrack::TimeWait, Conntrack::Closed];
             let connections = dataplane.tables.connections()?;
             let going_on = connections.iter().filter(|connection| !ended.contains(&connection.state));
             let busy: HashSet<Handle> = going_on.map(|connection| connection.publication).collect();

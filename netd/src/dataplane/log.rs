@@ -6,11 +6,11 @@ use std::path::Path;
 
 use aya::maps::{Map, MapData, RingBuf};
 use netd_common::abi::{DropEvent, name};
-use netd_common::bytes::Address as _;
 use netd_common::verdict::Reason;
+use netd_common::wire::bytes::Address as _;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::object::MAPS_FOLDER;
+use super::pins;
 use crate::error::{Doing as _, Result};
 
 /// The ring of one instance. Every event is read once: of several readers, each gets a part.
@@ -20,8 +20,8 @@ pub struct Log {
 
 impl Log {
     /// Opens the ring that the instance's programs write to.
-    pub(super) fn open(pins: &Path) -> Result<Self> {
-        let path = pins.join(MAPS_FOLDER).join(name::EVENTS);
+    pub(super) fn open(instance: &Path) -> Result<Self> {
+        let path = pins::maps(instance).join(name::EVENTS);
         let what = || format!("open BPF map {}", path.display());
         let map = Map::RingBuf(MapData::from_pin(&path).doing(what)?);
         Ok(Self { ring: RingBuf::try_from(map).doing(what)? })
@@ -83,7 +83,7 @@ impl Dropped {
 
 #[cfg(test)]
 mod tests {
-    use netd_common::bytes::{Be16, Ipv6};
+    use netd_common::wire::bytes::{Be16, Ipv6};
 
     use super::*;
 
@@ -95,14 +95,9 @@ mod tests {
                 IpAddr::V4(address) => Ipv6::from(address.to_ipv6_mapped()),
                 IpAddr::V6(address) => Ipv6::from(address),
             };
-            let event = DropEvent {
-                src: unified(src),
-                dst: unified(dst),
-                src_port: Be16::new(40_000),
-                dst_port: Be16::new(80),
-                protocol: 6,
-                ..DropEvent::new(Reason::DirectAccess as u32, 74, 2)
-            };
+            let mut event = DropEvent::new(Reason::DirectAccess as u32, 74, 2);
+            (event.src, event.dst) = (unified(src), unified(dst));
+            (event.src_port, event.dst_port, event.protocol) = (Be16::new(40_000), Be16::new(80), 6);
             let expected = Dropped {
                 reason: "direct_access",
                 src,
@@ -114,8 +109,10 @@ mod tests {
                 interface: 2,
             };
             assert_eq!(Dropped::from_event(event), Some(expected));
-            assert_eq!(Dropped::from_event(DropEvent { reason: 255, ..event }), None);
-            assert_eq!(Dropped::from_event(DropEvent { protocol: 256, ..event }), None);
+            event.protocol = 256;
+            assert_eq!(Dropped::from_event(event), None, "no such protocol");
+            event = DropEvent::new(255, 74, 2);
+            assert_eq!(Dropped::from_event(event), None, "no such reason");
         }
     }
 }

@@ -1,22 +1,16 @@
 //! The embedded object: loaded once per instance, then pinned; every later command opens the pins.
-//!
-//! ```text
-//! INSTANCE/maps/NAME              maps that every set of programs shares
-//! INSTANCE/programs/DIGEST/NAME   the programs of one object, and the maps that belong to them (STAGES)
-//! INSTANCE/links/…                links and marks of what is attached
-//! ```
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use aya::maps::{Array, MapData, ProgramArray};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use netd_common::abi::{ABI, MAPS, VersionRow, capacity, name, stage, tick};
-use netd_common::track::State;
+use netd_common::flow::state::State;
 
-use super::bpf;
-use super::tables::ANY;
+use super::bpf::{self, ANY};
+use super::pins::{self, remove_tree};
 use super::wire::Wire;
 use crate::error::{Doing as _, Error, Lack, Result, StateError};
 
@@ -24,14 +18,7 @@ use crate::error::{Doing as _, Error, Lack, Result, StateError};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETD_DATAPLANE_OBJECT"));
 
 /// SHA-256 of [`OBJECT`], in hexadecimal digits.
-const DIGEST: &str = env!("NETD_DATAPLANE_DIGEST");
-
-/// Folder of the maps below an instance's pins.
-pub(super) const MAPS_FOLDER: &str = "maps";
-/// Folder of the sets of programs below an instance's pins.
-const PROGRAMS_FOLDER: &str = "programs";
-/// Folder of the links below an instance's pins.
-pub(super) const LINKS_FOLDER: &str = "links";
+pub(super) const DIGEST: &str = env!("NETD_DATAPLANE_DIGEST");
 
 /// What an instance's maps are made with.
 #[derive(Clone, Copy)]
@@ -53,11 +40,6 @@ pub(super) fn version() -> VersionRow {
         *byte = u8::from_str_radix(digits, 16).unwrap_or_default();
     }
     VersionRow { abi: ABI, digest }
-}
-
-/// The folder of this netd's programs.
-pub(super) fn programs(pins: &Path) -> PathBuf {
-    pins.join(PROGRAMS_FOLDER).join(DIGEST)
 }
 
 /// Parses the object, makes its maps and loads its programs; nothing is pinned yet. `host_netns` is the cookie of the host's
@@ -118,12 +100,12 @@ fn refused(what: &str, error: impl std::error::Error + Send + Sync + 'static) ->
     if denied { error.lacks(Lack::BpfCapabilities) } else { error.lacks(Lack::BpfSupport) }
 }
 
-/// Loads the object and pins everything below `pins`, all or nothing: the folder appears complete under its name.
-pub(super) fn load_and_pin(pins: &Path, setup: Setup<'_>) -> Result<()> {
-    let staging = staging(pins);
+/// Loads the object and pins everything below `instance`, all or nothing: the folder appears complete under its name.
+pub(super) fn load_and_pin(instance: &Path, setup: Setup<'_>) -> Result<()> {
+    let staging = pins::staging(instance);
     remove_tree(&staging)?;
-    let (maps, programs) = (staging.join(MAPS_FOLDER), programs(&staging));
-    for folder in [&maps, &programs, &staging.join(LINKS_FOLDER)] {
+    let (maps, programs) = (pins::maps(&staging), pins::programs(&staging, DIGEST));
+    for folder in [&maps, &programs, &pins::links(&staging)] {
         fs::create_dir_all(folder).doing(|| format!("create {}", folder.display()))?;
     }
     let mut object = load(setup.host, setup.connections)?;
@@ -137,7 +119,7 @@ pub(super) fn load_and_pin(pins: &Path, setup: Setup<'_>) -> Result<()> {
     for (name, program) in object.programs_mut() {
         program.pin(programs.join(name)).doing(|| format!("pin BPF program {name}"))?;
     }
-    fs::rename(&staging, pins).doing(|| format!("rename {} to {}", staging.display(), pins.display()))
+    fs::rename(&staging, instance).doing(|| format!("rename {} to {}", staging.display(), instance.display()))
 }
 
 /// Writes how long connections may be idle.
@@ -163,30 +145,14 @@ fn fill_version(object: &mut Ebpf) -> Result<()> {
     }
 }
 
-/// Where an instance's pins are put together; the BPF file system takes no dots in names.
-pub(super) fn staging(pins: &Path) -> PathBuf {
-    let mut path = pins.as_os_str().to_owned();
-    path.push("-new");
-    path.into()
-}
-
 fn missing(what: &'static str, name: &str) -> Error {
     StateError::Incomplete { what, name: name.to_owned() }.into()
-}
-
-/// Removes a folder of pins with everything in it; absent is fine. The kernel frees what nobody else holds.
-pub(super) fn remove_tree(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::system(format!("remove {}", folder.display()), error))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::fmt::Write as _;
 
     use netd_common::abi::{Map, hook};
 
@@ -194,14 +160,14 @@ mod tests {
 
     /// The maps of the object that are not pinned: each set of programs has its own, as scratch space and caches.
     const PRIVATE: [&str; 12] = [
-        "SCRATCH",
-        "SCRATCH6",
-        "PLAN",
-        "PLAN6",
+        "CONNECTION",
+        "CONNECTION6",
+        "NAT",
+        "NAT6",
         "FRAGMENT_KEY",
         "FRAGMENT_KEY6",
-        "FRAGMENT_COPY",
-        "QUESTION",
+        "PACKET",
+        "FIB",
         "ANSWERS",
         "NEIGHBOURS",
         "NEIGHBOURS6",
@@ -232,13 +198,16 @@ mod tests {
         let object = object();
         let found: BTreeSet<&str> = object.programs.keys().map(String::as_str).collect();
         assert_eq!(found, stage::PROGRAMS.into_iter().chain(hook::ALL).collect());
-        let longest = found.iter().map(|name| name.len()).max();
-        assert!(longest < Some(16), "the kernel cuts names at 15 bytes");
+        let cut: BTreeSet<&str> = found.iter().map(|name| name.get(..15).unwrap_or(name)).collect();
+        assert_eq!(cut.len(), found.len(), "the kernel cuts names at 15 bytes");
     }
 
     #[test]
     fn the_version_has_the_digest_of_the_object() {
-        let digits: String = version().digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut digits = String::new();
+        for byte in version().digest {
+            write!(digits, "{byte:02x}").unwrap();
+        }
         assert_eq!(digits, DIGEST);
     }
 }

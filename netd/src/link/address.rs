@@ -6,7 +6,7 @@ use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressScope};
 
-use super::{Netlink, refused};
+use super::netlink::{Netlink, refused};
 use crate::error::Result;
 use crate::model::Address;
 

@@ -8,7 +8,7 @@ use rtnetlink::packet_route::link::{
 };
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkUnspec};
 
-use super::{Netlink, errno, refused};
+use super::netlink::{Netlink, errno, refused};
 use crate::error::{Error, HostError, Result};
 use crate::model::{Count, IfName, Link, Mac};
 

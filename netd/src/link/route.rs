@@ -8,7 +8,7 @@ use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
 
-use super::{Netlink, refused};
+use super::netlink::{Netlink, refused};
 use crate::error::{Lack, Result};
 use crate::model::Route;
 

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::{LinkUnspec, LinkVeth};
 
-use super::Netlink;
 use super::interface::exists_or;
+use super::netlink::Netlink;
 use crate::error::{HostError, Result};
 use crate::model::{IfName, Mac};
 use crate::netns::Netns;

@@ -31,7 +31,7 @@ pub use lifecycle::Lifecycle;
 pub use name::{IfName, Mac, Name, OwnerKey};
 pub use network::{BRIDGE, HOST, NONE, Network, NetworkRequest, Subnet, is_predefined};
 pub use port::{HostPorts, PortRange, PortSpec, Protocol, UnpublishSpec};
-pub use ports::Ports;
+pub(crate) use ports::Ports;
 pub use publication::{Policy, Publication, PublishRequest, Remote, Replace, Target, TargetSet, meet};
 pub use state::{Place, State};
 pub use subnet::{check_subnet, gateway_of, hosts, is_host};

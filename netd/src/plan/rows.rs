@@ -3,9 +3,8 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netd_common::abi::{self, EndpointRow, network_flag};
-use netd_common::bytes::{Address as _, Ipv4, Ipv6};
-use netd_common::packet::Family as _;
+use netd_common::abi::{self, EndpointRow, FamilyRows as _, network_flag};
+use netd_common::wire::bytes::{Address as _, Ipv4, Ipv6};
 
 use crate::model::{GatewayMode, Interface, Network, Remote, Subnet};
 

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use netd_common::flow::{Handle, protocol};
-use netd_common::track::State;
+use netd_common::flow::Handle;
+use netd_common::flow::State;
+use netd_common::wire::ip::protocol;
 
 use super::Session;
 use crate::dataplane::{self, Connection};

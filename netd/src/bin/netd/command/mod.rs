@@ -8,7 +8,6 @@ mod run;
 mod shell;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use crate::cli::{Cli, Command, ContainerCommand};
 use crate::output::Output;
@@ -27,7 +26,7 @@ fn tc_hook() -> TcHook {
 /// Carries out a command; returns the exit status.
 pub(crate) fn execute(cli: Cli) -> Result<u8> {
     // The namespace that the command is run in is the host.
-    let host = Arc::new(Netns::open(Path::new("/proc/self/ns/net"))?);
+    let host = Netns::open(Path::new("/proc/self/ns/net"))?;
     let settings = Settings {
         host,
         state_dir: cli.state_dir,

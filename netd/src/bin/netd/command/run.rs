@@ -11,8 +11,8 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::IsTerminal as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -156,7 +156,7 @@ pub(super) async fn supervise(settings: &Settings, request: Supervise) -> Result
     let mut transaction = Transaction::open(settings).await?;
     let outcome = transaction.add_container(request).await;
     let (_, session) = finish(transaction, outcome)?;
-    let sandbox = session.namespace_path(&name)?.map(Path::to_owned);
+    let sandbox = session.namespace(&name)?;
     let published = Published(session.report_ports(Some(&name))?);
     let log = session.folder().join(format!("{}.log", getpid()));
     drop(session);
@@ -167,7 +167,9 @@ pub(super) async fn supervise(settings: &Settings, request: Supervise) -> Result
     }
     let mut words: Vec<OsString> = vec!["become".into(), "--parent".into(), getpid().to_string().into()];
     if let Some(sandbox) = &sandbox {
-        words.extend(["--sandbox".into(), sandbox.into()]);
+        // By this process's descriptor: a path could lead to another namespace by now.
+        let descriptor = sandbox.as_fd().as_raw_fd();
+        words.extend(["--sandbox".into(), format!("/proc/{}/fd/{descriptor}", getpid()).into()]);
     }
     words.push("--".into());
     words.extend(run.command);

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use expect_test::{expect, expect_file};
 use netd::Access;
+use netd::Count;
 use netd::report::{
-    Address, ByFamily, Interface, Container, Direction, Drop, Features, Flow, Flows, InOut, Member, Network,
+    Address, ByFamily, Container, Direction, Drop, Features, Flow, Flows, InOut, Interface, Member, Network,
     Port, Removed, Status, Timeout,
 };
-use netd::Count;
 use netd::report::{Attachment, Dropped, Fill, Warning};
 use serde::Serialize;
 
@@ -64,19 +64,19 @@ fn restricted() -> Port {
 fn published_ports() {
     check("ports", &vec![port()]);
     check("ports_restricted", &vec![port(), restricted()]);
-    expect![[r#"
+    expect![[r"
         *:8080->80/tcp web
         *%eth0:8080->80/tcp 192.0.2.10
-    "#]]
+    "]]
     .assert_eq(&Published(vec![port(), restricted()]).text());
 }
 
 #[test]
 fn access_lists() {
     check("access", &restricted().access);
-    expect![[r#"
+    expect![[r"
         everybody is allowed
-    "#]]
+    "]]
     .assert_eq(&Access::default().text());
 }
 
