@@ -1,5 +1,5 @@
-//! Compiles the BPF programs (netd-ebpf) and hands the object to `dataplane::object`, which embeds it. The benchmark's
-//! programs (tests/ebpf) are compiled along, since most of the time goes into their common libraries.
+//! Compiles the BPF programs (netd-ebpf), and hands the object and its SHA-256 to `dataplane::object`, which embeds them. The
+//! benchmark's programs (tests/ebpf) are compiled along, since most of the time goes into their common libraries.
 //!
 //! Cargo has no stable way to depend on another crate's binary for another target, so this calls the BPF side's own
 //! cargo. aya-build does the same, but takes the compiler's bootstrap switch and the linker's place from the
@@ -7,8 +7,11 @@
 
 use std::env;
 use std::error::Error;
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+
+use sha2::{Digest as _, Sha256};
 
 const PROGRAMS: &str = "netd-dataplane";
 const LOAD: &str = "netd-load";
@@ -66,7 +69,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         .into());
     }
     let objects = target_dir.join(target).join("release");
-    println!("cargo::rustc-env=NETD_DATAPLANE_OBJECT={}", objects.join(PROGRAMS).display());
+    let programs = objects.join(PROGRAMS);
+    let digest = format!("{:x}", Sha256::digest(fs::read(&programs)?));
+    println!("cargo::rustc-env=NETD_DATAPLANE_OBJECT={}", programs.display());
+    println!("cargo::rustc-env=NETD_DATAPLANE_DIGEST={digest}");
     println!("cargo::metadata=LOAD_OBJECT={}", objects.join(LOAD).display());
     Ok(())
 }

@@ -9,12 +9,13 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{FsType, fstatfs};
 
-use crate::error::{Doing as _, Error, Result};
+use crate::error::{ContainerError, Doing as _, Error, Lack, Result};
 
 /// Where named namespaces are, as iproute2 has it.
 const NAMED: &str = "/run/netns";
@@ -22,83 +23,81 @@ const NAMED: &str = "/run/netns";
 const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
 
 /// A network namespace, kept alive while this is held.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Netns {
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
 }
 
 impl Netns {
-    /// The namespace that this process is in.
-    pub fn current() -> Result<Self> {
-        Self::open(Path::new("/proc/self/ns/net"))
+    /// The namespace with this cookie at a path; none if nothing or another namespace is there by now.
+    pub fn proven(path: &Path, cookie: u64) -> Result<Option<Self>> {
+        match Self::open(path) {
+            Ok(netns) => Ok((netns.cookie()? == cookie).then_some(netns)),
+            // Nothing is there, or a file that is no namespace.
+            Err(Error::Container(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The namespace at a path, as `ip netns`, Docker and Podman leave them.
     pub fn open(path: &Path) -> Result<Self> {
         let what = || format!("open network namespace {}", path.display());
         let file = File::open(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                Error::not_found(format!("there is no network namespace {}", path.display()))
-            }
+            io::ErrorKind::NotFound => ContainerError::NoNamespace { path: path.to_owned() }.into(),
             _ => Error::system(what(), error),
         })?;
-        let not_one = || {
-            Error::invalid(format!("{} is no network namespace", path.display()))
-                .hint("a path like /run/netns/NAME or /proc/PID/ns/net")
-        };
+        let not_one = || Error::from(ContainerError::NotANamespace { path: path.to_owned() });
         if fstatfs(&file).doing(what)?.filesystem_type() != NSFS_MAGIC {
             return Err(not_one());
         }
-        let netns = Self { file, path: path.to_owned() };
+        let netns = Self { file: Arc::new(file), path: path.to_owned() };
         // Joining asks for the kind too: a mount or user namespace is refused here.
         netns.run(|| ()).map_err(|_refusal| not_one())?;
         Ok(netns)
     }
 
-    /// The namespace of a process.
-    pub fn of_process(pid: i32) -> Result<Self> {
-        if !Path::new("/proc").join(pid.to_string()).exists() {
-            return Err(Error::not_found(format!("there is no process {pid}")));
-        }
-        Self::open(Path::new(&format!("/proc/{pid}/ns/net")))
+    /// Makes a namespace that has no name yet. It ends when this is dropped, unless [`Self::mount`] has given it one.
+    pub fn create() -> Result<Self> {
+        let made = on_a_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            File::open("/proc/thread-self/ns/net")
+        })?;
+        let file = made.doing(|| "make a network namespace".into())?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        Ok(Self { file: Arc::new(file), path })
     }
 
-    /// The path that a name of `ip netns` stands for.
-    pub fn named(name: &str) -> PathBuf {
-        Path::new(NAMED).join(name)
-    }
-
-    /// Makes a namespace and mounts it at `path` below /run/netns, as `ip netns add` does. Fails if the path exists.
-    pub fn create(path: &Path) -> Result<Self> {
+    /// Mounts it at `path` below /run/netns, as `ip netns add` does. Fails if the path exists.
+    pub fn mount(self, path: &Path) -> Result<Self> {
         let what = || format!("make network namespace {}", path.display());
         share_folder()?;
         let mut exclusively = OpenOptions::new();
         exclusively.write(true).create_new(true).mode(0o444);
         exclusively.open(path).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => {
-                Error::conflict(format!("network namespace {} is there already", path.display()))
-                    .hint("attach it with --netns, or choose another name")
-            }
+            io::ErrorKind::AlreadyExists => ContainerError::NamespaceExists { path: path.to_owned() }.into(),
             _ => Error::system(what(), error),
         })?;
-        let mounted = on_a_thread(|| {
-            unshare(CloneFlags::CLONE_NEWNET)?;
-            mount(Some("/proc/thread-self/ns/net"), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-        });
-        match mounted.and_then(|mounted| mounted.doing(what)).and_then(|()| Self::open(path)) {
-            Ok(netns) => Ok(netns),
+        let mounted = mount(Some(&self.path), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).doing(what);
+        match mounted {
+            Ok(()) => Ok(Self { path: path.to_owned(), ..self }),
             Err(error) => {
-                // The first failure is the one to tell.
-                let _second = Self::remove(path);
+                // The first failure is the one to report; an empty file does no harm.
+                let _second = fs::remove_file(path);
                 Err(error)
             }
         }
     }
 
-    /// Removes a namespace's name; the kernel ends it when its last process is gone. Absent is fine.
-    pub fn remove(path: &Path) -> Result<()> {
+    /// Removes the name of the namespace with this cookie. The kernel ends the namespace when its last process is gone. If
+    /// nothing or another namespace is at the path, that is fine and stays.
+    pub fn remove(path: &Path, cookie: u64) -> Result<()> {
         let what = || format!("remove network namespace {}", path.display());
+        // A killed command may leave the empty file on which it was about to mount the namespace.
+        let is_empty_file = || fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0);
+        if Self::proven(path, cookie)?.is_none() && (Self::open(path).is_ok() || !is_empty_file()) {
+            return Ok(());
+        }
         match umount2(path, MntFlags::MNT_DETACH) {
             // Not mounted: only the file was made. Not there: removed already.
             Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}
@@ -135,8 +134,7 @@ impl Netns {
         if code == 0 {
             return Ok(cookie);
         }
-        Err(Error::system(what(), io::Error::last_os_error())
-            .hint("namespaces have cookies since kernel 5.14; netd needs 5.15"))
+        Err(Error::system(what(), io::Error::last_os_error()).lacks(Lack::NetnsCookies))
     }
 
     /// Whether both are the same namespace.
@@ -151,7 +149,7 @@ impl Netns {
     /// Runs `visit` inside, on a thread of its own.
     pub fn run<T: Send>(&self, visit: impl FnOnce() -> T + Send) -> Result<T> {
         on_a_thread(|| {
-            setns(&self.file, CloneFlags::CLONE_NEWNET)?;
+            setns(&*self.file, CloneFlags::CLONE_NEWNET)?;
             Ok(visit())
         })?
         .map_err(|errno: nix::errno::Errno| {
@@ -161,7 +159,7 @@ impl Netns {
 
     /// Moves the calling thread inside for good, for a program that is about to become another.
     pub fn enter(&self) -> Result<()> {
-        setns(&self.file, CloneFlags::CLONE_NEWNET)
+        setns(&*self.file, CloneFlags::CLONE_NEWNET)
             .doing(|| format!("enter network namespace {}", self.path.display()))
     }
 

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -32,13 +31,12 @@ pub(crate) struct Door {
 
 impl Door {
     pub(crate) fn new(lab: &Lab, program: &str, interface: &str) -> Self {
-        let pins = lab.netd(&["--json", "status"]).ok().json()["pins"].as_str().unwrap().to_owned();
         let shown: serde_json::Value =
             serde_json::from_str(&lab.host.sh(&format!("ip -j link show {interface}"))).unwrap();
         let mac = shown[0]["address"].as_str().unwrap();
         let mac: Vec<u8> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
         Self {
-            program: SchedClassifier::from_pin(Path::new(&pins).join("programs").join(program)).unwrap(),
+            program: SchedClassifier::from_pin(lab.program(program)).unwrap(),
             index: u32::try_from(shown[0]["ifindex"].as_u64().unwrap()).unwrap(),
             mac: mac.try_into().unwrap(),
         }

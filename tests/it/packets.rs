@@ -6,8 +6,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 
 use netd_common::abi::name;
-use netd_common::bytes::Ipv4;
 use netd_common::flow::FlowKey;
+use netd_common::wire::bytes::Ipv4;
 use netd_tests::packet::{Kind, Packet, checksum, icmp_error};
 use netd_tests::probe::{PATIENCE, Server};
 use netd_tests::wait_for;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use aya::maps::{HashMap, Map, MapData};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use netd_common::abi::name;
-use netd_common::bytes::Ipv4;
 use netd_common::flow::FlowKey;
+use netd_common::wire::bytes::Ipv4;
 use netd_tests::lab::Lab;
 use netd_tests::packet::{Packet, icmp_error};
 
@@ -66,7 +66,7 @@ impl Bench {
         );
         lab.container("other", &[]);
         lab.netd(&["network", "create", "elsewhere", "--subnet", "10.20.0.0/24"]).ok();
-        let pins = lab.netd(&["--json", "status"]).ok().json()["pins"].as_str().unwrap().into();
+        let pins = lab.pins();
         let (uplink, outside) = (interface(&lab, "up0"), interface(&lab, "up1"));
         let veth = interface_of(&lab, "web");
         Self { lab, pins, uplink, outside, veth }
@@ -78,7 +78,7 @@ impl Bench {
         let mut context = [0_u8; 192];
         // `ifindex` of struct __sk_buff (linux/bpf.h).
         context[40..44].copy_from_slice(&from.index.to_ne_bytes());
-        let path = self.pins.join("programs").join(program);
+        let path = self.lab.program(program);
         self.lab.host.run(|| {
             let program = SchedClassifier::from_pin(path).unwrap();
             let mut out = vec![0; packet.len() + 256];
@@ -137,7 +137,7 @@ impl Bench {
     /// Packets of ever new clients at full speed, `count` of them; does `between` now and then.
     pub(crate) fn flood(&self, count: u32, mut between: impl FnMut() + Send) {
         let quote = Packet::udp((HOST, 9), (FAR, 53)).bytes()[14..].to_vec();
-        let path = self.pins.join("programs").join("uplink_ingress");
+        let path = self.lab.program("uplink_ingress");
         let mut context = [0_u8; 192];
         context[40..44].copy_from_slice(&self.uplink.index.to_ne_bytes());
         self.lab.host.run(|| {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpStream, UdpSocket};
-use std::path::PathBuf;
 
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
@@ -59,19 +58,17 @@ fn frames(lab: &Lab, interface: &str) -> (u64, u64) {
 /// A host with the stage, of which packets are tried one at a time.
 struct Bench {
     lab: Lab,
-    pins: PathBuf,
     ifindex: u32,
     mac: [u8; 6],
 }
 
 impl Bench {
     fn new(lab: Lab) -> Self {
-        let pins = lab.netd(&["--json", "status"]).ok().json()["pins"].as_str().unwrap().into();
         let shown: serde_json::Value = serde_json::from_str(&lab.host.sh("ip -j link show up0")).unwrap();
         let mac = shown[0]["address"].as_str().unwrap().split(':');
         let mac: Vec<u8> = mac.map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
         let ifindex = u32::try_from(shown[0]["ifindex"].as_u64().unwrap()).unwrap();
-        Self { lab, pins, ifindex, mac: mac.try_into().unwrap() }
+        Self { lab, ifindex, mac: mac.try_into().unwrap() }
     }
 
     /// Runs a frame through the stage, as if it had come in by the uplink, a few times and on one CPU: of what is dropped
@@ -81,7 +78,7 @@ impl Bench {
         // `data_end` and `ingress_ifindex` of struct xdp_md (linux/bpf.h).
         context[4..8].copy_from_slice(&u32::try_from(frame.len()).unwrap().to_ne_bytes());
         context[12..16].copy_from_slice(&self.ifindex.to_ne_bytes());
-        let path = self.pins.join("programs/uplink_xdp");
+        let path = self.lab.program("uplink_xdp");
         self.lab.host.run(|| {
             on_one_cpu();
             let program = Xdp::from_pin(path, XdpAttachType::Interface).unwrap();
@@ -111,7 +108,7 @@ impl Bench {
     fn tc(&self, frame: &[u8]) -> i32 {
         let mut context = [0_u8; 192];
         context[40..44].copy_from_slice(&self.ifindex.to_ne_bytes());
-        let path = self.pins.join("programs/uplink_ingress");
+        let path = self.lab.program("uplink_ingress");
         self.lab.host.run(|| {
             on_one_cpu();
             let program = SchedClassifier::from_pin(path).unwrap();

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap, Map, MapData};
 use netd_common::abi::{FlowRow, name};
-use netd_common::bytes::Ipv6;
 use netd_common::flow::FlowKey;
+use netd_common::wire::bytes::Ipv6;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -241,11 +241,27 @@ impl Lab {
     pub fn assured6(&self, which: impl Fn(&FlowKey<Ipv6>) -> bool) -> usize {
         const KEY: usize = size_of::<FlowKey<Ipv6>>();
         const ROW: usize = size_of::<FlowRow<Ipv6>>();
-        let pins = self.netd(&["--json", "status"]).ok().json()["pins"].as_str().expect("pins").to_owned();
-        let map = MapData::from_pin(Path::new(&pins).join("maps").join(name::FLOWS6)).expect("a map");
+        let map = MapData::from_pin(self.pins().join("maps").join(name::FLOWS6)).expect("a map");
         let rows: HashMap<_, [u8; KEY], [u8; ROW]> =
             HashMap::try_from(Map::LruHashMap(map)).expect("the flow table");
         rows.keys().filter(|key| which(&bytemuck::pod_read_unaligned(key.as_ref().expect("a key")))).count()
+    }
+
+    /// The folder of the instance's pins.
+    #[track_caller]
+    pub fn pins(&self) -> PathBuf {
+        self.netd(&["--json", "status"]).ok().json()["pins"].as_str().expect("pins").into()
+    }
+
+    /// The pin of a BPF program. The programs are in a folder that has their digest for a name; there is one.
+    #[track_caller]
+    pub fn program(&self, name: &str) -> PathBuf {
+        let folder = self.pins().join("programs");
+        let mut sets =
+            std::fs::read_dir(&folder).expect("the programs").map(|set| set.expect("a set").path());
+        let (set, other) = (sets.next().expect("a set of programs"), sets.next());
+        assert_eq!(other, None, "a second set of programs");
+        set.join(name)
     }
 
     /// The publication of this host port as `netd ports --json` shows it.

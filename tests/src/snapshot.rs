@@ -15,8 +15,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Links, addresses, routes, rules, sysctls, qdiscs, filters and nftables rules of a host, and this lab's pins, namespaces
-    /// and processes.
+    /// Links, addresses, routes, rules, sysctls, qdiscs, filters and nftables rules of a host, and this lab's pins,
+    /// namespaces and processes.
     pub fn of(lab: &Lab) -> Self {
         let host = &lab.host;
         let mut parts = BTreeMap::new();

@@ -1,7 +1,7 @@
 //! The tests on Debian's older kernels, booted in QEMU with netd and the tests inside.
 //!
-//! The verifier differs from kernel to kernel, and before 6.6 programs are attached by clsact instead of tcx. Each guest runs the
-//! verifier's test, the packet tables and a test of each kind of path.
+//! The verifier differs from kernel to kernel, and before 6.6 programs are attached by clsact instead of tcx. Each guest runs
+//! the verifier's test, the packet tables and a test of each kind of path.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::bytes::{Address, Be16};
-use crate::flow::Zone;
+use crate::flow::key::Zone;
+use crate::wire::bytes::{Address, Be16};
 
 /// How far apart a datagram's fragments may be, ticks: the reassembly timeout of Linux (`IP_FRAG_TIME`, 30 s).
 pub const FRAGMENT_TICKS: u32 = 28;
@@ -19,7 +19,7 @@ pub struct FragmentKey<A> {
     /// The datagram's identification (a native word of wire bytes).
     pub id: u32,
     /// Protocol number in the low 8 bits, zone above, as in a flow's key.
-    protocol_and_zone: u32,
+    pub(crate) protocol_and_zone: u32,
 }
 
 impl<A: Address> FragmentKey<A> {
@@ -42,9 +42,9 @@ pub struct FragmentRow {
     /// again, so an old row says nothing about a new datagram.
     pub last: u32,
     /// Whether the first fragment has come: 1 or 0.
-    first: u32,
+    pub(crate) first: u32,
     /// Zero.
-    pad: u32,
+    pub(crate) pad: u32,
     /// How many fragments of the datagram have been queued.
     pub queued: u64,
 }
@@ -85,7 +85,7 @@ pub struct QueuedFragmentKey<A> {
     /// The fragment's place among the datagram's queued ones, from 0.
     pub number: u32,
     /// Zero.
-    pad: u32,
+    pub(crate) pad: u32,
 }
 
 impl<A: Address> QueuedFragmentKey<A> {
@@ -103,7 +103,7 @@ pub struct QueuedFragmentRow {
     /// Its length, bytes, Ethernet header included; at most [`Self::ROOM`].
     pub len: u32,
     /// Zero.
-    pad: u32,
+    pub(crate) pad: u32,
     /// The frame, and zeros behind it.
     pub frame: [u64; Self::ROOM / 8],
 }

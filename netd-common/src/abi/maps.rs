@@ -1,100 +1,178 @@
-//! The maps: their names and how many rows each has room for.
+//! The maps: name, kind, key, value and capacity of each.
 
-/// Names of the maps, as the object and the pins have them: at most 15 bytes (`BPF_OBJ_NAME_LEN`). Those of IPv6 end in 6.
-pub mod name {
+use crate::abi::{
+    BoundPortKey, DenyCacheRow, DropRow, EndpointRow, FlowRow, FragmentKey, FragmentRow, PortRow,
+    PublicationRow, QueuedFragmentKey, QueuedFragmentRow, SocketKey, SocketRow, SourceKey, TargetPortKey,
+    TrustKey, UplinkRow, VersionRow,
+};
+use crate::flow::state::State;
+use crate::flow::{FlowKey, Handle};
+use crate::verdict::Reason;
+use crate::wire::bytes::{Ipv4, Ipv6};
+
+/// The kernel's type of a map (`enum bpf_map_type`, include/uapi/linux/bpf.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Kind {
+    /// A hash table.
+    Hash = 1,
+    /// An array.
+    Array = 2,
+    /// An array of programs, for tail calls.
+    ProgramArray = 3,
+    /// An array of which each CPU has its own copy.
+    PerCpuArray = 6,
+    /// A hash table that evicts the row that was not used for longest.
+    LruHash = 9,
+    /// A trie that finds the longest prefix of a key.
+    LpmTrie = 11,
+    /// A queue from the programs to the user side (kernel 5.8).
+    RingBuf = 27,
+}
+
+impl Kind {
+    /// `BPF_F_NO_PREALLOC`.
+    const NO_PREALLOC: u32 = 1;
+
+    /// The flags that a map of this kind is made with: the kernel makes no trie without `BPF_F_NO_PREALLOC`.
+    const fn flags(self) -> u32 {
+        match self {
+            Self::LpmTrie => Self::NO_PREALLOC,
+            _ => 0,
+        }
+    }
+
+    /// What precedes the data of a key, bytes: a trie's prefix length.
+    const fn prefix_len(self) -> u32 {
+        match self {
+            Self::LpmTrie => 4,
+            _ => 0,
+        }
+    }
+}
+
+/// What a map must look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Map {
+    /// Its name, as the object and the pins have it.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// Length of a key, bytes.
+    pub key: u32,
+    /// Length of a value, bytes.
+    pub value: u32,
+    /// How many rows it has room for, or bytes for a [`Kind::RingBuf`]. The flow tables may be made with another number, see
+    /// [`Self::is_sized_by_user`].
+    pub rows: u32,
+    /// The flags it is made with.
+    pub flags: u32,
+}
+
+impl Map {
+    #[expect(clippy::cast_possible_truncation, reason = "keys and rows are small")]
+    const fn new<K, V>(name: &'static str, kind: Kind, rows: u32) -> Self {
+        // BPF_OBJ_NAME_LEN, with the zero at the end.
+        assert!(name.len() < 16);
+        let key = size_of::<K>() as u32 + kind.prefix_len();
+        Self { name, kind, key, value: size_of::<V>() as u32, rows, flags: kind.flags() }
+    }
+
+    /// Whether the map belongs to one set of programs and is pinned beside them. All other maps are shared by all sets of
+    /// programs with the same ABI.
+    pub const fn is_of_programs(&self) -> bool {
+        matches!(self.kind, Kind::ProgramArray)
+    }
+
+    /// Whether the user says how many rows it has, see [`capacity::flows`].
+    pub fn is_sized_by_user(&self) -> bool {
+        capacity::flows(capacity::CONNECTIONS).iter().any(|(name, _)| *name == self.name)
+    }
+}
+
+/// States each map once: its name for both sides, and what it must look like.
+macro_rules! maps {
+    ($($(#[$doc:meta])* $name:ident: $kind:ident<$key:ty, $value:ty>, $rows:expr;)*) => {
+        /// Names of the maps, as the object and the pins have them: at most 15 bytes (`BPF_OBJ_NAME_LEN`). Those of IPv6 end
+        /// in 6.
+        pub mod name {
+            $($(#[$doc])* pub const $name: &str = stringify!($name);)*
+        }
+
+        /// Every map that is pinned.
+        pub const MAPS: [Map; [$(name::$name),*].len()] =
+            [$(Map::new::<$key, $value>(name::$name, Kind::$kind, $rows)),*];
+    };
+}
+
+maps! {
     /// LRU hash: [`FlowKey`](crate::flow::FlowKey) → [`FlowRow`](crate::abi::FlowRow), flows that both sides have answered.
-    pub const FLOWS: &str = "FLOWS";
+    FLOWS: LruHash<FlowKey<Ipv4>, FlowRow<Ipv4>>, capacity::FLOWS;
     /// The same, IPv6.
-    pub const FLOWS6: &str = "FLOWS6";
+    FLOWS6: LruHash<FlowKey<Ipv6>, FlowRow<Ipv6>>, capacity::FLOWS6;
     /// As [`FLOWS`], unreplied and half-open flows. A flood of new connections evicts rows of this table only.
-    pub const UNREPLIED: &str = "UNREPLIED";
+    UNREPLIED: LruHash<FlowKey<Ipv4>, FlowRow<Ipv4>>, capacity::UNREPLIED;
     /// The same, IPv6.
-    pub const UNREPLIED6: &str = "UNREPLIED6";
+    UNREPLIED6: LruHash<FlowKey<Ipv6>, FlowRow<Ipv6>>, capacity::UNREPLIED6;
+    /// Array: a filter of 2²³ bits, a bit for each address (several addresses share one). Set for addresses that have had a connection with a container, and for
+    /// those that host sockets were sent to; never cleared. A bit that is not set says that no flow table has a row.
+    SEEN_PEERS: Array<u32, u64>, capacity::SEEN_PEERS;
     /// LRU hash: [`FragmentKey`](crate::abi::FragmentKey) → [`FragmentRow`](crate::abi::FragmentRow).
-    pub const FRAGMENTS: &str = "FRAGMENTS";
+    FRAGMENTS: LruHash<FragmentKey<Ipv4>, FragmentRow>, capacity::FRAGMENTS;
     /// The same, IPv6.
-    pub const FRAGMENTS6: &str = "FRAGMENTS6";
+    FRAGMENTS6: LruHash<FragmentKey<Ipv6>, FragmentRow>, capacity::FRAGMENTS;
     /// LRU hash: [`QueuedFragmentKey`](crate::abi::QueuedFragmentKey) →
     /// [`QueuedFragmentRow`](crate::abi::QueuedFragmentRow), fragments that came before the first of their datagram.
-    pub const FRAGMENT_QUEUE: &str = "FRAGMENT_QUEUE";
+    FRAGMENT_QUEUE: LruHash<QueuedFragmentKey<Ipv4>, QueuedFragmentRow>, capacity::FRAGMENT_QUEUE;
     /// The same, IPv6.
-    pub const FRAGMENT_QUEUE6: &str = "FRAGMENT_QUEUE6";
+    FRAGMENT_QUEUE6: LruHash<QueuedFragmentKey<Ipv6>, QueuedFragmentRow>, capacity::FRAGMENT_QUEUE;
     /// Array: slot → [`EndpointRow`](crate::abi::EndpointRow).
-    pub const ENDPOINTS: &str = "ENDPOINTS";
+    ENDPOINTS: Array<u32, EndpointRow>, capacity::ENDPOINTS;
     /// Hash: index of a host-side veth → its endpoint's handle.
-    pub const ENDPOINT_OF: &str = "ENDPOINT_OF";
+    ENDPOINT_OF: Hash<u32, Handle>, capacity::ENDPOINTS;
     /// Hash: a container's address, IPv4 in its mapped form → its endpoint's handle.
-    pub const ADDRESSES: &str = "ADDRESSES";
+    ADDRESSES: Hash<Ipv6, Handle>, capacity::ADDRESSES;
     /// Array: slot → [`PublicationRow`](crate::abi::PublicationRow).
-    pub const PUBLICATIONS: &str = "PUBLICATIONS";
+    PUBLICATIONS: Array<u32, PublicationRow>, capacity::PUBLICATIONS;
     /// Array: protocol and host port ([`port_index`](crate::abi::port_index)) → [`PortRow`](crate::abi::PortRow).
-    pub const PORTS: &str = "PORTS";
+    PORTS: Array<u32, PortRow>, capacity::PORTS;
     /// LPM trie: [`BoundPortKey`](crate::abi::BoundPortKey) → publication handle.
-    pub const BOUND_PORTS: &str = "BOUND_PORTS";
+    BOUND_PORTS: LpmTrie<BoundPortKey<Ipv4>, Handle>, capacity::BOUND_PORTS;
     /// The same, IPv6.
-    pub const BOUND_PORTS6: &str = "BOUND_PORTS6";
+    BOUND_PORTS6: LpmTrie<BoundPortKey<Ipv6>, Handle>, capacity::BOUND_PORTS;
     /// LPM trie: [`TargetPortKey`](crate::abi::TargetPortKey) → publication handle.
-    pub const TARGET_PORTS: &str = "TARGET_PORTS";
+    TARGET_PORTS: LpmTrie<TargetPortKey, Handle>, capacity::TARGET_PORTS;
     /// LPM trie: address → number of the network, never zero.
-    pub const SUBNETS: &str = "SUBNETS";
+    SUBNETS: LpmTrie<Ipv4, u32>, capacity::SUBNETS;
     /// The same, IPv6.
-    pub const SUBNETS6: &str = "SUBNETS6";
+    SUBNETS6: LpmTrie<Ipv6, u32>, capacity::SUBNETS;
     /// LPM trie: [`SourceKey`](crate::abi::SourceKey) → [`access`](crate::abi::access).
-    pub const SOURCES: &str = "SOURCES";
+    SOURCES: LpmTrie<SourceKey, u32>, capacity::SOURCES;
     /// Hash: interface index → [`UplinkRow`](crate::abi::UplinkRow).
-    pub const UPLINKS: &str = "UPLINKS";
+    UPLINKS: Hash<u32, UplinkRow>, capacity::UPLINKS;
     /// Hash, used as a set: [`TrustKey`](crate::abi::TrustKey).
-    pub const TRUSTED: &str = "TRUSTED";
+    TRUSTED: Hash<TrustKey, u32>, capacity::TRUSTED;
     /// Hash, used as a set: the host's own addresses, IPv4 in its mapped form, for the socket hooks.
-    pub const LOCALS: &str = "LOCALS";
+    LOCALS: Hash<Ipv6, u32>, capacity::LOCALS;
     /// LRU hash: [`SocketKey`](crate::abi::SocketKey) → [`SocketRow`](crate::abi::SocketRow).
-    pub const SOCKETS: &str = "SOCKETS";
-    /// Array: conntrack [`State`](crate::track::State) → how long a connection may be idle in it, in
+    SOCKETS: LruHash<SocketKey, SocketRow>, capacity::SOCKETS;
+    /// Array: conntrack [`State`](crate::flow::state::State) → how long a connection may be idle in it, in
     /// [`tick`](crate::abi::tick)s.
-    pub const TIMEOUTS: &str = "TIMEOUTS";
+    TIMEOUTS: Array<u32, u32>, capacity::TIMEOUTS;
     /// Per-CPU array: [`Reason`](crate::verdict::Reason) → [`DropRow`](crate::abi::DropRow).
-    pub const DROPS: &str = "DROPS";
+    DROPS: PerCpuArray<u32, DropRow>, capacity::DROPS;
+    /// Ring buffer: what the programs report, [`DropEvent`](crate::abi::DropEvent)s.
+    EVENTS: RingBuf<(), ()>, capacity::EVENTS;
     /// Per-CPU array: what the XDP program has denied, [`DenyCacheRow`](crate::abi::DenyCacheRow).
-    pub const DENY_CACHE: &str = "DENY_CACHE";
+    DENY_CACHE: PerCpuArray<u32, DenyCacheRow<Ipv4>>, capacity::DENY_CACHE;
     /// The same, IPv6.
-    pub const DENY_CACHE6: &str = "DENY_CACHE6";
+    DENY_CACHE6: PerCpuArray<u32, DenyCacheRow<Ipv6>>, capacity::DENY_CACHE;
     /// Array of one: a number that the user side raises whenever it changes who may connect. It invalidates the deny cache.
-    pub const EPOCH: &str = "EPOCH";
+    EPOCH: Array<u32, u32>, 1;
     /// Program array: [`stage`](crate::abi::stage) → program.
-    pub const STAGES: &str = "STAGES";
-
-    /// Every map that is pinned.
-    pub const ALL: [&str; 29] = [
-        FLOWS,
-        FLOWS6,
-        UNREPLIED,
-        UNREPLIED6,
-        FRAGMENTS,
-        FRAGMENTS6,
-        FRAGMENT_QUEUE,
-        FRAGMENT_QUEUE6,
-        ENDPOINTS,
-        ENDPOINT_OF,
-        ADDRESSES,
-        PUBLICATIONS,
-        PORTS,
-        BOUND_PORTS,
-        BOUND_PORTS6,
-        TARGET_PORTS,
-        SUBNETS,
-        SUBNETS6,
-        SOURCES,
-        UPLINKS,
-        TRUSTED,
-        LOCALS,
-        SOCKETS,
-        TIMEOUTS,
-        DROPS,
-        DENY_CACHE,
-        DENY_CACHE6,
-        EPOCH,
-        STAGES,
-    ];
+    STAGES: ProgramArray<u32, u32>, capacity::STAGES;
+    /// Array of one: [`VersionRow`](crate::abi::VersionRow), frozen once the programs are loaded.
+    VERSION: Array<u32, VersionRow>, 1;
 }
 
 /// Capacities of the maps, in rows.
@@ -160,6 +238,18 @@ pub mod capacity {
     pub const SOCKETS: u32 = 1 << 16;
     /// Denials that a CPU remembers, each family; a power of two.
     pub const DENY_CACHE: u32 = 1 << 11;
+    /// Words of 64 bits in the seen-peers filter, 1 MiB.
+    pub const SEEN_PEERS: u32 = 1 << (SEEN_PEERS_BITS - 6);
+    /// Bits of the seen-peers filter, as a power of two.
+    pub const SEEN_PEERS_BITS: u32 = 23;
+    /// Conntrack states.
+    #[expect(clippy::cast_possible_truncation, reason = "there are few states")]
+    pub const TIMEOUTS: u32 = super::State::ALL.len() as u32;
+    /// Reasons of drops.
+    #[expect(clippy::cast_possible_truncation, reason = "there are few reasons")]
+    pub const DROPS: u32 = super::Reason::ALL.len() as u32;
+    /// Bytes of reports that nobody has read: a power of two, and pages.
+    pub const EVENTS: u32 = 1 << 17;
     /// Stages.
     #[expect(clippy::cast_possible_truncation, reason = "there are few stages")]
     pub const STAGES: u32 = crate::abi::stage::PROGRAMS.len() as u32;

@@ -7,24 +7,32 @@ pub mod access;
 pub mod cb;
 mod drop;
 mod endpoint;
-mod flow;
+mod event;
+mod family;
 mod fragment;
+#[cfg(test)]
+mod layout;
 mod maps;
 mod programs;
 mod publication;
 mod socket;
-pub mod tick;
 mod uplink;
+mod version;
 
 pub use access::SourceKey;
 pub use drop::{DenyCacheRow, DropRow};
 pub use endpoint::{EndpointRow, Subnet, network_flag};
-pub use flow::{FlowRow, direction, pending};
+pub use event::DropEvent;
+pub use family::FamilyRows;
 pub use fragment::{FRAGMENT_TICKS, FragmentKey, FragmentRow, QueuedFragmentKey, QueuedFragmentRow};
-pub use maps::{capacity, name};
-pub use programs::stage;
+pub use maps::{Kind, MAPS, Map, capacity, name};
+pub use programs::{hook, stage};
 pub use publication::{
     BoundPortKey, PortRow, PublicationCounters, PublicationRow, TargetPortKey, port_index, publication_flag,
 };
 pub use socket::{SocketKey, SocketRow};
-pub use uplink::{TrustKey, UplinkRow, mac_words, uplink_flag};
+pub use uplink::{TrustKey, UplinkRow, uplink_flag};
+pub use version::{ABI, VersionRow};
+
+pub use crate::flow::row::{FlowRow, direction, pending};
+pub use crate::flow::tick;

@@ -110,3 +110,47 @@ pub mod stage {
         "forward6",
     ];
 }
+
+/// The programs that are attached to a hook of the kernel.
+pub mod hook {
+    /// XDP of an uplink, if the user wants it.
+    pub const UPLINK_XDP: &str = "uplink_xdp";
+    /// TC ingress of an uplink.
+    pub const UPLINK_INGRESS: &str = "uplink_ingress";
+    /// TC ingress of a container's host-side veth.
+    pub const CONTAINER_INGRESS: &str = "container_ingress";
+    /// A host process connects an IPv4 socket.
+    pub const CONNECT4: &str = "connect4";
+    /// A host process connects an IPv6 socket.
+    pub const CONNECT6: &str = "connect6";
+    /// A host process sends a datagram to an IPv4 address.
+    pub const SENDMSG4: &str = "sendmsg4";
+    /// A host process sends a datagram to an IPv6 address.
+    pub const SENDMSG6: &str = "sendmsg6";
+    /// A host process asks where a datagram came from, IPv4 socket.
+    pub const RECVMSG4: &str = "recvmsg4";
+    /// A host process asks where a datagram came from, IPv6 socket.
+    pub const RECVMSG6: &str = "recvmsg6";
+    /// A host process asks for the peer of an IPv4 socket.
+    pub const GETPEERNAME4: &str = "getpeername4";
+    /// A host process asks for the peer of an IPv6 socket.
+    pub const GETPEERNAME6: &str = "getpeername6";
+    /// A host process releases a socket.
+    pub const SOCK_RELEASE: &str = "sock_release";
+
+    /// All of them.
+    pub const ALL: [&str; 12] = [
+        UPLINK_XDP,
+        UPLINK_INGRESS,
+        CONTAINER_INGRESS,
+        CONNECT4,
+        CONNECT6,
+        SENDMSG4,
+        SENDMSG6,
+        RECVMSG4,
+        RECVMSG6,
+        GETPEERNAME4,
+        GETPEERNAME6,
+        SOCK_RELEASE,
+    ];
+}

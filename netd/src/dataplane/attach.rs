@@ -1,43 +1,65 @@
-//! Programs on their hooks: tcx where the kernel has it (6.6), clsact below; sockets on the root of cgroup v2.
+//! Programs on their hooks: on interfaces by tcx where the kernel has it (6.6) and by clsact below, on uplinks by XDP as well, and
+//! on the root of cgroup v2 for sockets.
+//!
+//! A BPF link takes an interface's index in the namespace of the thread that makes it. So everything that names an interface runs
+//! on a thread that visits the host's namespace.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use aya::programs::CgroupSockAddrAttachType as AddrHook;
 use aya::programs::links::FdLink;
 use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcAttachType};
 use aya::programs::xdp::{Xdp, XdpMode};
-use aya::programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr, LinkOrder, SchedClassifier};
+use aya::programs::{
+    CgroupAttachMode, CgroupSock, CgroupSockAddr, CgroupSockAttachType, LinkOrder, SchedClassifier,
+};
 use aya::util::KernelVersion;
 use aya_obj::programs::XdpAttachType;
+use netd_common::abi::hook;
 
 use super::bpf::detach;
-use super::object::{LINKS, PROGRAMS, program};
+use super::pins;
 use crate::error::{Doing as _, Error, Result};
+use crate::netns::Netns;
 
 /// The priority of netd's clsact filters: the first that others are unlikely to have taken.
 const CLSACT_PRIORITY: u16 = 7;
 
-/// Where a program sits on an interface.
+/// The programs on the cgroup that exchange socket addresses, and their attach types.
+const SOCKET_ADDRESS: [(&str, AddrHook); 8] = [
+    (hook::CONNECT4, AddrHook::Connect4),
+    (hook::CONNECT6, AddrHook::Connect6),
+    (hook::SENDMSG4, AddrHook::UDPSendMsg4),
+    (hook::SENDMSG6, AddrHook::UDPSendMsg6),
+    (hook::RECVMSG4, AddrHook::UDPRecvMsg4),
+    (hook::RECVMSG6, AddrHook::UDPRecvMsg6),
+    (hook::GETPEERNAME4, AddrHook::GetPeerName4),
+    (hook::GETPEERNAME6, AddrHook::GetPeerName6),
+];
+
+/// Which of an interface's hooks a program is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// An interface that leads outside.
+pub enum HookPoint {
+    /// The TC ingress of an uplink.
     Uplink,
-    /// The host's end of a container's veth pair.
+    /// The TC ingress of the host's end of a container's veth pair.
     Container,
-    /// An interface that leads outside, before the stack sees its packets.
+    /// The XDP hook of an uplink.
     Xdp,
 }
 
-impl Place {
+impl HookPoint {
     const fn program(self) -> &'static str {
         match self {
-            Self::Uplink => program::UPLINK_INGRESS,
-            Self::Container => program::CONTAINER_INGRESS,
-            Self::Xdp => program::UPLINK_XDP,
+            Self::Uplink => hook::UPLINK_INGRESS,
+            Self::Container => hook::CONTAINER_INGRESS,
+            Self::Xdp => hook::UPLINK_XDP,
         }
     }
 
+    /// The first part of the names of its links' pins.
     const fn prefix(self) -> &'static str {
         match self {
             Self::Uplink => "uplink",
@@ -47,9 +69,26 @@ impl Place {
     }
 }
 
-/// A program on a hook.
+/// How TC programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcHook {
+    /// By links that the kernel chains (kernel 6.6).
+    Tcx,
+    /// As filters of a clsact qdisc.
+    Clsact,
+}
+
+impl TcHook {
+    /// The better one that this kernel has.
+    pub fn of_kernel() -> Self {
+        let kernel = KernelVersion::current().unwrap_or(KernelVersion::new(0, 0, 0));
+        if kernel >= KernelVersion::new(6, 6, 0) { Self::Tcx } else { Self::Clsact }
+    }
+}
+
+/// A program and the hook that it belongs on.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Attachment {
+pub struct AttachedProgram {
     /// The program's name.
     pub program: String,
     /// The interface or cgroup.
@@ -60,48 +99,63 @@ pub struct Attachment {
     pub attached: bool,
 }
 
-/// Whether TC programs are chained by links (tcx, kernel 6.6). `NETD_TC=clsact` says no, to try what older kernels get.
-pub fn has_tcx() -> bool {
-    let kernel = KernelVersion::current().unwrap_or(KernelVersion::new(0, 0, 0));
-    kernel >= KernelVersion::new(6, 6, 0) && std::env::var_os("NETD_TC").is_none_or(|tc| tc != "clsact")
-}
-
 /// The hooks of one instance.
 #[derive(Debug)]
 pub(super) struct Hooks<'a> {
-    pub(super) pins: &'a Path,
+    /// The instance's pins.
+    pub(super) instance: &'a Path,
+    /// The folder of the pinned programs.
+    pub(super) programs: PathBuf,
+    /// The host's namespace.
+    pub(super) host: &'a Netns,
+    /// How TC programs are attached.
+    pub(super) tc: TcHook,
 }
 
 impl Hooks<'_> {
     /// The pin of a link. It carries the index, which no two interfaces of a namespace share, and the name, for people.
-    fn link(&self, place: Place, ifindex: u32, ifname: &str) -> PathBuf {
-        self.pins.join(LINKS).join(format!("{}-{ifindex}-{ifname}", place.prefix()).replace('.', "_"))
+    fn link(&self, point: HookPoint, ifindex: u32, ifname: &str) -> PathBuf {
+        pins::links(self.instance).join(format!("{}-{ifindex}-{ifname}", point.prefix()).replace('.', "_"))
     }
 
     /// The mark that the clsact qdisc of an interface is netd's own.
     fn qdisc(&self, ifindex: u32) -> PathBuf {
-        self.pins.join(LINKS).join(format!("qdisc-{ifindex}"))
+        pins::links(self.instance).join(format!("qdisc-{ifindex}"))
     }
 
-    /// Puts the program of `place` on an interface of the current namespace. Doing it twice is fine.
-    pub(super) fn attach(&self, place: Place, ifindex: u32, ifname: &str) -> Result<()> {
-        let pin = self.link(place, ifindex, ifname);
-        self.follow_name(place, ifindex, &pin)?;
-        if self.sits(place, ifindex, ifname)? {
-            return Ok(());
-        }
-        let what = || format!("attach BPF program {} to {ifname}", place.program());
-        let mut program = SchedClassifier::from_pin(self.program(place.program())).doing(what)?;
-        if has_tcx() {
-            // A pin whose interface is gone or whose program was detached by hand.
-            release(&pin)?;
-            let first = TcAttachOptions::TcxOrder(LinkOrder::first());
-            let id = program.attach_with_options(ifname, TcAttachType::Ingress, first).doing(what)?;
-            let link: FdLink = program.take_link(id).doing(what)?.try_into().doing(what)?;
-            link.pin(&pin).doing(|| format!("pin {}", pin.display()))?;
-            return Ok(());
-        }
-        // Links are what tcx has; here the folder of links holds empty folders instead, for netd to know its own.
+    /// Puts a TC program on an interface of the host. Doing it twice is fine.
+    pub(super) fn attach(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<()> {
+        let pin = self.link(point, ifindex, ifname);
+        self.rename_pin(point, ifindex, &pin)?;
+        self.host.run(|| {
+            if self.is_attached(point, ifindex, ifname)? {
+                return Ok(());
+            }
+            match self.tc {
+                TcHook::Tcx => self.attach_tcx(point, ifname, &pin),
+                TcHook::Clsact => self.attach_clsact(point, ifindex, ifname, &pin),
+            }
+        })?
+    }
+
+    /// As [`Self::attach`], by a link. Runs in the host's namespace.
+    fn attach_tcx(&self, point: HookPoint, ifname: &str, pin: &Path) -> Result<()> {
+        let what = || format!("attach BPF program {} to {ifname}", point.program());
+        // A pin whose interface is gone, or whose program was detached by hand.
+        release(pin)?;
+        let mut program = SchedClassifier::from_pin(self.program(point.program())).doing(what)?;
+        let first = TcAttachOptions::TcxOrder(LinkOrder::first());
+        let id = program.attach_with_options(ifname, TcAttachType::Ingress, first).doing(what)?;
+        let link: FdLink = program.take_link(id).doing(what)?.try_into().doing(what)?;
+        link.pin(pin).doing(|| format!("pin {}", pin.display()))?;
+        Ok(())
+    }
+
+    /// As [`Self::attach`], by a filter. There is no link to pin, so an empty folder in its place says that the filter is netd's.
+    /// Runs in the host's namespace.
+    fn attach_clsact(&self, point: HookPoint, ifindex: u32, ifname: &str, pin: &Path) -> Result<()> {
+        let what = || format!("attach BPF program {} to {ifname}", point.program());
+        let mut program = SchedClassifier::from_pin(self.program(point.program())).doing(what)?;
         match tc::qdisc_add_clsact(ifname) {
             Ok(()) => create_folder(&self.qdisc(ifindex))?,
             // It is there already, and whoever made it keeps it.
@@ -111,30 +165,32 @@ impl Hooks<'_> {
         let options =
             TcAttachOptions::Netlink(NlOptions { priority: CLSACT_PRIORITY, ..NlOptions::default() });
         let id = program.attach_with_options(ifname, TcAttachType::Ingress, options).doing(what)?;
-        // The filter stays when its owner forgets it.
+        // Dropping the link would remove the filter.
         std::mem::forget(program.take_link(id).doing(what)?);
-        create_folder(&pin)
+        create_folder(pin)
     }
 
-    /// Lets the pin of an interface that has got another name since carry that one.
-    fn follow_name(&self, place: Place, ifindex: u32, pin: &Path) -> Result<()> {
-        let Some(name) = self.attached(place)?.remove(&ifindex) else { return Ok(()) };
-        let before = self.link(place, ifindex, &name);
+    /// Renames the pin of an interface that has been renamed.
+    fn rename_pin(&self, point: HookPoint, ifindex: u32, pin: &Path) -> Result<()> {
+        let Some(name) = self.attached(point)?.remove(&ifindex) else { return Ok(()) };
+        let before = self.link(point, ifindex, &name);
         if before == pin {
             return Ok(());
         }
         fs::rename(&before, pin).doing(|| format!("rename {} to {}", before.display(), pin.display()))
     }
 
-    /// Takes the program of `place` off an interface; one that is gone took it along. Tells whether netd's own clsact
-    /// qdisc is left on it, to be removed by whoever speaks netlink.
-    pub(super) fn detach(&self, place: Place, ifindex: u32, ifname: &str) -> Result<bool> {
-        let pin = self.link(place, ifindex, ifname);
+    /// Takes a TC program off an interface; an interface that is gone took it along. Returns whether netd's own clsact qdisc is
+    /// left on the interface; the caller removes it by netlink.
+    pub(super) fn detach(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<bool> {
+        let pin = self.link(point, ifindex, ifname);
         if pin.is_dir() {
-            match tc::qdisc_detach_program(ifname, TcAttachType::Ingress, place.program()) {
+            let detached =
+                self.host.run(|| tc::qdisc_detach_program(ifname, TcAttachType::Ingress, point.program()))?;
+            match detached {
                 Err(tc::TcError::IoError(error)) if is_absent(&error) => {}
                 Err(error) => {
-                    return Err(Error::system(format!("take {} off {ifname}", place.program()), error));
+                    return Err(Error::system(format!("take {} off {ifname}", point.program()), error));
                 }
                 Ok(()) => {}
             }
@@ -146,59 +202,58 @@ impl Hooks<'_> {
         Ok(ours)
     }
 
-    /// Puts the XDP program on an interface of the current namespace, in its driver. What was pinned for it is let go.
-    /// Fails if the driver cannot, or if there is another program: that one is never replaced.
+    /// Puts the XDP program on an interface of the host, in its driver. An XDP link of netd's that is there already is replaced.
+    /// Fails if the driver does not run it, or if somebody else's program is there.
     pub(super) fn attach_xdp(&self, ifindex: u32, ifname: &str) -> Result<()> {
-        let pin = self.link(Place::Xdp, ifindex, ifname);
-        self.follow_name(Place::Xdp, ifindex, &pin)?;
+        let pin = self.link(HookPoint::Xdp, ifindex, ifname);
+        self.rename_pin(HookPoint::Xdp, ifindex, &pin)?;
         release(&pin)?;
-        let what = || format!("attach BPF program {} to {ifname} in native mode", program::UPLINK_XDP);
+        let what = || format!("attach BPF program {} to {ifname} in native mode", hook::UPLINK_XDP);
         let mut program = self.xdp_program(what)?;
-        let id = program.attach_to_if_index(ifindex, XdpMode::Driver).doing(what)?;
+        let id = self.host.run(|| program.attach_to_if_index(ifindex, XdpMode::Driver))?.doing(what)?;
         // A link, which the kernel puts beside no other program and lets nobody replace (5.9).
         let link: FdLink = program.take_link(id).doing(what)?.try_into().doing(what)?;
         link.pin(&pin).doing(|| format!("pin {}", pin.display()))?;
         Ok(())
     }
 
-    /// Takes it off; absent is fine.
+    /// Takes the XDP program off; absent is fine.
     pub(super) fn detach_xdp(&self, ifindex: u32, ifname: &str) -> Result<()> {
-        release(&self.link(Place::Xdp, ifindex, ifname))
+        release(&self.link(HookPoint::Xdp, ifindex, ifname))
     }
 
     /// The kernel's number of the XDP program.
     pub(super) fn xdp_id(&self) -> Result<u32> {
-        let what = || format!("ask for BPF program {}", program::UPLINK_XDP);
+        let what = || format!("look at BPF program {}", hook::UPLINK_XDP);
         Ok(self.xdp_program(what)?.info().doing(what)?.id())
     }
 
     fn xdp_program(&self, what: impl FnOnce() -> String) -> Result<Xdp> {
-        Xdp::from_pin(self.program(program::UPLINK_XDP), XdpAttachType::Interface).doing(what)
+        Xdp::from_pin(self.program(hook::UPLINK_XDP), XdpAttachType::Interface).doing(what)
     }
 
-    /// Whether the kernel has the program of `place` on the interface.
-    fn sits(&self, place: Place, ifindex: u32, ifname: &str) -> Result<bool> {
-        let pin = self.link(place, ifindex, ifname);
-        if !has_tcx() {
-            return Ok(pin.exists());
+    /// Whether the kernel has the TC program on the interface. Runs in the host's namespace.
+    fn is_attached(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<bool> {
+        let pinned = self.link(point, ifindex, ifname).exists();
+        if self.tc == TcHook::Clsact || !pinned {
+            return Ok(pinned);
         }
-        let pinned = pin.exists();
-        let what = || format!("ask which BPF programs {ifname} has");
-        let ours = SchedClassifier::from_pin(self.program(place.program())).doing(what)?;
+        let what = || format!("look at the BPF programs of {ifname}");
+        let ours = SchedClassifier::from_pin(self.program(point.program())).doing(what)?;
         let ours = ours.info().doing(what)?.id();
         let (_, present) = SchedClassifier::query_tcx(ifname, TcAttachType::Ingress).doing(what)?;
-        Ok(pinned && present.iter().any(|program| program.id() == ours))
+        Ok(present.iter().any(|program| program.id() == ours))
     }
 
-    /// The interfaces that have a program of `place`, by index, with the names they had when it was put there.
-    pub(super) fn attached(&self, place: Place) -> Result<BTreeMap<u32, String>> {
-        let folder = self.pins.join(LINKS);
+    /// The interfaces that have a program at `point`, by index, with the names they had when it was put there.
+    pub(super) fn attached(&self, point: HookPoint) -> Result<BTreeMap<u32, String>> {
+        let folder = pins::links(self.instance);
         let mut found = BTreeMap::new();
         for entry in fs::read_dir(&folder).doing(|| format!("read {}", folder.display()))? {
             let name = entry.doing(|| format!("read {}", folder.display()))?.file_name();
             let name = name.to_string_lossy();
             let mut parts = name.splitn(3, '-');
-            if parts.next() == Some(place.prefix())
+            if parts.next() == Some(point.prefix())
                 && let Some(Ok(ifindex)) = parts.next().map(str::parse)
                 && let Some(ifname) = parts.next()
             {
@@ -220,15 +275,14 @@ impl Hooks<'_> {
         // A link is one of several in any case (cgroup_bpf_link_attach); the flag that says so is refused.
         let mode = CgroupAttachMode::Single;
         let cgroup = File::open(&root).doing(|| format!("open cgroup {}", root.display()))?;
-        let (name, hook) = program::SOCKET_END;
-        self.attach_socket(name, &root, |pin| {
-            let mut program = CgroupSock::from_pin(pin, hook)?;
+        self.attach_socket(hook::SOCK_RELEASE, &root, |pin| {
+            let mut program = CgroupSock::from_pin(pin, CgroupSockAttachType::SockRelease)?;
             let id = program.attach(&cgroup, mode)?;
             Ok(program.take_link(id)?.try_into()?)
         })?;
-        for (name, hook) in program::SOCKET {
+        for (name, attach_type) in SOCKET_ADDRESS {
             self.attach_socket(name, &root, |pin| {
-                let mut program = CgroupSockAddr::from_pin(pin, hook)?;
+                let mut program = CgroupSockAddr::from_pin(pin, attach_type)?;
                 let id = program.attach(&cgroup, mode)?;
                 Ok(program.take_link(id)?.try_into()?)
             })?;
@@ -236,7 +290,7 @@ impl Hooks<'_> {
         Ok(())
     }
 
-    /// Pins the link that `attach` makes of a pinned program and the cgroup, unless that is there already.
+    /// Pins the link that `attach` makes of a pinned program and the cgroup, unless it is there already.
     fn attach_socket(
         &self,
         name: &str,
@@ -255,45 +309,54 @@ impl Hooks<'_> {
 
     /// The pin of a socket program's link.
     fn socket_link(&self, name: &str) -> PathBuf {
-        self.pins.join(LINKS).join(format!("cgroup-{name}"))
+        pins::links(self.instance).join(format!("cgroup-{name}"))
     }
 
-    /// Every program and whether it sits where it should; `has_xdp` tells which interfaces have the XDP program.
-    pub(super) fn list(&self, has_xdp: impl Fn(u32) -> bool) -> Result<Vec<Attachment>> {
+    /// Every program and whether it is attached; `has_xdp` tells which interfaces have the XDP program.
+    pub(super) fn list(&self, has_xdp: impl Fn(u32) -> bool) -> Result<Vec<AttachedProgram>> {
         let mut list = Vec::new();
-        for (ifindex, ifname) in self.attached(Place::Xdp)? {
-            list.push(Attachment {
-                program: Place::Xdp.program().to_owned(),
+        for (ifindex, ifname) in self.attached(HookPoint::Xdp)? {
+            list.push(AttachedProgram {
+                program: hook::UPLINK_XDP.to_owned(),
                 attached: has_xdp(ifindex),
                 on: ifname,
                 hook: "xdp",
             });
         }
-        for place in [Place::Uplink, Place::Container] {
-            for (ifindex, ifname) in self.attached(place)? {
-                list.push(Attachment {
-                    program: place.program().to_owned(),
-                    attached: self.sits(place, ifindex, &ifname).unwrap_or(false),
+        list.extend(self.host.run(|| self.list_tc())??);
+        let root = cgroup_root()?.map_or_else(|| "none".to_owned(), |root| root.display().to_string());
+        let names = SOCKET_ADDRESS.iter().map(|(name, _)| *name);
+        list.extend(names.chain([hook::SOCK_RELEASE]).map(|name| AttachedProgram {
+            program: name.to_owned(),
+            on: root.clone(),
+            hook: "cgroup",
+            attached: self.socket_link(name).exists(),
+        }));
+        Ok(list)
+    }
+
+    /// The TC part of [`Self::list`]. Runs in the host's namespace.
+    fn list_tc(&self) -> Result<Vec<AttachedProgram>> {
+        let hook = match self.tc {
+            TcHook::Tcx => "tcx ingress",
+            TcHook::Clsact => "clsact ingress",
+        };
+        let mut list = Vec::new();
+        for point in [HookPoint::Uplink, HookPoint::Container] {
+            for (ifindex, ifname) in self.attached(point)? {
+                list.push(AttachedProgram {
+                    program: point.program().to_owned(),
+                    attached: self.is_attached(point, ifindex, &ifname).unwrap_or(false),
                     on: ifname,
-                    hook: if has_tcx() { "tcx ingress" } else { "clsact ingress" },
+                    hook,
                 });
             }
-        }
-        let root = cgroup_root()?.map_or_else(|| "none".to_owned(), |root| root.display().to_string());
-        let names = program::SOCKET.iter().map(|(name, _)| *name);
-        for name in names.chain([program::SOCKET_END.0]) {
-            list.push(Attachment {
-                program: name.to_owned(),
-                on: root.clone(),
-                hook: "cgroup",
-                attached: self.socket_link(name).exists(),
-            });
         }
         Ok(list)
     }
 
     fn program(&self, name: &str) -> PathBuf {
-        self.pins.join(PROGRAMS).join(name)
+        self.programs.join(name)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What of bpf(2) aya has no word for: taking a link off its hook at once, and many rows of a map in one call.
+//! Commands of bpf(2) that aya lacks: taking a link off its hook at once, freezing a map, and many rows of a map in one call.
 
 use std::ffi::CString;
 use std::io;
@@ -9,8 +9,12 @@ use std::path::Path;
 use aya::Pod;
 use aya::maps::{MapData, MapInfo};
 
+/// `BPF_ANY` of `bpf_map_update_elem`: whether or not the row exists.
+pub(super) const ANY: u64 = 0;
+
 /// Commands of bpf(2) (include/uapi/linux/bpf.h, enum `bpf_cmd`).
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_MAP_FREEZE: libc::c_long = 22;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
@@ -46,6 +50,23 @@ pub(super) fn detach(pin: &Path) -> io::Result<()> {
     let link = unsafe { OwnedFd::from_raw_fd(fd) };
     // SAFETY: `LINK_DETACH` reads its attribute, which points nowhere.
     unsafe { bpf(BPF_LINK_DETACH, &mut LinkDetach { link_fd: link.as_raw_fd().cast_unsigned() }) }?;
+    Ok(())
+}
+
+/// `union bpf_attr` as `BPF_MAP_FREEZE` reads it.
+#[repr(C)]
+struct MapFreeze {
+    map_fd: u32,
+}
+
+/// Refuses every later change of a map from the user side (kernel 5.2). The map must not be mapped into memory.
+///
+/// # Errors
+/// What the kernel says.
+pub(super) fn freeze(map: &MapData) -> io::Result<()> {
+    let map_fd = map.fd().as_fd().as_raw_fd().cast_unsigned();
+    // SAFETY: `MAP_FREEZE` reads its attribute, which points nowhere.
+    unsafe { bpf(BPF_MAP_FREEZE, &mut MapFreeze { map_fd }) }?;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The BPF file system, where pins live: found, mounted where it is missing, unmounted if netd mounted it.
+//! The BPF file system, which holds the pins: mounted if it is missing, and unmounted again if netd mounted it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::error::{Doing as _, Error, Result};
+use crate::error::{Doing as _, Error, Lack, Result};
 
 const BPFFS: &str = "/sys/fs/bpf";
 const ABOVE: &str = "/sys/fs";
-/// The mount's source: anything will do for the kernel, so it carries who mounted it, for the day of unmounting.
+/// The mount's source. The kernel takes any text here; this one says later that netd mounted it.
 const SOURCE: &str = "netd";
 
 /// Held while pins are made or removed: one instance must not unmount what another has just mounted.
 ///
-/// The lock is on the folder above the mount point, which is there always and the same for everybody.
+/// The lock is on the folder above the mount point, which always exists and is the same for every instance.
 pub(super) fn lock() -> Result<File> {
     let what = || format!("lock {ABOVE}");
     let folder = File::open(ABOVE).doing(what)?;
@@ -28,8 +28,7 @@ pub(super) fn ensure() -> Result<PathBuf> {
     if !is_mounted(None)? {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         mount(Some(SOURCE), BPFFS, Some("bpf"), flags, Some("mode=700")).map_err(|errno| {
-            Error::system(format!("mount the BPF file system on {BPFFS}"), errno)
-                .hint("netd keeps its programs and tables there; /sys must be mounted and writable")
+            Error::system(format!("mount the BPF file system on {BPFFS}"), errno).lacks(Lack::BpfFs)
         })?;
     }
     Ok(root())
@@ -40,10 +39,9 @@ pub(super) fn root() -> PathBuf {
     Path::new(BPFFS).join("netd")
 }
 
-/// Removes the common folder if no instance has pins, and unmounts the file system if netd mounted it and nobody else
-/// keeps anything there.
+/// Removes the common folder if no instance has pins, and unmounts the file system if netd mounted it and nobody uses it.
 pub(super) fn leave() -> Result<()> {
-    // Another instance's pins, or somebody's, are a reason to stay and no failure.
+    // Fails if another instance has pins, and then the folder stays.
     let _in_use = fs::remove_dir(root());
     if !is_mounted(Some(SOURCE))? || is_used()? {
         return Ok(());
@@ -54,7 +52,7 @@ pub(super) fn leave() -> Result<()> {
     }
 }
 
-/// Whether somebody keeps something there; the kernel's own two files do not count (kernel/bpf/preload).
+/// Whether there are pins of anybody. The kernel's own two files do not count (kernel/bpf/preload).
 fn is_used() -> Result<bool> {
     let entries = fs::read_dir(BPFFS).doing(|| format!("read {BPFFS}"))?;
     Ok(entries.flatten().any(|entry| entry.file_name() != "maps.debug" && entry.file_name() != "progs.debug"))

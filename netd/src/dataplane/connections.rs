@@ -1,30 +1,30 @@
-//! The flow tables as connections: two rows, one state.
+//! Connections, read from the flow tables: two rows are one connection.
 
 use std::collections::HashMap as Table;
 use std::net::SocketAddr;
 
 use netd_common::abi::{EndpointRow, FlowRow, pending, tick};
-use netd_common::bytes::Address;
+use netd_common::flow::nat;
+use netd_common::flow::state::State;
 use netd_common::flow::{FlowKey, Handle, Zone};
-use netd_common::nat;
-use netd_common::track::{Seen, State};
+use netd_common::wire::bytes::Address;
 
-/// A connection that the datapath knows.
+/// A tracked connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
     /// Protocol number.
     pub protocol: u8,
     /// Its conntrack state.
     pub state: State,
-    /// For how long no packet has passed.
+    /// How long no packet has passed, milliseconds.
     pub idle_millis: u64,
-    /// The container that it leads to or comes from.
+    /// The endpoint that it leads to or comes from.
     pub endpoint: Handle,
-    /// The publication that let it in; [`Handle::NONE`] if it goes out.
+    /// The publication that it was made by; [`Handle::NONE`] if a container made it to outside.
     pub publication: Handle,
-    /// The packets of whoever began it, as they come in.
+    /// The originator's packets, as they come in.
     pub original: Direction,
-    /// The answers, as they come in; what becomes of the original's packets is their reverse.
+    /// The replies, as they come in; their reverse is what the original direction's packets become.
     pub reply: Direction,
 }
 
@@ -56,8 +56,7 @@ impl Direction {
     }
 }
 
-/// Pairs rows. `endpoint` gives the live row of a container; the rows of others are left over and no connection's. `now` is
-/// in ticks.
+/// Pairs rows. `endpoint` gives the row of a live endpoint; flows of other endpoints are dead and skipped. `now` is in ticks.
 pub(super) fn pair<A: Address>(
     rows: &Table<FlowKey<A>, FlowRow<A>>,
     endpoint: impl Fn(Handle) -> Option<EndpointRow>,
@@ -69,12 +68,11 @@ pub(super) fn pair<A: Address>(
         let to = if row.is_outward() { Zone::OUTSIDE } else { Zone::container(owner.ifindex) };
         let other = nat::partner_key(key, row, to);
         let partner = rows.get(&other);
-        let seen = partner.map_or_else(Seen::default, FlowRow::seen);
-        let last = partner.map_or(0, |partner| partner.last).max(row.last);
+        let (state, idle) = row.state_and_idle(key.protocol(), partner, now);
         connections.push(Connection {
             protocol: key.protocol(),
-            state: State::of(key.protocol(), row.seen(), seen),
-            idle_millis: tick::to_millis(now.saturating_sub(last)),
+            state,
+            idle_millis: tick::to_millis(idle),
             endpoint: row.endpoint,
             publication: row.publication,
             original: Direction::new(key, Some(row)),

@@ -1,47 +1,50 @@
-//! What the programs report: aya-log's ring, read from outside.
+//! What the programs report: the ring buffer of drop events.
 
-use std::cell::RefCell;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use aya::programs::SchedClassifier;
-use aya_log::EbpfLogger;
+use aya::maps::{Map, MapData, RingBuf};
+use netd_common::abi::{DropEvent, name};
 use netd_common::verdict::Reason;
+use netd_common::wire::bytes::Address as _;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::object::{PROGRAMS, program};
+use super::pins;
 use crate::error::{Doing as _, Result};
 
-/// The ring of one instance.
+/// The ring of one instance. Every event is read once: of several readers, each gets a part.
 pub struct Log {
-    ring: EbpfLogger<Lines>,
+    ring: RingBuf<MapData>,
 }
 
 impl Log {
     /// Opens the ring that the instance's programs write to.
-    pub(super) fn open(pins: &Path) -> Result<Self> {
-        let what = || "open the programs' log".to_owned();
-        let writer = SchedClassifier::from_pin(pins.join(PROGRAMS).join(program::REPORT)).doing(what)?;
-        let id = writer.info().doing(what)?.id();
-        Ok(Self { ring: EbpfLogger::init_from_id_with_logger(id, Lines).doing(what)? })
+    pub(super) fn open(instance: &Path) -> Result<Self> {
+        let path = pins::maps(instance).join(name::EVENTS);
+        let what = || format!("open BPF map {}", path.display());
+        let map = Map::RingBuf(MapData::from_pin(&path).doing(what)?);
+        Ok(Self { ring: RingBuf::try_from(map).doing(what)? })
     }
 
     /// Waits until something is reported.
     pub fn wait(&self) -> Result<()> {
         let mut ring = [PollFd::new(self.ring.as_fd(), PollFlags::POLLIN)];
-        poll(&mut ring, PollTimeout::NONE).doing(|| "wait for the programs' log".into())?;
+        poll(&mut ring, PollTimeout::NONE).doing(|| "wait for the programs' reports".into())?;
         Ok(())
     }
 
     /// What was reported since the last time, oldest first.
     pub fn take(&mut self) -> Vec<Dropped> {
-        self.ring.flush();
-        LINES.take().iter().filter_map(|line| Dropped::read(line)).collect()
+        let mut dropped = Vec::new();
+        while let Some(event) = self.ring.next() {
+            dropped.extend(bytemuck::try_pod_read_unaligned(&event).ok().and_then(Dropped::from_event));
+        }
+        dropped
     }
 }
 
-/// A dropped packet, as a program told of it.
+/// A dropped packet, as a program reported it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Dropped {
     /// Why, by name.
@@ -63,74 +66,38 @@ pub struct Dropped {
 }
 
 impl Dropped {
-    /// Reads the numbers that the programs' `report::drop` writes.
-    fn read(line: &str) -> Option<Self> {
-        let numbers: Vec<u64> = line.split(' ').map(str::parse).collect::<Result<_, _>>().ok()?;
-        let [what, src0, src1, dst0, dst1, ports, bytes, interface] = numbers[..] else {
-            return None;
-        };
-        let [reason, protocol, ..] = what.to_le_bytes();
-        let ports = u32::try_from(ports).ok()?;
-        let [dst_low, dst_high, src_low, src_high] = ports.to_le_bytes();
+    /// None if the event has numbers that the contract does not know.
+    fn from_event(event: DropEvent) -> Option<Self> {
         Some(Self {
-            reason: Reason::ALL.get(usize::from(reason))?.name(),
-            src: address(src0, src1),
-            src_port: u16::from_le_bytes([src_low, src_high]),
-            dst: address(dst0, dst1),
-            dst_port: u16::from_le_bytes([dst_low, dst_high]),
-            protocol,
-            bytes: u32::try_from(bytes).ok()?,
-            interface: u32::try_from(interface).ok()?,
+            reason: Reason::ALL.get(usize::try_from(event.reason).ok()?)?.name(),
+            src: event.src.to_ip().to_canonical(),
+            src_port: event.src_port.get(),
+            dst: event.dst.to_ip().to_canonical(),
+            dst_port: event.dst_port.get(),
+            protocol: u8::try_from(event.protocol).ok()?,
+            bytes: event.len,
+            interface: event.ifindex,
         })
     }
 }
 
-/// An address from its halves as they lie in memory; an IPv4-mapped one is IPv4's.
-fn address(high: u64, low: u64) -> IpAddr {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&high.to_ne_bytes());
-    bytes[8..].copy_from_slice(&low.to_ne_bytes());
-    Ipv6Addr::from(bytes).to_canonical()
-}
-
-thread_local! {
-    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Keeps lines until they are taken; aya-log hands its logger out by shared reference only.
-struct Lines;
-
-impl log::Log for Lines {
-    fn enabled(&self, _metadata: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        LINES.with_borrow_mut(|lines| lines.push(record.args().to_string()));
-    }
-
-    fn flush(&self) {}
-}
-
 #[cfg(test)]
 mod tests {
+    use netd_common::wire::bytes::{Be16, Ipv6};
+
     use super::*;
 
     #[test]
-    fn a_line_of_numbers_is_a_dropped_packet() {
-        let ports = (0x9c40_u32 << 16) | 0x50;
+    fn an_event_is_a_dropped_packet() {
         for (src, dst) in [("198.18.0.2", "172.17.0.2"), ("2001:db8::2", "fd00::2")] {
             let (src, dst): (IpAddr, IpAddr) = (src.parse().unwrap(), dst.parse().unwrap());
-            let halves = |address: IpAddr| {
-                let bytes = match address {
-                    IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-                    IpAddr::V6(address) => address.octets(),
-                };
-                let (high, low) = bytes.split_at(8);
-                let half = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().unwrap());
-                format!("{} {}", half(high), half(low))
+            let unified = |address: IpAddr| match address {
+                IpAddr::V4(address) => Ipv6::from(address.to_ipv6_mapped()),
+                IpAddr::V6(address) => Ipv6::from(address),
             };
-            let line = format!("{} {} {} {ports} 74 2", 3 | 6 << 8, halves(src), halves(dst));
+            let mut event = DropEvent::new(Reason::DirectAccess as u32, 74, 2);
+            (event.src, event.dst) = (unified(src), unified(dst));
+            (event.src_port, event.dst_port, event.protocol) = (Be16::new(40_000), Be16::new(80), 6);
             let expected = Dropped {
                 reason: "direct_access",
                 src,
@@ -141,10 +108,11 @@ mod tests {
                 bytes: 74,
                 interface: 2,
             };
-            assert_eq!(Dropped::read(&line), Some(expected));
-        }
-        for odd in ["", "1 2 3", "x 1 2 3 4 5 6 7", "255 1 2 3 4 5 6 7"] {
-            assert_eq!(Dropped::read(odd), None);
+            assert_eq!(Dropped::from_event(event), Some(expected));
+            event.protocol = 256;
+            assert_eq!(Dropped::from_event(event), None, "no such protocol");
+            event = DropEvent::new(255, 74, 2);
+            assert_eq!(Dropped::from_event(event), None, "no such reason");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The BPF side of one instance: programs, maps and links, pinned so that they outlive every command.
 //!
-//! The only face that other rooms see; nothing of aya leaves it.
+//! The rest of netd sees what this file exports, and nothing of aya.
 
 mod attach;
 mod bpf;
@@ -8,54 +8,70 @@ mod bpffs;
 mod connections;
 mod log;
 mod object;
+mod pins;
 mod publish;
 mod tables;
+mod version;
 mod wire;
 
 use std::path::{Path, PathBuf};
 
 use attach::Hooks;
-pub use attach::{Attachment, Place, cgroup_root, has_tcx};
+pub use attach::{AttachedProgram, HookPoint, TcHook, cgroup_root};
 pub use connections::{Connection, Direction};
 pub use log::{Dropped, Log};
-use netd_common::track::State;
+use netd_common::flow::state::State;
+use object::Setup;
 pub use object::load;
-pub use publish::{NO_INTERFACE, Publication};
+pub use publish::{NO_INTERFACE, PublishedPorts};
 pub use tables::{Fill, PublicationStats, Tables, Uplink};
 
 use crate::error::Result;
+use crate::netns::Netns;
 
 /// The pinned programs, maps and links of one instance.
 #[derive(Debug)]
 pub struct Dataplane {
     pins: PathBuf,
+    host: Netns,
+    tc: TcHook,
     /// The maps.
     pub tables: Tables,
 }
 
 impl Dataplane {
-    /// Opens the instance's dataplane, or loads it if this is the first command. `host_netns` is the cookie of the
-    /// network namespace that is the host, `connections` for how many there is to be room.
-    pub fn open_or_load(instance: &str, host_netns: u64, connections: u32) -> Result<Self> {
+    /// Opens the instance's dataplane, or loads it if it is not loaded. `host` is the namespace that netd serves, `tc` says how to
+    /// attach TC programs. A dataplane that is loaded has room for `connections` established IPv4 connections, and a connection may
+    /// be idle for `timeout` seconds in a state.
+    pub fn open_or_load(
+        instance: &str,
+        host: &Netns,
+        tc: TcHook,
+        connections: u32,
+        timeout: impl Fn(State) -> u32,
+    ) -> Result<Self> {
         let _lock = bpffs::lock()?;
         let pins = bpffs::ensure()?.join(instance);
         if pins.exists() {
-            object::check_layout(&pins)?;
+            version::check(&pins)?;
         } else {
-            object::load_and_pin(&pins, host_netns, connections)?;
-            Tables::new(&pins).set_timeouts(State::default_timeout)?;
+            object::load_and_pin(&pins, Setup { host: host.cookie()?, connections, timeout: &timeout })?;
         }
-        Ok(Self { tables: Tables::new(&pins), pins })
+        Ok(Self::at(pins, host, tc))
     }
 
     /// Opens the instance's dataplane if it is loaded.
-    pub fn open(instance: &str) -> Result<Option<Self>> {
+    pub fn open(instance: &str, host: &Netns, tc: TcHook) -> Result<Option<Self>> {
         let pins = bpffs::root().join(instance);
         if !pins.exists() {
             return Ok(None);
         }
-        object::check_layout(&pins)?;
-        Ok(Some(Self { tables: Tables::new(&pins), pins }))
+        version::check(&pins)?;
+        Ok(Some(Self::at(pins, host, tc)))
+    }
+
+    fn at(pins: PathBuf, host: &Netns, tc: TcHook) -> Self {
+        Self { tables: Tables::new(&pins), host: host.clone(), pins, tc }
     }
 
     /// The folder of the pins.
@@ -64,12 +80,17 @@ impl Dataplane {
     }
 
     fn hooks(&self) -> Hooks<'_> {
-        Hooks { pins: &self.pins }
+        Hooks {
+            instance: &self.pins,
+            programs: pins::programs(&self.pins, object::DIGEST),
+            host: &self.host,
+            tc: self.tc,
+        }
     }
 
-    /// Puts the program of `place` on an interface of the current namespace. Doing it twice is fine.
-    pub fn attach(&self, place: Place, ifindex: u32, ifname: &str) -> Result<()> {
-        self.hooks().attach(place, ifindex, ifname)
+    /// Puts the TC program of `point` on an interface of the host. Doing it twice is fine.
+    pub fn attach(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<()> {
+        self.hooks().attach(point, ifindex, ifname)
     }
 
     /// Puts the socket programs on the root of cgroup v2, if it is mounted. Doing it twice is fine.
@@ -77,14 +98,14 @@ impl Dataplane {
         self.hooks().attach_sockets()
     }
 
-    /// Takes it off. Tells whether a clsact qdisc that netd added is left on the interface.
-    pub fn detach(&self, place: Place, ifindex: u32, ifname: &str) -> Result<bool> {
-        self.hooks().detach(place, ifindex, ifname)
+    /// Takes the TC program off. Returns whether a clsact qdisc that netd added is left on the interface.
+    pub fn detach(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<bool> {
+        self.hooks().detach(point, ifindex, ifname)
     }
 
-    /// The interfaces that have the program of `place`, by index.
-    pub fn attached(&self, place: Place) -> Result<Vec<(u32, String)>> {
-        Ok(self.hooks().attached(place)?.into_iter().collect())
+    /// The interfaces that have the program of `point`, by index.
+    pub fn attached(&self, point: HookPoint) -> Result<Vec<(u32, String)>> {
+        Ok(self.hooks().attached(point)?.into_iter().collect())
     }
 
     /// What the programs report.
@@ -92,13 +113,13 @@ impl Dataplane {
         Log::open(&self.pins)
     }
 
-    /// Puts the XDP program on an interface of the current namespace, in its driver; fails if the driver cannot, or if there
-    /// is another program.
+    /// Puts the XDP program on an interface of the host, in its driver. Fails if the driver does not run it, or if another program
+    /// is there.
     pub fn attach_xdp(&self, ifindex: u32, ifname: &str) -> Result<()> {
         self.hooks().attach_xdp(ifindex, ifname)
     }
 
-    /// Takes it off; absent is fine.
+    /// Takes the XDP program off; absent is fine.
     pub fn detach_xdp(&self, ifindex: u32, ifname: &str) -> Result<()> {
         self.hooks().detach_xdp(ifindex, ifname)
     }
@@ -108,20 +129,20 @@ impl Dataplane {
         self.hooks().xdp_id()
     }
 
-    /// Every program and whether it sits where it should; `has_xdp` tells which interfaces have the XDP program.
-    pub fn attachments(&self, has_xdp: impl Fn(u32) -> bool) -> Result<Vec<Attachment>> {
+    /// Every program and whether it is attached; `has_xdp` tells which interfaces have the XDP program.
+    pub fn attachments(&self, has_xdp: impl Fn(u32) -> bool) -> Result<Vec<AttachedProgram>> {
         self.hooks().list(has_xdp)
     }
 }
 
-/// Removes everything an instance has pinned, whatever state it is in, and the BPF file system's mount if netd made it
-/// and nobody else needs it. Links go first, so that no program runs on half-removed tables.
+/// Removes everything that an instance has pinned, whichever netd made it, and the BPF file system's mount if netd made it and nobody
+/// else uses it. Links go first, so that no program runs on half-removed tables.
 pub fn remove(instance: &str) -> Result<()> {
     let _lock = bpffs::lock()?;
-    let pins = bpffs::root().join(instance);
-    attach::release_all(&pins.join(object::LINKS))?;
-    object::remove_tree(&pins)?;
-    object::remove_tree(&object::staging(&pins))?;
+    let instance = bpffs::root().join(instance);
+    attach::release_all(&pins::links(&instance))?;
+    pins::remove_tree(&instance)?;
+    pins::remove_tree(&pins::staging(&instance))?;
     bpffs::leave()
 }
 

@@ -1,56 +1,49 @@
 //! The embedded object: loaded once per instance, then pinned; every later command opens the pins.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use aya::maps::{MapInfo, ProgramArray};
+use aya::maps::{Array, MapData, ProgramArray};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use netd_common::abi::{capacity, name, stage};
+use netd_common::abi::{ABI, MAPS, VersionRow, capacity, name, stage, tick};
+use netd_common::flow::state::State;
 
+use super::bpf::{self, ANY};
+use super::pins::{self, remove_tree};
 use super::wire::Wire;
-use crate::error::{Doing as _, Error, Kind, Result};
+use crate::error::{Doing as _, Error, Lack, Result, StateError};
 
 /// The BPF programs, compiled by build.rs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETD_DATAPLANE_OBJECT"));
 
-/// Names of the TC programs in the object.
-pub(super) mod program {
-    use aya::programs::{CgroupSockAddrAttachType as Hook, CgroupSockAttachType};
+/// SHA-256 of [`OBJECT`], in hexadecimal digits.
+pub(super) const DIGEST: &str = env!("NETD_DATAPLANE_DIGEST");
 
-    /// On each uplink before the stack, if the user wants that.
-    pub(in super::super) const UPLINK_XDP: &str = "uplink_xdp";
-    /// On the ingress of each uplink.
-    pub(in super::super) const UPLINK_INGRESS: &str = "uplink_ingress";
-    /// On the ingress of each container's host-side veth.
-    pub(in super::super) const CONTAINER_INGRESS: &str = "container_ingress";
-    /// Where dropped packets are told of.
-    pub(in super::super) const REPORT: &str = "report";
-    /// On the root of the cgroup hierarchy, for sockets, and the hook that each is for.
-    pub(in super::super) const SOCKET: [(&str, Hook); 8] = [
-        ("connect4", Hook::Connect4),
-        ("connect6", Hook::Connect6),
-        ("sendmsg4", Hook::UDPSendMsg4),
-        ("sendmsg6", Hook::UDPSendMsg6),
-        ("recvmsg4", Hook::UDPRecvMsg4),
-        ("recvmsg6", Hook::UDPRecvMsg6),
-        ("getpeername4", Hook::GetPeerName4),
-        ("getpeername6", Hook::GetPeerName6),
-    ];
-    /// The same, for the ends of sockets.
-    pub(in super::super) const SOCKET_END: (&str, CgroupSockAttachType) =
-        ("sock_release", CgroupSockAttachType::SockRelease);
+/// What an instance's maps are made with.
+#[derive(Clone, Copy)]
+pub(super) struct Setup<'a> {
+    /// The cookie of the host's namespace.
+    pub(super) host: u64,
+    /// How many established IPv4 connections there is room for.
+    pub(super) connections: u32,
+    /// How long a connection may be idle in a state, seconds.
+    pub(super) timeout: &'a dyn Fn(State) -> u32,
 }
 
-/// Folder of the maps below an instance's pins.
-pub(super) const MAPS: &str = "maps";
-/// Folder of the programs below an instance's pins.
-pub(super) const PROGRAMS: &str = "programs";
-/// Folder of the links below an instance's pins.
-pub(super) const LINKS: &str = "links";
+/// The version of this netd.
+pub(super) fn version() -> VersionRow {
+    let mut digest = [0; 32];
+    for (byte, digits) in digest.iter_mut().zip(DIGEST.as_bytes().chunks(2)) {
+        // build.rs writes nothing but hexadecimal digits.
+        let digits = std::str::from_utf8(digits).unwrap_or_default();
+        *byte = u8::from_str_radix(digits, 16).unwrap_or_default();
+    }
+    VersionRow { abi: ABI, digest }
+}
 
-/// Parses the object and makes its maps, nothing pinned yet. `host_netns` is the cookie of the host's namespace,
-/// `connections` for how many there is to be room.
+/// Parses the object, makes its maps and loads its programs; nothing is pinned yet. `host_netns` is the cookie of the host's
+/// namespace, `connections` how many established IPv4 connections there is room for.
 pub fn load(host_netns: u64, connections: u32) -> Result<Ebpf> {
     let cookie = Wire(host_netns);
     let mut parser = EbpfLoader::new();
@@ -76,7 +69,7 @@ pub fn load(host_netns: u64, connections: u32) -> Result<Ebpf> {
     Ok(object)
 }
 
-/// Lets each stage's number lead to its program.
+/// Puts each stage's program at its number.
 fn fill_stages(object: &mut Ebpf) -> Result<()> {
     let what = || format!("fill BPF map {}", name::STAGES);
     let mut programs = Vec::new();
@@ -90,7 +83,7 @@ fn fill_stages(object: &mut Ebpf) -> Result<()> {
     programs.iter().try_for_each(|(number, program)| stages.set(*number, program, 0)).doing(what)
 }
 
-/// The kernel's no to a program or map, told apart by what the user can do about it.
+/// The kernel refused a program or map: what the user can do depends on whether a capability is missing.
 fn refused(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     let denied = {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
@@ -104,136 +97,117 @@ fn refused(what: &str, error: impl std::error::Error + Send + Sync + 'static) ->
         denied
     };
     let error = Error::system(what, error);
-    if denied {
-        error.hint("loading BPF programs needs root with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")
-    } else {
-        error.hint("netd needs kernel 5.15 or newer with BPF, BTF and cgroup v2; `netd -v status` says what was found")
-    }
+    if denied { error.lacks(Lack::BpfCapabilities) } else { error.lacks(Lack::BpfSupport) }
 }
 
-/// Loads the object and pins everything below `pins`, all or nothing: the folder appears complete under its name.
-pub(super) fn load_and_pin(pins: &Path, host_netns: u64, connections: u32) -> Result<()> {
-    let staging = staging(pins);
+/// Loads the object and pins everything below `instance`, all or nothing: the folder appears complete under its name.
+pub(super) fn load_and_pin(instance: &Path, setup: Setup<'_>) -> Result<()> {
+    let staging = pins::staging(instance);
     remove_tree(&staging)?;
-    for folder in [MAPS, PROGRAMS, LINKS] {
-        let folder = staging.join(folder);
-        fs::create_dir_all(&folder).doing(|| format!("create {}", folder.display()))?;
+    let (maps, programs) = (pins::maps(&staging), pins::programs(&staging, DIGEST));
+    for folder in [&maps, &programs, &pins::links(&staging)] {
+        fs::create_dir_all(folder).doing(|| format!("create {}", folder.display()))?;
     }
-    let mut object = load(host_netns, connections)?;
-    for name in name::ALL {
-        let map = object.map(name).ok_or_else(|| missing("map", name))?;
-        map.pin(staging.join(MAPS).join(name)).doing(|| format!("pin BPF map {name}"))?;
+    let mut object = load(setup.host, setup.connections)?;
+    fill_timeouts(&mut object, setup.timeout)?;
+    fill_version(&mut object)?;
+    for map in MAPS {
+        let folder = if map.is_of_programs() { &programs } else { &maps };
+        let pinned = object.map(map.name).ok_or_else(|| missing("map", map.name))?;
+        pinned.pin(folder.join(map.name)).doing(|| format!("pin BPF map {}", map.name))?;
     }
     for (name, program) in object.programs_mut() {
-        program.pin(staging.join(PROGRAMS).join(name)).doing(|| format!("pin BPF program {name}"))?;
+        program.pin(programs.join(name)).doing(|| format!("pin BPF program {name}"))?;
     }
-    fs::rename(&staging, pins).doing(|| format!("rename {} to {}", staging.display(), pins.display()))
+    fs::rename(&staging, instance).doing(|| format!("rename {} to {}", staging.display(), instance.display()))
 }
 
-/// Where an instance's pins are put together; the BPF file system takes no dots in names.
-pub(super) fn staging(pins: &Path) -> PathBuf {
-    let mut path = pins.as_os_str().to_owned();
-    path.push("-new");
-    path.into()
+/// Writes how long connections may be idle.
+fn fill_timeouts(object: &mut Ebpf, seconds: impl Fn(State) -> u32) -> Result<()> {
+    let what = || format!("write {}", name::TIMEOUTS);
+    let map = object.map_mut(name::TIMEOUTS).ok_or_else(|| missing("map", name::TIMEOUTS))?;
+    let mut rows: Array<&mut MapData, u32> = Array::try_from(map).doing(what)?;
+    State::ALL
+        .into_iter()
+        .try_for_each(|state| rows.set(state as u32, tick::of_seconds(seconds(state)), ANY))
+        .doing(what)
 }
 
-fn missing(what: &str, name: &str) -> Error {
-    Error::new(Kind::System, format!("the BPF object has no {what} {name}"))
+/// Writes this netd's version, which nobody can change from then on.
+fn fill_version(object: &mut Ebpf) -> Result<()> {
+    let what = || format!("write {}", name::VERSION);
+    let map = object.map_mut(name::VERSION).ok_or_else(|| missing("map", name::VERSION))?;
+    let mut rows: Array<&mut MapData, Wire<VersionRow>> = Array::try_from(&mut *map).doing(what)?;
+    rows.set(0, Wire(version()), ANY).doing(what)?;
+    match map {
+        aya::maps::Map::Array(data) => bpf::freeze(data).doing(|| format!("freeze {}", name::VERSION)),
+        _ => Err(missing("array", name::VERSION)),
+    }
 }
 
-/// Refuses pins whose maps are not laid out as this program believes: opening them would corrupt memory, since the kernel
-/// copies as many bytes as *its* row has.
-pub(super) fn check_layout(pins: &Path) -> Result<()> {
-    for expected in layout::ALL {
-        let path = pins.join(MAPS).join(expected.name);
-        let info = MapInfo::from_pin(&path).doing(|| format!("open {}", path.display()))?;
-        let found = (info.key_size(), info.value_size(), info.max_entries());
-        // The flow tables have as many rows as they were made with.
-        let rows = expected.rows.unwrap_or_else(|| info.max_entries());
-        if found != (expected.key, expected.value, rows) {
-            return Err(Error::conflict(format!(
-                "table {} was made by another version of netd (key, row, rows: {found:?}, expected {:?})",
-                expected.name,
-                (expected.key, expected.value, rows)
-            ))
-            .hint("take it down with the version that made it, or run `netd down`, and set up anew"));
-        }
-    }
-    Ok(())
+fn missing(what: &'static str, name: &str) -> Error {
+    StateError::Incomplete { what, name: name.to_owned() }.into()
 }
 
-/// What the maps must look like, from the one place that says so.
-mod layout {
-    #![expect(clippy::cast_possible_truncation, reason = "rows are small, and there are few reasons")]
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fmt::Write as _;
 
-    use netd_common::abi::{
-        BoundPortKey, DenyCacheRow, DropRow, EndpointRow, FlowRow, FragmentKey, FragmentRow, PortRow,
-        PublicationRow, QueuedFragmentKey, QueuedFragmentRow, SocketKey, SocketRow, SourceKey, TargetPortKey,
-        TrustKey, UplinkRow, capacity, name,
-    };
-    use netd_common::bytes::{Ipv4, Ipv6};
-    use netd_common::flow::{FlowKey, Handle};
-    use netd_common::track::State;
-    use netd_common::verdict::Reason;
+    use netd_common::abi::{Map, hook};
 
-    pub(super) struct Layout {
-        pub(super) name: &'static str,
-        pub(super) key: u32,
-        pub(super) value: u32,
-        /// None if that is the user's to say.
-        pub(super) rows: Option<u32>,
-    }
+    use super::*;
 
-    const fn of<K, V>(name: &'static str, rows: u32) -> Layout {
-        Layout { rows: Some(rows), ..flows::<K, V>(name) }
-    }
-
-    const fn flows<K, V>(name: &'static str) -> Layout {
-        Layout { name, key: size_of::<K>() as u32, value: size_of::<V>() as u32, rows: None }
-    }
-
-    /// An LPM trie's key has its prefix length in front.
-    type Prefix<T> = ([u8; 4], T);
-
-    pub(super) const ALL: [Layout; name::ALL.len()] = [
-        flows::<FlowKey<Ipv4>, FlowRow<Ipv4>>(name::FLOWS),
-        flows::<FlowKey<Ipv6>, FlowRow<Ipv6>>(name::FLOWS6),
-        flows::<FlowKey<Ipv4>, FlowRow<Ipv4>>(name::UNREPLIED),
-        flows::<FlowKey<Ipv6>, FlowRow<Ipv6>>(name::UNREPLIED6),
-        of::<FragmentKey<Ipv4>, FragmentRow>(name::FRAGMENTS, capacity::FRAGMENTS),
-        of::<FragmentKey<Ipv6>, FragmentRow>(name::FRAGMENTS6, capacity::FRAGMENTS),
-        of::<QueuedFragmentKey<Ipv4>, QueuedFragmentRow>(name::FRAGMENT_QUEUE, capacity::FRAGMENT_QUEUE),
-        of::<QueuedFragmentKey<Ipv6>, QueuedFragmentRow>(name::FRAGMENT_QUEUE6, capacity::FRAGMENT_QUEUE),
-        of::<u32, EndpointRow>(name::ENDPOINTS, capacity::ENDPOINTS),
-        of::<u32, Handle>(name::ENDPOINT_OF, capacity::ENDPOINTS),
-        of::<Ipv6, Handle>(name::ADDRESSES, capacity::ADDRESSES),
-        of::<u32, PublicationRow>(name::PUBLICATIONS, capacity::PUBLICATIONS),
-        of::<u32, PortRow>(name::PORTS, capacity::PORTS),
-        of::<Prefix<BoundPortKey<Ipv4>>, Handle>(name::BOUND_PORTS, capacity::BOUND_PORTS),
-        of::<Prefix<BoundPortKey<Ipv6>>, Handle>(name::BOUND_PORTS6, capacity::BOUND_PORTS),
-        of::<Prefix<TargetPortKey>, Handle>(name::TARGET_PORTS, capacity::TARGET_PORTS),
-        of::<Prefix<Ipv4>, u32>(name::SUBNETS, capacity::SUBNETS),
-        of::<Prefix<Ipv6>, u32>(name::SUBNETS6, capacity::SUBNETS),
-        of::<Prefix<SourceKey>, u32>(name::SOURCES, capacity::SOURCES),
-        of::<u32, UplinkRow>(name::UPLINKS, capacity::UPLINKS),
-        of::<TrustKey, u32>(name::TRUSTED, capacity::TRUSTED),
-        of::<Ipv6, u32>(name::LOCALS, capacity::LOCALS),
-        of::<SocketKey, SocketRow>(name::SOCKETS, capacity::SOCKETS),
-        of::<u32, u32>(name::TIMEOUTS, State::ALL.len() as u32),
-        of::<u32, DropRow>(name::DROPS, Reason::ALL.len() as u32),
-        of::<u32, DenyCacheRow<Ipv4>>(name::DENY_CACHE, capacity::DENY_CACHE),
-        of::<u32, DenyCacheRow<Ipv6>>(name::DENY_CACHE6, capacity::DENY_CACHE),
-        of::<u32, u32>(name::EPOCH, 1),
-        of::<u32, u32>(name::STAGES, capacity::STAGES),
+    /// The maps of the object that are not pinned: each set of programs has its own, as scratch space and caches.
+    const PRIVATE: [&str; 12] = [
+        "CONNECTION",
+        "CONNECTION6",
+        "NAT",
+        "NAT6",
+        "FRAGMENT_KEY",
+        "FRAGMENT_KEY6",
+        "PACKET",
+        "FIB",
+        "ANSWERS",
+        "NEIGHBOURS",
+        "NEIGHBOURS6",
+        ".rodata",
     ];
-}
 
-/// Removes a folder of pins with everything in it; absent is fine. The kernel frees what nobody else holds.
-pub(super) fn remove_tree(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::system(format!("remove {}", folder.display()), error))
+    fn object() -> aya_obj::Object {
+        aya_obj::Object::parse(OBJECT).unwrap()
+    }
+
+    #[test]
+    fn the_objects_maps_are_those_of_the_contract() {
+        let object = object();
+        for Map { name, kind, key, value, rows, flags } in MAPS {
+            let map = object.maps.get(name).unwrap_or_else(|| panic!("the object has no map {name}"));
+            let found =
+                (map.map_type(), map.key_size(), map.value_size(), map.max_entries(), map.map_flags());
+            assert_eq!(found, (kind as u32, key, value, rows, flags), "{name}");
         }
-        _ => Ok(()),
+        let others = object.maps.keys().map(String::as_str);
+        let others: BTreeSet<&str> =
+            others.filter(|name| !MAPS.iter().any(|map| map.name == *name)).collect();
+        assert_eq!(others, BTreeSet::from(PRIVATE));
+    }
+
+    #[test]
+    fn the_objects_programs_are_those_of_the_contract() {
+        let object = object();
+        let found: BTreeSet<&str> = object.programs.keys().map(String::as_str).collect();
+        assert_eq!(found, stage::PROGRAMS.into_iter().chain(hook::ALL).collect());
+        let cut: BTreeSet<&str> = found.iter().map(|name| name.get(..15).unwrap_or(name)).collect();
+        assert_eq!(cut.len(), found.len(), "the kernel cuts names at 15 bytes");
+    }
+
+    #[test]
+    fn the_version_has_the_digest_of_the_object() {
+        let mut digits = String::new();
+        for byte in version().digest {
+            write!(digits, "{byte:02x}").unwrap();
+        }
+        assert_eq!(digits, DIGEST);
     }
 }

@@ -1,4 +1,4 @@
-//! Publications in the maps. Many are written in as many calls as one.
+//! Publications in the maps. Many are written with as few system calls as one.
 
 use std::collections::HashSet;
 use std::io;
@@ -10,20 +10,20 @@ use netd_common::abi::{
     BoundPortKey, PortRow, PublicationCounters, PublicationRow, TargetPortKey, name, port_index,
     publication_flag,
 };
-use netd_common::bytes::{Address, Be16, Ipv4, Ipv6};
 use netd_common::flow::Handle;
+use netd_common::wire::bytes::{Address, Be16, Ipv4, Ipv6};
 
-use super::bpf;
-use super::tables::{ANY, Tables, absent_is_fine};
+use super::bpf::{self, ANY};
+use super::tables::{Tables, absent_is_fine};
 use super::wire::Wire;
 use crate::error::{Doing as _, Result};
 
-/// Rows of an array that are no further apart than this are read in one go.
+/// Rows of an array that are no further apart than this are read with one system call.
 const CLOSE: u32 = 64;
 
-/// A host port (or an equal-length range of them) that leads to a target.
+/// What is published: a host port, or a range of them, that leads to the same number of ports of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Publication {
+pub struct PublishedPorts {
     /// Protocol number.
     pub protocol: u8,
     /// The one host address it is on, or an unspecified one for all of a family; all of them if `None`.
@@ -40,18 +40,18 @@ pub struct Publication {
     pub endpoint: Handle,
 }
 
-/// The index of an interface that is not there: no packet comes in by it.
+/// An interface index that no interface has: no packet comes in by it.
 pub const NO_INTERFACE: u32 = u32::MAX;
 
 impl Tables {
-    /// Publishes: fills in the rows, then lets the ports lead to them.
-    pub fn publish(&self, publications: &[(Handle, Publication)]) -> Result<()> {
-        let fresh = |(handle, publication): &(Handle, Publication)| {
+    /// Publishes: writes the publications' rows, then the ports that lead to them.
+    pub fn publish(&self, publications: &[(Handle, PublishedPorts)]) -> Result<()> {
+        let fresh = |(handle, publication): &(Handle, PublishedPorts)| {
             (u32::from(handle.slot()), row(*handle, publication, PublicationCounters::default()))
         };
         self.put(name::PUBLICATIONS, publications.iter().map(fresh))?;
         self.put_targets(publications)?;
-        // The ports say that there is something to look for before it is there: whoever dies in between leaves a look too many.
+        // The count in the port's row comes before the row that it counts: a command that dies in between leaves a lookup too many.
         self.change_ports(publications, |handle, publication, row| match publication.host_address {
             Some(_) => PortRow { bound: row.bound + 1, ..row },
             None => PortRow { any: handle, ..row },
@@ -60,9 +60,9 @@ impl Tables {
         self.begin_epoch()
     }
 
-    /// Publishes on the ports of another publication, which has them no more and begins no connection any more; at no moment do
-    /// they lead nowhere. Done the other way round it is undone.
-    pub fn take_over(&self, handle: Handle, publication: &Publication, from: Handle) -> Result<()> {
+    /// Publishes on the ports of another publication, which loses them and begins no new connections. The ports always lead to one of
+    /// the two. The same call with both exchanged undoes it.
+    pub fn take_over(&self, handle: Handle, publication: &PublishedPorts, from: Handle) -> Result<()> {
         let slot = u32::from(handle.slot());
         let before = self.at::<PublicationRow>(name::PUBLICATIONS, &[slot])?;
         let counted = before.first().filter(|row| row.handle == handle).map(|row| row.counters);
@@ -79,12 +79,12 @@ impl Tables {
         self.begin_epoch()
     }
 
-    /// Says by which interface a publication's clients come in.
+    /// Sets the interface that a publication's clients come in by.
     pub fn set_interface(&self, handle: Handle, interface: u32) -> Result<()> {
         self.set_publication(handle, |row| row.interface = interface)
     }
 
-    /// Changes a publication's row, if it is there. What it counts in this very moment may be lost.
+    /// Changes a publication's row, if it is there. Packets that are counted meanwhile may be lost from the counters.
     fn set_publication(&self, handle: Handle, change: impl FnOnce(&mut PublicationRow)) -> Result<()> {
         let slot = u32::from(handle.slot());
         let Some(before) = self.at::<PublicationRow>(name::PUBLICATIONS, &[slot])?.pop() else {
@@ -100,20 +100,19 @@ impl Tables {
         }
     }
 
-    /// Lets the containers' ports lead to publications of theirs. Of several that have one, the last that says so counts.
-    pub fn put_targets(&self, publications: &[(Handle, Publication)]) -> Result<()> {
+    /// Writes which publication each target port belongs to. If several have the same one, the last wins.
+    pub fn put_targets(&self, publications: &[(Handle, PublishedPorts)]) -> Result<()> {
         self.insert(name::TARGET_PORTS, keyed(publications, target_keys))
     }
 
-    /// Lets the ports of single host addresses lead to the publications on them.
-    fn bind(&self, publications: &[(Handle, Publication)]) -> Result<()> {
+    /// Writes the ports of publications on single host addresses.
+    fn bind(&self, publications: &[(Handle, PublishedPorts)]) -> Result<()> {
         self.insert(name::BOUND_PORTS, keyed(publications, bound_keys::<Ipv4>))?;
         self.insert(name::BOUND_PORTS6, keyed(publications, bound_keys::<Ipv6>))
     }
 
-    /// Takes publications back: their ports lead nowhere, then their rows are emptied, and with them every flow they made is
-    /// dead. Absent is fine.
-    pub fn unpublish(&self, publications: &[(Handle, Publication)]) -> Result<()> {
+    /// Unpublishes: removes the ports, then clears the publications' rows, which makes all of their flows dead. Absent is fine.
+    pub fn unpublish(&self, publications: &[(Handle, PublishedPorts)]) -> Result<()> {
         let mut bound = self.remove_own(name::BOUND_PORTS, keyed(publications, bound_keys::<Ipv4>))?;
         bound.extend(self.remove_own(name::BOUND_PORTS6, keyed(publications, bound_keys::<Ipv6>))?);
         self.change_ports(publications, |handle, publication, row| match publication.host_address {
@@ -134,11 +133,11 @@ impl Tables {
         self.begin_epoch()
     }
 
-    /// Changes the rows of all of these publications' ports, each as its publication has it.
+    /// Changes the port rows of these publications.
     fn change_ports(
         &self,
-        publications: &[(Handle, Publication)],
-        change: impl Fn(Handle, &Publication, PortRow) -> PortRow,
+        publications: &[(Handle, PublishedPorts)],
+        change: impl Fn(Handle, &PublishedPorts, PortRow) -> PortRow,
     ) -> Result<()> {
         let mut indices: Vec<u32> = publications
             .iter()
@@ -166,7 +165,7 @@ impl Tables {
         )
     }
 
-    /// The rows of an array at these places, which ascend.
+    /// The rows of an array at these indices, which ascend.
     fn at<T: bytemuck::Pod>(&self, name: &'static str, indices: &[u32]) -> Result<Vec<T>> {
         if let Ok(rows) = close_rows(&self.open(name)?, indices) {
             return Ok(rows);
@@ -209,7 +208,7 @@ impl Tables {
             .try_for_each(|(key, row)| trie.insert(key, row, ANY).doing(|| format!("write to {name}")))
     }
 
-    /// Removes those of these rows that lead where they should; returns where that is.
+    /// Removes the rows that lead to the handle given with them; returns these handles.
     fn remove_own<K: bytemuck::Pod>(
         &self,
         name: &'static str,
@@ -233,7 +232,7 @@ impl Tables {
     }
 }
 
-/// Rows of an array, those that lie close together in one call each.
+/// Rows of an array; those that lie close together are read with one system call.
 fn close_rows<T: bytemuck::Pod>(map: &MapData, indices: &[u32]) -> io::Result<Vec<T>> {
     let mut rows = Vec::with_capacity(indices.len());
     for run in indices.chunk_by(|one, next| next.abs_diff(*one) <= CLOSE) {
@@ -247,10 +246,10 @@ fn close_rows<T: bytemuck::Pod>(map: &MapData, indices: &[u32]) -> io::Result<Ve
     Ok(rows)
 }
 
-/// The keys of all of these publications, each with where it leads.
+/// The keys of these publications, each with its publication's handle.
 fn keyed<K, I: IntoIterator<Item = K>>(
-    publications: &[(Handle, Publication)],
-    keys: impl Fn(&Publication) -> I,
+    publications: &[(Handle, PublishedPorts)],
+    keys: impl Fn(&PublishedPorts) -> I,
 ) -> impl Iterator<Item = (K, Handle)> {
     publications
         .iter()
@@ -258,7 +257,7 @@ fn keyed<K, I: IntoIterator<Item = K>>(
 }
 
 /// A publication's row.
-fn row(handle: Handle, publication: &Publication, counters: PublicationCounters) -> PublicationRow {
+fn row(handle: Handle, publication: &PublishedPorts, counters: PublicationCounters) -> PublicationRow {
     PublicationRow {
         handle,
         endpoint: publication.endpoint,
@@ -301,8 +300,8 @@ impl Bound for Ipv6 {
     }
 }
 
-/// A publication's keys in a family's table of single addresses: the fewest aligned blocks of ports that make up its range.
-fn bound_keys<A: Bound>(publication: &Publication) -> Vec<Key<Wire<BoundPortKey<A>>>> {
+/// A publication's keys in a family's map of single addresses: the fewest aligned blocks of ports that make up its range.
+fn bound_keys<A: Bound>(publication: &PublishedPorts) -> Vec<Key<Wire<BoundPortKey<A>>>> {
     let Some(address) = publication.host_address.and_then(A::of) else { return Vec::new() };
     let protocol = Be16::new(u16::from(publication.protocol));
     let key = |(first, bits)| {
@@ -312,13 +311,13 @@ fn bound_keys<A: Bound>(publication: &Publication) -> Vec<Key<Wire<BoundPortKey<
     blocks(publication.host_port, publication.host_port_end).into_iter().map(key).collect()
 }
 
-/// A publication's keys in the table of targets: in the families that it is reached in from beyond the host.
-fn target_keys(publication: &Publication) -> Vec<Key<Wire<TargetPortKey>>> {
+/// A publication's keys in the map of target ports, for the families in which it is reached from beyond the host.
+fn target_keys(publication: &PublishedPorts) -> Vec<Key<Wire<TargetPortKey>>> {
     let is_reached = |four: bool| match publication.host_address {
         None => true,
         Some(address) => !address.is_loopback() && address.is_ipv4() == four,
     };
-    let Publication { endpoint, protocol, target_port, host_port, host_port_end, .. } = *publication;
+    let PublishedPorts { endpoint, protocol, target_port, host_port, host_port_end, .. } = *publication;
     let mut keys = Vec::new();
     for (first, bits) in blocks(target_port, target_port.saturating_add(host_port_end - host_port)) {
         let port = Be16::new(first);

@@ -1,4 +1,4 @@
-//! Verbs over the maps: callers publish a port, they do not insert a key.
+//! The maps of one instance: endpoints, subnets, access lists, uplinks, counters and flows. Publications are in `publish`.
 
 use std::collections::HashMap as Table;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,26 +9,25 @@ use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netd_common::abi::{
     DenyCacheRow, DropRow, EndpointRow, FlowRow, PublicationCounters, PublicationRow, SourceKey, TrustKey,
-    UplinkRow, access, capacity, mac_words, name, pending, tick, uplink_flag,
+    UplinkRow, access, capacity, name, pending, tick, uplink_flag,
 };
-use netd_common::bytes::{Address, Ipv4, Ipv6};
+use netd_common::flow::state::State;
 use netd_common::flow::{FlowKey, Handle};
-use netd_common::track::State;
 use netd_common::verdict::Reason;
+use netd_common::wire::bytes::{Address, Ipv4, Ipv6};
+use netd_common::wire::ethernet::mac_words;
 
+use super::bpf::ANY;
 use super::connections::{self, Connection};
-use super::object::MAPS;
+use super::pins;
 use super::wire::Wire;
 use crate::error::{Doing as _, Error, Result};
-use crate::spec::Access;
+use crate::model::Access;
 
-/// `bpf_map_update_elem`: whether or not the row exists.
-pub(super) const ANY: u64 = 0;
-
-/// What a publication's flows are doing.
+/// The counters of a publication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PublicationStats {
-    /// Packets and bytes, connections ever made, drops; live flows included.
+    /// Packets and bytes, connections ever made, drops. Live flows are included.
     pub counters: PublicationCounters,
     /// Connections with a packet in the last two minutes.
     pub active: u64,
@@ -44,36 +43,36 @@ pub struct Uplink {
     pub ifindex: u32,
     /// MTU, bytes.
     pub mtu: u32,
-    /// In whose name IPv4 connections leave by it.
+    /// The source address of IPv4 connections that are masqueraded by it.
     pub address4: Option<Ipv4Addr>,
-    /// In whose name IPv6 connections leave by it.
+    /// The same for IPv6.
     pub address6: Option<Ipv6Addr>,
     /// Its MAC address; zero if it has none.
     pub mac: [u8; 6],
-    /// Whether it takes frames that another uplink's XDP program redirects to it.
+    /// Whether XDP may redirect frames to it.
     pub takes_frames: bool,
 }
 
-/// How full a table is.
+/// How full the flow tables are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Fill {
     /// Rows in use.
     pub rows: u64,
-    /// Rows there is room for.
+    /// Rows that they have room for.
     pub capacity: u64,
-    /// IPv4 connections there is room for once both sides want them; what `--max-connections` says.
+    /// Established IPv4 connections that they have room for.
     pub max_connections: u32,
 }
 
-/// The maps of one instance, opened by their pins when needed.
+/// The maps of one instance. Each is opened by its pin when it is needed.
 #[derive(Debug)]
 pub struct Tables {
     folder: PathBuf,
 }
 
 impl Tables {
-    pub(super) fn new(pins: &Path) -> Self {
-        Self { folder: pins.join(MAPS) }
+    pub(super) fn new(instance: &Path) -> Self {
+        Self { folder: pins::maps(instance) }
     }
 
     pub(super) fn open(&self, name: &str) -> Result<MapData> {
@@ -106,7 +105,7 @@ impl Tables {
         LpmTrie::try_from(Map::LpmTrie(self.open(name)?)).doing(|| format!("open BPF map {name}"))
     }
 
-    /// Fills in the row of a container, or of a target that is none; from now on its handle means it.
+    /// Writes the row of an endpoint; its handle is live from now on.
     pub fn put_endpoint(&self, row: &EndpointRow) -> Result<()> {
         let slot = u32::from(row.handle.slot());
         let what = || format!("write row {slot} of {}", name::ENDPOINTS);
@@ -124,7 +123,7 @@ impl Tables {
         })
     }
 
-    /// Empties such a row: every flow of it is dead from this moment. Absent is fine.
+    /// Clears the row of an endpoint: all of its flows are dead from now on. Absent is fine.
     pub fn remove_endpoint(&self, handle: Handle) -> Result<()> {
         let slot = u32::from(handle.slot());
         let what = || format!("empty row {slot} of {}", name::ENDPOINTS);
@@ -143,7 +142,7 @@ impl Tables {
         })
     }
 
-    /// Makes a subnet known as a network's: nothing from outside may speak to it or in its name.
+    /// Adds a network's subnet: packets from outside may neither come from it nor go straight to it.
     pub fn put_subnet(&self, subnet: IpNet, network: u32) -> Result<()> {
         let what = || format!("write {subnet} to the table of subnets");
         match subnet {
@@ -156,7 +155,7 @@ impl Tables {
         }
     }
 
-    /// Forgets a subnet. Absent is fine.
+    /// Removes a subnet. Absent is fine.
     pub fn remove_subnet(&self, subnet: IpNet) -> Result<()> {
         let removed = match subnet {
             IpNet::V4(net) => self.trie::<Ipv4, u32>(name::SUBNETS)?.remove(&subnet_key4(net)),
@@ -165,8 +164,8 @@ impl Tables {
         absent_is_fine(removed).doing(|| format!("remove {subnet} from the table of subnets"))
     }
 
-    /// Lets the sources of a publication in or not; those of [`Handle::NONE`] rule the publications that have none of their
-    /// own. Rows of before are left to [`Self::forget_rules`].
+    /// Writes the access list of a publication; that of [`Handle::NONE`] holds for the publications that have no list of their own.
+    /// Rows of an earlier list stay until [`Self::forget_rules`] removes them.
     pub fn set_access(&self, publication: Handle, access: &Access) -> Result<()> {
         if access.is_empty() {
             return Ok(());
@@ -180,12 +179,12 @@ impl Tables {
         self.begin_epoch()
     }
 
-    /// Takes the rows of lists away. Absent is fine.
+    /// Removes the rows of an access list. Absent is fine.
     pub fn forget_access(&self, publication: Handle, access: &Access) -> Result<()> {
         self.forget_sources(source_keys(publication, access))
     }
 
-    /// The same but for the row of everybody else.
+    /// The same, but keeps the row that stands for all other sources.
     pub fn forget_rules(&self, publication: Handle, access: &Access) -> Result<()> {
         let others = SourceKey::PUBLICATION_BITS;
         self.forget_sources(source_keys(publication, access).filter(|(key, _)| key.prefix_len() != others))
@@ -203,7 +202,7 @@ impl Tables {
         self.begin_epoch()
     }
 
-    /// Makes the programs forget what they remember of whom they refused.
+    /// Invalidates the deny caches.
     pub(super) fn begin_epoch(&self) -> Result<()> {
         let what = || format!("write {}", name::EPOCH);
         let mut epoch = self.array::<u32>(name::EPOCH)?;
@@ -211,13 +210,13 @@ impl Tables {
         epoch.set(0, Wire(before.wrapping_add(1)), ANY).doing(what)
     }
 
-    /// Makes the host's own addresses known to the socket hooks, which cannot ask the routing table.
+    /// Writes the host's own addresses, for the socket hooks, which cannot ask the routing table.
     pub fn set_locals(&self, addresses: &[IpAddr]) -> Result<()> {
         let wanted = addresses.iter().map(|address| (unified(*address), 1_u32)).collect();
         self.set_all(name::LOCALS, &wanted)
     }
 
-    /// Makes the interfaces known that lead outside.
+    /// Writes the uplinks.
     pub fn set_uplinks(&self, uplinks: &[Uplink]) -> Result<()> {
         let wanted = uplinks
             .iter()
@@ -235,13 +234,13 @@ impl Tables {
         self.set_all(name::UPLINKS, &wanted)
     }
 
-    /// Makes the interfaces known that networks trust: a network's number and an interface's index each.
+    /// Writes the trusted interfaces: a network's number and an interface's index each.
     pub fn set_trusted(&self, trusted: impl Iterator<Item = (u32, u32)>) -> Result<()> {
         let wanted = trusted.map(|(network, ifindex)| (TrustKey { network, ifindex }, 1_u32)).collect();
         self.set_all(name::TRUSTED, &wanted)
     }
 
-    /// Makes a table hold exactly these rows, without a moment in which one that stays is missing.
+    /// Makes a map hold exactly these rows. A row that stays is never missing meanwhile.
     fn set_all<K: bytemuck::Pod + Eq + std::hash::Hash, V: bytemuck::Pod + PartialEq>(
         &self,
         name: &'static str,
@@ -273,7 +272,7 @@ impl Tables {
         Ok(())
     }
 
-    /// What each of these publications has counted, flows that are still going on included.
+    /// The counters of each of these publications, live flows included.
     pub fn publication_stats(&self, handles: &[Handle]) -> Result<Vec<PublicationStats>> {
         let rows = self.array::<PublicationRow>(name::PUBLICATIONS)?;
         let mut live: Table<Handle, PublicationStats> = Table::new();
@@ -306,20 +305,20 @@ impl Tables {
             .collect()
     }
 
-    /// What the XDP stage has dropped of each publication's packets and not told it yet.
+    /// Packets that XDP has dropped and not yet added to their publication's counter.
     pub fn refused(&self) -> Result<Table<Handle, u64>> {
-        let mut refused = Table::new();
-        self.each_refusal(|_, publication, packets, _| *refused.entry(publication).or_default() += packets)?;
-        Ok(refused)
+        let mut denied = Table::new();
+        self.each_denial(|_, publication, packets, _| *denied.entry(publication).or_default() += packets)?;
+        Ok(denied)
     }
 
-    /// Visits what the XDP stage has dropped and not counted yet: reason, publication, packets, bytes.
-    fn each_refusal(&self, mut visit: impl FnMut(u32, Handle, u64, u64)) -> Result<()> {
-        self.each_refusal_of::<Ipv4>(name::DENY_CACHE, &mut visit)?;
-        self.each_refusal_of::<Ipv6>(name::DENY_CACHE6, &mut visit)
+    /// Visits the deny caches' pending counters: reason, publication, packets, bytes.
+    fn each_denial(&self, mut visit: impl FnMut(u32, Handle, u64, u64)) -> Result<()> {
+        self.each_denial_of::<Ipv4>(name::DENY_CACHE, &mut visit)?;
+        self.each_denial_of::<Ipv6>(name::DENY_CACHE6, &mut visit)
     }
 
-    fn each_refusal_of<A: Address>(
+    fn each_denial_of<A: Address>(
         &self,
         name: &'static str,
         visit: &mut impl FnMut(u32, Handle, u64, u64),
@@ -345,8 +344,7 @@ impl Tables {
         for entry in &flows {
             match entry {
                 Ok((Wire(key), Wire(row))) => visit(key, row),
-                // The row that the walk stood on was evicted; the kernel starts over, which for counting is worse than
-                // stopping.
+                // The row that the walk had reached was evicted. The kernel would start over and rows would be counted twice.
                 Err(MapError::KeyNotFound) => break,
                 Err(error) => return Err(Error::system(format!("walk {name}"), error)),
             }
@@ -359,16 +357,16 @@ impl Tables {
         let what = || format!("read {}", name::DROPS);
         let map = Map::PerCpuArray(self.open(name::DROPS)?);
         let rows: PerCpuArray<MapData, Wire<DropRow>> = PerCpuArray::try_from(map).doing(what)?;
-        let mut refused: Table<u32, (u64, u64)> = Table::new();
-        self.each_refusal(|reason, _, packets, bytes| {
-            let sum = refused.entry(reason).or_default();
+        let mut denied: Table<u32, (u64, u64)> = Table::new();
+        self.each_denial(|reason, _, packets, bytes| {
+            let sum = denied.entry(reason).or_default();
             *sum = (sum.0 + packets, sum.1 + bytes);
         })?;
         Reason::ALL
             .into_iter()
             .map(|reason| {
                 let cpus = rows.get(&(reason as u32), 0).doing(what)?;
-                let (packets, bytes) = refused.get(&(reason as u32)).copied().unwrap_or_default();
+                let (packets, bytes) = denied.get(&(reason as u32)).copied().unwrap_or_default();
                 let sum = DropRow { packets, bytes, ..DropRow::default() };
                 let sum = cpus.iter().fold(sum, |sum, Wire(cpu)| DropRow {
                     packets: sum.packets + cpu.packets,
@@ -380,7 +378,7 @@ impl Tables {
             .collect()
     }
 
-    /// Every connection that is not left over from a container or publication that is gone, or idle for too long.
+    /// Every live connection: its endpoint and publication exist, and it has not been idle for too long.
     pub fn connections(&self) -> Result<Vec<Connection>> {
         let mut connections = self.connections_of::<Ipv4>([name::UNREPLIED, name::FLOWS])?;
         connections.extend(self.connections_of::<Ipv6>([name::UNREPLIED6, name::FLOWS6])?);
@@ -405,7 +403,7 @@ impl Tables {
 
     fn connections_of<A: Address>(&self, names: [&'static str; 2]) -> Result<Vec<Connection>> {
         let mut rows = Table::new();
-        // The later one counts: a connection that moves is in both for a moment.
+        // A connection that is being moved is in both tables; the later one counts.
         for name in names {
             self.each_flow::<A>(name, |key, row| {
                 rows.insert(key, row);
@@ -435,12 +433,12 @@ impl Tables {
         Ok(Fill { rows, capacity, max_connections: self.max_connections()? })
     }
 
-    /// How many IPv4 connections there is room for once both sides want them.
+    /// How many established IPv4 connections there is room for.
     pub fn max_connections(&self) -> Result<u32> {
         Ok(self.room(name::FLOWS)? / 2)
     }
 
-    /// How many rows a table has room for.
+    /// How many rows a map has room for.
     fn room(&self, name: &'static str) -> Result<u32> {
         Ok(self.open(name)?.info().doing(|| format!("look at {name}"))?.max_entries())
     }
@@ -455,7 +453,7 @@ fn now() -> Result<u32> {
     Ok(tick::of_nanos(nanos))
 }
 
-/// Adds what a row has not handed on yet to its publication's.
+/// Adds a row's pending counters to its publication's.
 fn live_row<A: Address>(live: &mut Table<Handle, PublicationStats>, row: &FlowRow<A>, now: u32) {
     let stats = live.entry(row.publication).or_default();
     let (packets, bytes) = (pending::packets(row.pending), pending::bytes(row.pending));
@@ -470,14 +468,14 @@ fn live_row<A: Address>(live: &mut Table<Handle, PublicationStats>, row: &FlowRo
     }
 }
 
-/// A container's addresses in the form that both families share.
+/// An endpoint's addresses, IPv4 in its mapped form.
 fn addresses(row: &EndpointRow) -> impl Iterator<Item = Ipv6> {
     let (four, six) = (row.subnet4.address(), row.subnet6.address());
     let four = (four != Ipv4::UNSPECIFIED).then(|| Ipv6::mapped(four));
     four.into_iter().chain((six != Ipv6::UNSPECIFIED).then_some(six))
 }
 
-/// The form of an address that both families share.
+/// An address, IPv4 in its mapped form.
 fn unified(address: IpAddr) -> Ipv6 {
     match address {
         IpAddr::V4(address) => Ipv6::mapped(address.into()),
@@ -493,7 +491,7 @@ fn subnet_key6(subnet: Ipv6Net) -> Key<Wire<Ipv6>> {
     Key::new(u32::from(subnet.prefix_len()), Wire(subnet.network().into()))
 }
 
-/// The rows of lists, that of everybody else last: a list is complete before it closes anything.
+/// The rows of an access list. The row for all other sources comes last, so that nobody is denied before the list is complete.
 fn source_keys(publication: Handle, access: &Access) -> impl Iterator<Item = (Key<Wire<SourceKey>>, bool)> {
     let key = move |bits, source| {
         Key::new(SourceKey::PUBLICATION_BITS + bits, Wire(SourceKey { publication, source }))
@@ -505,7 +503,7 @@ fn source_keys(publication: Handle, access: &Access) -> impl Iterator<Item = (Ke
     rules.chain(access.others().map(|allowed| (key(0, Ipv6::UNSPECIFIED), allowed)))
 }
 
-/// What is to be removed may be gone already.
+/// Success if a row that should be removed was not there.
 pub(super) fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
     match removed {
         Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),

@@ -1,4 +1,4 @@
-//! `bytemuck::Pod` → `aya::Pod`: the loader's one promise about the rows of `netd_common::abi`.
+//! `bytemuck::Pod` → `aya::Pod`: lets aya copy the keys and rows of `netd_common::abi`.
 
 /// A row or key on its way into or out of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

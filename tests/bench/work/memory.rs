@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use aya::maps::MapData;
-use netd_common::abi::name;
+use netd_common::abi::{MAPS, name};
 use netd_tests::report::{Bar, Better, Cell as Found, Comparison, Table};
 
 use super::small::Place;
@@ -43,7 +43,7 @@ fn vmalloc() -> f64 {
 
 /// Bytes that all pinned maps take.
 fn all_maps(pins: &str) -> f64 {
-    name::ALL.iter().map(|name| map_memory(pins, name).0).sum()
+    MAPS.iter().filter(|map| !map.is_of_programs()).map(|map| map_memory(pins, map.name).0).sum()
 }
 
 /// What the kernel says that a pinned map takes, bytes, and for how many rows.

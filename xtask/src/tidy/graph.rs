@@ -1,11 +1,11 @@
 //! Which file needs which, by imports and by paths in the code, and the circles among them.
 //!
-//! A file needs the file that *defines* what it names: a re-export is followed to its end, so a parent that declares and
-//! re-exports its children stands in nobody's way. `mod x;` and importing a module by its name need nothing yet; what is then
-//! named by way of it does. `use x::*` needs the module x itself.
+//! A file needs the file that *defines* what it names. A re-export is followed to the definition, so a parent module may
+//! declare and re-export its children. `mod x;` and `use a::module;` alone need nothing; `module::item` needs the item's file,
+//! and `use x::*` the file of x itself.
 //!
-//! A circle is a group of files of which none can be understood, moved or tested without the others. A parent that
-//! re-exports a child and defines something that the child imports is one as well: the definition wants a file of its own.
+//! A circle is a group of files of which none can be understood, moved or tested without the others. It is also a circle if a
+//! parent re-exports a child and defines something that the child imports: that definition belongs in a file of its own.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

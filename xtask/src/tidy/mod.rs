@@ -8,9 +8,11 @@
 //! | `rules` | the tables: who may import whom, what may be used where |
 //! | `walls` | holds the code against them |
 //! | `size` | how long files and functions may be |
+//! | `abi` | the number of the contract |
 //! | `text` | first lines, marks of unfinished work, manifests |
 //! | `ledger` | the ledger of RFCs |
 
+mod abi;
 mod graph;
 mod ledger;
 mod modules;
@@ -57,6 +59,7 @@ pub(crate) fn tidy() -> Result<()> {
     let sources = parse(&sources)?;
     broken.extend(check_code(&sources, &crates(&root)?)?);
     broken.extend(ledger::check(&root)?);
+    broken.extend(abi::check()?);
     if !broken.is_empty() {
         bail!("house rules are broken:\n  {}", broken.join("\n  "));
     }

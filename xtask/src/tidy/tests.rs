@@ -256,6 +256,27 @@ fn walls_are_seen_through_re_exports() {
 }
 
 #[test]
+fn only_a_transaction_uses_the_store() {
+    let files = |plan| {
+        [
+            ("netd/src/lib.rs", "mod apply; mod plan; mod store;"),
+            ("netd/src/apply/mod.rs", "use crate::store::Store;"),
+            ("netd/src/store/mod.rs", "mod file; pub use file::Store;"),
+            ("netd/src/store/file.rs", "pub struct Store;"),
+            ("netd/src/plan/mod.rs", plan),
+        ]
+    };
+    assert_eq!(places(&files("")), NOWHERE);
+    assert!(places(&files("use crate::store::Store;")).contains(&"netd/src/plan/mod.rs:1".to_owned()));
+    let session = [
+        ("netd/src/lib.rs", "mod a; mod store;"),
+        ("netd/src/a.rs", "fn f() { super::store::Store::open(); }"),
+        ("netd/src/store/mod.rs", "pub struct Store;"),
+    ];
+    assert_eq!(places(&session), ["netd/src/a.rs:1"]);
+}
+
+#[test]
 fn other_crates_see_the_door_only() {
     assert_eq!(
         broken(&[

@@ -33,6 +33,11 @@ pub(crate) fn missing_rooms(sources: &BTreeMap<String, Source>, rooms: &[&str]) 
 /// Every room that a rule names.
 pub(crate) fn rooms_of(only: &[Only], walls: &[Wall]) -> Vec<&'static str> {
     let mut rooms: Vec<&str> = only.iter().flat_map(|rule| rule.rooms).copied().collect();
+    for rule in only {
+        if let What::Room(used) = rule.what {
+            rooms.extend(used);
+        }
+    }
     for wall in walls {
         rooms.push(wall.room);
         rooms.extend(wall.never.iter().filter(|name| is_room(name)));
@@ -108,6 +113,11 @@ fn uses<'a>(modules: &'a Modules<'_>, graph: &'a Graph, what: &What) -> Vec<(&'a
     if let What::Path(bases) = what {
         let used = graph.outside.iter().filter(|used| bases.iter().any(|base| is_below(&used.path, base)));
         found.extend(used.map(|Outside { from, line, path }| (from.as_str(), *line, path.clone())));
+        return found;
+    }
+    if let What::Room(rooms) = what {
+        let used = graph.edges.iter().filter(|edge| is_in_any(&edge.to, rooms));
+        found.extend(used.map(|Edge { from, line, path, .. }| (from.as_str(), *line, path.clone())));
         return found;
     }
     for (_, module) in modules.iter() {

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use netd::dataplane::Dropped;
+use netd::report::Dropped;
 use netd::report::{Direction, Flow, Timeout};
 
-use super::Text;
 use super::format::{bytes, duration, table};
+use super::text::Text;
 
 impl Text for Vec<Flow> {
     fn text(&self) -> String {

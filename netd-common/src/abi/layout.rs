@@ -1,0 +1,169 @@
+//! Whether the contract is the one that is recorded for its number. `layout.txt` says in words what that is: each row with the
+//! offsets and sizes of its fields, each map, program and number.
+//!
+//! To change the contract, raise [`ABI`], then record the new one: `NETD_RECORD_ABI=1 cargo test -p netd-common abi::layout`.
+
+extern crate std;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::string::String;
+
+use super::*;
+use crate::flow::state::State;
+use crate::flow::{FlowKey, Handle};
+use crate::verdict::Reason;
+use crate::wire::bytes::{Be16, Ipv4, Ipv6};
+use crate::wire::checksum::Delta;
+
+fn size_of_field<T, F>(_field: impl Fn(&T) -> &F) -> usize {
+    size_of::<F>()
+}
+
+/// Writes the layout of types. A field that is forgotten here does not compile.
+macro_rules! types {
+    ($out:expr; $($type:ident $(<$family:ty>)? { $($field:ident),* })*) => {$({
+        fn _has_all_fields(row: &$type$(<$family>)?) {
+            let $type { $($field: _),* } = row;
+        }
+        type Row = $type$(<$family>)?;
+        let family = concat!("" $(, " ", stringify!($family))?);
+        let _ = writeln!($out, "{}{family}: {} bytes, aligned to {}", stringify!($type), size_of::<Row>(), align_of::<Row>());
+        $(
+            let (at, size) = (core::mem::offset_of!(Row, $field), size_of_field(|row: &Row| &row.$field));
+            let _ = writeln!($out, "  {at:>4} {:<20} {size}", stringify!($field));
+        )*
+    })*};
+}
+
+/// Writes the values of constants.
+macro_rules! constants {
+    ($out:expr; $($module:ident { $($name:ident),* })*) => {$($(
+        let _ = writeln!($out, "{}::{} = {}", stringify!($module), stringify!($name), $module::$name);
+    )*)*};
+}
+
+fn families(out: &mut String) {
+    types! { out;
+        FlowKey<Ipv4> { src, dst, src_port, dst_port, protocol_and_zone }
+        FlowKey<Ipv6> { src, dst, src_port, dst_port, protocol_and_zone }
+        FlowRow<Ipv4> {
+            src, dst, src_port, dst_port, addresses, ports, endpoint, publication, bits, last, oif, acknowledged, next_hop,
+            packets_low, pad, pending, bytes_and_packets
+        }
+        FlowRow<Ipv6> {
+            src, dst, src_port, dst_port, addresses, ports, endpoint, publication, bits, last, oif, acknowledged, next_hop,
+            packets_low, pad, pending, bytes_and_packets
+        }
+        FragmentKey<Ipv4> { src, dst, id, protocol_and_zone }
+        FragmentKey<Ipv6> { src, dst, id, protocol_and_zone }
+        QueuedFragmentKey<Ipv4> { datagram, number, pad }
+        QueuedFragmentKey<Ipv6> { datagram, number, pad }
+        BoundPortKey<Ipv4> { address, protocol, port }
+        BoundPortKey<Ipv6> { address, protocol, port }
+        DenyCacheRow<Ipv4> {
+            stamp, mac, ifindex, port_and_protocol, reason, peer, pending, publication, src, dst, bytes
+        }
+        DenyCacheRow<Ipv6> {
+            stamp, mac, ifindex, port_and_protocol, reason, peer, pending, publication, src, dst, bytes
+        }
+    }
+}
+
+fn rows(out: &mut String) {
+    types! { out;
+        FragmentRow { src_port, dst_port, last, first, pad, queued }
+        QueuedFragmentRow { len, pad, frame }
+        EndpointRow { handle, ifindex, mtu, ethernet, bridge, network, flags, subnet4, subnet6 }
+        PublicationRow {
+            handle, endpoint, host_port, target_port, ports, interface, flags, address, counters
+        }
+        PublicationCounters { packets_in, bytes_in, packets_out, bytes_out, flows, dropped }
+        PortRow { any, bound }
+        TargetPortKey { endpoint, protocol, port }
+        SourceKey { publication, source }
+        UplinkRow { address4, mtu, address6, mac, flags }
+        TrustKey { network, ifindex }
+        SocketKey { cookie, target, target_port, protocol, pad }
+        SocketRow { address, port, pad }
+        DropRow { packets, bytes, reported, left }
+        DropEvent { src, dst, src_port, dst_port, reason, protocol, len, ifindex, pad }
+        VersionRow { abi, digest }
+    }
+    // Words and tuples of words; the order of a subnet's addresses is that of `Subnet::new`.
+    let words =
+        [size_of::<Be16>(), size_of::<Ipv4>(), size_of::<Ipv6>(), size_of::<Delta>(), size_of::<Handle>()];
+    let _ = writeln!(out, "Be16, Ipv4, Ipv6, Delta, Handle: {words:?} bytes");
+    let [address, mask, gateway, snat] = [1, 2, 3, 4].map(Ipv4::from_word);
+    let subnet = Subnet::new(address, mask, gateway, snat);
+    let _ = writeln!(out, "Subnet: {:?}", bytemuck::cast::<_, [u32; 4]>(subnet));
+}
+
+fn numbers(out: &mut String) {
+    constants! { out;
+        cb { REASON, PORTS_NOTED, MTU, OIF, AFTER_QUEUE, ZONE, OPENED, TRIES }
+        access { DENY, ALLOW }
+        direction { INWARD, OUTWARD, REPLY, NAT64 }
+        network_flag {
+            NO_ICC, INTERNAL, NO_MASQUERADE, NO_MASQUERADE6, UNPROTECTED, UNPROTECTED6, ROUTED, ROUTED6
+        }
+        publication_flag { DRAINING }
+        uplink_flag { TAKES_FRAMES }
+    }
+    let _ = writeln!(out, "pending: a packet of 1 byte is {:#x}", pending::packet(1));
+    let _ = writeln!(out, "tick: 2³⁰ ns are {}", tick::of_nanos(1 << 30));
+    let _ = writeln!(out, "FRAGMENT_TICKS = {FRAGMENT_TICKS}");
+    for (number, state) in State::ALL.iter().enumerate() {
+        let _ = writeln!(out, "state {number}: {}", state.name());
+    }
+    for (number, reason) in Reason::ALL.iter().enumerate() {
+        let _ = writeln!(out, "reason {number}: {}", reason.name());
+    }
+    for (number, program) in stage::PROGRAMS.iter().enumerate() {
+        let _ = writeln!(out, "stage {number}: {program}");
+    }
+    for program in hook::ALL {
+        let _ = writeln!(out, "hook: {program}");
+    }
+    for Map { name, kind, key, value, rows, flags } in MAPS {
+        let _ = writeln!(out, "map {name}: {kind:?}, key {key}, value {value}, {rows} rows, flags {flags}");
+    }
+}
+
+#[test]
+fn a_changed_contract_has_a_new_number() {
+    let mut now = String::new();
+    let _ = writeln!(now, "ABI {ABI}");
+    families(&mut now);
+    rows(&mut now);
+    numbers(&mut now);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/abi/layout.txt");
+    let recorded = fs::read_to_string(&path).unwrap_or_default();
+    if now == recorded {
+        return;
+    }
+    let number = recorded.lines().next().and_then(|line| line.strip_prefix("ABI ")?.parse::<u32>().ok());
+    assert!(
+        number.is_none_or(|number| number < ABI),
+        "the contract differs from what is recorded for ABI {ABI}: raise ABI in netd-common/src/abi/version.rs\n{}",
+        difference(&recorded, &now)
+    );
+    assert!(
+        std::env::var_os("NETD_RECORD_ABI").is_some(),
+        "ABI {ABI} is not recorded yet: NETD_RECORD_ABI=1 cargo test -p netd-common abi::layout"
+    );
+    fs::write(&path, now).unwrap();
+}
+
+/// The lines that one text has and the other has not.
+fn difference(recorded: &str, now: &str) -> String {
+    let mut lines = String::new();
+    for line in recorded.lines().filter(|line| !now.lines().any(|other| other == *line)) {
+        let _ = writeln!(lines, "- {line}");
+    }
+    for line in now.lines().filter(|line| !recorded.lines().any(|other| other == *line)) {
+        let _ = writeln!(lines, "+ {line}");
+    }
+    lines
+}

@@ -1,0 +1,96 @@
+//! Whether what is pinned was made by this netd. Maps of another layout would corrupt memory, since the kernel copies as many bytes as
+//! *its* row has; programs of another build would read rows in another way.
+
+use std::fmt;
+use std::path::Path;
+
+use aya::maps::{Array, Map as AyaMap, MapData, MapInfo};
+use netd_common::abi::{MAPS, Map, VersionRow, name};
+
+use super::wire::Wire;
+use super::{object, pins};
+use crate::error::{Doing as _, Error, Result, StateError};
+
+/// Fails unless the pinned maps and programs are those of this netd: compares kind, sizes, flags and capacity of every map, then the
+/// ABI number and the digest of the programs.
+pub(super) fn check(instance: &Path) -> Result<()> {
+    let pinned = pinned_version(instance)?;
+    let own = object::version();
+    if pinned.is_none_or(|pinned| pinned.abi != own.abi) {
+        return Err(other_version(&Shown(pinned), &Shown(Some(own))));
+    }
+    for map in MAPS.iter().filter(|map| !map.is_of_programs()) {
+        check_map(instance, map)?;
+    }
+    if pinned == Some(own) { Ok(()) } else { Err(other_version(&Shown(pinned), &Shown(Some(own)))) }
+}
+
+/// The version that is pinned with the maps; none if whoever made them had no such thing.
+fn pinned_version(instance: &Path) -> Result<Option<VersionRow>> {
+    let path = pins::maps(instance).join(name::VERSION);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let expected = MAPS.iter().find(|map| map.name == name::VERSION);
+    expected.map_or(Ok(()), |map| check_map(instance, map))?;
+    let what = || format!("read {}", path.display());
+    let map = AyaMap::Array(MapData::from_pin(&path).doing(what)?);
+    let rows: Array<MapData, Wire<VersionRow>> = Array::try_from(map).doing(what)?;
+    let Wire(row) = rows.get(&0, 0).doing(what)?;
+    Ok(Some(row))
+}
+
+/// Fails unless a pinned map looks as it must.
+fn check_map(instance: &Path, expected: &Map) -> Result<()> {
+    let path = pins::maps(instance).join(expected.name);
+    let what = || format!("look at {}", path.display());
+    let info = MapInfo::from_pin(&path).doing(what)?;
+    let found = Look {
+        kind: info.map_type().doing(what)? as u32,
+        key: info.key_size(),
+        value: info.value_size(),
+        rows: info.max_entries(),
+        flags: info.map_flags(),
+    };
+    // The flow tables have as many rows as they were made with.
+    let rows = if expected.is_sized_by_user() { found.rows } else { expected.rows };
+    let Map { kind, key, value, flags, .. } = *expected;
+    let own = Look { kind: kind as u32, key, value, rows, flags };
+    if found == own {
+        return Ok(());
+    }
+    Err(other_version(&format_args!("map {} of {found}", expected.name), &format_args!("{own}")))
+}
+
+/// How a map looks to the kernel.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Look {
+    /// `enum bpf_map_type`.
+    kind: u32,
+    key: u32,
+    value: u32,
+    rows: u32,
+    flags: u32,
+}
+
+impl fmt::Display for Look {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, key, value, rows, flags } = self;
+        write!(to, "type {kind}, key {key}, value {value}, {rows} rows, flags {flags:#x}")
+    }
+}
+
+/// A version for people.
+struct Shown(Option<VersionRow>);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(VersionRow { abi, digest }) = self.0 else { return write!(to, "no ABI number") };
+        write!(to, "ABI {abi}, programs ")?;
+        digest.iter().take(6).try_for_each(|byte| write!(to, "{byte:02x}"))
+    }
+}
+
+fn other_version(pinned: &impl fmt::Display, own: &impl fmt::Display) -> Error {
+    StateError::OtherVersion { difference: format!("pinned is {pinned}; this netd has {own}") }.into()
+}
