@@ -61,7 +61,7 @@ fn a_table_is_as_large_as_it_was_asked_for() {
         &["--max-connections", "1000", "ports"][..],
         &["--max-connections", "131072", "publish", "80:80", &web],
     ] {
-        lab.netd(words).fails(1, "the tables are made for 300000 connections");
+        lab.netd(words).fails(1, "the tables have room for 300000 connections");
     }
     lab.netd(&["--max-connections", "300000", "publish", "80:80", &web]).ok();
     lab.netd(&["publish", "81:80", &web]).ok();
