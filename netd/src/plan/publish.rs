@@ -15,11 +15,11 @@ use std::sync::Arc;
 
 /// Host ports that somebody has or is about to have.
 #[derive(Debug, Default)]
-pub struct Taken(Vec<(Protocol, Option<IpAddr>, Ports)>);
+pub(crate) struct Taken(Vec<(Protocol, Option<IpAddr>, Ports)>);
 
 impl Taken {
     /// Adds ports.
-    pub fn insert(&mut self, proto: Protocol, host_ip: Option<IpAddr>, ports: RangeInclusive<u16>) {
+    pub(crate) fn insert(&mut self, proto: Protocol, host_ip: Option<IpAddr>, ports: RangeInclusive<u16>) {
         let here = self.0.iter_mut().find(|(other, address, _)| (*other, *address) == (proto, host_ip));
         if let Some((_, _, taken)) = here {
             taken.insert(ports);
@@ -31,7 +31,7 @@ impl Taken {
     }
 
     /// Whether one of a publication's host ports is among them.
-    pub fn has_any_of(&self, wanted: &Publication) -> bool {
+    pub(crate) fn has_any_of(&self, wanted: &Publication) -> bool {
         self.0.iter().any(|(proto, address, taken)| {
             *proto == wanted.proto && meet(*address, wanted.host_ip) && taken.holds_any(wanted.host_ports())
         })
@@ -40,7 +40,7 @@ impl Taken {
 
 /// What is to be published.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     /// What the ports lead to.
     pub target: &'a Target,
     /// The ports.
@@ -52,7 +52,7 @@ pub struct Wanted<'a> {
 }
 
 /// The records of publications, one for each specification and place. The snapshot must have the host's sockets.
-pub fn publications(view: View<'_>, wanted: Wanted<'_>, places: &[Place]) -> Result<Vec<Publication>> {
+pub(crate) fn publications(view: View<'_>, wanted: Wanted<'_>, places: &[Place]) -> Result<Vec<Publication>> {
     let Wanted { target, specs, policy, replaced } = wanted;
     check_interface(view, policy.interface.as_ref())?;
     let (shared, targets) = (policy.clone().shared(), view.state.targets(target));
@@ -170,7 +170,7 @@ fn host_address(spec: &PortSpec, own: &[IpAddr]) -> Result<Option<IpAddr>> {
 }
 
 /// The publications that have the very ports of these specifications, for those that somebody has.
-pub fn replaced(view: View<'_>, specs: &[PortSpec]) -> Result<HashMap<PortSpec, Publication>> {
+pub(crate) fn replaced(view: View<'_>, specs: &[PortSpec]) -> Result<HashMap<PortSpec, Publication>> {
     let mut replaced = HashMap::new();
     for spec in specs {
         replaced.extend(replaced_by(view, spec)?.map(|one| (*spec, one.clone())));

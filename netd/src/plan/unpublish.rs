@@ -6,7 +6,7 @@ use crate::error::{PublicationError, Result};
 use crate::model::{Publication, State, UnpublishSpec};
 
 /// The publications that are named, each once. Fails if one of them is not there.
-pub fn named(state: &State, specs: &[UnpublishSpec]) -> Result<Vec<Publication>> {
+pub(crate) fn named(state: &State, specs: &[UnpublishSpec]) -> Result<Vec<Publication>> {
     let exact = |proto, first, last| (proto, first, last);
     let mut candidates: HashMap<_, Vec<&Publication>> = specs
         .iter()
@@ -30,7 +30,7 @@ pub fn named(state: &State, specs: &[UnpublishSpec]) -> Result<Vec<Publication>>
 }
 
 /// These publications, and those that had their ports before and are draining.
-pub fn with_drained(state: &State, publications: &[Publication]) -> Vec<Publication> {
+pub(crate) fn with_drained(state: &State, publications: &[Publication]) -> Vec<Publication> {
     let own: HashSet<_> = publications.iter().map(Publication::handle).collect();
     let before = |one: &&Publication| {
         one.is_draining() && !own.contains(&one.handle()) && publications.iter().any(|new| new.overlaps(one))

@@ -11,7 +11,7 @@ use netd::{
     Transaction,
 };
 
-use super::finish;
+use super::finish::finish;
 use crate::cli::{AttachOptions, ContainerAdd, ContainerCommand};
 use crate::output::{Output, Published, Text as _};
 

@@ -1,6 +1,7 @@
 //! Carries out each command of the command line: this file dispatches, the others do the work.
 
 mod container;
+mod finish;
 mod log;
 mod network;
 mod publish;
@@ -66,7 +67,7 @@ pub(crate) fn execute(cli: Cli) -> Result<u8> {
                 } else {
                     let mut transaction = Transaction::open(&settings).await?;
                     let outcome = transaction.change_timeouts(&changes, reset);
-                    finish(transaction, outcome)?.1
+                    finish::finish(transaction, outcome)?.1
                 };
                 output.print(&session.report_timeouts())?;
             }
@@ -86,12 +87,6 @@ pub(crate) fn execute(cli: Cli) -> Result<u8> {
         }
         Ok(0)
     })
-}
-
-/// Ends a transaction, whether or not what it did succeeded. Returns that, and what the transaction has left.
-fn finish<T>(transaction: Transaction, outcome: Result<T>) -> Result<(T, Session)> {
-    let finished = transaction.finish();
-    Ok((outcome?, finished?))
 }
 
 /// What was removed, in words.

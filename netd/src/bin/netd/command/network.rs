@@ -3,7 +3,7 @@
 use netd::report::Removed;
 use netd::{GatewayModes, InterfaceRequest, NetworkRequest, Result, Session, Settings, Transaction};
 
-use super::finish;
+use super::finish::finish;
 use crate::cli::{NetworkCommand, NetworkConnect, NetworkCreate};
 use crate::output::Output;
 

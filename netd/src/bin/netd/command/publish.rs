@@ -11,7 +11,7 @@ use netd::{
     Transaction,
 };
 
-use super::finish;
+use super::finish::finish;
 use crate::cli::{AccessOptions, Publish, PublishOptions, Unpublish};
 use crate::hints;
 use crate::output::{Output, Published};

@@ -23,7 +23,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::container::{checked, interface, replace_self};
-use super::finish;
+use super::finish::finish;
 use crate::cli::{Become, Run, Supervise};
 use crate::output::{Output, Published, Text as _, note, raw};
 use netd::{
