@@ -31,7 +31,7 @@ pub struct Settings {
 }
 
 /// Fails if the machine cannot run netd; asked before anything is touched.
-pub fn check_machine() -> Result<()> {
+pub(crate) fn check_machine() -> Result<()> {
     if !Uid::effective().is_root() {
         return Err(HostError::NotRoot.into());
     }

@@ -1,12 +1,11 @@
 //! Containers on the host: a namespace, its interfaces, its published ports.
 
 use std::net::IpAddr;
-use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
-use super::interface::raise_loopback;
+use super::interface::{gone, raise_loopback};
 use super::lifecycle::Resource;
 use super::publication::Published;
 use super::transaction::Transaction;
@@ -298,11 +297,6 @@ async fn found_end(namespace: &Netns, name: &IfName) -> Result<FoundEnd> {
     let own = |address: &&Address| address.interface == link.index && address.global;
     let addresses: Vec<IpAddr> = addresses.iter().filter(own).map(Address::ip).collect();
     Ok(FoundEnd { name: name.clone(), mac, addresses })
-}
-
-/// An interface is not in a namespace.
-pub(super) fn gone(path: &Path, interface: &IfName) -> Error {
-    ContainerError::InterfaceGone { path: path.to_owned(), interface: interface.to_string() }.into()
 }
 
 /// Ends what a run has started: everything in the namespace that was made for it, or, on the host network, the process that

@@ -1,15 +1,15 @@
 //! Interfaces of containers: a veth pair, guarded by the program on the host's end.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use netd_common::flow::Zone;
 
-use super::container::gone;
 use super::transaction::Transaction;
 use crate::dataplane::HookPoint;
 use crate::error::{ContainerError, Error, HostError, Result};
 use crate::link::{Family, Netlink, Sysctl, Veth};
-use crate::model::{Interface, Network};
+use crate::model::{IfName, Interface, Network};
 use crate::netns::Netns;
 use crate::plan::container::is_host_end_of;
 use crate::plan::network::bridge_of;
@@ -141,4 +141,9 @@ async fn raise_inner_end(
         inside.add_default_route(*gateway, inner.index).await?;
     }
     Ok(())
+}
+
+/// An interface is not in a namespace.
+pub(super) fn gone(path: &Path, interface: &IfName) -> Error {
+    ContainerError::InterfaceGone { path: path.to_owned(), interface: interface.to_string() }.into()
 }

@@ -13,4 +13,4 @@ mod uplink;
 
 pub use down::remove_gone;
 pub use transaction::Transaction;
-pub use uplink::takes_frames;
+pub(crate) use uplink::takes_frames;

@@ -150,7 +150,11 @@ impl Transaction {
 /// Whether an uplink takes the frames that others redirect to it; `attached` are the interfaces with the XDP program. Where the
 /// kernel does not say, a card with the program does, since its driver has queues for XDP then; of a veth that depends on its
 /// peer.
-pub fn takes_frames(host: &crate::netns::Netns, uplink: &Link, attached: &[(u32, String)]) -> Result<bool> {
+pub(crate) fn takes_frames(
+    host: &crate::netns::Netns,
+    uplink: &Link,
+    attached: &[(u32, String)],
+) -> Result<bool> {
     if !attached.iter().any(|(index, _)| *index == uplink.index) {
         return Ok(false);
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use super::Kind;
+use super::kind::Kind;
 
 /// A failure about a container.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

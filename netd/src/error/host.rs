@@ -1,6 +1,6 @@
 //! Failures about the host: its interfaces and its kernel.
 
-use super::Kind;
+use super::kind::Kind;
 
 /// A failure about the host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

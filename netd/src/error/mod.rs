@@ -5,33 +5,17 @@
 
 mod container;
 mod host;
+mod kind;
 mod network;
 mod publication;
 mod state;
 
 pub use container::ContainerError;
 pub use host::HostError;
+pub use kind::Kind;
 pub use network::{NetworkError, SubnetFault};
 pub use publication::{Holder, PublicationError};
 pub use state::StateError;
-
-/// The kind of a failure: the `kind` of the JSON error object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// The request makes no sense (a malformed port, CIDR, name …).
-    Invalid,
-    /// The network, container or publication does not exist.
-    NotFound,
-    /// It exists already, or what it asks for is in use.
-    Conflict,
-    /// netd must be root, or lacks a capability.
-    Permission,
-    /// The kernel or the machine lacks something that netd needs.
-    Unsupported,
-    /// The kernel, a file or another program refused.
-    System,
-}
 
 /// A failure.
 #[derive(Debug, thiserror::Error)]
@@ -178,11 +162,6 @@ impl<T, E: Into<Box<dyn std::error::Error + Send + Sync>>> Doing<T> for std::res
     fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|error| Error::system(what(), error))
     }
-}
-
-/// Texts joined by commas.
-fn list<T: ToString>(items: &[T]) -> String {
-    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

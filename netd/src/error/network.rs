@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Kind, list};
+use super::kind::{Kind, list};
 
 /// A failure about a network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Kind, list};
+use super::kind::{Kind, list};
 
 /// Who has a port.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Kind;
+use super::kind::Kind;
 
 /// A failure about netd's own records and tables.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -12,7 +12,7 @@ use crate::model::Address;
 
 impl Netlink {
     /// Every address of the namespace.
-    pub async fn addresses(&self) -> Result<Vec<Address>> {
+    pub(crate) async fn addresses(&self) -> Result<Vec<Address>> {
         let messages: Vec<_> = self
             .handle
             .address()
@@ -47,7 +47,7 @@ impl Netlink {
     }
 
     /// Gives an interface an address.
-    pub async fn add_address(&self, index: u32, address: IpAddr, prefix_len: u8) -> Result<()> {
+    pub(crate) async fn add_address(&self, index: u32, address: IpAddr, prefix_len: u8) -> Result<()> {
         self.handle.address().add(index, address, prefix_len).execute().await.map_err(|error| {
             refused(format!("add address {address}/{prefix_len} to interface {index}"), error)
         })

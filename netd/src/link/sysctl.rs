@@ -53,7 +53,7 @@ impl Sysctl {
     }
 
     /// Its value, in `netns`.
-    pub fn get(&self, netns: &Netns) -> Result<String> {
+    pub(crate) fn get(&self, netns: &Netns) -> Result<String> {
         let text = netns
             .run(|| fs::read_to_string(&self.path))?
             .doing(|| format!("read {}", self.path.display()))?;

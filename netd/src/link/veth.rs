@@ -13,7 +13,7 @@ use crate::netns::Netns;
 
 /// A pair to be made: one end here, one in a container.
 #[derive(Clone, Copy, Debug)]
-pub struct Veth<'a> {
+pub(crate) struct Veth<'a> {
     /// Name of this end.
     pub name: &'a IfName,
     /// MAC address of this end.
@@ -31,7 +31,7 @@ pub struct Veth<'a> {
 impl Netlink {
     /// Makes a pair, both ends down, in one request: it is there with names, addresses and places, or not at all.
     /// Returns the index of this end.
-    pub async fn create_veth(&self, veth: &Veth<'_>) -> Result<u32> {
+    pub(crate) async fn create_veth(&self, veth: &Veth<'_>) -> Result<u32> {
         let peer = LinkUnspec::new_with_name(veth.peer_name.as_str())
             .address(veth.peer_mac.bytes().to_vec())
             .mtu(veth.mtu)

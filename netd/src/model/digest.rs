@@ -1,7 +1,7 @@
 //! Short names for long ones.
 
 /// A number that stays the same across versions of netd, as 16 hexadecimal digits: 64-bit FNV-1a.
-pub fn digest(bytes: &[u8]) -> String {
+pub(crate) fn digest(bytes: &[u8]) -> String {
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });

@@ -9,7 +9,7 @@ use super::name::Mac;
 
 /// An interface, as `ip link` shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Link {
+pub(crate) struct Link {
     /// Its index.
     pub index: u32,
     /// Its name.
@@ -44,7 +44,7 @@ pub struct Link {
 
 /// An address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address {
+pub(crate) struct Address {
     /// Index of the interface.
     pub interface: u32,
     /// The address and the length of its prefix.
@@ -55,7 +55,7 @@ pub struct Address {
 
 /// A unicast route of the main table that leads beyond a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
+pub(crate) struct Route {
     /// Where it leads.
     pub destination: IpNet,
     /// Interfaces that it leads by; more than one if it has several next hops.
@@ -66,7 +66,7 @@ pub struct Route {
 
 impl Address {
     /// The address itself.
-    pub fn ip(&self) -> IpAddr {
+    pub(crate) fn ip(&self) -> IpAddr {
         self.net.addr()
     }
 }

@@ -20,20 +20,22 @@ mod timeout;
 mod xdp;
 
 pub use access::{Access, Source};
-pub use container::{
-    Container, ContainerRequest, Interface, InterfaceRequest, NetworkMode, Process, Sandbox,
-};
+pub(crate) use container::{Container, Interface, Sandbox};
+pub use container::{ContainerRequest, InterfaceRequest, NetworkMode, Process};
 pub use count::Count;
-pub use digest::digest;
+pub(crate) use digest::digest;
 pub use gateway::{GatewayMode, GatewayModes, ModeSpec};
-pub use host::{Address, Link, Route};
-pub use lifecycle::Lifecycle;
+pub(crate) use host::{Address, Link, Route};
+pub(crate) use lifecycle::Lifecycle;
 pub use name::{IfName, Mac, Name, OwnerKey};
-pub use network::{BRIDGE, HOST, NONE, Network, NetworkRequest, Subnet, is_predefined};
+pub use network::NetworkRequest;
+pub(crate) use network::{BRIDGE, HOST, NONE, Network, Subnet, is_predefined};
 pub use port::{HostPorts, PortRange, PortSpec, Protocol, UnpublishSpec};
 pub(crate) use ports::Ports;
-pub use publication::{Policy, Publication, PublishRequest, Remote, Replace, Target, TargetSet, meet};
-pub use state::{Place, State};
+pub use publication::{Policy, Publication, PublishRequest, Replace};
+pub(crate) use publication::{Remote, Target, TargetSet, meet};
+pub(crate) use state::Place;
+pub use state::State;
 pub use subnet::{check_subnet, gateway_of, hosts, is_host};
 pub use target::TargetSpec;
 pub use timeout::{TimeoutSpec, Timeouts};

@@ -10,11 +10,11 @@ use super::lifecycle::Lifecycle;
 use super::name::{IfName, Mac, Name};
 
 /// The name of the default network, made on first use.
-pub const BRIDGE: &str = "bridge";
+pub(crate) const BRIDGE: &str = "bridge";
 /// The name of the network that is the host's own namespace.
-pub const HOST: &str = "host";
+pub(crate) const HOST: &str = "host";
 /// The name of the network that has only loopback.
-pub const NONE: &str = "none";
+pub(crate) const NONE: &str = "none";
 
 /// A network to be made.
 #[derive(Clone, Debug)]
@@ -135,6 +135,6 @@ impl Network {
 }
 
 /// Whether a network of this name always exists.
-pub fn is_predefined(name: &Name) -> bool {
+pub(crate) fn is_predefined(name: &Name) -> bool {
     [BRIDGE, HOST, NONE].contains(&name.as_str())
 }

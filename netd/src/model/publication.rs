@@ -233,7 +233,7 @@ impl Publication {
 }
 
 /// Whether two publications have a host address in common.
-pub fn meet(one: Option<IpAddr>, other: Option<IpAddr>) -> bool {
+pub(crate) fn meet(one: Option<IpAddr>, other: Option<IpAddr>) -> bool {
     let (Some(one), Some(other)) = (one, other) else { return true };
     one == other || one.is_ipv4() == other.is_ipv4() && (one.is_unspecified() || other.is_unspecified())
 }

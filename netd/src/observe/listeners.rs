@@ -17,7 +17,7 @@ const TABLES: &str = "/proc/thread-self/net";
 
 /// A socket that waits for others to speak first.
 #[derive(Clone, Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     /// Its protocol.
     pub proto: Protocol,
     /// What it is bound to.
@@ -28,7 +28,7 @@ pub struct Listener {
 
 /// The listening sockets of a namespace, as they were when asked.
 #[derive(Clone, Debug, Default)]
-pub struct Listeners {
+pub(crate) struct Listeners {
     sockets: Vec<Listener>,
 }
 
@@ -38,18 +38,18 @@ impl Listeners {
 
     /// These sockets.
     #[cfg(test)]
-    pub const fn new(sockets: Vec<Listener>) -> Self {
+    pub(crate) const fn new(sockets: Vec<Listener>) -> Self {
         Self { sockets }
     }
 
     /// Asks the kernel for the sockets of `netns`.
-    pub fn read(netns: &Netns) -> Result<Self> {
+    pub(crate) fn read(netns: &Netns) -> Result<Self> {
         netns.run(sockets)?.map(|sockets| Self { sockets }).doing(|| "list the host's sockets".into())
     }
 
     /// The ports that are held and on which address, none for all of them: a socket on IPv6's wildcard gets IPv4's packets as
     /// well.
-    pub fn ports(&self) -> impl Iterator<Item = (Protocol, Option<IpAddr>, u16)> {
+    pub(crate) fn ports(&self) -> impl Iterator<Item = (Protocol, Option<IpAddr>, u16)> {
         self.sockets.iter().map(|socket| {
             let address = socket.address.ip().to_canonical();
             let everywhere = address.is_ipv6() && address.is_unspecified();
@@ -59,7 +59,7 @@ impl Listeners {
 
     /// Who would get a packet to one of these ports; `address` none means any of the host's, an unspecified one any of its
     /// family. [`Self::process`] names the process.
-    pub fn holder(
+    pub(crate) fn holder(
         &self,
         proto: Protocol,
         address: Option<IpAddr>,
@@ -74,7 +74,7 @@ impl Listeners {
     }
 
     /// Name and number of the process that has the socket on `address`; none if it cannot be seen. Searches /proc.
-    pub fn process(&self, address: SocketAddr, protocol: &str) -> Option<(String, i32)> {
+    pub(crate) fn process(&self, address: SocketAddr, protocol: &str) -> Option<(String, i32)> {
         let is_it = |socket: &&Listener| socket.address == address && socket.proto.name() == protocol;
         self.sockets.iter().find(is_it).and_then(|socket| process_with(socket.inode))
     }
@@ -156,7 +156,7 @@ fn process_with(inode: u64) -> Option<(String, i32)> {
 
 /// The ports that the kernel hands out by itself in `netns`, without those that it must not (`ip_local_port_range` and
 /// `ip_local_reserved_ports` of ip-sysctl.rst), the lowest first.
-pub fn ephemeral(netns: &Netns) -> Result<Vec<u16>> {
+pub(super) fn ephemeral(netns: &Netns) -> Result<Vec<u16>> {
     let read = |name: &str| {
         let path = format!("/proc/sys/net/ipv4/{name}");
         netns.run(|| fs::read_to_string(&path))?.doing(|| format!("read {path}"))

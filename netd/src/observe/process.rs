@@ -10,7 +10,7 @@ use crate::model::Process;
 use crate::netns::Netns;
 
 /// The kernel's release, as `uname -r` prints it.
-pub fn kernel_release() -> Result<String> {
+pub(crate) fn kernel_release() -> Result<String> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")
         .doing(|| "read /proc/sys/kernel/osrelease".into())?;
     Ok(release.trim().to_owned())
@@ -31,12 +31,12 @@ pub fn this_process() -> Result<Process> {
 }
 
 /// Whether a process is still the recorded one.
-pub fn is_alive(process: Process) -> bool {
+pub(crate) fn is_alive(process: Process) -> bool {
     start_of(process.pid) == Some(process.start)
 }
 
 /// The cookies of the namespaces that a process is in or that are mounted somewhere.
-pub fn present_cookies() -> Result<HashSet<u64>> {
+pub(crate) fn present_cookies() -> Result<HashSet<u64>> {
     let mut paths: Vec<PathBuf> = Vec::new();
     for entry in fs::read_dir("/proc").doing(|| "read /proc".into())?.flatten() {
         if entry.file_name().to_str().is_some_and(|name| name.parse::<i32>().is_ok()) {

@@ -12,11 +12,11 @@ use crate::model::{
 };
 
 /// The kind of a veth's end, as `ip link` shows it.
-pub const KIND: &str = "veth";
+pub(crate) const KIND: &str = "veth";
 
 /// The container's end of a pair that is to be adopted, as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FoundEnd {
+pub(crate) struct FoundEnd {
     /// Its name.
     pub name: IfName,
     /// Its MAC address.
@@ -26,7 +26,7 @@ pub struct FoundEnd {
 }
 
 /// Refuses what contradicts itself or the records, before a namespace is made or opened.
-pub fn check(view: View<'_>, request: &ContainerRequest) -> Result<()> {
+pub(crate) fn check(view: View<'_>, request: &ContainerRequest) -> Result<()> {
     let name = request.name.to_string();
     if view.state.containers.contains_key(&request.name) {
         return Err(ContainerError::Exists { name }.into());
@@ -52,7 +52,7 @@ pub fn check(view: View<'_>, request: &ContainerRequest) -> Result<()> {
 }
 
 /// Refuses a namespace that is the host itself, whose cookie is `host`, or that a container with interfaces has.
-pub fn check_sandbox(view: View<'_>, sandbox: &Sandbox, host: u64) -> Result<()> {
+pub(crate) fn check_sandbox(view: View<'_>, sandbox: &Sandbox, host: u64) -> Result<()> {
     let Sandbox::Namespace { path, cookie, .. } = sandbox else { return Ok(()) };
     if *cookie == host {
         return Err(ContainerError::HostNamespace { path: path.clone() }.into());
@@ -72,7 +72,7 @@ pub fn check_sandbox(view: View<'_>, sandbox: &Sandbox, host: u64) -> Result<()>
 
 /// What a new interface of a container is made from.
 #[derive(Clone, Copy, Debug)]
-pub struct NewInterface<'a> {
+pub(crate) struct NewInterface<'a> {
     /// The instance, which goes into the name of the host's end.
     pub instance: &'a str,
     /// The container's name.
@@ -88,7 +88,11 @@ pub struct NewInterface<'a> {
 }
 
 /// The record of an interface.
-pub fn interface(view: View<'_>, new: NewInterface<'_>, request: &InterfaceRequest) -> Result<Interface> {
+pub(crate) fn interface(
+    view: View<'_>,
+    new: NewInterface<'_>,
+    request: &InterfaceRequest,
+) -> Result<Interface> {
     let NewInterface { instance, container, others, publishes, handle, found } = new;
     let network = view.state.network(&request.network)?;
     if network.internal && publishes {
@@ -191,7 +195,7 @@ fn adopted<'a>(view: View<'a>, name: &IfName) -> Result<(&'a Link, Mac)> {
 }
 
 /// Whether a link is the recorded host's end of an interface: name, kind and MAC address agree.
-pub fn is_host_end_of(interface: &Interface, link: &Link) -> bool {
+pub(crate) fn is_host_end_of(interface: &Interface, link: &Link) -> bool {
     link.mac == Some(interface.host_mac) && link.kind.as_deref() == Some(KIND)
 }
 
@@ -216,7 +220,7 @@ mod tests {
     fn network(name: &str, subnets: &[&str], internal: bool) -> Network {
         let subnet = |text: &&str| {
             let net: ipnet::IpNet = text.parse().unwrap();
-            let gateway = net.hosts().next().unwrap();
+            let gateway = crate::model::hosts(net).next().unwrap();
             Subnet { net, gateway, mode: GatewayMode::Nat, snat: None }
         };
         Network {

@@ -10,7 +10,7 @@ use crate::model::{hosts, is_host};
 
 /// A subnet that is in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub(crate) struct Held {
     /// The subnet.
     pub net: IpNet,
     /// Who uses it, for people.
@@ -25,13 +25,13 @@ fn pools() -> impl Iterator<Item = Ipv4Net> {
 }
 
 /// The first pool that overlaps nothing in use.
-pub fn free_subnet(in_use: &[Held]) -> Result<IpNet> {
+pub(crate) fn free_subnet(in_use: &[Held]) -> Result<IpNet> {
     let free = pools().map(IpNet::V4).find(|pool| overlap(*pool, in_use).is_none());
     Ok(free.ok_or(NetworkError::NoFreeSubnet)?)
 }
 
 /// A unique local IPv6 subnet (RFC 4193 §3.2.1) that overlaps nothing in use.
-pub fn free_subnet6(in_use: &[Held]) -> Result<IpNet> {
+pub(crate) fn free_subnet6(in_use: &[Held]) -> Result<IpNet> {
     const TRIES: u32 = 16;
     let mut tries = (0..TRIES).map(|_try| unique_local(random()));
     Ok(tries.find(|subnet| overlap(*subnet, in_use).is_none()).ok_or(NetworkError::NoFreeSubnet6)?)
@@ -49,7 +49,7 @@ fn random() -> u64 {
 }
 
 /// What a subnet overlaps; a default route overlaps nothing.
-pub fn overlap(subnet: IpNet, in_use: &[Held]) -> Option<&Held> {
+pub(crate) fn overlap(subnet: IpNet, in_use: &[Held]) -> Option<&Held> {
     in_use
         .iter()
         .find(|Held { net, .. }| net.prefix_len() > 0 && (net.contains(&subnet) || subnet.contains(net)))
@@ -57,7 +57,7 @@ pub fn overlap(subnet: IpNet, in_use: &[Held]) -> Option<&Held> {
 
 /// An address of a subnet: the one wished for, if it is free, or the lowest that is. `taken` are addresses and the containers that
 /// have them.
-pub fn address(
+pub(crate) fn address(
     subnet: IpNet,
     gateway: IpAddr,
     taken: &[(IpAddr, String)],

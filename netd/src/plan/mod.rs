@@ -1,14 +1,14 @@
 //! What is to be done about a request: records made of the model, the snapshot of the host and the request. No I/O: every
 //! decision is tested without root.
 
-pub mod container;
-pub mod ipam;
-pub mod network;
-pub mod publish;
-pub mod remote;
-pub mod rows;
-pub mod unpublish;
-pub mod uplink;
+pub(crate) mod container;
+pub(crate) mod ipam;
+pub(crate) mod network;
+pub(crate) mod publish;
+pub(crate) mod remote;
+pub(crate) mod rows;
+pub(crate) mod unpublish;
+pub(crate) mod uplink;
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::observe::Observed;
 
 /// What every plan is made from.
 #[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
+pub(crate) struct View<'a> {
     /// What is recorded.
     pub state: &'a State,
     /// What the host looks like.
@@ -36,6 +36,6 @@ fn mac_of(addresses: impl IntoIterator<Item = std::net::IpAddr>) -> Mac {
 }
 
 /// Where a named namespace is mounted, as `ip netns` has it.
-pub fn named_namespace(name: &str) -> std::path::PathBuf {
+pub(crate) fn named_namespace(name: &str) -> std::path::PathBuf {
     Path::new("/run/netns").join(name)
 }

@@ -14,10 +14,10 @@ use crate::model::{
 use crate::observe::Observed;
 
 /// The kind of a bridge, as `ip link` shows it.
-pub const KIND: &str = "bridge";
+pub(crate) const KIND: &str = "bridge";
 
 /// The record of the network that is asked for.
-pub fn network(view: View<'_>, request: NetworkRequest) -> Result<Network> {
+pub(crate) fn network(view: View<'_>, request: NetworkRequest) -> Result<Network> {
     let name = &request.name;
     if view.state.networks.contains_key(name) {
         return Err(NetworkError::Exists { name: name.to_string(), predefined: is_predefined(name) }.into());
@@ -55,17 +55,17 @@ pub fn network(view: View<'_>, request: NetworkRequest) -> Result<Network> {
 }
 
 /// The record of network `bridge` before its first use.
-pub fn default_network(view: View<'_>) -> Result<Network> {
+pub(crate) fn default_network(view: View<'_>) -> Result<Network> {
     network(view, NetworkRequest::new(BRIDGE.parse()?))
 }
 
 /// Whether a network's interface is the recorded bridge: name, kind and MAC address agree.
-pub fn is_bridge_of(network: &Network, link: &Link) -> bool {
+pub(crate) fn is_bridge_of(network: &Network, link: &Link) -> bool {
     link.mac == Some(network.mac) && link.kind.as_deref() == Some(KIND)
 }
 
 /// The bridge of a network, which somebody may have removed.
-pub fn bridge_of<'a>(observed: &'a Observed, network: &Network) -> Result<&'a Link> {
+pub(crate) fn bridge_of<'a>(observed: &'a Observed, network: &Network) -> Result<&'a Link> {
     Ok(observed.link(&network.bridge).ok_or_else(|| NetworkError::BridgeGone {
         name: network.name.to_string(),
         bridge: network.bridge.to_string(),
@@ -343,7 +343,7 @@ mod tests {
                 "host bits",
                 |r| r.subnets = vec!["10.1.0.1/24".parse().unwrap()],
                 Kind::Invalid,
-                "bits set below",
+                "host bits set",
             ),
             (
                 "two IPv4 subnets",
@@ -361,13 +361,13 @@ mod tests {
                 "a gateway too many",
                 |r| r.gateways = vec!["fd00::1".parse().unwrap()],
                 Kind::Invalid,
-                "one too many",
+                "there is no subnet for gateway",
             ),
             (
                 "a bridge that exists",
                 |r| r.bridge = Some("br0".parse().unwrap()),
                 Kind::Conflict,
-                "is there already",
+                "already exists",
             ),
             (
                 "a foreign SNAT address",

@@ -15,11 +15,11 @@ use std::sync::Arc;
 
 /// Host ports that somebody has or is about to have.
 #[derive(Debug, Default)]
-pub struct Taken(Vec<(Protocol, Option<IpAddr>, Ports)>);
+pub(crate) struct Taken(Vec<(Protocol, Option<IpAddr>, Ports)>);
 
 impl Taken {
     /// Adds ports.
-    pub fn insert(&mut self, proto: Protocol, host_ip: Option<IpAddr>, ports: RangeInclusive<u16>) {
+    pub(crate) fn insert(&mut self, proto: Protocol, host_ip: Option<IpAddr>, ports: RangeInclusive<u16>) {
         let here = self.0.iter_mut().find(|(other, address, _)| (*other, *address) == (proto, host_ip));
         if let Some((_, _, taken)) = here {
             taken.insert(ports);
@@ -31,7 +31,7 @@ impl Taken {
     }
 
     /// Whether one of a publication's host ports is among them.
-    pub fn has_any_of(&self, wanted: &Publication) -> bool {
+    pub(crate) fn has_any_of(&self, wanted: &Publication) -> bool {
         self.0.iter().any(|(proto, address, taken)| {
             *proto == wanted.proto && meet(*address, wanted.host_ip) && taken.holds_any(wanted.host_ports())
         })
@@ -40,7 +40,7 @@ impl Taken {
 
 /// What is to be published.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     /// What the ports lead to.
     pub target: &'a Target,
     /// The ports.
@@ -52,7 +52,7 @@ pub struct Wanted<'a> {
 }
 
 /// The records of publications, one for each specification and place. The snapshot must have the host's sockets.
-pub fn publications(view: View<'_>, wanted: Wanted<'_>, places: &[Place]) -> Result<Vec<Publication>> {
+pub(crate) fn publications(view: View<'_>, wanted: Wanted<'_>, places: &[Place]) -> Result<Vec<Publication>> {
     let Wanted { target, specs, policy, replaced } = wanted;
     check_interface(view, policy.interface.as_ref())?;
     let (shared, targets) = (policy.clone().shared(), view.state.targets(target));
@@ -170,7 +170,7 @@ fn host_address(spec: &PortSpec, own: &[IpAddr]) -> Result<Option<IpAddr>> {
 }
 
 /// The publications that have the very ports of these specifications, for those that somebody has.
-pub fn replaced(view: View<'_>, specs: &[PortSpec]) -> Result<HashMap<PortSpec, Publication>> {
+pub(crate) fn replaced(view: View<'_>, specs: &[PortSpec]) -> Result<HashMap<PortSpec, Publication>> {
     let mut replaced = HashMap::new();
     for spec in specs {
         replaced.extend(replaced_by(view, spec)?.map(|one| (*spec, one.clone())));
@@ -282,14 +282,14 @@ mod tests {
             (
                 &["8080:80"][..],
                 &["8080:81"][..],
-                "port 8080:81/tcp is taken: published for old as 8080:80/tcp",
+                "port 8080:81/tcp is in use: published to old as 8080:80/tcp",
             ),
-            (&["8000-8010:1-11"], &["8005:5"], "published for old as 8000-8010:1-11/tcp"),
-            (&["8080:80"], &["127.0.0.1:8080:80"], "is taken"),
-            (&["0.0.0.0:8080:80"], &["127.0.0.1:8080:80"], "is taken"),
-            (&[], &["8080:80", "8080:81"], "published for web"),
-            (&["8000-8001:1-2"], &["8000-8001:80"], "every port of 8000-8001 is taken"),
-            (&["32769:1"], &["80-82"], "no 3 host ports in a row are free"),
+            (&["8000-8010:1-11"], &["8005:5"], "published to old as 8000-8010:1-11/tcp"),
+            (&["8080:80"], &["127.0.0.1:8080:80"], "is in use"),
+            (&["0.0.0.0:8080:80"], &["127.0.0.1:8080:80"], "is in use"),
+            (&[], &["8080:80", "8080:81"], "published to web"),
+            (&["8000-8001:1-2"], &["8000-8001:80"], "every port of 8000-8001 is in use"),
+            (&["32769:1"], &["80-82"], "no 3 consecutive host ports are free"),
         ] {
             let error = planned(published, words).expect_err(text);
             assert_eq!(error.kind(), Kind::Conflict);

@@ -9,7 +9,7 @@ use crate::model::{Container, Name, PortSpec, Remote, Sandbox, Target, TargetSpe
 
 /// What a request means.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Meant {
+pub(crate) enum Meant {
     /// This target.
     Known(Target),
     /// A host that nothing is published for yet: it needs a route, a check with [`check_route`] and a row.
@@ -17,7 +17,7 @@ pub enum Meant {
 }
 
 /// What a request means by its target.
-pub fn target(view: View<'_>, wanted: &TargetSpec, keep_source: bool) -> Result<Meant> {
+pub(crate) fn target(view: View<'_>, wanted: &TargetSpec, keep_source: bool) -> Result<Meant> {
     let address = match wanted {
         TargetSpec::Container(name) => return container(view, name, keep_source).map(Meant::Known),
         TargetSpec::Address(address) => *address,
@@ -74,7 +74,7 @@ fn check_address(view: View<'_>, address: IpAddr) -> Result<()> {
 }
 
 /// Refuses a host that no uplink leads to: `index` is the interface that the route to it leads out by.
-pub fn check_route(view: View<'_>, address: IpAddr, index: Option<u32>) -> Result<()> {
+pub(crate) fn check_route(view: View<'_>, address: IpAddr, index: Option<u32>) -> Result<()> {
     if uplinks(view)?.iter().any(|uplink| uplink.ethernet && Some(uplink.index) == index) {
         return Ok(());
     }
@@ -83,7 +83,7 @@ pub fn check_route(view: View<'_>, address: IpAddr, index: Option<u32>) -> Resul
 }
 
 /// Refuses a target that no client of the host address could speak to.
-pub fn check_family(spec: &PortSpec, target: &Target) -> Result<()> {
+pub(crate) fn check_family(spec: &PortSpec, target: &Target) -> Result<()> {
     match (spec.host_ip, target.remote()) {
         (Some(host), Some(remote)) if host.is_ipv4() != remote.address.is_ipv4() => {
             Err(PublicationError::Families { spec: spec.to_string(), host, target: remote.address }.into())

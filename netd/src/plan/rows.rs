@@ -9,7 +9,7 @@ use netd_common::wire::bytes::{Address as _, Ipv4, Ipv6};
 use crate::model::{GatewayMode, Interface, Network, Remote, Subnet};
 
 /// The row of a container's interface: `index` is that of its host's end, `bridge` that of its network's bridge.
-pub fn interface(interface: &Interface, network: &Network, index: u32, bridge: u32) -> EndpointRow {
+pub(crate) fn interface(interface: &Interface, network: &Network, index: u32, bridge: u32) -> EndpointRow {
     let (subnet4, subnet6) = places(interface, network);
     let flag = |is_on: bool, flag: u32| if is_on { flag } else { 0 };
     EndpointRow {
@@ -30,7 +30,7 @@ pub fn interface(interface: &Interface, network: &Network, index: u32, bridge: u
 }
 
 /// The row of a target that is no container: `bridge` is the index of the bridge of `network`, which is `bridge`.
-pub fn remote(remote: &Remote, network: &Network, bridge: u32) -> EndpointRow {
+pub(crate) fn remote(remote: &Remote, network: &Network, bridge: u32) -> EndpointRow {
     let mut row =
         EndpointRow { handle: remote.handle(), bridge, network: network.number, ..EndpointRow::default() };
     if remote.keep_source {

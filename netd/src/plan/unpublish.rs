@@ -6,7 +6,7 @@ use crate::error::{PublicationError, Result};
 use crate::model::{Publication, State, UnpublishSpec};
 
 /// The publications that are named, each once. Fails if one of them is not there.
-pub fn named(state: &State, specs: &[UnpublishSpec]) -> Result<Vec<Publication>> {
+pub(crate) fn named(state: &State, specs: &[UnpublishSpec]) -> Result<Vec<Publication>> {
     let exact = |proto, first, last| (proto, first, last);
     let mut candidates: HashMap<_, Vec<&Publication>> = specs
         .iter()
@@ -30,7 +30,7 @@ pub fn named(state: &State, specs: &[UnpublishSpec]) -> Result<Vec<Publication>>
 }
 
 /// These publications, and those that had their ports before and are draining.
-pub fn with_drained(state: &State, publications: &[Publication]) -> Vec<Publication> {
+pub(crate) fn with_drained(state: &State, publications: &[Publication]) -> Vec<Publication> {
     let own: HashSet<_> = publications.iter().map(Publication::handle).collect();
     let before = |one: &&Publication| {
         one.is_draining() && !own.contains(&one.handle()) && publications.iter().any(|new| new.overlaps(one))
@@ -127,7 +127,7 @@ mod tests {
             ("8080:81", "is not published"),
             ("127.0.0.1:8080", "is not published"),
             ("9", "on several addresses"),
-            ("11", "is a part of 10-12:10-12/tcp"),
+            ("11", "is part of 10-12:10-12/tcp"),
         ] {
             let error = name(word).expect_err(word);
             assert!(error.to_string().contains(text), "{word}: {error}");

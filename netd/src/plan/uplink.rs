@@ -9,7 +9,7 @@ use crate::error::{Error, HostError, Result};
 use crate::model::{Address, Link, XdpMode};
 
 /// The interfaces that lead outside: those that the user chose, or those that hold routes and are no network's bridge.
-pub fn uplinks(view: View<'_>) -> Result<Vec<Link>> {
+pub(crate) fn uplinks(view: View<'_>) -> Result<Vec<Link>> {
     let View { state, observed, uplinks } = view;
     // Those of this request are recorded only when the programs are loaded.
     let chosen = if uplinks.is_empty() { state.uplinks.as_slice() } else { uplinks };
@@ -31,14 +31,18 @@ pub fn uplinks(view: View<'_>) -> Result<Vec<Link>> {
 
 /// The source address of masqueraded connections that leave by an interface: its first address that means something beyond
 /// the link, as the kernel's own masquerade chooses it (`inet_select_addr`).
-pub fn source<A>(addresses: &[Address], interface: u32, family: impl Fn(IpAddr) -> Option<A>) -> Option<A> {
+pub(crate) fn source<A>(
+    addresses: &[Address],
+    interface: u32,
+    family: impl Fn(IpAddr) -> Option<A>,
+) -> Option<A> {
     let mut own = addresses.iter().filter(|address| address.interface == interface && address.global);
     own.find_map(|address| family(address.ip()))
 }
 
 /// Why an uplink has no XDP program.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Obstacle {
+pub(crate) enum Obstacle {
     /// XDP is off.
     Off,
     /// It cannot have the program, also if every uplink must.
@@ -51,7 +55,7 @@ pub enum Obstacle {
 
 impl Obstacle {
     /// The failure of a request that wants the program on every uplink.
-    pub fn into_error(self, uplink: &Link) -> Error {
+    pub(crate) fn into_error(self, uplink: &Link) -> Error {
         match self {
             Self::Impossible(error) => error.into(),
             other => HostError::XdpRefused { interface: uplink.name.clone(), why: other.to_string() }.into(),
@@ -71,7 +75,7 @@ impl fmt::Display for Obstacle {
 }
 
 /// Why an uplink cannot have the XDP program, or should not; `ours` is the program's number.
-pub fn obstacle(mode: XdpMode, uplink: &Link, links: &[Link], ours: u32) -> Option<Obstacle> {
+pub(crate) fn obstacle(mode: XdpMode, uplink: &Link, links: &[Link], ours: u32) -> Option<Obstacle> {
     let interface = uplink.name.clone();
     let is_vlan_on_it = |one: &&Link| one.below == Some(uplink.index) && one.kind.as_deref() == Some("vlan");
     if mode == XdpMode::Off {
@@ -115,7 +119,7 @@ mod tests {
             assert_eq!(why(mode, &card, &[]), None);
             assert_eq!(why(mode, &ours, &[]), None);
             assert_eq!(why(mode, &card, std::slice::from_ref(&peer)), None, "no VLAN");
-            assert!(why(mode, &theirs, &[]).is_some_and(|why| why.contains("number 8")));
+            assert!(why(mode, &theirs, &[]).is_some_and(|why| why.contains("program 8")));
             assert!(why(mode, &tunnel, &[]).is_some());
             assert!(why(mode, &card, std::slice::from_ref(&vlan)).is_some());
         }

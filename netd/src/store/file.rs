@@ -105,7 +105,7 @@ fn not_understood(path: &Path, why: &str) -> Error {
 /// The state of the namespace with this cookie, without a lock: what a transaction has written down last, also while another
 /// one is being written. Reads both files, and once more if the state file was replaced meanwhile: rows change in place, but
 /// only in ways that the state file beside them allows for.
-pub fn read(state_dir: &Path, cookie: u64) -> Result<State> {
+pub(crate) fn read(state_dir: &Path, cookie: u64) -> Result<State> {
     /// How often to try. A writer replaces the file a few times a transaction.
     const TRIES: u32 = 1000;
     let folder = lock::folder(state_dir, cookie);
@@ -152,7 +152,7 @@ fn read_pair(mut file: &File, folder: &Path) -> Result<(State, RowFile)> {
 
 /// The state of one instance, locked.
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     folder: PathBuf,
     boot: String,
     /// What is recorded.
@@ -165,12 +165,12 @@ pub struct Store {
 impl Store {
     /// Locks and opens the state of the namespace with this cookie below `state_dir`, making folders as needed. Waits for a
     /// transaction that is at work.
-    pub fn open(state_dir: &Path, cookie: u64) -> Result<Self> {
+    pub(crate) fn open(state_dir: &Path, cookie: u64) -> Result<Self> {
         Self::open_or(state_dir, cookie, Err)
     }
 
     /// As [`Self::open`], for taking everything down: a state file that cannot be understood counts as empty.
-    pub fn open_to_remove(state_dir: &Path, cookie: u64) -> Result<Self> {
+    pub(crate) fn open_to_remove(state_dir: &Path, cookie: u64) -> Result<Self> {
         Self::open_or(state_dir, cookie, |error| {
             tracing::warn!("{}; going on without it", error.chain());
             Ok(State::default())
@@ -196,7 +196,7 @@ impl Store {
     }
 
     /// Writes the state down, whole or not at all. Of publications only those are written that came or went.
-    pub fn save(&mut self) -> Result<()> {
+    pub(crate) fn save(&mut self) -> Result<()> {
         let path = self.folder.join(FILE);
         let staging = path.with_extension("json.new");
         let what = || format!("write {}", path.display());
@@ -208,12 +208,12 @@ impl Store {
     }
 
     /// The folder of this namespace's state.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// Removes the state, and the state folder if nothing else is in it.
-    pub fn remove(self) -> Result<()> {
+    pub(crate) fn remove(self) -> Result<()> {
         fs::remove_dir_all(&self.folder).doing(|| format!("remove {}", self.folder.display()))?;
         if let Some(parent) = self.folder.parent() {
             // Another namespace's state in it is a reason to leave it.
@@ -342,7 +342,7 @@ mod tests {
         }
         for (first, last, target) in [(81, 80, 80), (0, 0, 80), (80, 80, 0), (8000, 8010, u16::MAX - 9)] {
             let error = parsed(&state(vec![publication((first, last), target, 0)])).unwrap_err();
-            assert_eq!(error.chain(), "understand state.json: a publication of web has no ports");
+            assert_eq!(error.chain(), "cannot parse state.json: a publication of web has no ports");
         }
     }
 

@@ -9,7 +9,7 @@ use crate::error::{Doing as _, Error, Result};
 use crate::model::digest;
 
 /// The name of an instance, for its pins: its namespace's cookie, and the state folder it belongs to. The folder need not exist.
-pub fn instance(state_dir: &Path, cookie: u64) -> Result<String> {
+pub(crate) fn instance(state_dir: &Path, cookie: u64) -> Result<String> {
     let what = || format!("find {}", state_dir.display());
     let path = match fs::canonicalize(state_dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -12,5 +12,6 @@ mod file;
 mod lock;
 mod rows;
 
-pub use file::{Store, parse, read, write};
-pub use lock::instance;
+pub(crate) use file::{Store, read};
+pub use file::{parse, write};
+pub(crate) use lock::instance;

@@ -10,7 +10,7 @@ use netd::{
     ContainerError, ContainerRequest, Error, InterfaceRequest, Name, NetworkMode, Result, Session, Settings,
 };
 
-use super::change;
+use super::change::change;
 use crate::cli::{AttachOptions, ContainerAdd, ContainerCommand};
 use crate::output::{Output, Published, Text as _};
 

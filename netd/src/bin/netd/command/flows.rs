@@ -2,7 +2,7 @@
 
 use netd::{Name, Protocol, Result, Session, Settings, TimeoutSpec};
 
-use super::change;
+use super::change::change;
 use crate::output::Output;
 
 pub(super) fn flows(

@@ -1,5 +1,6 @@
 //! Carries out each command of the command line: this file dispatches, the others do the work.
 
+mod change;
 mod container;
 mod flows;
 mod instance;
@@ -11,7 +12,7 @@ mod shell;
 
 use std::path::Path;
 
-use netd::{Doing as _, Error, Netns, Result, Session, Settings, TcHook, Transaction};
+use netd::{Doing as _, Error, Netns, Result, Settings, TcHook};
 
 use crate::cli::{Cli, Command, ContainerCommand, HostCommand};
 use crate::output::Output;
@@ -75,18 +76,6 @@ async fn dispatch(settings: &Settings, output: Output, command: HostCommand) -> 
         HostCommand::Down { all } => instance::down(settings, output, all).await?,
     }
     Ok(0)
-}
-
-/// Changes the instance in one transaction, which is finished whether or not the change succeeds. Returns the answer, and a
-/// session that shows what there is now.
-async fn change<T>(
-    settings: &Settings,
-    change: impl AsyncFnOnce(&mut Transaction) -> Result<T>,
-) -> Result<(T, Session)> {
-    let mut transaction = Transaction::open(settings).await?;
-    let outcome = change(&mut transaction).await;
-    let finished = transaction.finish();
-    Ok((outcome?, finished?))
 }
 
 /// Prints why a command could not be started, and returns the exit status that shells give it.

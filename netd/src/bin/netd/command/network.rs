@@ -3,7 +3,7 @@
 use netd::report::Removed;
 use netd::{GatewayModes, InterfaceRequest, NetworkRequest, Result, Session, Settings};
 
-use super::change;
+use super::change::change;
 use crate::cli::{NetworkCommand, NetworkConnect, NetworkCreate};
 use crate::output::Output;
 

@@ -10,7 +10,7 @@ use netd::{
     Doing as _, Error, Name, Policy, Publication, PublishRequest, Replace, Result, Session, Settings,
 };
 
-use super::change;
+use super::change::change;
 use crate::cli::{AccessOptions, Publish, PublishOptions, Unpublish};
 use crate::hints;
 use crate::output::{Output, Published};

@@ -22,7 +22,7 @@ use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getppid, se
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::change;
+use super::change::change;
 use super::container::{checked, interface, replace_self};
 use crate::cli::{Become, Run, Supervise};
 use crate::output::{Output, Published, Text as _, note, raw};

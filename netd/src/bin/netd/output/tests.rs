@@ -219,7 +219,7 @@ fn status() {
             cgroup2: Some("/sys/fs/cgroup".to_owned()),
             btf: true,
         },
-        warnings: vec![Warning::NoUplink],
+        warnings: vec![Warning::NotAttached { program: "uplink_ingress".to_owned(), on: "eth0".to_owned() }],
     };
     check("status", &status);
 }
