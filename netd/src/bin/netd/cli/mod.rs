@@ -98,6 +98,7 @@ On a veth, XDP turns off TCP segmentation offload and needs complete checksums f
 
 /// The commands.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, for the life of the process")]
 pub(crate) enum Command {
     /// Whatever needs root and a host
     #[command(flatten)]

@@ -64,12 +64,12 @@ async fn dispatch(settings: &Settings, output: Output, command: HostCommand) -> 
         HostCommand::Publish(request) => publish::publish(settings, output, request).await?,
         HostCommand::Unpublish(request) => publish::unpublish(settings, output, request).await?,
         HostCommand::Access { lists, open } => publish::access(settings, output, &lists, open).await?,
-        HostCommand::Ports { container } => publish::ports(settings, output, container)?,
+        HostCommand::Ports { container } => publish::ports(settings, output, container.as_ref())?,
         HostCommand::Flows { container, proto, port } => {
             flows::flows(settings, output, container.as_ref(), proto, port)?;
         }
         HostCommand::Timeouts { changes, reset } => {
-            flows::timeouts(settings, output, &changes, reset).await?
+            flows::timeouts(settings, output, &changes, reset).await?;
         }
         HostCommand::Status => instance::status(settings, output).await?,
         HostCommand::Log { follow } => log::execute(settings, output, follow)?,

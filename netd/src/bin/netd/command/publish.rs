@@ -86,6 +86,6 @@ pub(super) async fn access(
     output.print(session.access())
 }
 
-pub(super) fn ports(settings: &Settings, output: Output, container: Option<Name>) -> Result<()> {
-    output.print(&Session::open(settings)?.report_ports(container.as_ref())?)
+pub(super) fn ports(settings: &Settings, output: Output, container: Option<&Name>) -> Result<()> {
+    output.print(&Session::open(settings)?.report_ports(container)?)
 }
