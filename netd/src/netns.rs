@@ -143,7 +143,7 @@ impl Netns {
     }
 
     fn inode(&self) -> Result<u64> {
-        Ok(self.file.metadata().doing(|| format!("look at {}", self.path.display()))?.ino())
+        Ok(self.file.metadata().doing(|| format!("inspect {}", self.path.display()))?.ino())
     }
 
     /// Runs `visit` inside, on a thread of its own.
@@ -188,7 +188,7 @@ impl AsFd for Netns {
 fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     std::thread::scope(|scope| {
         scope.spawn(work).join().map_err(|_panic| {
-            Error::system("visit a network namespace", io::Error::other("the visiting thread panicked"))
+            Error::system("work in a network namespace", io::Error::other("the visiting thread panicked"))
         })
     })
 }
@@ -196,7 +196,7 @@ fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
 /// Makes /run/netns a mount point that every mount namespace sees changes of, as `ip netns add` does, so that a name made
 /// here is a namespace everywhere.
 fn share_folder() -> Result<()> {
-    let what = || format!("share {NAMED}");
+    let what = || format!("make {NAMED} a shared mount");
     fs::create_dir_all(NAMED).doing(what)?;
     let shared = MsFlags::MS_SHARED | MsFlags::MS_REC;
     if mount(None::<&str>, NAMED, None::<&str>, shared, None::<&str>).is_err() {

@@ -79,6 +79,7 @@ fn requests_that_cannot_be_met_say_why_and_change_nothing() {
         (&["publish", "8081:80", "nobody"], "not_found", "there is no container nobody"),
         (&["publish", "203.0.113.9:8081:80", &web], "invalid", "203.0.113.9 is not an address of this host"),
         (&["unpublish", "8081"], "not_found", "8081/tcp is not published"),
+        (&["--uplink", "nosuch", "publish", "8081:80", &web], "not_found", "there is no interface nosuch"),
         (&["ports", "--container", "nobody"], "not_found", "nobody"),
         (&["container", "add", &web], "conflict", "already exists"),
         (&["container", "add", &other, "--network", "nowhere"], "not_found", "there is no network nowhere"),

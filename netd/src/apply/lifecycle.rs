@@ -40,7 +40,7 @@ impl Transaction {
         if outcome.is_err() {
             // The first failure is the one to report; what is left the next transaction withdraws.
             if let Err(second) = self.unmake(resource).await {
-                tracing::warn!("undoing: {}", second.chain());
+                tracing::warn!("rollback failed: {}", second.chain());
             }
         }
         outcome

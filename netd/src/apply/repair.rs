@@ -25,10 +25,7 @@ impl Transaction {
         let containers: Vec<Container> =
             self.store.state.containers.values().filter(is_over).cloned().collect();
         for container in containers {
-            tracing::warn!(
-                "container {} was left half made or without its process; removing it",
-                container.name
-            );
+            tracing::warn!("container {} is incomplete or has lost its process; removing it", container.name);
             errors.extend(self.unmake(&Attached::of(container)).await.err());
         }
         errors.extend(self.repair_publications().await.err());
@@ -36,7 +33,7 @@ impl Transaction {
         let networks: Vec<Network> =
             self.store.state.networks.values().filter(|network| self.is_lost(network)).cloned().collect();
         for network in networks {
-            tracing::warn!("network {} was left half made or without its bridge; removing it", network.name);
+            tracing::warn!("network {} is incomplete or has lost its bridge; removing it", network.name);
             errors.extend(self.unmake(&Bridged(network)).await.err());
         }
         Error::all(errors)
@@ -47,8 +44,8 @@ impl Transaction {
         let half: Vec<Publication> = self.store.state.publications.iter().filter(is_half).cloned().collect();
         match half.as_slice() {
             [] => return Ok(()),
-            [one] => tracing::warn!("a publication of {} was left half made; removing it", one.target()),
-            many => tracing::warn!("{} publications were left half made; removing them", many.len()),
+            [one] => tracing::warn!("a publication of {} is incomplete; removing it", one.target()),
+            many => tracing::warn!("{} publications are incomplete; removing them", many.len()),
         }
         self.unmake(&Published::of(half)).await
     }

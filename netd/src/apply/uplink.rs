@@ -14,12 +14,13 @@ impl Transaction {
     /// Follows what has changed on the host: programs on uplinks, the host's addresses for the socket hooks, the indices of
     /// interfaces that networks and publications name.
     pub(super) async fn follow_host(&mut self) -> Result<()> {
+        // Uplinks that cannot be used are refused before they are recorded.
+        let uplinks = uplinks(self.view())?;
         let chosen = &self.settings.uplinks;
         if !chosen.is_empty() && self.store.state.uplinks != *chosen {
             self.store.state.uplinks.clone_from(chosen);
             self.store.save()?;
         }
-        let uplinks = uplinks(self.view())?;
         self.follow_xdp(&uplinks)?;
         for (index, name) in self.dataplane()?.attached(HookPoint::Uplink)? {
             if !uplinks.iter().any(|uplink| uplink.index == index) {

@@ -190,7 +190,7 @@ impl Hooks<'_> {
             match detached {
                 Err(tc::TcError::IoError(error)) if is_absent(&error) => {}
                 Err(error) => {
-                    return Err(Error::system(format!("take {} off {ifname}", point.program()), error));
+                    return Err(Error::system(format!("detach {} from {ifname}", point.program()), error));
                 }
                 Ok(()) => {}
             }
@@ -224,7 +224,7 @@ impl Hooks<'_> {
 
     /// The kernel's number of the XDP program.
     pub(super) fn xdp_id(&self) -> Result<u32> {
-        let what = || format!("look at BPF program {}", hook::UPLINK_XDP);
+        let what = || format!("inspect BPF program {}", hook::UPLINK_XDP);
         Ok(self.xdp_program(what)?.info().doing(what)?.id())
     }
 
@@ -238,7 +238,7 @@ impl Hooks<'_> {
         if self.tc == TcHook::Clsact || !pinned {
             return Ok(pinned);
         }
-        let what = || format!("look at the BPF programs of {ifname}");
+        let what = || format!("inspect the BPF programs of {ifname}");
         let ours = SchedClassifier::from_pin(self.program(point.program())).doing(what)?;
         let ours = ours.info().doing(what)?.id();
         let (_, present) = SchedClassifier::query_tcx(ifname, TcAttachType::Ingress).doing(what)?;

@@ -126,7 +126,7 @@ impl Tables {
     /// Clears the row of an endpoint: all of its flows are dead from now on. Absent is fine.
     pub(crate) fn remove_endpoint(&self, handle: Handle) -> Result<()> {
         let slot = u32::from(handle.slot());
-        let what = || format!("empty row {slot} of {}", name::ENDPOINTS);
+        let what = || format!("clear row {slot} of {}", name::ENDPOINTS);
         let mut endpoints = self.array::<EndpointRow>(name::ENDPOINTS)?;
         let Wire(row) = endpoints.get(&slot, 0).doing(what)?;
         if row.handle != handle {
@@ -346,7 +346,7 @@ impl Tables {
                 Ok((Wire(key), Wire(row))) => visit(key, row),
                 // The row that the walk had reached was evicted. The kernel would start over and rows would be counted twice.
                 Err(MapError::KeyNotFound) => break,
-                Err(error) => return Err(Error::system(format!("walk {name}"), error)),
+                Err(error) => return Err(Error::system(format!("read the rows of {name}"), error)),
             }
         }
         Ok(())
@@ -440,7 +440,7 @@ impl Tables {
 
     /// How many rows a map has room for.
     fn room(&self, name: &'static str) -> Result<u32> {
-        Ok(self.open(name)?.info().doing(|| format!("look at {name}"))?.max_entries())
+        Ok(self.open(name)?.info().doing(|| format!("inspect {name}"))?.max_entries())
     }
 }
 

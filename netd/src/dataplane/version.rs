@@ -43,7 +43,7 @@ fn pinned_version(instance: &Path) -> Result<Option<VersionRow>> {
 /// Fails unless a pinned map looks as it must.
 fn check_map(instance: &Path, expected: &Map) -> Result<()> {
     let path = pins::maps(instance).join(expected.name);
-    let what = || format!("look at {}", path.display());
+    let what = || format!("inspect {}", path.display());
     let info = MapInfo::from_pin(&path).doing(what)?;
     let found = Look {
         kind: info.map_type().doing(what)? as u32,

@@ -45,7 +45,7 @@ pub enum Error {
     #[error(transparent)]
     State(#[from] StateError),
     /// The kernel, a file or another program refused.
-    #[error("{doing}")]
+    #[error("cannot {doing}")]
     System {
         /// What was tried on what: "create bridge netd0".
         doing: String,
@@ -172,8 +172,8 @@ mod tests {
     fn several_failures_are_reported_in_order() {
         let refused = |what: &str| Error::system(what, std::io::Error::other("no"));
         assert!(Error::all(Vec::new()).is_ok());
-        assert_eq!(Error::all(vec![refused("one")]).unwrap_err().chain(), "one: no");
+        assert_eq!(Error::all(vec![refused("one")]).unwrap_err().chain(), "cannot one: no");
         let both = Error::all(vec![refused("one"), refused("two")]).unwrap_err();
-        assert_eq!((both.chain().as_str(), both.kind()), ("one: no; two: no", Kind::System));
+        assert_eq!((both.chain().as_str(), both.kind()), ("cannot one: no; cannot two: no", Kind::System));
     }
 }

@@ -166,6 +166,9 @@ impl FromStr for PortSpec {
             None if host_ip.is_none() => ("", rest),
             None => return Err(invalid(text, "the container port is missing")),
         };
+        if target.is_empty() {
+            return Err(invalid(text, "the container port is missing"));
+        }
         let target: PortRange = target.parse().map_err(about)?;
         let host = if host.is_empty() || host == "0" {
             HostPorts::Any

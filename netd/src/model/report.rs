@@ -374,7 +374,10 @@ impl fmt::Display for Warning {
         match self {
             Self::NotAttached { program, on } => write!(f, "{program} is not attached to {on}"),
             Self::NotEthernet { uplink } => {
-                write!(f, "{uplink} is no Ethernet interface: published ports are not reachable through it")
+                write!(
+                    f,
+                    "{uplink} is not an Ethernet interface: published ports are not reachable through it"
+                )
             }
             Self::NoUplink => {
                 f.write_str("no interface holds a route: published ports are reachable from this host only")

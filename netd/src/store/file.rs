@@ -58,7 +58,7 @@ fn text_of(state: &State, boot: &str) -> Result<Vec<u8>> {
         target_sets: rows::target_sets(&state.publications),
         notes: rows::notes(&state.publications),
     };
-    serde_json::to_vec(&text).doing(|| "write down the state".into())
+    serde_json::to_vec(&text).doing(|| "encode the state".into())
 }
 
 fn parse_text(text: &[u8], path: &Path) -> Result<Text<State>> {

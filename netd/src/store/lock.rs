@@ -50,7 +50,6 @@ pub(super) fn lock(state_dir: &Path, cookie: u64) -> Result<(PathBuf, File)> {
 
 /// The number of this boot of the kernel.
 pub(super) fn boot() -> Result<String> {
-    let boot =
-        fs::read_to_string("/proc/sys/kernel/random/boot_id").doing(|| "read the boot's number".into())?;
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").doing(|| "read the boot ID".into())?;
     Ok(boot.trim().to_owned())
 }

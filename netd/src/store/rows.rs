@@ -267,7 +267,7 @@ impl RowFile {
         if used < self.rows.len() {
             let file = open(&self.path)?;
             file.set_len((used * size_of::<Row>()) as u64)
-                .doing(|| format!("shorten {}", self.path.display()))?;
+                .doing(|| format!("truncate {}", self.path.display()))?;
             self.rows.truncate(used);
         }
         Ok(())

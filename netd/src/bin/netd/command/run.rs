@@ -113,7 +113,7 @@ async fn detached(settings: &Settings, output: Output, name: &Name, mut supervis
     let mut said = String::new();
     if let Some(mut stdout) = supervisor.stdout.take() {
         use tokio::io::AsyncReadExt as _;
-        stdout.read_to_string(&mut said).await.doing(|| "hear from the run's supervisor".into())?;
+        stdout.read_to_string(&mut said).await.doing(|| "read from the run's supervisor".into())?;
     }
     if !said.contains(READY) {
         return Ok(exit_status(supervisor.wait().await.doing(|| "wait for the run's supervisor".into())?));
