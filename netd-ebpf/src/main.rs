@@ -169,10 +169,3 @@ pub fn getpeername6(ctx: SockAddrContext) -> i32 {
 pub fn sock_release(ctx: SockContext) -> i32 {
     cgroup::released(&ctx)
 }
-
-/// A loop without end: a panic that the optimiser does not remove is refused by the verifier.
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
