@@ -1,9 +1,10 @@
 //! What a container says: whatever passes is in its own name, and nothing that is good on its link only goes beyond.
 
-use netd_common::abi::{EndpointRow, Subnet};
-use netd_common::bytes::{Address, Ipv4, Ipv6};
-use netd_common::guard;
-use netd_common::packet::{Family, IP_AT, Ip, Part};
+use netd_common::abi::{EndpointRow, FamilyRows, Subnet};
+use netd_common::policy::source_guard;
+use netd_common::wire::bytes::{Address, Ipv4, Ipv6};
+use netd_common::wire::ethernet::IP_AT;
+use netd_common::wire::ip::{Family as _, Ip, Part};
 
 /// The container's MAC address.
 const MAC: [u8; 6] = [2, 0x42, 172, 17, 0, 2];
@@ -32,7 +33,7 @@ fn endpoint() -> EndpointRow {
 /// A frame from the container.
 pub fn holds(frame: &[u8]) {
     let endpoint = endpoint();
-    if guard::other(frame, &endpoint).is_ok() {
+    if source_guard::other(frame, &endpoint).is_ok() {
         assert_eq!(frame[12..14], [8, 6], "ARP");
         assert_eq!((&frame[6..12], &frame[22..28]), (&MAC[..], &MAC[..]));
         assert!(frame[28..32] == FOUR || frame[28..32] == [0; 4]);
@@ -49,14 +50,14 @@ pub fn holds(frame: &[u8]) {
 }
 
 /// Judges a packet whose source is these bytes. Tells whether it passes, and whether on the link only.
-fn judge<A: Family>(
+fn judge<A: FamilyRows>(
     frame: &[u8],
     ip: &Ip<A>,
     endpoint: &EndpointRow,
     source: &[u8],
     own: &[&[u8]],
 ) -> Option<bool> {
-    let on_link = guard::sender(frame, ip, endpoint).ok()?;
+    let on_link = source_guard::sender(frame, ip, endpoint).ok()?;
     assert_eq!(frame[6..12], MAC, "by another's MAC address");
     assert!(own.contains(&source), "in another's name");
     let subnet = A::subnet(endpoint);

@@ -3,7 +3,7 @@
 //!
 //! | module | input |
 //! |---|---|
-//! | [`packet`] | a frame, as read by `netd_common::packet` |
+//! | [`packet`] | a frame, as read by `netd_common::wire` |
 //! | [`guard`] | a frame that a container sends |
 //! | [`rewrite`] | a tuple, and a packet that is translated to it and back |
 //! | [`spec`] | a word of the command line |

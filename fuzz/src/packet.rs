@@ -8,9 +8,10 @@ use etherparse::{
     Icmpv4Slice, Icmpv4Type, Icmpv6Slice, Icmpv6Type, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice,
     Ipv6HeaderSlice, Ipv6RawExtHeaderSlice, TcpHeaderSlice, UdpHeaderSlice,
 };
-use netd_common::bytes::{Ipv4, Ipv6};
-use netd_common::flow::protocol;
-use netd_common::packet::{self, ETHERNET_LEN, Family, IP_AT, Ip, Layout, Offset, Part, Transport};
+use netd_common::wire::bytes::{Ipv4, Ipv6};
+use netd_common::wire::ethernet::{ETHERNET_LEN, IP_AT, Offset};
+use netd_common::wire::ip::{Family, Ip, Part, protocol};
+use netd_common::wire::transport::{self as header, Layout, Transport, tcp_flag};
 
 /// A frame, as either family reads it.
 pub fn holds(frame: &[u8]) {
@@ -40,7 +41,7 @@ pub fn holds(frame: &[u8]) {
 fn inside<A: Family>(frame: &[u8], ip: &Ip<A>) {
     let at = ip.transport_at.get();
     assert!((ETHERNET_LEN + A::HEADER_LEN..=Offset::MAX as usize).contains(&at));
-    let headers = [(packet::transport(frame, ip), [20, 16]), (packet::quoted(frame, ip), [8, 8])];
+    let headers = [(header::read(frame, ip), [20, 16]), (header::quoted(frame, ip), [8, 8])];
     for (header, [tcp_len, sctp_len]) in headers {
         let Ok(header) = header else { continue };
         let len = match header.layout {
@@ -62,9 +63,9 @@ fn quote<A: Family>(frame: &[u8], ip: &Ip<A>) {
     let moved = |ip: &Ip<A>| (ip.src, ip.dst, ip.protocol, ip.ttl, ip.checksum, ip.part);
     assert_eq!(moved(&quoted), moved(&sent));
     assert_eq!(quoted.transport_at.get(), sent.transport_at.get() + shift);
-    assert_eq!(packet::quoted(frame, &quoted), packet::quoted(&frame[shift..], &sent));
+    assert_eq!(header::quoted(frame, &quoted), header::quoted(&frame[shift..], &sent));
     // What a whole transport header says its first 8 bytes say as well.
-    if let (Ok(part), Ok(whole)) = (packet::quoted(frame, &quoted), packet::transport(frame, &quoted)) {
+    if let (Ok(part), Ok(whole)) = (header::quoted(frame, &quoted), header::read(frame, &quoted)) {
         let ports = |of: &Transport| (of.src_port, of.dst_port, of.layout, of.sequence, sctp_tag(of));
         assert_eq!(ports(&part), ports(&whole));
     }
@@ -137,7 +138,7 @@ fn transport<A: Family>(bytes: &[u8], frame: &[u8], ip: &Ip<A>) {
     if matches!(ip.part, Part::Later(_)) {
         return;
     }
-    let ours = packet::transport(frame, ip);
+    let ours = header::read(frame, ip);
     match ip.protocol {
         protocol::TCP => {
             let Ok(theirs) = TcpHeaderSlice::from_slice(bytes) else { return };
@@ -152,10 +153,10 @@ fn transport<A: Family>(bytes: &[u8], frame: &[u8], ip: &Ip<A>) {
             );
             assert_eq!(usize::from(ours.tcp_len), theirs.slice().len());
             let flags = [
-                (packet::tcp_flag::FIN, theirs.fin()),
-                (packet::tcp_flag::SYN, theirs.syn()),
-                (packet::tcp_flag::RST, theirs.rst()),
-                (packet::tcp_flag::ACK, theirs.ack()),
+                (tcp_flag::FIN, theirs.fin()),
+                (tcp_flag::SYN, theirs.syn()),
+                (tcp_flag::RST, theirs.rst()),
+                (tcp_flag::ACK, theirs.ack()),
             ];
             for (flag, set) in flags {
                 assert_eq!(ours.tcp_flags & flag != 0, set);

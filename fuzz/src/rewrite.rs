@@ -1,11 +1,13 @@
 //! Translation: a packet becomes what its row says with every checksum right, the answer to it comes back as the answer to
 //! what was sent, and the two checksum changes of a row are enough for both.
 
-use netd_common::abi::FlowRow;
-use netd_common::bytes::{Address, Be16, Ipv4, Ipv6};
-use netd_common::flow::{Handle, Tuple, Zone, protocol};
-use netd_common::nat::{Connection, Side};
-use netd_common::packet::{self, ETHERNET_LEN, Family, IP_AT, Ip, Layout, Part, Transport, ipv4_at, ipv6_at};
+use netd_common::flow::nat::{Connection, Nat, Side};
+use netd_common::flow::rewrite::{self, Rewrite};
+use netd_common::flow::{FlowKey, FlowRow, Handle, Tuple, Zone};
+use netd_common::wire::bytes::{Be16, Ipv4, Ipv6};
+use netd_common::wire::ethernet::{ETHERNET_LEN, IP_AT};
+use netd_common::wire::ip::{Ip, Part, ipv4_at, ipv6_at, protocol};
+use netd_common::wire::transport::{self, Layout, Transport};
 
 /// Bytes of the tuple in front: two addresses, two ports.
 const TUPLE_LEN: usize = 2 * 16 + 2 * 2;
@@ -25,46 +27,44 @@ pub fn holds(bytes: &[u8]) {
 /// Translates a packet as `inner` says, turns it round as its receiver would, and translates that back.
 fn there_and_back<A: Rewritten>(frame: &[u8], inner: Tuple<A>) {
     let Ok(ip) = A::header(frame, IP_AT) else { return };
-    let Ok(transport) = packet::transport(frame, &ip) else { return };
+    let Ok(transport) = transport::read(frame, &ip) else { return };
     let whole = ip.part == Part::Whole && ip.ttl > 2;
     if !whole || !matches!(transport.layout, Layout::Tcp | Layout::Udp) {
         return;
     }
     let mut sent = frame.to_vec();
     finish::<A>(&mut sent, ip.transport_at.get(), ip.protocol);
-    let original = packet::flow_key(&ip, &transport, Zone::OUTSIDE);
+    let original = FlowKey::of(&ip, &transport, Zone::OUTSIDE);
     let mut connection = Connection::default();
     let to = Side { zone: Zone::container(7), endpoint: Handle::new(1, 1) };
-    connection.set(original, &inner, to, to.endpoint, Handle::new(2, 1));
+    let nat = Nat { publication: Handle::new(2, 1), ..Nat::new(original, inner, to, to.endpoint) };
+    connection.set(&nat, inner.src_port);
 
     let mut arrived = sent.clone();
     let (ip, transport) = translate(&mut arrived, &connection.forward);
-    assert_eq!(packet::flow_key(&ip, &transport, Zone::OUTSIDE).tuple(), inner);
+    assert_eq!(FlowKey::of(&ip, &transport, Zone::OUTSIDE).tuple(), inner);
     is_right::<A>(&arrived);
 
     let mut answer = arrived;
     put_tuple(&mut answer, &ip, &transport, &inner.reversed());
     finish::<A>(&mut answer, ip.transport_at.get(), ip.protocol);
     let (ip, transport) = (read::<A>(&answer).0, read::<A>(&answer).1);
-    assert_eq!(packet::flow_key(&ip, &transport, to.zone), connection.reply);
+    assert_eq!(FlowKey::of(&ip, &transport, to.zone), connection.reply);
     let (ip, transport) = translate(&mut answer, &connection.backward);
-    assert_eq!(packet::flow_key(&ip, &transport, Zone::OUTSIDE).tuple(), original.tuple().reversed());
+    assert_eq!(FlowKey::of(&ip, &transport, Zone::OUTSIDE).tuple(), original.tuple().reversed());
     is_right::<A>(&answer);
 }
 
 /// What differs between the families in changing a packet.
-trait Rewritten: Family {
+trait Rewritten: Rewrite {
     /// Where the addresses are.
     const SOURCE: usize;
-    /// Where the time to live is.
-    const TTL: usize;
     /// Its bytes.
     fn wire(self) -> Vec<u8>;
 }
 
 impl Rewritten for Ipv4 {
     const SOURCE: usize = ipv4_at::SOURCE;
-    const TTL: usize = ipv4_at::TTL;
     fn wire(self) -> Vec<u8> {
         self.to_wire().to_vec()
     }
@@ -72,37 +72,24 @@ impl Rewritten for Ipv4 {
 
 impl Rewritten for Ipv6 {
     const SOURCE: usize = ipv6_at::SOURCE;
-    const TTL: usize = ipv6_at::LENGTH_WORD + 3;
     fn wire(self) -> Vec<u8> {
         std::net::Ipv6Addr::from(self).octets().to_vec()
     }
 }
 
-fn read<A: Family>(frame: &[u8]) -> (Ip<A>, Transport) {
+fn read<A: Rewritten>(frame: &[u8]) -> (Ip<A>, Transport) {
     let ip = A::header(frame, IP_AT).expect("read before");
-    let transport = packet::transport(frame, &ip).expect("read before");
+    let transport = transport::read(frame, &ip).expect("read before");
     (ip, transport)
 }
 
-/// Changes a packet as the programs do: addresses, ports and TTL written, checksums changed by the row's differences.
+/// Changes a packet as the programs do.
 fn translate<A: Rewritten>(frame: &mut [u8], row: &FlowRow<A>) -> (Ip<A>, Transport) {
     let (ip, transport) = read::<A>(frame);
-    put_tuple(frame, &ip, &transport, &row.tuple());
-    frame[ETHERNET_LEN + A::TTL] -= 1;
-    if !A::IS_V6 {
-        let change = row.addresses.and(netd_common::checksum::Delta::TTL_DECREMENTED);
-        put(frame, ETHERNET_LEN + ipv4_at::CHECKSUM, &change.apply(ip.checksum).to_ne_bytes());
-    }
-    let at = checksum_at(&ip);
-    let old = u16::from_ne_bytes([frame[at], frame[at + 1]]);
-    let no_checksum = ip.protocol == protocol::UDP && old == 0;
-    if !no_checksum {
-        let new = row.addresses.and(row.ports).apply(old);
-        // As the kernel does for UDP, whose zero is none (BPF_F_MARK_MANGLED_0).
-        let new = if ip.protocol == protocol::UDP && new == 0 { 0xffff } else { new };
-        put(frame, at, &new.to_ne_bytes());
-    }
-    read::<A>(frame)
+    rewrite::translate(frame, &ip, &transport, row).expect("it has all headers");
+    let after = read::<A>(frame);
+    assert_eq!(after.0.ttl, ip.ttl - 1);
+    after
 }
 
 /// Writes addresses and ports, and no checksum.
@@ -115,10 +102,6 @@ fn put_tuple<A: Rewritten>(frame: &mut [u8], ip: &Ip<A>, transport: &Transport, 
 
 fn put(frame: &mut [u8], at: usize, bytes: &[u8]) {
     frame[at..at + bytes.len()].copy_from_slice(bytes);
-}
-
-fn checksum_at<A: Address>(ip: &Ip<A>) -> usize {
-    ip.transport_at.get() + if ip.protocol == protocol::TCP { 16 } else { 6 }
 }
 
 /// Makes every checksum right, computed from nothing.

@@ -9,8 +9,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::abi::{BoundPortKey, DenyCacheRow, FlowRow, FragmentKey, QueuedFragmentKey};
-use crate::bytes::{Address, Ipv4, Ipv6};
 use crate::flow::FlowKey;
+use crate::wire::bytes::{Address, Ipv4, Ipv6};
 
 /// Promises for types of one parameter that they are plain, with their sizes as the sums of their fields' sizes.
 macro_rules! plain {

@@ -5,10 +5,11 @@
 use std::net::Ipv6Addr;
 
 use netd_common::abi::{EndpointRow, Subnet};
-use netd_common::bytes::{Address, Ipv4, Ipv6};
-use netd_common::guard;
-use netd_common::packet::{Family, IP_AT, Part};
+use netd_common::policy::source_guard;
 use netd_common::verdict::Reason;
+use netd_common::wire::bytes::{Address, Ipv4, Ipv6};
+use netd_common::wire::ethernet::IP_AT;
+use netd_common::wire::ip::{Family, Part};
 
 const MAC: [u8; 6] = [2, 0x42, 172, 17, 0, 2];
 /// Extension headers (RFC 8200 §4).
@@ -53,7 +54,7 @@ fn discovery(kind: u8, about: &str) -> Vec<u8> {
 
 fn judge(frame: &[u8]) -> Result<bool, Reason> {
     let ip = Ipv6::header(frame, IP_AT)?;
-    guard::sender(frame, &ip, &endpoint())
+    source_guard::sender(frame, &ip, &endpoint())
 }
 
 /// What is behind more extension headers than are followed is refused: Linux reads on to it, and it may be an advertisement of

@@ -7,13 +7,16 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use expect_test::expect_file;
 use netd_common::abi::{FlowRow, PublicationRow, direction, pending, port_index, tick};
-use netd_common::bytes::{Address, Be16, Ipv4, Ipv6};
-use netd_common::checksum::Delta;
-use netd_common::flow::{FlowKey, Handle, Tuple, Zone, protocol};
-use netd_common::nat::{self, Connection, Side};
-use netd_common::packet::tcp_flag::{ACK, FIN, RST, SYN};
-use netd_common::packet::{self, Family, IP_AT, Layout, Part};
-use netd_common::track::{Seen, State};
+use netd_common::flow::nat::{self, Connection, Nat, Side};
+use netd_common::flow::state::{Seen, State};
+use netd_common::flow::{FlowKey, Handle, Tuple, Zone};
+use netd_common::policy::source_port;
+use netd_common::wire::bytes::{Address, Be16, Ipv4, Ipv6};
+use netd_common::wire::checksum::Delta;
+use netd_common::wire::ethernet::{self, IP_AT};
+use netd_common::wire::ip::{Class, Family, Part, protocol};
+use netd_common::wire::transport::tcp_flag::{ACK, FIN, RST, SYN};
+use netd_common::wire::transport::{self, Layout};
 use proptest::prelude::*;
 
 /// RFC 1071, straight from its text: the oracle for changed checksums.
@@ -57,7 +60,8 @@ fn connection<A: Address>(outer: Tuple<A>, inner: Tuple<A>, from: Zone, to: Zone
     let mut connection = Connection::default();
     let side = Side { zone: to, endpoint: Handle::new(3, 7) };
     let original = FlowKey::new(outer, protocol::TCP, from);
-    connection.set(original, &inner, side, Handle::new(4, 8), Handle::new(5, 9));
+    let nat = Nat { publication: Handle::new(5, 9), ..Nat::new(original, inner, side, Handle::new(4, 8)) };
+    connection.set(&nat, inner.src_port);
     connection
 }
 
@@ -144,7 +148,7 @@ proptest! {
 
     #[test]
     fn a_random_port_is_no_privileged_one(random: u32) {
-        prop_assert!(nat::ephemeral_port(random).get() >= 1024);
+        prop_assert!(source_port::ephemeral(random).get() >= 1024);
     }
 
     #[test]
@@ -175,7 +179,7 @@ proptest! {
 
     #[test]
     fn no_bytes_make_the_parser_panic(bytes: Vec<u8>) {
-        let _type = packet::ethertype(bytes.as_slice());
+        let _type = ethernet::ethertype(bytes.as_slice());
         read::<Ipv4>(&bytes)?;
         read::<Ipv6>(&bytes)?;
     }
@@ -217,7 +221,7 @@ proptest! {
         };
         prop_assert_eq!(ip.part, expected);
         prop_assert_eq!(ip.transport_at.get(), 14 + 20 + usize::from(options) * 4);
-        let transport = packet::transport(bytes.as_slice(), &ip).unwrap();
+        let transport = transport::read(bytes.as_slice(), &ip).unwrap();
         prop_assert_eq!(transport.src_port.to_wire(), [ports[0], ports[1]]);
         prop_assert_eq!(transport.dst_port.to_wire(), [ports[2], ports[3]]);
         prop_assert_eq!(transport.sequence, u32::from_be_bytes(numbers[..4].try_into().unwrap()));
@@ -250,7 +254,7 @@ fn a_protocol_without_ports_has_no_row() {
 fn read<A: Family>(bytes: &[u8]) -> Result<(), TestCaseError> {
     let Ok(ip) = A::header(bytes, IP_AT) else { return Ok(()) };
     prop_assert!((14 + A::HEADER_LEN..=191).contains(&ip.transport_at.get()));
-    for transport in [packet::transport(bytes, &ip), packet::quoted(bytes, &ip)].into_iter().flatten() {
+    for transport in [transport::read(bytes, &ip), transport::quoted(bytes, &ip)].into_iter().flatten() {
         if transport.layout != Layout::Bare {
             prop_assert!(ip.transport_at.get() + 8 <= bytes.len());
         }
@@ -271,7 +275,7 @@ fn short_and_lying_headers_are_refused() {
     }
     packet[14] = 0x46;
     let ip = Ipv4::header(packet.as_slice(), IP_AT).unwrap();
-    assert!(packet::transport(packet.as_slice(), &ip).is_err());
+    assert!(transport::read(packet.as_slice(), &ip).is_err());
 }
 
 /// An IPv6 packet with these headers behind the fixed one, each with its kind in front, and UDP at the end.
@@ -320,34 +324,34 @@ fn extension_headers_are_passed_over() {
     assert!(part(&[(60, [0, 255, 0, 0, 0, 0, 0, 0])]).is_err());
 }
 
-/// What a glance sees is what the parser reads; tells whether it saw anything.
-fn glance_agrees<A: Family>(frame: &[u8]) -> bool {
-    let Some(glance) = A::glance(frame) else { return false };
+/// A quick classification agrees with the parser; returns whether there was one.
+fn classification_agrees<A: Family>(frame: &[u8]) -> bool {
+    let Some(class) = A::classify(frame) else { return false };
     let read = A::header(frame, IP_AT).and_then(|ip| {
-        let transport = packet::transport(frame, &ip)?;
+        let transport = transport::read(frame, &ip)?;
         assert!(ip.ttl > 1);
-        let service = packet::Glance::<A>::service(transport.dst_port, ip.protocol);
+        let service = Class::<A>::service(transport.dst_port, ip.protocol);
         Ok((ip.part, ip.src, ip.dst, service))
     });
-    assert_eq!(read, Ok((Part::Whole, glance.src, glance.dst, glance.port_and_protocol)));
+    assert_eq!(read, Ok((Part::Whole, class.src, class.dst, class.port_and_protocol)));
     true
 }
 
 proptest! {
     #[test]
-    fn a_glance_sees_what_the_parser_reads(
+    fn a_quick_classification_sees_what_the_parser_reads(
         mut frame in prop::collection::vec(any::<u8>(), 40..90),
         number in prop::sample::select(vec![protocol::TCP, protocol::UDP, protocol::SCTP, protocol::ICMP, 44]),
     ) {
         (frame[14], frame[23]) = (0x45, number);
         // More fragments, and the offset.
         let plain = frame[20] << 2 == 0 && frame[21] == 0 && frame[22] > 1;
-        let has_ports = packet::has_ports(number);
-        prop_assert_eq!(glance_agrees::<Ipv4>(&frame), plain && has_ports && frame.len() >= 54);
+        let has_ports = protocol::has_ports(number);
+        prop_assert_eq!(classification_agrees::<Ipv4>(&frame), plain && has_ports && frame.len() >= 54);
         (frame[20], frame[21]) = (0x40, 0);
-        prop_assert_eq!(glance_agrees::<Ipv4>(&frame), frame[22] > 1 && has_ports && frame.len() >= 54);
+        prop_assert_eq!(classification_agrees::<Ipv4>(&frame), frame[22] > 1 && has_ports && frame.len() >= 54);
         (frame[14], frame[20]) = (0x60, number);
-        prop_assert_eq!(glance_agrees::<Ipv6>(&frame), frame[21] > 1 && has_ports && frame.len() >= 74);
+        prop_assert_eq!(classification_agrees::<Ipv6>(&frame), frame[21] > 1 && has_ports && frame.len() >= 74);
     }
 }
 
@@ -358,10 +362,10 @@ fn quoted_packets_need_eight_bytes() {
     packet[23] = protocol::TCP;
     packet[34..42].copy_from_slice(&[0x9c, 0x40, 0, 80, 0, 0, 0, 7]);
     let ip = Ipv4::header(packet.as_slice(), IP_AT).unwrap();
-    let quoted = packet::quoted(packet.as_slice(), &ip).unwrap();
+    let quoted = transport::quoted(packet.as_slice(), &ip).unwrap();
     assert_eq!((quoted.src_port.get(), quoted.dst_port.get(), quoted.sequence), (40_000, 80, 7));
-    assert!(packet::quoted(&packet[..41], &ip).is_err());
-    assert!(packet::transport(packet.as_slice(), &ip).is_err(), "all of TCP's header is not there");
+    assert!(transport::quoted(&packet[..41], &ip).is_err());
+    assert!(transport::read(packet.as_slice(), &ip).is_err(), "all of TCP's header is not there");
 }
 
 #[test]
@@ -373,7 +377,7 @@ fn an_echos_number_stands_for_its_port() {
         packet[34] = kind;
         packet[38..40].copy_from_slice(&[0x12, 0x34]);
         let ip = Ipv4::header(packet.as_slice(), IP_AT).unwrap();
-        packet::transport(packet.as_slice(), &ip).map(|echo| (echo.src_port.get(), echo.dst_port.get()))
+        transport::read(packet.as_slice(), &ip).map(|echo| (echo.src_port.get(), echo.dst_port.get()))
     };
     assert_eq!(echo(8), Ok((0x1234, 0)));
     assert_eq!(echo(0), Ok((0, 0x1234)));
@@ -433,8 +437,8 @@ fn every_port_that_may_be_tried_is_as_likely_as_any_other() {
     let first = |port: u64| ((port - 1024) << 32).div_ceil(65_536 - 1024);
     for port in 1024..=u16::MAX {
         let (own, next) = (first(port.into()), first(u64::from(port) + 1).min(1 << 32));
-        assert_eq!(nat::ephemeral_port(own as u32).get(), port);
-        assert_eq!(nat::ephemeral_port((next - 1) as u32).get(), port);
+        assert_eq!(source_port::ephemeral(own as u32).get(), port);
+        assert_eq!(source_port::ephemeral((next - 1) as u32).get(), port);
         assert!((66_575..=66_577).contains(&(next - own)), "{port}: {}", next - own);
     }
 }

@@ -14,7 +14,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{FsType, fstatfs};
 
-use crate::error::{Doing as _, Error, Result};
+use crate::error::{Doing as _, Error, Kind, Result};
 
 /// Where named namespaces are, as iproute2 has it.
 const NAMED: &str = "/run/netns";
@@ -29,6 +29,16 @@ pub struct Netns {
 }
 
 impl Netns {
+    /// The namespace with this cookie at a path; none if nothing or another namespace is there by now.
+    pub fn proven(path: &Path, cookie: u64) -> Result<Option<Self>> {
+        match Self::open(path) {
+            Ok(netns) => Ok((netns.cookie()? == cookie).then_some(netns)),
+            // Nothing is there, or a file that is no namespace.
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Invalid) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The namespace that this process is in.
     pub fn current() -> Result<Self> {
         Self::open(Path::new("/proc/self/ns/net"))
@@ -69,8 +79,19 @@ impl Netns {
         Path::new(NAMED).join(name)
     }
 
-    /// Makes a namespace and mounts it at `path` below /run/netns, as `ip netns add` does. Fails if the path exists.
-    pub fn create(path: &Path) -> Result<Self> {
+    /// Makes a namespace that has no name yet. It ends when this is dropped, unless [`Self::mount`] has given it one.
+    pub fn create() -> Result<Self> {
+        let made = on_a_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            File::open("/proc/thread-self/ns/net")
+        })?;
+        let file = made.doing(|| "make a network namespace".into())?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        Ok(Self { file, path })
+    }
+
+    /// Mounts it at `path` below /run/netns, as `ip netns add` does. Fails if the path exists.
+    pub fn mount(self, path: &Path) -> Result<Self> {
         let what = || format!("make network namespace {}", path.display());
         share_folder()?;
         let mut exclusively = OpenOptions::new();
@@ -82,23 +103,26 @@ impl Netns {
             }
             _ => Error::system(what(), error),
         })?;
-        let mounted = on_a_thread(|| {
-            unshare(CloneFlags::CLONE_NEWNET)?;
-            mount(Some("/proc/thread-self/ns/net"), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-        });
-        match mounted.and_then(|mounted| mounted.doing(what)).and_then(|()| Self::open(path)) {
-            Ok(netns) => Ok(netns),
+        let mounted = mount(Some(&self.path), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).doing(what);
+        match mounted {
+            Ok(()) => Ok(Self { path: path.to_owned(), ..self }),
             Err(error) => {
-                // The first failure is the one to tell.
-                let _second = Self::remove(path);
+                // The first failure is the one to report; an empty file does no harm.
+                let _second = fs::remove_file(path);
                 Err(error)
             }
         }
     }
 
-    /// Removes a namespace's name; the kernel ends it when its last process is gone. Absent is fine.
-    pub fn remove(path: &Path) -> Result<()> {
+    /// Removes the name of the namespace with this cookie. The kernel ends the namespace when its last process is gone. If
+    /// nothing or another namespace is at the path, that is fine and stays.
+    pub fn remove(path: &Path, cookie: u64) -> Result<()> {
         let what = || format!("remove network namespace {}", path.display());
+        // A killed command may leave the empty file on which it was about to mount the namespace.
+        let is_empty_file = || fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0);
+        if Self::proven(path, cookie)?.is_none() && (Self::open(path).is_ok() || !is_empty_file()) {
+            return Ok(());
+        }
         match umount2(path, MntFlags::MNT_DETACH) {
             // Not mounted: only the file was made. Not there: removed already.
             Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}

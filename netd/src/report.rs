@@ -76,8 +76,8 @@ pub struct Port {
 pub struct Flow {
     /// tcp, udp, icmp, ipv6-icmp, or the protocol's number.
     pub proto: String,
-    /// How far it has come.
-    pub phase: &'static str,
+    /// Its conntrack state: `syn_sent`, `established`, `one_way` and so on.
+    pub state: &'static str,
     /// For how long no packet has passed, milliseconds (to the second, nearly).
     pub idle_ms: u64,
     /// The container that it leads to or comes from, or the address of a host that is none.
@@ -116,11 +116,11 @@ pub struct ByFamily<T> {
     pub ipv6: T,
 }
 
-/// How long connections in a phase may be idle: an element of `netd timeouts --json`.
+/// The idle timeout of a conntrack state: an element of `netd timeouts --json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Timeout {
-    /// The phase, as `netd flows` has it.
-    pub phase: &'static str,
+    /// The conntrack state, as in `netd flows`.
+    pub state: &'static str,
     /// What holds, seconds.
     pub seconds: u32,
     /// What holds if nobody says otherwise, seconds.

@@ -19,7 +19,7 @@ fn words_that_make_no_sense_are_usage_errors_that_name_them() {
         (&["publish", "8080:80", "../web"], "../web"),
         (&["publish", "8080:80", "8081:", "web"], "8081:"),
         (&["publish", "8080:80"], "8080:80"),
-        (&["publish", "web"], "SPEC"),
+        (&["publish", "web"], "needs a port"),
         (&["--max-connections", "7", "ports"], "7"),
         (&["unpublish", "x"], "'x'"),
         (&["container", "add", "-web"], "-w"),
@@ -30,7 +30,7 @@ fn words_that_make_no_sense_are_usage_errors_that_name_them() {
         (&["network", "create", "a b"], "a b"),
         (&["network", "create", "x", "--mtu", "1"], "1"),
         (&["network", "create", "x", "--bridge", "a-name-that-is-too-long"], "a-name-that-is-too-long"),
-        (&["run"], "CMD"),
+        (&["run"], "needs a command"),
         (&["frobnicate"], "frobnicate"),
     ];
     for (words, part) in table {

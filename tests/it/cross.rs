@@ -39,7 +39,7 @@ fn an_ipv6_client_reaches_a_container_that_has_only_ipv4() {
     let flows = lab.netd(&["--json", "flows", "--port", "5353"]).ok().json();
     let flow = &flows[0];
     assert_eq!((&flow["reply"]["src"], &flow["reply"]["dst"]), (&"172.17.0.2".into(), &GATEWAY.into()));
-    assert_eq!(flow["phase"], "two_way");
+    assert_eq!(flow["state"], "two_way");
     let port = lab.port("tcp", 8080);
     assert!(port["bytes"]["in"].as_u64() > Some(6 << 20) && port["dropped"] == 0, "{port}");
 }

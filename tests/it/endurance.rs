@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aya::maps::{HashMap, Map, MapData};
 use netd_common::abi::{FlowRow, capacity, name};
-use netd_common::bytes::{Address, Ipv4, Ipv6};
 use netd_common::flow::FlowKey;
+use netd_common::wire::bytes::{Address, Ipv4, Ipv6};
 use netd_tests::lab::{CLIENT, CLIENT6, HOST, HOST6, Lab, OUTSIDE, OUTSIDE6};
 use netd_tests::netns::{run_in, sandbox};
 use netd_tests::packet::{Packet, icmp_error};

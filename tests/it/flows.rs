@@ -32,7 +32,7 @@ fn connections_are_listed_with_their_phase_and_both_directions() {
     });
     let tcp = flows(&lab, &["--proto", "tcp"]);
     let [tcp] = tcp.as_slice() else { panic!("{tcp:?}") };
-    assert_eq!((&tcp["phase"], &tcp["container"]), (&"established".into(), &web.clone().into()));
+    assert_eq!((&tcp["state"], &tcp["container"]), (&"established".into(), &web.clone().into()));
     assert_eq!(tcp["publication"], "8080:80/tcp");
     let tuple = |direction: &Value| {
         let end = |address: &str, port: &str| {
@@ -48,7 +48,7 @@ fn connections_are_listed_with_their_phase_and_both_directions() {
     );
     let udp = flows(&lab, &["--port", "53"]);
     let [udp] = udp.as_slice() else { panic!("{udp:?}") };
-    assert_eq!((&udp["phase"], &udp["publication"]), (&"two_way".into(), &Value::Null));
+    assert_eq!((&udp["state"], &udp["publication"]), (&"two_way".into(), &Value::Null));
     assert_eq!(tuple(&udp["original"]), (end(&lab.address(&web), inside), end(OUTSIDE, 53)));
     assert_eq!(tuple(&udp["reply"]), (end(OUTSIDE, 53), end(HOST_OUTSIDE, inside)));
     let text = lab.netd(&["flows", "--container", &web]).ok().stdout;
@@ -57,7 +57,7 @@ fn connections_are_listed_with_their_phase_and_both_directions() {
     // A closed connection shows it, and one whose port is taken back is none any more.
     drop(stream);
     let closed =
-        |flow: &Value| ["time_wait", "fin_wait", "closed"].contains(&flow["phase"].as_str().unwrap());
+        |flow: &Value| ["time_wait", "fin_wait", "closed"].contains(&flow["state"].as_str().unwrap());
     netd_tests::wait_for("the connection to be closed", PATIENCE, || {
         flows(&lab, &["--proto", "tcp"]).iter().all(closed)
     });

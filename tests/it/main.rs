@@ -16,6 +16,7 @@ mod forward;
 mod fragment;
 mod gateway;
 mod host;
+mod identity;
 mod ipv6;
 mod journeys;
 mod lifecycle;

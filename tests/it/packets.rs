@@ -6,8 +6,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 
 use netd_common::abi::name;
-use netd_common::bytes::Ipv4;
 use netd_common::flow::FlowKey;
+use netd_common::wire::bytes::Ipv4;
 use netd_tests::packet::{Kind, Packet, checksum, icmp_error};
 use netd_tests::probe::{PATIENCE, Server};
 use netd_tests::wait_for;
@@ -285,7 +285,7 @@ fn only_a_credible_end_shortens_a_connection() {
     let (client, host, web) = ((CLIENT, 40_000), (HOST, 8080), (WEB, 80));
     let phase = |proto: &str| {
         let flows = bench.lab.netd(&["--json", "flows", "--proto", proto]).ok().json();
-        flows[0]["phase"].as_str().unwrap().to_owned()
+        flows[0]["state"].as_str().unwrap().to_owned()
     };
     let from_client =
         |flags, numbers| bench.run("uplink_ingress", bench.uplink, numbered(client, host, flags, numbers)).0;

@@ -214,7 +214,7 @@ fn everything_about_a_port_can_change_but_its_place() {
     ] {
         lab.netd(&["publish", "--replace", spec, &blue]).fails(1, part);
     }
-    lab.netd(&["publish", "--cut", "8000:80", &blue]).fails(2, "required arguments");
+    lab.netd(&["publish", "--cut", "8000:80", &blue]).fails(2, "needs --replace");
     assert_eq!(greeting(&lab, 8000), "outside");
     lab.netd(&["unpublish", &bound]).ok();
     assert!(lab.client.run(|| tcp_first_line(&format!("{HOST}:8000"), SILENCE)).is_err());

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use aya::maps::{HashMap, Map, MapData, MapError};
 use netd_common::abi::{FlowRow, name, tick};
-use netd_common::bytes::Ipv4;
-use netd_common::track::State;
+use netd_common::flow::state::State;
+use netd_common::wire::bytes::Ipv4;
 use netd_tests::lab::Lab;
 use netd_tests::packet::{Packet, icmp_error};
 

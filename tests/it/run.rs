@@ -1,9 +1,9 @@
 //! `netd run`: everything is taken down when its command ends, however it ends.
 
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use netd_tests::lab::{HOST, Lab};
+use netd_tests::lab::{HOST, Lab, Said};
 use netd_tests::netns::Process;
 use netd_tests::probe::{PATIENCE, tcp_first_line};
 use netd_tests::snapshot::Snapshot;
@@ -117,6 +117,31 @@ fn a_detached_run_stays_until_it_is_removed() {
         let processes = std::process::Command::new("ps").args(["-eo", "args"]).output().unwrap();
         !String::from_utf8_lossy(&processes.stdout).contains(&state)
     });
+}
+
+#[test]
+fn a_run_gets_no_descriptors_of_its_caller() {
+    let lab = Lab::new();
+    let lock = lab.folder.path().join("lock");
+    let with_descriptors = |words: &[&str]| {
+        let netd = lab.netd_command(words);
+        let line = format!("exec 7</dev/null 9>>{}; flock 9; exec \"$@\"", lock.display());
+        let mut script = Command::new("sh");
+        script.args(["-c", &line, "sh"]).arg(netd.get_program()).args(netd.get_args());
+        Said::of(&script.output().unwrap(), words)
+    };
+    // `ls` is a process of its own, so the shell's descriptors are those that it was given.
+    let list = ["sh", "-c", "ls /proc/$$/fd; true"];
+    let words = [&["run", "--network", "host", "--"], &list[..]].concat();
+    assert_eq!(with_descriptors(&words).ok().stdout, "0\n1\n2\n");
+
+    let name = lab.name("web");
+    with_descriptors(&["run", "-d", "--name", &name, "--", "sleep", "1000"]).ok();
+    let free = Command::new("flock").arg("--nonblock").arg(&lock).arg("true").status().unwrap();
+    assert!(free.success(), "the detached run holds the caller's lock");
+    let words = [&["container", "exec", &name, "--"], &list[..]].concat();
+    assert_eq!(with_descriptors(&words).ok().stdout, "0\n1\n2\n");
+    lab.netd(&["container", "rm", &name]).ok();
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use aya::maps::{HashMap, Map, MapData};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use netd_common::abi::name;
-use netd_common::bytes::Ipv4;
 use netd_common::flow::FlowKey;
+use netd_common::wire::bytes::Ipv4;
 use netd_tests::lab::Lab;
 use netd_tests::packet::{Packet, icmp_error};
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 fn timeout(lab: &Lab, phase: &str) -> Value {
     let all = lab.netd(&["--json", "timeouts"]).ok().json();
-    let found = all.as_array().unwrap().iter().find(|timeout| timeout["phase"] == phase);
+    let found = all.as_array().unwrap().iter().find(|timeout| timeout["state"] == phase);
     found.unwrap_or_else(|| panic!("no {phase} in {all}"))["seconds"].clone()
 }
 
@@ -38,7 +38,7 @@ fn a_connection_ends_when_it_was_idle_for_longer_than_its_phase_may_be() {
 fn timeouts_are_shown_changed_and_kept() {
     let lab = Lab::new();
     let shown = lab.netd(&["timeouts"]).ok().stdout;
-    assert!(shown.starts_with("PHASE") && shown.contains("RFC 4787 REQ-5"), "{shown}");
+    assert!(shown.starts_with("STATE") && shown.contains("RFC 4787 REQ-5"), "{shown}");
     assert_eq!((timeout(&lab, "one_way"), timeout(&lab, "established")), (json!(120), json!(432_000)));
     assert!(!lab.state_dir().exists(), "nothing was changed");
     lab.netd(&["timeouts", "one_way=30", "established=2h"]).ok();

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap, Map, MapData};
 use netd_common::abi::{FlowRow, name};
-use netd_common::bytes::Ipv6;
 use netd_common::flow::FlowKey;
+use netd_common::wire::bytes::Ipv6;
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::bytes::{Address as _, Ipv6};
-use crate::flow::Handle;
+use crate::flow::handle::Handle;
+use crate::wire::bytes::{Address as _, Ipv6};
 
 /// The value of a source that may not use the publication.
 pub const DENY: u32 = 0;

@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::bytes::Address;
-use crate::flow::Handle;
+use crate::flow::handle::Handle;
+use crate::wire::bytes::Address;
 
 /// Packets and bytes that one CPU has dropped for one reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -30,7 +30,7 @@ pub struct DenyCacheRow<A: Address> {
     pub mac: [u32; 2],
     /// Index of the interface that the packet came in by.
     pub ifindex: u32,
-    /// Destination port and protocol, see [`Glance`](crate::packet::Glance).
+    /// Destination port and protocol, see [`Glance`](crate::wire::ip::Class).
     pub port_and_protocol: u32,
     /// The number of the [`Reason`](crate::verdict::Reason).
     pub reason: u32,

@@ -2,8 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::bytes::{Address, Ipv4, Ipv6};
-use crate::flow::Handle;
+use crate::flow::handle::Handle;
+use crate::flow::key::Zone;
+use crate::flow::nat::Side;
+use crate::wire::bytes::{Address, Ipv4, Ipv6};
 
 /// An endpoint. The fields that every packet needs come first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -35,6 +37,12 @@ impl EndpointRow {
     #[inline(always)]
     pub const fn is_remote(&self) -> bool {
         self.ifindex == 0
+    }
+
+    /// Where packets to the container go.
+    #[inline(always)]
+    pub const fn side(&self) -> Side {
+        Side { zone: Zone::container(self.ifindex), endpoint: self.handle }
     }
 
     /// The `ethernet` words for these addresses.
@@ -99,7 +107,7 @@ impl<A: Address> Subnet<A> {
 }
 
 /// What a network forbids or allows. Where the two families differ, IPv6's flag is the next bit, see
-/// [`Family::flag`](crate::packet::Family::flag).
+/// [`Family::flag`](crate::wire::ip::Family::flag).
 pub mod network_flag {
     /// Its containers do not reach each other directly.
     pub const NO_ICC: u32 = 1;

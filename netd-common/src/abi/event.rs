@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::bytes::{Be16, Ipv6};
+use crate::wire::bytes::{Be16, Ipv6};
 
 /// A dropped packet, as it was when it was dropped. At most one is reported for each reason, CPU and [`tick`](super::tick).
 ///

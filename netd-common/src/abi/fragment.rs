@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::bytes::{Address, Be16};
-use crate::flow::Zone;
+use crate::flow::key::Zone;
+use crate::wire::bytes::{Address, Be16};
 
 /// How far apart a datagram's fragments may be, ticks: the reassembly timeout of Linux (`IP_FRAG_TIME`, 30 s).
 pub const FRAGMENT_TICKS: u32 = 28;

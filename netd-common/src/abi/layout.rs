@@ -11,11 +11,11 @@ use std::path::Path;
 use std::string::String;
 
 use super::*;
-use crate::bytes::{Be16, Ipv4, Ipv6};
-use crate::checksum::Delta;
+use crate::flow::state::State;
 use crate::flow::{FlowKey, Handle};
-use crate::track::State;
 use crate::verdict::Reason;
+use crate::wire::bytes::{Be16, Ipv4, Ipv6};
+use crate::wire::checksum::Delta;
 
 fn size_of_field<T, F>(_field: impl Fn(&T) -> &F) -> usize {
     size_of::<F>()

@@ -5,10 +5,10 @@ use crate::abi::{
     PublicationRow, QueuedFragmentKey, QueuedFragmentRow, SocketKey, SocketRow, SourceKey, TargetPortKey,
     TrustKey, UplinkRow, VersionRow,
 };
-use crate::bytes::{Ipv4, Ipv6};
+use crate::flow::state::State;
 use crate::flow::{FlowKey, Handle};
-use crate::track::State;
 use crate::verdict::Reason;
+use crate::wire::bytes::{Ipv4, Ipv6};
 
 /// The kernel's type of a map (`enum bpf_map_type`, include/uapi/linux/bpf.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +156,7 @@ maps! {
     LOCALS: Hash<Ipv6, u32>, capacity::LOCALS;
     /// LRU hash: [`SocketKey`](crate::abi::SocketKey) → [`SocketRow`](crate::abi::SocketRow).
     SOCKETS: LruHash<SocketKey, SocketRow>, capacity::SOCKETS;
-    /// Array: conntrack [`State`](crate::track::State) → how long a connection may be idle in it, in
+    /// Array: conntrack [`State`](crate::flow::state::State) → how long a connection may be idle in it, in
     /// [`tick`](crate::abi::tick)s.
     TIMEOUTS: Array<u32, u32>, capacity::TIMEOUTS;
     /// Per-CPU array: [`Reason`](crate::verdict::Reason) → [`DropRow`](crate::abi::DropRow).

@@ -8,7 +8,7 @@ pub mod cb;
 mod drop;
 mod endpoint;
 mod event;
-mod flow;
+mod family;
 mod fragment;
 #[cfg(test)]
 mod layout;
@@ -16,7 +16,6 @@ mod maps;
 mod programs;
 mod publication;
 mod socket;
-pub mod tick;
 mod uplink;
 mod version;
 
@@ -24,7 +23,7 @@ pub use access::SourceKey;
 pub use drop::{DenyCacheRow, DropRow};
 pub use endpoint::{EndpointRow, Subnet, network_flag};
 pub use event::DropEvent;
-pub use flow::{FlowRow, direction, pending};
+pub use family::FamilyRows;
 pub use fragment::{FRAGMENT_TICKS, FragmentKey, FragmentRow, QueuedFragmentKey, QueuedFragmentRow};
 pub use maps::{Kind, MAPS, Map, capacity, name};
 pub use programs::{hook, stage};
@@ -32,5 +31,8 @@ pub use publication::{
     BoundPortKey, PortRow, PublicationCounters, PublicationRow, TargetPortKey, port_index, publication_flag,
 };
 pub use socket::{SocketKey, SocketRow};
-pub use uplink::{TrustKey, UplinkRow, mac_words, uplink_flag};
+pub use uplink::{TrustKey, UplinkRow, uplink_flag};
 pub use version::{ABI, VersionRow};
+
+pub use crate::flow::row::{FlowRow, direction, pending};
+pub use crate::flow::tick;

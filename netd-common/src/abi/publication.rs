@@ -2,9 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::bytes::{Address, Be16, Ipv6};
-use crate::flow::Handle;
-use crate::packet::Family;
+use crate::flow::handle::Handle;
+use crate::wire::bytes::{Address, Be16, Ipv6};
+use crate::wire::ip::Family;
 
 /// A publication: one port or a range of them, at one target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -87,9 +87,9 @@ pub struct PortRow {
 #[inline(always)]
 pub const fn port_index(protocol: u8, port: Be16) -> Option<u32> {
     let plane = match protocol {
-        crate::flow::protocol::TCP => 0,
-        crate::flow::protocol::UDP => 1,
-        crate::flow::protocol::SCTP => 2,
+        crate::wire::ip::protocol::TCP => 0,
+        crate::wire::ip::protocol::UDP => 1,
+        crate::wire::ip::protocol::SCTP => 2,
         _ => return None,
     };
     Some((plane << 16) | port.get() as u32)

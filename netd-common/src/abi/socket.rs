@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::bytes::{Be16, Ipv6};
+use crate::wire::bytes::{Be16, Ipv6};
 
 /// A host socket and the container's address that its packets are sent to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]

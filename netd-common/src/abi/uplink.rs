@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::bytes::{Ipv4, Ipv6};
+use crate::wire::bytes::{Ipv4, Ipv6};
 
 /// An interface that leads outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -14,7 +14,7 @@ pub struct UplinkRow {
     pub mtu: u32,
     /// The source address of masqueraded IPv6 connections.
     pub address6: Ipv6,
-    /// Its MAC address, as [`mac_words`].
+    /// Its MAC address, as [`mac_words`](crate::wire::ethernet::mac_words).
     pub mac: [u32; 2],
     /// Flags of [`uplink_flag`].
     pub flags: u32,
@@ -25,12 +25,6 @@ pub mod uplink_flag {
     /// The interface takes frames that XDP redirects to it (`ndo_xdp_xmit`). The kernel tells nobody about a frame that is
     /// redirected to an interface without it: the frame is lost.
     pub const TAKES_FRAMES: u32 = 1;
-}
-
-/// A MAC address as two native words of the wire's bytes; the last two bytes are zero.
-pub const fn mac_words(mac: [u8; 6]) -> [u32; 2] {
-    let [a, b, c, d, e, f] = mac;
-    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, 0, 0])]
 }
 
 /// A trusted interface: clients that arrive on it may also use the container addresses of this network for published ports.

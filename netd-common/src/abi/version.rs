@@ -6,7 +6,7 @@ use bytemuck::{Pod, Zeroable};
 ///
 /// It must rise whenever programs of the old number and a user side of the new one (or the other way round) would misunderstand
 /// each other: another layout or meaning of a row, key, event or control-block word; a map or stage more, less, renumbered or with
-/// another capacity; another number of a [`Reason`](crate::verdict::Reason) or [`State`](crate::track::State). The test
+/// another capacity; another number of a [`Reason`](crate::verdict::Reason) or [`State`](crate::flow::state::State). The test
 /// `abi::layout` compares all of that with what is recorded for this number.
 pub const ABI: u32 = 1;
 

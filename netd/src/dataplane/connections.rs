@@ -4,10 +4,10 @@ use std::collections::HashMap as Table;
 use std::net::SocketAddr;
 
 use netd_common::abi::{EndpointRow, FlowRow, pending, tick};
-use netd_common::bytes::Address;
+use netd_common::flow::nat;
+use netd_common::flow::state::State;
 use netd_common::flow::{FlowKey, Handle, Zone};
-use netd_common::nat;
-use netd_common::track::State;
+use netd_common::wire::bytes::Address;
 
 /// A tracked connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use aya::maps::{Map, MapData, RingBuf};
 use netd_common::abi::{DropEvent, name};
-use netd_common::bytes::Address as _;
 use netd_common::verdict::Reason;
+use netd_common::wire::bytes::Address as _;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::pins;
@@ -83,7 +83,7 @@ impl Dropped {
 
 #[cfg(test)]
 mod tests {
-    use netd_common::bytes::{Be16, Ipv6};
+    use netd_common::wire::bytes::{Be16, Ipv6};
 
     use super::*;
 

@@ -20,7 +20,7 @@ use attach::Hooks;
 pub use attach::{AttachedProgram, HookPoint, TcHook, cgroup_root};
 pub use connections::{Connection, Direction};
 pub use log::{Dropped, Log};
-use netd_common::track::State;
+use netd_common::flow::state::State;
 use object::Setup;
 pub use object::load;
 pub use publish::{NO_INTERFACE, PublishedPorts};

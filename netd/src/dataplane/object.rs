@@ -7,7 +7,7 @@ use aya::maps::{Array, MapData, ProgramArray};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use netd_common::abi::{ABI, MAPS, VersionRow, capacity, name, stage, tick};
-use netd_common::track::State;
+use netd_common::flow::state::State;
 
 use super::bpf::{self, ANY};
 use super::pins::{self, remove_tree};
@@ -164,14 +164,14 @@ mod tests {
 
     /// The maps of the object that are not pinned: each set of programs has its own, as scratch space and caches.
     const PRIVATE: [&str; 12] = [
-        "SCRATCH",
-        "SCRATCH6",
-        "PLAN",
-        "PLAN6",
+        "CONNECTION",
+        "CONNECTION6",
+        "NAT",
+        "NAT6",
         "FRAGMENT_KEY",
         "FRAGMENT_KEY6",
-        "FRAGMENT_COPY",
-        "QUESTION",
+        "PACKET",
+        "FIB",
         "ANSWERS",
         "NEIGHBOURS",
         "NEIGHBOURS6",

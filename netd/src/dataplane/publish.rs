@@ -10,8 +10,8 @@ use netd_common::abi::{
     BoundPortKey, PortRow, PublicationCounters, PublicationRow, TargetPortKey, name, port_index,
     publication_flag,
 };
-use netd_common::bytes::{Address, Be16, Ipv4, Ipv6};
 use netd_common::flow::Handle;
+use netd_common::wire::bytes::{Address, Be16, Ipv4, Ipv6};
 
 use super::bpf::{self, ANY};
 use super::tables::{Tables, absent_is_fine};

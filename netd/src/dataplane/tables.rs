@@ -9,12 +9,13 @@ use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netd_common::abi::{
     DenyCacheRow, DropRow, EndpointRow, FlowRow, PublicationCounters, PublicationRow, SourceKey, TrustKey,
-    UplinkRow, access, capacity, mac_words, name, pending, tick, uplink_flag,
+    UplinkRow, access, capacity, name, pending, tick, uplink_flag,
 };
-use netd_common::bytes::{Address, Ipv4, Ipv6};
+use netd_common::flow::state::State;
 use netd_common::flow::{FlowKey, Handle};
-use netd_common::track::State;
 use netd_common::verdict::Reason;
+use netd_common::wire::bytes::{Address, Ipv4, Ipv6};
+use netd_common::wire::ethernet::mac_words;
 
 use super::bpf::ANY;
 use super::connections::{self, Connection};

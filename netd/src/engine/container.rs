@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use netd_common::abi::FamilyRows as _;
 use netd_common::abi::{self, EndpointRow, network_flag};
-use netd_common::bytes::{Address as _, Ipv4, Ipv6};
 use netd_common::flow::Zone;
-use netd_common::packet::Family as _;
+use netd_common::wire::bytes::{Address as _, Ipv4, Ipv6};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
@@ -21,7 +21,8 @@ use crate::link::{Family, Netlink, Sysctl, Veth};
 use crate::netns::Netns;
 use crate::spec::{GatewayMode, Mac, Name, PortSpec};
 use crate::store::{
-    Attachment, Container, Link, Network, Owner, Phase, Publication, Subnet, Target, Terms, folder_key,
+    Attachment, Container, Link, Network, Owner, Phase, Publication, Sandbox, Subnet, Target, Terms,
+    folder_key,
 };
 
 /// The container's end of its veth pair.
@@ -96,15 +97,22 @@ impl Host {
         }
         // Everything that can be known to fail is asked before anything is made, the network `bridge` included.
         let link = if bridged { Some(self.plan_link(&request).await?) } else { None };
+        // A namespace that netd makes has no name until its cookie is recorded.
+        let fresh =
+            if sandbox.is_none() && request.network.as_str() != HOST { Some(Netns::create()?) } else { None };
+        let recorded = match (&sandbox, &fresh) {
+            (Some(given), _) => {
+                Sandbox::Namespace { path: given.path().to_owned(), cookie: given.cookie()?, made: false }
+            }
+            (None, Some(fresh)) => {
+                Sandbox::Namespace { path: Netns::named(name.as_str()), cookie: fresh.cookie()?, made: true }
+            }
+            (None, None) => Sandbox::Host,
+        };
         let container = Container {
             name: name.clone(),
             phase: Phase::Adding,
-            sandbox: match (&sandbox, request.network.as_str()) {
-                (Some(sandbox), _) => sandbox.path().to_owned(),
-                (None, HOST) => PathBuf::from("/proc/1/ns/net"),
-                (None, _) => Netns::named(name.as_str()),
-            },
-            sandbox_made: sandbox.is_none() && request.network.as_str() != HOST,
+            sandbox: recorded,
             attachment: match link {
                 Some(link) => Attachment::Bridge(Box::new(link)),
                 None if request.network.as_str() == HOST => Attachment::Host,
@@ -115,7 +123,7 @@ impl Host {
         };
         let target = Target::Container(name.clone());
         let publications = self.plan_ports(&target, &request.ports, &request.terms, &HashMap::new()).await?;
-        self.build_container(container, publications).await?;
+        self.build_container(container, sandbox.or(fresh), publications).await?;
         Ok(name)
     }
 
@@ -125,8 +133,9 @@ impl Host {
             return Err(Error::invalid(format!("{} is the host's own namespace", sandbox.path().display()))
                 .hint("use --network host for a container that shares it"));
         }
+        let wanted = sandbox.cookie()?;
         for other in self.store.state.containers.values().filter(|other| other.link().is_some()) {
-            if Netns::open(&other.sandbox).and_then(|other| other.is(sandbox)).unwrap_or(false) {
+            if matches!(other.sandbox, Sandbox::Namespace { cookie, .. } if cookie == wanted) {
                 return Err(Error::conflict(format!(
                     "{} is attached already, as container {}",
                     sandbox.path().display(),
@@ -183,12 +192,20 @@ impl Host {
     }
 
     /// Makes what the records describe; takes it away again if a step fails.
-    async fn build_container(&mut self, container: Container, publications: Vec<Publication>) -> Result<()> {
+    async fn build_container(
+        &mut self,
+        container: Container,
+        sandbox: Option<Netns>,
+        publications: Vec<Publication>,
+    ) -> Result<()> {
         let name = container.name.clone();
         self.store.state.containers.insert(name.clone(), container.clone());
         self.store.state.publications.extend(publications.iter().cloned());
         self.store.save()?;
-        let mut made = self.raise_container(&container).await;
+        let mut made = match sandbox {
+            Some(sandbox) => self.raise_container(&container, sandbox).await,
+            None => Ok(()),
+        };
         if made.is_ok() {
             let fresh: Vec<_> = publications.iter().map(|one| (one, None)).collect();
             made = self.raise(&fresh).await;
@@ -217,21 +234,10 @@ impl Host {
         self.store.save()
     }
 
-    async fn raise_container(&mut self, container: &Container) -> Result<()> {
-        if container.attachment == Attachment::Host {
-            return Ok(());
-        }
-        let sandbox = if container.sandbox_made {
-            let made = Netns::create(&container.sandbox);
-            if made.is_err() {
-                // Whoever has the path now, it is not this container's to remove.
-                if let Some(record) = self.store.state.containers.get_mut(&container.name) {
-                    record.sandbox_made = false;
-                }
-            }
-            made?
-        } else {
-            Netns::open(&container.sandbox)?
+    async fn raise_container(&mut self, container: &Container, sandbox: Netns) -> Result<()> {
+        let sandbox = match &container.sandbox {
+            Sandbox::Namespace { path, made: true, .. } => sandbox.mount(path)?,
+            Sandbox::Namespace { .. } | Sandbox::Host => sandbox,
         };
         let inside = Netlink::open(&sandbox)?;
         for interface in
@@ -321,8 +327,8 @@ impl Host {
         if let Some(link) = container.link() {
             errors.extend(self.lower_link(link).await.err());
         }
-        if container.sandbox_made {
-            errors.extend(Netns::remove(&container.sandbox).err());
+        if let Sandbox::Namespace { path, cookie, made: true } = &container.sandbox {
+            errors.extend(Netns::remove(path, *cookie).err());
         }
         if let Some(error) = Error::many(errors) {
             return Err(error);
@@ -372,10 +378,17 @@ impl Host {
         self.store.state.containers.get(name).ok_or_else(|| no_container(name))
     }
 
-    /// The namespace of a container, for a command to be run in; none for one that shares the host's.
-    pub fn sandbox(&self, name: &Name) -> Result<Option<PathBuf>> {
-        let container = self.container(name)?;
-        Ok((container.attachment != Attachment::Host).then(|| container.sandbox.clone()))
+    /// The namespace of a container, for a command to run in; none for a container that shares the host's. An error if it
+    /// is gone, or if another namespace is at its path by now.
+    pub fn sandbox(&self, name: &Name) -> Result<Option<Netns>> {
+        let Sandbox::Namespace { path, cookie, .. } = &self.container(name)?.sandbox else { return Ok(None) };
+        Netns::proven(path, *cookie)?.map(Some).ok_or_else(|| {
+            Error::not_found(format!(
+                "the network namespace of container {name} is not at {} any more",
+                path.display()
+            ))
+            .hint(format!("`netd container rm {name}` removes what is left of it"))
+        })
     }
 }
 
@@ -383,9 +396,9 @@ impl Host {
 /// that takes the run through its life, which passes the word on.
 fn end_run(container: &Container, owner: Owner) {
     // A process may end by itself meanwhile; what is gone is what is wanted.
-    if container.sandbox_made {
-        let inside =
-            Netns::open(&container.sandbox).and_then(|sandbox| sandbox.processes()).unwrap_or_default();
+    if let Sandbox::Namespace { path, cookie, made: true } = &container.sandbox {
+        let proven = Netns::proven(path, *cookie).ok().flatten();
+        let inside = proven.and_then(|sandbox| sandbox.processes().ok()).unwrap_or_default();
         for pid in inside {
             let _gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use netd_common::abi::{EndpointRow, Subnet, network_flag};
-use netd_common::bytes::{Address as _, Ipv4, Ipv6};
 use netd_common::flow::Handle;
-use netd_common::track;
+use netd_common::flow::State;
+use netd_common::wire::bytes::{Address as _, Ipv4, Ipv6};
 
 use super::Host;
 use super::container::no_container;
@@ -493,7 +493,7 @@ impl Host {
             return Ok(());
         }
         if let Some(dataplane) = &self.dataplane {
-            let ended = [track::State::TimeWait, track::State::Closed];
+            let ended = [State::TimeWait, State::Closed];
             let connections = dataplane.tables.connections()?;
             let busy: HashSet<Handle> = connections
                 .iter()

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
 
-use netd_common::flow::{Handle, protocol};
-use netd_common::track::State;
+use netd_common::flow::Handle;
+use netd_common::flow::state::State;
+use netd_common::wire::ip::protocol;
 
 use super::container::INTERFACE;
 use super::network::{BRIDGE, HOST, NONE, gateways_for, is_predefined, no_network};
@@ -20,7 +21,7 @@ use crate::report::{
     Port, Status, Timeout,
 };
 use crate::spec::{Name, Protocol, XdpMode};
-use crate::store::{self, Attachment, Publication, Target};
+use crate::store::{self, Attachment, Publication, Sandbox, Target};
 
 impl Host {
     /// Publications with what they counted; of one container if it is given.
@@ -128,7 +129,7 @@ impl Host {
             let publication = publications.get(&connection.publication).map(|one| one.spec());
             flows.push(Flow {
                 proto: protocol_name(connection.protocol),
-                phase: connection.state.name(),
+                state: connection.state.name(),
                 idle_ms: connection.idle_millis,
                 container: name,
                 publication,
@@ -140,13 +141,13 @@ impl Host {
         Ok(flows)
     }
 
-    /// How long connections may be idle, by phase.
+    /// The idle timeout of each conntrack state.
     pub fn report_timeouts(&self) -> Vec<Timeout> {
-        let timeout = |phase: State| Timeout {
-            phase: phase.name(),
-            seconds: self.store.state.timeouts.seconds(phase),
-            default_seconds: phase.default_timeout(),
-            source: phase.default_source(),
+        let timeout = |state: State| Timeout {
+            state: state.name(),
+            seconds: self.store.state.timeouts.seconds(state),
+            default_seconds: state.default_timeout(),
+            source: state.default_source(),
         };
         State::ALL.into_iter().map(timeout).collect()
     }
@@ -215,7 +216,10 @@ impl Host {
         let mut report = Container {
             name: container.name.to_string(),
             network: container.network.to_string(),
-            sandbox: container.sandbox.display().to_string(),
+            sandbox: match &container.sandbox {
+                Sandbox::Host => self.netns.path().display().to_string(),
+                Sandbox::Namespace { path, .. } => path.display().to_string(),
+            },
             interface: None,
             host_interface: None,
             mac: None,
@@ -351,7 +355,8 @@ fn target_address(publication: &Publication, link: Option<&store::Link>) -> IpAd
 /// What the container's own end counted: packets that a program redirects into the container bypass the host's end.
 /// None if its namespace is gone.
 async fn inner_counters(container: &store::Container) -> Option<InOut<Count>> {
-    let inside = Netlink::open(&Netns::open(&container.sandbox).ok()?).ok()?;
+    let Sandbox::Namespace { path, cookie, .. } = &container.sandbox else { return None };
+    let inside = Netlink::open(&Netns::proven(path, *cookie).ok()??).ok()?;
     let inner = inside.interface(&INTERFACE.parse().ok()?).await.ok()??;
     Some(InOut { inward: inner.received, out: inner.sent })
 }

@@ -41,9 +41,9 @@ impl Protocol {
     /// Its number (IANA).
     pub const fn number(self) -> u8 {
         match self {
-            Self::Tcp => netd_common::flow::protocol::TCP,
-            Self::Udp => netd_common::flow::protocol::UDP,
-            Self::Sctp => netd_common::flow::protocol::SCTP,
+            Self::Tcp => netd_common::wire::ip::protocol::TCP,
+            Self::Udp => netd_common::wire::ip::protocol::UDP,
+            Self::Sctp => netd_common::wire::ip::protocol::SCTP,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-use netd_common::track::State;
+use netd_common::flow::state::State;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};

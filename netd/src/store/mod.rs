@@ -33,7 +33,7 @@ use crate::ports::Ports;
 use crate::spec::{Access, GatewayMode, IfName, Mac, Name, PortRange, Protocol, Timeouts, XdpMode};
 
 /// Version of the state file; another one is refused rather than guessed at.
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 4;
 /// The state file, in its namespace's folder.
 const FILE: &str = "state.json";
 /// The file of publications, beside it.
@@ -155,6 +155,24 @@ pub struct Owner {
     pub start: u64,
 }
 
+/// The network namespace of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sandbox {
+    /// The host's own.
+    Host,
+    /// Another one.
+    Namespace {
+        /// Where it is found: an absolute path. It may lead to another namespace by now: a process below /proc may have ended,
+        /// and a name may have been given again.
+        path: PathBuf,
+        /// Its cookie, which no other namespace of this boot has. It proves that the namespace at the path is the recorded one.
+        cookie: u64,
+        /// Whether netd made it.
+        made: bool,
+    },
+}
+
 /// A container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
@@ -164,10 +182,8 @@ pub struct Container {
     pub phase: Phase,
     /// The network it is on: a record's, or `host` or `none`.
     pub network: Name,
-    /// Path of its network namespace.
-    pub sandbox: PathBuf,
-    /// Whether netd made that namespace.
-    pub sandbox_made: bool,
+    /// Its network namespace.
+    pub sandbox: Sandbox,
     /// How it is attached.
     pub attachment: Attachment,
     /// For `netd run`: the process that takes it down when its command ends.
@@ -678,8 +694,11 @@ mod tests {
             name: name.parse().unwrap(),
             phase: Phase::Ready,
             network: "bridge".parse().unwrap(),
-            sandbox: PathBuf::from("/run/netns").join(name),
-            sandbox_made: true,
+            sandbox: Sandbox::Namespace {
+                path: PathBuf::from("/run/netns").join(name),
+                cookie: 5,
+                made: true,
+            },
             attachment: Attachment::Bridge(Box::new(Link {
                 host_interface: "veth0".parse().unwrap(),
                 host_mac: Mac::local([0; 4]),

@@ -123,7 +123,7 @@ pub(crate) const ONLY: &[Only] = &[
     },
     Only {
         what: What::Word(&["TC_ACT_*"]),
-        rooms: &["netd-ebpf/src/main.rs"],
+        rooms: &["netd-ebpf/src/stage/dispatch.rs"],
         why: "a verdict becomes a TC action in one place",
     },
     Only {

@@ -18,8 +18,13 @@ use crate::output::Output;
 const FAILED: u8 = 1;
 /// Exit status of wrong usage.
 const USAGE: u8 = 2;
+/// The first descriptor behind standard input, output and error.
+const FIRST_INHERITED: std::os::fd::RawFd = 3;
 
 fn main() -> ExitCode {
+    // Commands in containers get standard input, output and error only, as with Podman. Otherwise the supervisor of a
+    // detached run would keep the caller's files, and with them its locks.
+    close_fds::set_fds_cloexec(FIRST_INHERITED, &[]);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(explain(&error)),

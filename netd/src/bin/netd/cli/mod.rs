@@ -44,7 +44,7 @@ Examples:
   netd publish 127.0.0.1:5432:5432 db
       Publish one more port of a container, for the host itself only
   netd --xdp auto publish 9090:80 192.0.2.10
-      Forward a port to another host, with XDP where the network card supports it
+      Forward a port to another host, with XDP if the network card supports it
   netd ports
       List published ports and their traffic
   netd down
@@ -198,7 +198,7 @@ Examples:
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
+    /// Print the manual: a page for netd and one for each command
     #[command(after_help = "\
 Examples:
   netd man | man -l -

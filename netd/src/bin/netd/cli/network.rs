@@ -24,12 +24,14 @@ Examples:
   netd network create lan --trusted-interface eth1
 
 Gateway modes, as in Docker:
-  nat              Ports are published on the host. Outgoing connections are
-                   masqueraded. Container addresses are not reachable from outside.
+  nat              Ports are published on the host, outgoing connections are
+                   masqueraded, and container addresses are not reachable from
+                   outside.
   nat-unprotected  Like nat, but all ports of container addresses are reachable
                    from outside.
-  routed           No NAT. Published ports are reachable from outside by container
-                   address and container port; ping works. Host ports are not used.
+  routed           No NAT: published ports are reachable from outside by the
+                   container's address and port, and ping works. Host ports are
+                   not used.
   isolated         The host has no address on the network (needs --internal).")]
     Create(NetworkCreate),
     /// List networks

@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use std::process;
 
 use crate::cli::{ContainerAdd, ContainerCommand};
-use crate::output::{Output, Published, Text as _, raw};
+use crate::output::{Output, Published, Text as _};
 use netd::engine::{ContainerRequest, Host, Settings};
-use netd::error::{Error, Result};
-use netd::netns::Netns;
+use netd::error::{Doing as _, Error, Result};
 use netd::report::Removed;
 use netd::spec::Name;
 
@@ -25,7 +24,7 @@ async fn carry_out(host: &mut Host, output: Output, command: ContainerCommand) -
         ContainerCommand::Add(typed) => {
             let ContainerAdd { name, network, netns, pid, attach } = typed;
             let terms = super::publish::terms(attach.terms)?;
-            let sandbox = netns.or_else(|| pid.map(|pid| PathBuf::from(format!("/proc/{pid}/ns/net"))));
+            let sandbox = sandbox(netns, pid)?;
             let name = host
                 .add_container(ContainerRequest {
                     name,
@@ -39,11 +38,7 @@ async fn carry_out(host: &mut Host, output: Output, command: ContainerCommand) -
                 })
                 .await?;
             let container = host.report_container(&name).await?;
-            output.print_json_only(&container)?;
-            if output.is_json() {
-                return Ok(());
-            }
-            raw(&format!("{name}\n{}", Published(container.ports).text()))
+            output.print_or(&container, || format!("{name}\n{}", Published(container.ports.clone()).text()))
         }
         ContainerCommand::Ls => output.print(&host.report_containers().await?),
         ContainerCommand::Inspect { name } => output.print(&host.report_container(&name).await?),
@@ -54,6 +49,12 @@ async fn carry_out(host: &mut Host, output: Output, command: ContainerCommand) -
         // It becomes another program, which `command` sees to.
         ContainerCommand::Exec { .. } => Ok(()),
     }
+}
+
+/// The path of the namespace that the words name. It is absolute, since later commands run in other folders.
+fn sandbox(netns: Option<PathBuf>, pid: Option<i32>) -> Result<Option<PathBuf>> {
+    let path = netns.or_else(|| pid.map(|pid| PathBuf::from(format!("/proc/{pid}/ns/net"))));
+    path.map(std::path::absolute).transpose().doing(|| "find the current folder".into())
 }
 
 /// Becomes the command, inside; returns only if that fails.
@@ -69,7 +70,7 @@ async fn enter(settings: &Settings, name: &Name) -> Result<()> {
     let sandbox = host.sandbox(name);
     host.close()?;
     match sandbox? {
-        Some(sandbox) => Netns::open(&sandbox)?.enter(),
+        Some(sandbox) => sandbox.enter(),
         None => Ok(()),
     }
 }

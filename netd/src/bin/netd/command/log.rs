@@ -1,6 +1,6 @@
 //! `netd log`.
 
-use crate::output::{Output, Text as _, line};
+use crate::output::Output;
 use netd::dataplane::Dropped;
 use netd::engine::{Host, Settings};
 use netd::error::Result;
@@ -22,5 +22,5 @@ pub(super) async fn execute(settings: &Settings, output: Output, follow: bool) -
 }
 
 fn print(output: Output, dropped: &[Dropped]) -> Result<()> {
-    dropped.iter().try_for_each(|packet| line(output, &packet.text(), packet))
+    dropped.iter().try_for_each(|packet| output.line(packet))
 }

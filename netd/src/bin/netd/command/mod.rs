@@ -1,15 +1,14 @@
-//! What each word of the command line does: dispatch, nothing more.
+//! Carries out each command of the command line: this file dispatches, the others do the work.
 
 mod container;
 mod log;
 mod network;
 mod publish;
 mod run;
-
-use clap::CommandFactory as _;
+mod shell;
 
 use crate::cli::{Cli, Command, ContainerCommand};
-use crate::output::{self, Output};
+use crate::output::Output;
 use netd::dataplane::TcHook;
 use netd::engine::{self, Host, Settings};
 use netd::error::{Doing as _, Error, Result};
@@ -80,18 +79,8 @@ pub(crate) fn execute(cli: Cli) -> Result<u8> {
                 }
                 output.print(&Removed { removed })?;
             }
-            Command::Completions { shell } => {
-                let mut script = Vec::new();
-                clap_complete::generate(shell, &mut Cli::command(), "netd", &mut script);
-                output::raw(&String::from_utf8_lossy(&script))?;
-            }
-            Command::Man => {
-                let mut page = Vec::new();
-                clap_mangen::Man::new(Cli::command())
-                    .render(&mut page)
-                    .map_err(|error| Error::system("write the manual page", error))?;
-                output::raw(&String::from_utf8_lossy(&page))?;
-            }
+            Command::Completions { shell } => shell::completions(shell)?,
+            Command::Man => shell::manual()?,
         }
         Ok(0)
     })

@@ -1,7 +1,7 @@
 //! `netd network`.
 
 use crate::cli::NetworkCommand;
-use crate::output::{self, Output};
+use crate::output::Output;
 use netd::engine::{Host, NetworkRequest, Settings};
 use netd::error::Result;
 use netd::report::Removed;
@@ -33,8 +33,7 @@ async fn carry_out(host: &mut Host, output: Output, command: NetworkCommand) -> 
                     trusted: typed.trusted_interface,
                 })
                 .await?;
-            output.print_json_only(&host.report_network(&name)?)?;
-            if output.is_json() { Ok(()) } else { output::raw(&format!("{name}\n")) }
+            output.print_or(&host.report_network(&name)?, || format!("{name}\n"))
         }
         NetworkCommand::Ls => output.print(&host.report_networks()),
         NetworkCommand::Inspect { name } => output.print(&host.report_network(&name)?),

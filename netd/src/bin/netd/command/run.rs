@@ -11,6 +11,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::IsTerminal as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -120,8 +121,10 @@ async fn detached(settings: &Settings, output: Output, name: &Name, mut supervis
     let container = host.report_container(name).await;
     host.close()?;
     match container {
-        Ok(container) if output.is_json() => output.print_json_only(&container)?,
-        Ok(container) => raw(&format!("{name}\n{}", Published(container.ports).text()))?,
+        Ok(container) => {
+            output
+                .print_or(&container, || format!("{name}\n{}", Published(container.ports.clone()).text()))?;
+        }
         // A command that ends at once has taken its container along.
         Err(_) => raw(&format!("{name}\n"))?,
     }
@@ -167,7 +170,9 @@ pub(super) async fn supervise(settings: &Settings, request: Supervise) -> Result
     }
     let mut words: Vec<OsString> = vec!["become".into(), "--parent".into(), getpid().to_string().into()];
     if let Some(sandbox) = &sandbox {
-        words.extend(["--sandbox".into(), sandbox.into()]);
+        // By this process's descriptor: a path could lead to another namespace by now.
+        let descriptor = sandbox.as_fd().as_raw_fd();
+        words.extend(["--sandbox".into(), format!("/proc/{}/fd/{descriptor}", getpid()).into()]);
     }
     words.push("--".into());
     words.extend(run.command);

@@ -1,0 +1,156 @@
+//! The two rows of a connection: how they are made from the NAT that it gets, and each one from the other.
+
+use crate::wire::bytes::{Address, Be16};
+use crate::wire::checksum::Delta;
+
+use super::handle::Handle;
+use super::key::{FlowKey, Tuple, Zone};
+use super::row::{FlowRow, direction};
+
+/// Where packets go, and therefore where their answers come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Side {
+    /// The container's zone, or outside.
+    pub zone: Zone,
+    /// The container whose row says how to get there; for outside the endpoint at the other end.
+    pub endpoint: Handle,
+}
+
+impl Side {
+    /// The far end of an endpoint's connection to outside.
+    #[inline(always)]
+    pub const fn outside(endpoint: Handle) -> Self {
+        Self { zone: Zone::OUTSIDE, endpoint }
+    }
+}
+
+/// The NAT that a new connection gets. Every kind is a choice of these:
+///
+/// | | `translated` | `to` | `back` |
+/// |---|---|---|---|
+/// | published port | destination is the container's | the container | the container |
+/// | masquerade | source is the host's | outside | the container |
+/// | hairpin | destination is the target's | the target | the sender |
+/// | direct routing | the same | the container | the container, or the sender |
+/// | NAT64 | both ends are IPv4-mapped addresses | the container | as for the others |
+/// | forwarding | destination is the target's, source the host's or the client's | outside | the sender, or the target |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Nat<A> {
+    /// The key of its first packet.
+    pub original: FlowKey<A>,
+    /// That packet after translation. Its source port is tried first, see [`crate::policy::source_port`].
+    pub translated: Tuple<A>,
+    /// Where it goes.
+    pub to: Side,
+    /// The endpoint that answers need: the originator if it is a container, else as in `to`.
+    pub back: Handle,
+    /// The publication that it belongs to; none for a connection that a container makes to outside.
+    pub publication: Handle,
+    /// Whether the connection exists and only its rows were lost: then its ports are what they are, and it is not
+    /// counted as a new one.
+    pub is_rebuilt: bool,
+}
+
+impl<A: Address> Nat<A> {
+    /// The NAT of a new connection that belongs to no publication.
+    #[inline(always)]
+    pub const fn new(original: FlowKey<A>, translated: Tuple<A>, to: Side, back: Handle) -> Self {
+        Self { original, translated, to, back, publication: Handle::NONE, is_rebuilt: false }
+    }
+
+    /// Whether the source address is translated.
+    #[inline(always)]
+    pub fn translates_source(&self) -> bool {
+        self.translated.src != self.original.src
+    }
+
+    /// Whether the container sees its network's gateway as the source. The host connects to containers from that address
+    /// as well, so the source port must be none that the kernel assigns.
+    #[inline(always)]
+    pub fn is_from_gateway(&self) -> bool {
+        self.to.zone != Zone::OUTSIDE && self.translates_source()
+    }
+}
+
+/// The two rows of a connection, each under the key that its packets come in with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connection<A: Address> {
+    /// Key of the originator's packets.
+    pub original: FlowKey<A>,
+    /// What becomes of them.
+    pub forward: FlowRow<A>,
+    /// Key of the answers.
+    pub reply: FlowKey<A>,
+    /// What becomes of them.
+    pub backward: FlowRow<A>,
+}
+
+impl<A: Address> Connection<A> {
+    /// Makes both rows from a NAT and the source port that it got. In place, since the BPF side has no stack for a copy.
+    #[inline(always)]
+    pub fn set(&mut self, nat: &Nat<A>, src_port: Be16) {
+        let (original, to) = (nat.original, nat.to);
+        let translated = Tuple { src_port, ..nat.translated };
+        self.original = original;
+        self.reply = FlowKey::new(translated.reversed(), original.protocol(), to.zone);
+        fill(&mut self.forward, &self.original, &translated, way(to.zone), to.endpoint, nat.publication);
+        let answered = original.tuple().reversed();
+        let is_nat64 = original.dst.is_mapped() != translated.dst.is_mapped();
+        let nat64 = if is_nat64 { direction::NAT64 } else { 0 };
+        self.forward.bits |= nat64;
+        let bits = way(original.zone()) | direction::REPLY | nat64;
+        fill(&mut self.backward, &self.reply, &answered, bits, nat.back, nat.publication);
+    }
+}
+
+/// How packets reach a zone.
+#[inline(always)]
+const fn way(zone: Zone) -> u32 {
+    if zone.ifindex() == Zone::OUTSIDE.ifindex() { direction::OUTWARD } else { direction::INWARD }
+}
+
+/// Makes a row that translates packets of `key` to `tuple`, with the checksum changes computed.
+#[inline(always)]
+fn fill<A: Address>(
+    row: &mut FlowRow<A>,
+    key: &FlowKey<A>,
+    tuple: &Tuple<A>,
+    bits: u32,
+    endpoint: Handle,
+    publication: Handle,
+) {
+    *row = FlowRow::default();
+    row.src = tuple.src;
+    row.dst = tuple.dst;
+    row.src_port = tuple.src_port;
+    row.dst_port = tuple.dst_port;
+    row.addresses = key.src.change(tuple.src).and(key.dst.change(tuple.dst));
+    row.ports = Delta::NONE
+        .word(key.src_port.word(), tuple.src_port.word())
+        .word(key.dst_port.word(), tuple.dst_port.word());
+    row.endpoint = endpoint;
+    row.publication = publication;
+    row.bits = bits;
+}
+
+/// The key of the other direction. `to` is the zone that the row's packets go to.
+#[inline(always)]
+pub fn partner_key<A: Address>(key: &FlowKey<A>, row: &FlowRow<A>, to: Zone) -> FlowKey<A> {
+    FlowKey::new(row.tuple().reversed(), key.protocol(), to)
+}
+
+/// Makes the other direction's row as it was: everything in it follows from this one. `back` is as in [`Nat::back`],
+/// seen from the partner.
+#[inline(always)]
+pub fn restore<A: Address>(
+    into: &mut FlowRow<A>,
+    key: &FlowKey<A>,
+    own: &FlowRow<A>,
+    partner: &FlowKey<A>,
+    back: Handle,
+) {
+    let turned = (own.bits & (direction::REPLY | direction::NAT64)) ^ direction::REPLY;
+    fill(into, partner, &key.tuple().reversed(), way(key.zone()) | turned, back, own.publication);
+}

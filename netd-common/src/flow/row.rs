@@ -1,0 +1,205 @@
+//! Flows: one row for each direction of a connection.
+
+#![expect(clippy::cast_possible_truncation, reason = "parts of words are taken on purpose")]
+
+use crate::wire::bytes::{Address, Be16};
+use crate::wire::checksum::Delta;
+
+use super::handle::Handle;
+use super::key::Tuple;
+use super::state::{Seen, State};
+use super::tick;
+
+/// One direction of a connection: everything that is needed to send its packets on (64 or 104 bytes).
+///
+/// Each direction writes its own row only, so that the two never share a cache line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct FlowRow<A: Address> {
+    /// Source address after translation.
+    pub src: A,
+    /// Destination address after translation.
+    pub dst: A,
+    /// Source port after translation.
+    pub src_port: Be16,
+    /// Destination port after translation.
+    pub dst_port: Be16,
+    /// What the new addresses add to a checksum.
+    pub addresses: Delta,
+    /// What the new ports add to a checksum.
+    pub ports: Delta,
+    /// The endpoint that the packets go to; for packets to outside, the one that they come from.
+    pub endpoint: Handle,
+    /// The publication that the connection was made by; none for a connection that a container made to outside.
+    pub publication: Handle,
+    /// [`direction`] in the low bits, the TCP flags seen in this direction from bit 8, the path's MTU from bit 16 (see
+    /// [`Self::mtu`]).
+    pub bits: u32,
+    /// When a packet last passed, [`tick`]s; zero if none has. When the tick moves, the row is updated (route, counters), unless
+    /// [`Self::may_skip_refresh`].
+    pub last: u32,
+    /// The interface to leave by, for packets to outside; 0 if not known yet.
+    pub oif: u32,
+    /// TCP's acknowledgement number of the last packet in this direction: the sequence number that the other side may go on with.
+    /// SCTP: the verification tag.
+    pub acknowledged: u32,
+    /// The next hop on that interface.
+    pub next_hop: A,
+    /// The low part of the packets before `last`, see [`Self::totals`].
+    pub(crate) packets_low: u32,
+    /// Zero.
+    pub(crate) pad: A::Pad,
+    /// Packets and bytes since the last update, see [`pending`].
+    pub pending: u64,
+    /// The bytes before `last`, and above them the high part of the packets.
+    pub(crate) bytes_and_packets: u64,
+}
+
+/// Bits of a row's total bytes, 64 PiB; above them 8 bits of its packets, 40 altogether.
+const TOTAL_BYTES: u32 = 56;
+
+impl<A: Address> FlowRow<A> {
+    /// Both ports after translation, as they stand in front of a transport header.
+    #[inline(always)]
+    pub const fn port_words(&self) -> u32 {
+        let [a, b] = self.src_port.to_wire();
+        let [c, d] = self.dst_port.to_wire();
+        u32::from_ne_bytes([a, b, c, d])
+    }
+
+    /// The addresses and ports after translation.
+    #[inline(always)]
+    pub const fn tuple(&self) -> Tuple<A> {
+        Tuple { src: self.src, dst: self.dst, src_port: self.src_port, dst_port: self.dst_port }
+    }
+
+    /// Whether its packets go to outside.
+    #[inline(always)]
+    pub const fn is_outward(&self) -> bool {
+        self.bits & direction::OUTWARD != 0
+    }
+
+    /// Whether a packet in a later tick than `last` needs no update of the row but its tick. Rows that lead into a container need
+    /// no route lookup, so they are updated only every eighth tick. A reply to a container's own connection is excluded, since a
+    /// socket of the host may have taken its port; so is a row whose pending packets might not fit the counter in one more tick.
+    #[inline(always)]
+    pub const fn may_skip_refresh(&self, now: u32) -> bool {
+        !self.is_outward()
+            && !self.publication.is_none()
+            && tick::in_same_eight(self.last, now)
+            && pending::packets(self.pending) < pending::MANY
+    }
+
+    /// Whether its packets are the replies.
+    #[inline(always)]
+    pub const fn is_reply(&self) -> bool {
+        self.bits & direction::REPLY != 0
+    }
+
+    /// Whether its packets are translated between IPv6 and IPv4.
+    #[inline(always)]
+    pub const fn is_nat64(&self) -> bool {
+        self.bits & direction::NAT64 != 0
+    }
+
+    /// What has been seen in this direction.
+    #[inline(always)]
+    pub const fn seen(&self) -> Seen {
+        Seen { any: self.last != 0, flags: (self.bits >> 8) as u8 }
+    }
+
+    /// The conntrack state of the connection, and for how many ticks no packet has passed in either direction. `partner` is the row of
+    /// the other direction, if there is one.
+    #[inline(always)]
+    pub const fn state_and_idle(&self, protocol: u8, partner: Option<&Self>, now: u32) -> (State, u32) {
+        let (there, last) = match partner {
+            Some(partner) => (partner.seen(), partner.last),
+            None => (Seen { any: false, flags: 0 }, 0),
+        };
+        let (originator, replier) = if self.is_reply() { (there, self.seen()) } else { (self.seen(), there) };
+        let last = if last > self.last { last } else { self.last };
+        (State::of(protocol, originator, replier), now.saturating_sub(last))
+    }
+
+    /// Adds TCP flags to those seen.
+    #[inline(always)]
+    pub fn add_flags(&mut self, flags: u8) {
+        self.bits |= u32::from(flags) << 8;
+    }
+
+    /// Forgets the TCP flags.
+    #[inline(always)]
+    pub fn forget_flags(&mut self) {
+        self.bits &= !0xff00;
+        self.acknowledged = 0;
+    }
+
+    /// MTU of the path to outside, bytes; 0 if not known yet. More than 65,535 is stored as 65,535, the longest IPv4 packet.
+    #[inline(always)]
+    pub const fn mtu(&self) -> u32 {
+        self.bits >> 16
+    }
+
+    /// Stores the MTU of the path to outside, bytes.
+    #[inline(always)]
+    pub fn set_mtu(&mut self, mtu: u32) {
+        let mtu = if mtu > 0xffff { 0xffff } else { mtu };
+        self.bits = (self.bits & 0xffff) | (mtu << 16);
+    }
+
+    /// Packets and bytes before `last`.
+    pub const fn totals(&self) -> (u64, u64) {
+        let packets = (self.bytes_and_packets >> TOTAL_BYTES << 32) | self.packets_low as u64;
+        (packets, self.bytes_and_packets & ((1 << TOTAL_BYTES) - 1))
+    }
+
+    /// Adds to [`Self::totals`].
+    #[inline(always)]
+    pub fn add_totals(&mut self, packets: u64, bytes: u64) {
+        let sum = u64::from(self.packets_low) + packets;
+        self.packets_low = sum as u32;
+        self.bytes_and_packets = self.bytes_and_packets.wrapping_add(bytes + (sum >> 32 << TOTAL_BYTES));
+    }
+}
+
+/// Which way a row's packets go.
+pub mod direction {
+    /// To a container.
+    pub const INWARD: u32 = 0;
+    /// To outside.
+    pub const OUTWARD: u32 = 1;
+    /// The packets are the replies.
+    pub const REPLY: u32 = 2;
+    /// One side is IPv6 and the other IPv4, in mapped addresses.
+    pub const NAT64: u32 = 4;
+}
+
+/// Packets and bytes in one word, so that counting a packet is one atomic addition. Emptied every tick, or every eighth one: 2²⁴
+/// packets and 2⁴⁰ bytes are more than a tick holds.
+pub mod pending {
+    const BYTES: u32 = 40;
+
+    /// A quarter of the packets that fit a word. Fewer than this may wait for one more tick.
+    pub const MANY: u64 = 1 << (64 - BYTES - 2);
+
+    /// One packet of `len` bytes.
+    #[inline(always)]
+    pub const fn packet(len: u32) -> u64 {
+        (1 << BYTES) | len as u64
+    }
+
+    /// The packets in a word.
+    #[inline(always)]
+    pub const fn packets(word: u64) -> u64 {
+        word >> BYTES
+    }
+
+    /// The bytes in a word.
+    #[inline(always)]
+    pub const fn bytes(word: u64) -> u64 {
+        word & ((1 << BYTES) - 1)
+    }
+}
+
+// `capacity` counts with this size.
+const _: () = assert!(size_of::<FlowRow<crate::wire::bytes::Ipv4>>() == 64);

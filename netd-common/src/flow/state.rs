@@ -1,0 +1,241 @@
+//! How far a connection has come, and how long it may be idle before it is forgotten.
+//!
+//! No row holds a state: it follows from what each direction has seen, so the two rows never disagree.
+
+use crate::wire::ip::protocol;
+use crate::wire::transport::tcp_flag::{ACK, FIN, RST, SYN};
+
+/// What has been seen of one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Whether any packet passed.
+    pub any: bool,
+    /// TCP flags, all packets together; a reset that was not credible is not among them.
+    pub flags: u8,
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum State {
+    /// TCP, and SCTP in the same words: opened by one side, unanswered.
+    SynSent = 0,
+    /// TCP: answered, the handshake not finished.
+    SynReceived = 1,
+    /// TCP: open.
+    Established = 2,
+    /// TCP: closed by one side.
+    FinWait = 3,
+    /// TCP: closed by both.
+    TimeWait = 4,
+    /// TCP: reset.
+    Closed = 5,
+    /// UDP: unanswered.
+    UdpOneWay = 6,
+    /// UDP: answered.
+    UdpTwoWay = 7,
+    /// ICMP echo.
+    Echo = 8,
+    /// Any other protocol.
+    Generic = 9,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 10] = [
+        Self::SynSent,
+        Self::SynReceived,
+        Self::Established,
+        Self::FinWait,
+        Self::TimeWait,
+        Self::Closed,
+        Self::UdpOneWay,
+        Self::UdpTwoWay,
+        Self::Echo,
+        Self::Generic,
+    ];
+
+    /// The state of a number, as `as u32` gives it; generic for a number of none.
+    #[inline(always)]
+    pub const fn numbered(number: u32) -> Self {
+        if (number as usize) < Self::ALL.len() { Self::ALL[number as usize] } else { Self::Generic }
+    }
+
+    /// The state of a connection, from what its originator and its replier have sent.
+    #[inline(always)]
+    pub const fn of(protocol_number: u8, originator: Seen, replier: Seen) -> Self {
+        let either = originator.flags | replier.flags;
+        let both = originator.flags & replier.flags;
+        match protocol_number {
+            protocol::TCP | protocol::SCTP if either & RST != 0 => Self::Closed,
+            protocol::TCP | protocol::SCTP if both & FIN != 0 => Self::TimeWait,
+            protocol::TCP | protocol::SCTP if either & FIN != 0 => Self::FinWait,
+            // The replier's SYN holds an ACK; the originator's ACK ends the handshake. A connection that was picked up in
+            // its middle has shown no SYN.
+            protocol::TCP | protocol::SCTP if both & ACK != 0 => Self::Established,
+            protocol::TCP | protocol::SCTP if replier.any => Self::SynReceived,
+            protocol::TCP | protocol::SCTP => Self::SynSent,
+            protocol::UDP if replier.any => Self::UdpTwoWay,
+            protocol::UDP => Self::UdpOneWay,
+            protocol::ICMP | protocol::ICMPV6 => Self::Echo,
+            _ => Self::Generic,
+        }
+    }
+
+    /// Whether both sides have shown that they want it: such a connection is kept apart from the half-open ones.
+    #[inline(always)]
+    pub const fn is_assured(self) -> bool {
+        matches!(self, Self::Established | Self::FinWait | Self::UdpTwoWay)
+    }
+
+    /// Whether a SYN of the originator begins a new connection on the same tuple: the old one has ended (RFC 9293
+    /// §3.6.1; a client may use a port again as soon as it likes).
+    #[inline(always)]
+    pub const fn may_begin_anew(self, flags: u8) -> bool {
+        flags & (SYN | ACK) == SYN && matches!(self, Self::FinWait | Self::TimeWait | Self::Closed)
+    }
+
+    /// The name programs see, as conntrack has them.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SynSent => "syn_sent",
+            Self::SynReceived => "syn_received",
+            Self::Established => "established",
+            Self::FinWait => "fin_wait",
+            Self::TimeWait => "time_wait",
+            Self::Closed => "closed",
+            Self::UdpOneWay => "one_way",
+            Self::UdpTwoWay => "two_way",
+            Self::Echo => "echo",
+            Self::Generic => "generic",
+        }
+    }
+
+    /// How long a connection may be idle if nobody says otherwise, seconds.
+    ///
+    /// TCP and generic: the defaults of nf_conntrack (`tcp_timeouts`, nf_conntrack_proto_tcp.c), of which RFC 5382 REQ-5
+    /// asks 2 h 4 min for established and 4 min for transitory ones; so the transitory ones that conntrack forgets sooner
+    /// are 240 here. UDP: RFC 4787 REQ-5 asks for 2 minutes at least, conntrack's stream has 2, RFC 7857 nothing new.
+    /// Echo: RFC 5508 REQ-2 asks for 60.
+    pub const fn default_timeout(self) -> u32 {
+        match self {
+            Self::SynSent | Self::SynReceived | Self::FinWait | Self::TimeWait => 240,
+            Self::Established => 432_000,
+            Self::Closed => 10,
+            Self::UdpOneWay => 120,
+            Self::UdpTwoWay => 180,
+            Self::Echo => 60,
+            Self::Generic => 600,
+        }
+    }
+
+    /// Where the default is from, for people.
+    pub const fn default_source(self) -> &'static str {
+        match self {
+            Self::SynSent | Self::SynReceived | Self::FinWait | Self::TimeWait => {
+                "RFC 5382 REQ-5: 4 min at least"
+            }
+            Self::Established => "nf_conntrack; RFC 5382 REQ-5: 2 h 4 min at least",
+            Self::UdpOneWay => "RFC 4787 REQ-5: 2 min at least",
+            Self::UdpTwoWay => "nf_conntrack before 5.0; RFC 4787 REQ-5: 2 min at least",
+            Self::Echo => "RFC 5508 REQ-2: 60 s at least",
+            Self::Closed | Self::Generic => "nf_conntrack",
+        }
+    }
+}
+
+/// How far beyond what the other side has acknowledged a reset may be: what may be on its way. RFC 5961 §3.2 asks a host
+/// for an exact match, since it can send a challenge; who stands between cannot, and must not be fooled for long either.
+const RESET_WINDOW: u32 = 1 << 17;
+
+/// Whether a reset with this sequence number may be the work of a true end: the number that the other side expects, or
+/// a little more. `expected` is the last that the other side acknowledged; `None` if it has acknowledged nothing, and then
+/// the connection is half open and there is nothing to shorten.
+#[inline(always)]
+pub const fn is_credible_reset(sequence: u32, expected: Option<u32>) -> bool {
+    match expected {
+        Some(expected) => sequence.wrapping_sub(expected) <= RESET_WINDOW,
+        None => true,
+    }
+}
+
+/// Whether an SCTP packet that ends an association comes from one of its ends: it bears the tag of the packets that went
+/// its way, or of those that came the other (RFC 9260 §8.5.1). A tag is zero where none has been seen.
+#[inline(always)]
+pub const fn is_credible_abort(tag: u32, this_way: u32, other_way: u32) -> bool {
+    tag == this_way || tag == other_way || (this_way == 0 && other_way == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: Seen = Seen { any: false, flags: 0 };
+
+    fn seen(flags: u8) -> Seen {
+        Seen { any: true, flags }
+    }
+
+    #[test]
+    fn a_connection_goes_through_its_phases() {
+        let tcp = |originator, replier| State::of(protocol::TCP, originator, replier);
+        assert_eq!(tcp(seen(SYN), NONE), State::SynSent);
+        assert_eq!(tcp(seen(SYN), seen(SYN | ACK)), State::SynReceived);
+        assert_eq!(tcp(seen(SYN | ACK), seen(SYN | ACK)), State::Established);
+        assert_eq!(tcp(seen(SYN | ACK | FIN), seen(SYN | ACK)), State::FinWait);
+        assert_eq!(tcp(seen(SYN | ACK), seen(SYN | ACK | FIN)), State::FinWait);
+        assert_eq!(tcp(seen(SYN | ACK | FIN), seen(SYN | ACK | FIN)), State::TimeWait);
+        assert_eq!(tcp(seen(SYN | ACK), seen(SYN | ACK | RST)), State::Closed);
+        assert_eq!(tcp(seen(SYN), seen(RST | ACK)), State::Closed);
+        assert_eq!(tcp(seen(ACK), NONE), State::SynSent, "picked up in its middle, unanswered");
+        assert_eq!(tcp(seen(ACK), seen(ACK)), State::Established, "picked up in its middle");
+        assert_eq!(State::of(protocol::UDP, seen(0), NONE), State::UdpOneWay);
+        assert_eq!(State::of(protocol::UDP, seen(0), seen(0)), State::UdpTwoWay);
+        assert_eq!(State::of(protocol::ICMPV6, seen(0), seen(0)), State::Echo);
+        assert_eq!(State::of(47, seen(0), NONE), State::Generic);
+        assert_eq!(State::of(protocol::SCTP, seen(SYN | ACK), seen(SYN | ACK)), State::Established);
+    }
+
+    #[test]
+    fn only_the_originators_syn_begins_an_ended_connection_anew() {
+        for state in [State::FinWait, State::TimeWait, State::Closed] {
+            assert!(state.may_begin_anew(SYN));
+            assert!(!state.may_begin_anew(ACK));
+            assert!(!state.may_begin_anew(SYN | ACK));
+        }
+        for state in [State::SynSent, State::SynReceived, State::Established] {
+            assert!(!state.may_begin_anew(SYN), "a retransmission, or somebody's guess");
+        }
+    }
+
+    #[test]
+    fn a_reset_is_credible_where_the_other_side_expects_it() {
+        assert!(is_credible_reset(1000, Some(1000)));
+        assert!(is_credible_reset(1000 + RESET_WINDOW, Some(1000)));
+        assert!(is_credible_reset(5, Some(u32::MAX)), "numbers wrap");
+        assert!(!is_credible_reset(999, Some(1000)));
+        assert!(!is_credible_reset(1001 + RESET_WINDOW, Some(1000)));
+        assert!(is_credible_reset(0, None));
+    }
+
+    #[test]
+    fn an_abort_is_credible_with_a_tag_of_its_association() {
+        assert!(is_credible_abort(7, 7, 9) && is_credible_abort(9, 7, 9), "its own, or reflected");
+        assert!(!is_credible_abort(8, 7, 9) && !is_credible_abort(8, 7, 0));
+        assert!(is_credible_abort(8, 0, 0), "nothing is open yet");
+    }
+
+    #[test]
+    fn timeouts_keep_to_the_rfcs() {
+        let hours = |h: u32, m: u32| h * 3600 + m * 60;
+        assert!(State::Established.default_timeout() >= hours(2, 4), "RFC 5382 REQ-5");
+        for state in [State::SynSent, State::SynReceived, State::FinWait, State::TimeWait] {
+            assert!(state.default_timeout() >= 240, "RFC 5382 REQ-5");
+        }
+        assert!(State::UdpOneWay.default_timeout() >= 120, "RFC 4787 REQ-5");
+        assert!(State::Echo.default_timeout() >= 60, "RFC 5508 REQ-2");
+        for (number, state) in State::ALL.into_iter().enumerate() {
+            assert_eq!(state as usize, number);
+        }
+    }
+}

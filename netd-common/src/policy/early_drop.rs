@@ -1,0 +1,29 @@
+//! Which packets from outside XDP drops before the stack sees them: those that the TC stages would drop for their
+//! addresses and ports. It asks the very functions that the TC stages ask.
+
+use crate::abi::FamilyRows;
+use crate::flow::nat::Nat;
+use crate::verdict::Reason;
+
+use super::{Decision, Lookups, Packet, Refusal, direct, forward, inbound};
+
+/// Why a packet of no flow is dropped; `None` if TC is to handle it. `nat` is only room to work in.
+#[inline(always)]
+pub fn decide<A: FamilyRows, L: Lookups<A>>(
+    lookups: &L,
+    packet: &Packet<'_, A>,
+    nat: &mut Nat<A>,
+) -> Option<Refusal> {
+    let decision = match inbound::decide(lookups, packet, nat) {
+        Ok(Decision::Direct) => direct::decide(lookups, packet, nat),
+        Ok(Decision::Forward) => forward::decide(lookups, packet, nat),
+        decision => decision,
+    };
+    decision.err().filter(|refusal| depends_on_key_only(refusal.reason))
+}
+
+/// Whether a drop for this reason depends on nothing but the interface, the addresses and the ports. Only such a drop
+/// holds for the packets that follow.
+const fn depends_on_key_only(reason: Reason) -> bool {
+    matches!(reason, Reason::Martian | Reason::ForgedSource | Reason::DirectAccess | Reason::Denied)
+}

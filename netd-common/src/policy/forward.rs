@@ -1,0 +1,53 @@
+//! Packets of no flow to a published port whose target is not a container: the connection leaves by an uplink. It comes
+//! from outside or from a container; [`inbound`](super::inbound) or [`outbound`](super::outbound) has let it pass.
+
+use crate::abi::FamilyRows;
+use crate::flow::key::{FlowKey, Tuple};
+use crate::flow::nat::{Nat, Side};
+use crate::verdict::Reason;
+
+use super::publication::{self, Found};
+use super::{Decision, Lookups, Packet, Refusal, Route, is_masqueraded, snat_address};
+
+/// Opens a connection to the target. Its source is the host's address, or the client's if the target is published with
+/// `--keep-source`.
+#[inline(always)]
+pub fn decide<A: FamilyRows, L: Lookups<A>>(
+    lookups: &L,
+    packet: &Packet<'_, A>,
+    nat: &mut Nat<A>,
+) -> Result<Decision, Refusal> {
+    let key = FlowKey::of(packet.ip, packet.transport()?, packet.zone);
+    // The publication may have been removed since the stage before.
+    let found = publication::find(lookups, key.protocol(), key.dst, key.dst_port).ok_or(Reason::NoWayOut)?;
+    open(lookups, &key, &found, nat).map_err(|reason| found.refuse(reason))?;
+    found.admit(lookups, nat.original.src)?;
+    Ok(Decision::Open)
+}
+
+#[inline(always)]
+fn open<A: FamilyRows, L: Lookups<A>>(
+    lookups: &L,
+    key: &FlowKey<A>,
+    found: &Found<'_>,
+    nat: &mut Nat<A>,
+) -> Result<(), Reason> {
+    let target = found.endpoint;
+    let dst = A::subnet(target).address();
+    if !target.is_remote() || dst == A::UNSPECIFIED {
+        return Err(Reason::NoWayOut);
+    }
+    let Route::Via(oif, _) = lookups.route(target.bridge, key.src, dst) else { return Err(Reason::NoRoute) };
+    let uplink = lookups.uplink(oif).ok_or(Reason::NoWayOut)?;
+    // A container's connection leaves as all of its connections do, whatever the target asks for.
+    let sender = match lookups.endpoint_behind(key.zone().ifindex()) {
+        Some(container) => container,
+        None => target,
+    };
+    let src = if is_masqueraded::<A>(sender) { snat_address(sender, uplink)? } else { key.src };
+    let dst_port = found.row.target_port(key.dst_port);
+    let translated = Tuple { src, dst, src_port: key.src_port, dst_port };
+    *nat = Nat::new(*key, translated, Side::outside(target.handle), sender.handle);
+    nat.publication = found.row.handle;
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! Packets from outside that have no flow.
+
+use crate::abi::FamilyRows;
+use crate::flow::key::{FlowKey, Zone};
+use crate::flow::nat::Nat;
+use crate::verdict::Reason;
+use crate::wire::ip::Ip;
+
+use super::publication::{self, Found};
+use super::{Decision, Lookups, Packet, Refusal, Route, Then, is_from_host, may_open};
+
+/// A packet to a published port opens a connection. A packet to a container's own address is decided by
+/// [`direct`](super::direct). Everything else is for the host, unless its addresses are forged.
+#[inline(always)]
+pub fn decide<A: FamilyRows, L: Lookups<A>>(
+    lookups: &L,
+    packet: &Packet<'_, A>,
+    nat: &mut Nat<A>,
+) -> Result<Decision, Refusal> {
+    if let Ok(transport) = packet.transport() {
+        let key = FlowKey::of(packet.ip, transport, Zone::OUTSIDE);
+        if let Some(found) = find(lookups, packet, &key)
+            && let Some(translated) = found.translated(&key, false)
+        {
+            if packet.ip.ttl <= 1 {
+                return Err(found.refuse(Reason::TtlExceeded));
+            }
+            if found.endpoint.is_remote() {
+                return Ok(Decision::Forward);
+            }
+            *nat = Nat::new(key, translated, found.endpoint.side(), found.endpoint.handle);
+            nat.publication = found.row.handle;
+            found.admit(lookups, nat.original.src)?;
+            return Ok(Decision::Open);
+        }
+    }
+    match unpublished(lookups, packet.ip)? {
+        Decision::Pass if packet.awaits_first_fragment() => Ok(Decision::Queue(Then::Pass)),
+        decision => Ok(decision),
+    }
+}
+
+/// The publication that a packet is for; none if it is not for netd.
+#[inline(always)]
+fn find<'a, A: FamilyRows, L: Lookups<A>>(
+    lookups: &'a L,
+    packet: &Packet<'_, A>,
+    key: &FlowKey<A>,
+) -> Option<Found<'a>> {
+    if !may_open(key.src) {
+        return None;
+    }
+    let found = publication::find(lookups, key.protocol(), key.dst, key.dst_port)?;
+    let is_ours = found.is_for(packet.ifindex)
+        && is_to_host(lookups, packet.ip, &found)
+        && !lookups.is_in_network(key.src)
+        && !is_from_host(lookups, packet.ip, found.endpoint.bridge);
+    is_ours.then_some(found)
+}
+
+/// Whether the destination is an address of the host, which only a publication on all addresses has to ask.
+#[inline(always)]
+fn is_to_host<A: FamilyRows, L: Lookups<A>>(lookups: &L, ip: &Ip<A>, found: &Found<'_>) -> bool {
+    if ip.dst.is_loopback() {
+        return false;
+    }
+    !found.any_address || matches!(lookups.route(found.endpoint.bridge, ip.src, ip.dst), Route::Local)
+}
+
+/// A packet to no publication, by its addresses alone: for the host, for a container's own address, or forged.
+#[inline(always)]
+pub fn unpublished<A: FamilyRows, L: Lookups<A>>(lookups: &L, ip: &Ip<A>) -> Result<Decision, Refusal> {
+    if ip.src.is_loopback() || ip.dst.is_loopback() {
+        return Err(Reason::Martian.into());
+    }
+    if lookups.is_in_network(ip.src) {
+        return Err(Reason::ForgedSource.into());
+    }
+    if lookups.is_in_network(ip.dst) {
+        return Ok(Decision::Direct);
+    }
+    Ok(Decision::Pass)
+}

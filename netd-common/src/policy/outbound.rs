@@ -1,0 +1,153 @@
+//! Packets from containers that have no flow.
+
+use crate::abi::{EndpointRow, FamilyRows, UplinkRow, network_flag};
+use crate::flow::key::{FlowKey, Tuple, Zone};
+use crate::flow::nat::{Nat, Side};
+use crate::verdict::Reason;
+use crate::wire::ethernet::PacketBytes;
+use crate::wire::ip::Ip;
+use crate::wire::transport::tcp_flag;
+
+use super::publication::{self, Found, is_routed};
+use super::{Decision, Lookups, Packet, Refusal, Route, Then, is_masqueraded, snat_address, source_guard};
+
+/// Checks the sender of a packet, and decides where it goes: neighbours and the host are reached through the bridge,
+/// published ports and the outside by a flow. Whether another network lets it in is decided by
+/// [`direct`](super::direct).
+#[inline(always)]
+pub fn decide<A: FamilyRows, B: PacketBytes + ?Sized, L: Lookups<A>>(
+    lookups: &L,
+    bytes: &B,
+    ip: &Ip<A>,
+    sender: &EndpointRow,
+) -> Result<Decision, Reason> {
+    if source_guard::sender(bytes, ip, sender)? {
+        return Ok(Decision::Pass);
+    }
+    let subnet = A::subnet(sender);
+    let is_internal = sender.flags & network_flag::INTERNAL != 0;
+    if ip.dst == subnet.gateway() {
+        // An internal network has no published ports.
+        return Ok(if is_internal { Decision::Pass } else { Decision::Hairpin });
+    }
+    if ip.dst.same_network(subnet.address(), subnet.mask()) {
+        let is_isolated = sender.flags & network_flag::NO_ICC != 0;
+        return if is_isolated { Err(Reason::Isolated) } else { Ok(Decision::Pass) };
+    }
+    if is_internal {
+        return Err(Reason::NoWayOut);
+    }
+    if ip.dst.is_loopback() {
+        return Err(Reason::Martian);
+    }
+    if lookups.is_in_network(ip.dst) {
+        return Ok(Decision::Direct);
+    }
+    match lookups.route(sender.bridge, ip.src, ip.dst) {
+        Route::Local => Ok(Decision::Hairpin),
+        Route::Via(_, _) if ip.ttl <= 1 => Err(Reason::TtlExceeded),
+        Route::Via(oif, _) => Ok(Decision::Leave(oif)),
+        Route::None => Err(Reason::NoRoute),
+    }
+}
+
+/// A packet to an address of the host: a connection to a published port, or the host's own traffic.
+#[inline(always)]
+pub fn hairpin<A: FamilyRows, L: Lookups<A>>(
+    lookups: &L,
+    packet: &Packet<'_, A>,
+    nat: &mut Nat<A>,
+) -> Result<Decision, Refusal> {
+    let sender = lookups.endpoint_behind(packet.ifindex).ok_or(Reason::NoWayOut)?;
+    if packet.awaits_first_fragment() {
+        return Ok(Decision::Queue(Then::Pass));
+    }
+    let Ok(transport) = packet.transport() else { return Ok(Decision::Pass) };
+    let key = FlowKey::of(packet.ip, transport, packet.zone);
+    let found = publication::find(lookups, key.protocol(), key.dst, key.dst_port);
+    let Some(found) = found.filter(|found| found.is_for(packet.ifindex)) else {
+        let is_to_gateway = key.dst == A::subnet(sender).gateway();
+        return Ok(if !A::IS_V6 && is_to_gateway { Decision::MayBeNat46 } else { Decision::Pass });
+    };
+    if packet.ip.ttl <= 1 {
+        return Err(Reason::TtlExceeded.into());
+    }
+    if found.endpoint.is_remote() {
+        return Ok(Decision::Forward);
+    }
+    let is_itself = found.endpoint.handle == sender.handle;
+    let Some(translated) = found.translated(&key, is_itself) else { return Ok(Decision::Pass) };
+    *nat = Nat::new(key, translated, found.endpoint.side(), sender.handle);
+    nat.publication = found.row.handle;
+    found.admit(lookups, nat.original.src)?;
+    Ok(Decision::Open)
+}
+
+/// A packet that leaves by the uplink `oif`: an answer of a published port whose flow is lost, or a connection that is
+/// masqueraded if the container's network wants that.
+#[inline(always)]
+pub fn leave<A: FamilyRows, L: Lookups<A>>(
+    lookups: &L,
+    packet: &Packet<'_, A>,
+    oif: u32,
+    nat: &mut Nat<A>,
+) -> Result<Decision, Refusal> {
+    const ENDS: u8 = tcp_flag::FIN | tcp_flag::RST;
+    let sender = lookups.endpoint_behind(packet.ifindex).ok_or(Reason::NoWayOut)?;
+    let uplink = lookups.uplink(oif).ok_or(Reason::NoWayOut)?;
+    if packet.awaits_first_fragment() {
+        return Ok(Decision::Queue(Then::End));
+    }
+    let transport = packet.transport()?;
+    let key = FlowKey::of(packet.ip, transport, packet.zone);
+    let opens = transport.opens();
+    if !opens
+        && let Some(found) = publication::of_target(lookups, sender.handle, key.protocol(), key.src_port)
+    {
+        if found.is_draining() {
+            return Err(Reason::OutOfState.into());
+        }
+        return rebuild(&key, sender, uplink, &found, nat);
+    }
+    let flags = transport.tcp_flags;
+    if flags & ENDS != 0 || (flags & tcp_flag::SYN != 0 && !opens) {
+        return Err(Reason::OutOfState.into());
+    }
+    let mut translated = key.tuple();
+    if is_masqueraded::<A>(sender) {
+        translated.src = snat_address(sender, uplink)?;
+    }
+    *nat = Nat::new(key, translated, Side::outside(sender.handle), sender.handle);
+    Ok(Decision::Open)
+}
+
+/// Rebuilds the connection of a published port from an answer: the publication says which address and port the client
+/// had connected to.
+#[inline(always)]
+fn rebuild<A: FamilyRows>(
+    key: &FlowKey<A>,
+    sender: &EndpointRow,
+    uplink: &UplinkRow,
+    found: &Found<'_>,
+    nat: &mut Nat<A>,
+) -> Result<Decision, Refusal> {
+    let translated = key.tuple().reversed();
+    let bound = A::from_ipv6(found.row.address);
+    let original = if is_routed::<A>(sender) {
+        translated
+    } else {
+        Tuple {
+            dst: if bound == A::UNSPECIFIED { A::masquerade(uplink) } else { bound },
+            dst_port: found.row.host_port_of(key.src_port),
+            ..translated
+        }
+    };
+    if original.dst == A::UNSPECIFIED {
+        return Err(Reason::NoWayOut.into());
+    }
+    let original = FlowKey::new(original, key.protocol(), Zone::OUTSIDE);
+    *nat = Nat::new(original, translated, Side { zone: key.zone(), endpoint: sender.handle }, sender.handle);
+    nat.publication = found.row.handle;
+    nat.is_rebuilt = true;
+    Ok(Decision::Open)
+}

@@ -1,0 +1,179 @@
+//! What a container may say on its own link: nothing in another's name.
+
+use crate::abi::{EndpointRow, FamilyRows};
+use crate::verdict::Reason;
+use crate::wire::bytes::{Address, Ipv4, Ipv6};
+use crate::wire::ethernet::{ETHERTYPE_ARP, PacketBytes, ethertype};
+use crate::wire::icmp::{self, Message};
+use crate::wire::ip::{Ip, Part};
+
+/// Offset of the sender's MAC address in an Ethernet frame.
+const FRAME_SENDER: usize = 6;
+/// Offset of the sender's MAC address in an ARP frame; its IPv4 address follows (RFC 826).
+const ARP_SENDER: usize = 22;
+/// Offset of the target address in a neighbour advertisement, from its ICMPv6 header (RFC 4861 §4.4).
+const ADVERTISED: usize = 8;
+/// ICMPv6 types (RFC 4861 §4).
+mod kind {
+    pub(super) const ROUTER_ADVERTISEMENT: u8 = 134;
+    pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+    pub(super) const REDIRECT: u8 = 137;
+}
+
+/// Judges a frame that is no IP: only ARP passes, and only in the container's own name.
+#[inline(always)]
+pub fn other<B: PacketBytes + ?Sized>(bytes: &B, endpoint: &EndpointRow) -> Result<(), Reason> {
+    if ethertype(bytes) != Some(ETHERTYPE_ARP) {
+        return Err(Reason::Foreign);
+    }
+    let address = Ipv4::from_wire(bytes.read(ARP_SENDER + 6).ok_or(Reason::Malformed)?);
+    // Unspecified is what a probe for a free address has (RFC 5227 §2.1.1).
+    let own = address == endpoint.subnet4.address() || address == Ipv4::UNSPECIFIED;
+    if own && is_own_mac(bytes, ARP_SENDER, endpoint) && is_own_mac(bytes, FRAME_SENDER, endpoint) {
+        Ok(())
+    } else {
+        Err(Reason::Spoofed)
+    }
+}
+
+/// Whether the container's MAC address is at `at`. By words, which the verifier can follow on the BPF side's stack.
+#[inline(always)]
+fn is_own_mac<B: PacketBytes + ?Sized>(bytes: &B, at: usize, endpoint: &EndpointRow) -> bool {
+    let (head, tail) = endpoint.mac_words();
+    bytes.read(at).is_some_and(|word| u32::from_ne_bytes(word) == head)
+        && bytes.read(at + 4).is_some_and(|half| u16::from_ne_bytes(half) == tail)
+}
+
+/// Judges the sender of an IP packet, and what it says of neighbours. Tells whether the packet is for the link only: to a
+/// group, to a link-local address, or to a neighbour of the neighbours' own protocol.
+#[inline(always)]
+pub fn sender<A: FamilyRows, B: PacketBytes + ?Sized>(
+    bytes: &B,
+    ip: &Ip<A>,
+    endpoint: &EndpointRow,
+) -> Result<bool, Reason> {
+    let subnet = A::subnet(endpoint);
+    let address = subnet.address();
+    let own = ip.src == address && address != A::UNSPECIFIED;
+    if !is_own_mac(bytes, FRAME_SENDER, endpoint) || !(own || A::is_own_on_link(ip.src, endpoint.mac())) {
+        return Err(Reason::Spoofed);
+    }
+    let is_message = ip.protocol == A::ICMP && !matches!(ip.part, Part::Later(_));
+    let kind = if is_message { icmp::kind(bytes, ip.transport_at)? } else { 0 };
+    if is_message && A::message(kind) == Message::Link {
+        advertises(bytes, ip, kind, endpoint)?;
+        if address != A::UNSPECIFIED && ip.dst.same_network(address, subnet.mask()) {
+            return Ok(true);
+        }
+    }
+    if ip.dst.is_not_one_hosts() || ip.dst.is_link_local() {
+        return Ok(true);
+    }
+    // Nothing leaves the link in a name that is good on the link only.
+    if own { Ok(false) } else { Err(Reason::Spoofed) }
+}
+
+/// Only a router advertises routes, and only its owner an address.
+#[inline(always)]
+fn advertises<A: FamilyRows, B: PacketBytes + ?Sized>(
+    bytes: &B,
+    ip: &Ip<A>,
+    message: u8,
+    endpoint: &EndpointRow,
+) -> Result<(), Reason> {
+    match message {
+        kind::ROUTER_ADVERTISEMENT | kind::REDIRECT => Err(Reason::Spoofed),
+        kind::NEIGHBOUR_ADVERTISEMENT => {
+            let words =
+                bytes.read_words(bytes.place(ip.transport_at) + ADVERTISED).ok_or(Reason::Malformed)?;
+            let target = Ipv6::from_words(words);
+            if target == endpoint.subnet6.address() || target == Ipv6::link_local(endpoint.mac()) {
+                Ok(())
+            } else {
+                Err(Reason::Spoofed)
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::Subnet;
+    use crate::wire::ethernet::IP_AT;
+    use crate::wire::ip::Family as _;
+    use core::net::{Ipv4Addr, Ipv6Addr};
+
+    const MAC: [u8; 6] = [2, 0x42, 172, 17, 0, 2];
+
+    fn endpoint() -> EndpointRow {
+        let four = Ipv4::from(Ipv4Addr::new(172, 17, 0, 2));
+        let six = Ipv6::from("fd00::2".parse::<Ipv6Addr>().unwrap());
+        EndpointRow {
+            ethernet: EndpointRow::ethernet(MAC, [2; 6]),
+            subnet4: Subnet::new(four, four, four, Ipv4::UNSPECIFIED),
+            subnet6: Subnet::new(six, six, six, Ipv6::UNSPECIFIED),
+            ..EndpointRow::default()
+        }
+    }
+
+    fn arp(mac: [u8; 6], address: [u8; 4]) -> [u8; 42] {
+        let mut frame = [0; 42];
+        frame[6..12].copy_from_slice(&mac);
+        frame[12..14].copy_from_slice(&[8, 6]);
+        frame[22..28].copy_from_slice(&mac);
+        frame[28..32].copy_from_slice(&address);
+        frame
+    }
+
+    #[test]
+    fn arp_is_spoken_in_ones_own_name() {
+        let judge = |frame: &[u8]| other(frame, &endpoint());
+        assert_eq!(judge(&arp(MAC, [172, 17, 0, 2])), Ok(()));
+        assert_eq!(judge(&arp(MAC, [0; 4])), Ok(()));
+        assert_eq!(judge(&arp(MAC, [172, 17, 0, 3])), Err(Reason::Spoofed));
+        assert_eq!(judge(&arp([2, 0, 0, 0, 0, 9], [172, 17, 0, 2])), Err(Reason::Spoofed));
+        let mut frame = arp(MAC, [172, 17, 0, 2]);
+        frame[22] = 4;
+        assert_eq!(judge(&frame), Err(Reason::Spoofed), "another sender inside than outside");
+        assert_eq!(judge(&arp(MAC, [172, 17, 0, 2])[..30]), Err(Reason::Malformed));
+        frame[13] = 0xcc;
+        assert_eq!(judge(&frame), Err(Reason::Foreign));
+    }
+
+    /// An ICMPv6 message of a type, about an address.
+    fn discovery(src: &str, kind: u8, about: &str) -> [u8; 78] {
+        let mut frame = [0; 78];
+        frame[6..12].copy_from_slice(&MAC);
+        frame[14] = 0x60;
+        frame[20..22].copy_from_slice(&[58, 255]);
+        frame[22..38].copy_from_slice(&src.parse::<Ipv6Addr>().unwrap().octets());
+        frame[38..54].copy_from_slice(&"fd00::3".parse::<Ipv6Addr>().unwrap().octets());
+        frame[54] = kind;
+        frame[62..78].copy_from_slice(&about.parse::<Ipv6Addr>().unwrap().octets());
+        frame
+    }
+
+    #[test]
+    fn neighbours_are_told_of_ones_own_addresses_only() {
+        let judge = |frame: &[u8]| {
+            let ip = Ipv6::header(frame, IP_AT)?;
+            sender::<Ipv6, _>(frame, &ip, &endpoint())
+        };
+        for src in ["fd00::2", "fe80::42:acff:fe11:2", "::"] {
+            assert_eq!(judge(&discovery(src, 135, "fd00::3")), Ok(true), "a question from {src}");
+        }
+        assert_eq!(judge(&discovery("fd00::2", 136, "fd00::2")), Ok(true));
+        assert_eq!(judge(&discovery("fd00::2", 136, "fe80::42:acff:fe11:2")), Ok(true));
+        assert_eq!(judge(&discovery("fd00::2", 136, "fd00::3")), Err(Reason::Spoofed));
+        assert_eq!(judge(&discovery("fd00::3", 135, "fd00::3")), Err(Reason::Spoofed));
+        assert_eq!(judge(&discovery("fe80::42:acff:fe11:2", 134, "::")), Err(Reason::Spoofed), "a router");
+        assert_eq!(judge(&discovery("fd00::2", 128, "::")), Ok(false), "a ping");
+        assert_eq!(
+            judge(&discovery("fe80::42:acff:fe11:2", 128, "::")),
+            Err(Reason::Spoofed),
+            "off the link"
+        );
+    }
+}

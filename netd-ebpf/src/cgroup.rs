@@ -1,0 +1,148 @@
+//! Connections that the host's own processes make: to localhost or to an address of the host.
+//!
+//! The destination is replaced by the container's when the socket connects or sends, so the packets need no translation. The
+//! application is told the address that it asked for. Only sockets of the host's own network namespace are touched: a
+//! container's 127.0.0.1 is its own.
+
+use aya_ebpf::programs::{SockAddrContext, SockContext};
+use netd_common::abi::{FamilyRows as _, SocketKey, SocketRow};
+use netd_common::policy::publication::{self, Found};
+use netd_common::wire::bytes::{Address as _, Be16, Ipv4, Ipv6};
+use netd_common::wire::ip::protocol;
+
+use crate::kernel::inet::Inet;
+use crate::kernel::lookups::Kernel;
+use crate::kernel::sock::{Sock, SockAddr};
+use crate::kernel::{seen_peers, tables};
+
+/// What a cgroup program returns to let the call go on; these programs refuse nothing.
+const ALLOW: i32 = 1;
+
+/// How a socket gets an address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// Once. An IPv6 socket may get an IPv4-mapped address.
+    Connect,
+    /// With each datagram. The kernel does not accept an IPv4-mapped address for an IPv6 one here.
+    Send,
+}
+
+/// connect and sendmsg of an IPv4 socket.
+#[inline(always)]
+pub(crate) fn outgoing4(ctx: &SockAddrContext, call: Call) -> i32 {
+    if let Some(mut addr) = SockAddr::of_host(ctx)
+        && let Some((target, port)) = replacement(&addr, addr.address4(), call)
+        && let Some(target) = target.as_mapped()
+    {
+        addr.set4(target, port);
+    }
+    ALLOW
+}
+
+/// connect and sendmsg of an IPv6 socket.
+#[inline(always)]
+pub(crate) fn outgoing6(ctx: &SockAddrContext, call: Call) -> i32 {
+    if let Some(mut addr) = SockAddr::of_host(ctx) {
+        let address = addr.address6();
+        let target = match address.as_mapped() {
+            Some(address) => replacement(&addr, address, call),
+            None => replacement(&addr, address, call),
+        };
+        if let Some((target, port)) = target {
+            addr.set6(target, port);
+        }
+    }
+    ALLOW
+}
+
+/// recvmsg and getpeername of an IPv4 socket.
+#[inline(always)]
+pub(crate) fn peer4(ctx: &SockAddrContext) -> i32 {
+    if let Some(mut addr) = SockAddr::of_host(ctx)
+        && let Some(row) = asked_for(&addr, Ipv6::mapped(addr.address4()))
+        && let Some(address) = row.address.as_mapped()
+    {
+        addr.set4(address, row.port);
+    }
+    ALLOW
+}
+
+/// recvmsg and getpeername of an IPv6 socket.
+#[inline(always)]
+pub(crate) fn peer6(ctx: &SockAddrContext) -> i32 {
+    if let Some(mut addr) = SockAddr::of_host(ctx)
+        && let Some(row) = asked_for(&addr, addr.address6())
+    {
+        addr.set6(row.address, row.port);
+    }
+    ALLOW
+}
+
+/// The end of a socket: what was remembered of its connection is forgotten. What an unconnected socket sent to is left to be
+/// evicted.
+#[inline(always)]
+pub(crate) fn released(ctx: &SockContext) -> i32 {
+    let sock = Sock::new(ctx);
+    let number = sock.protocol();
+    if (number == protocol::TCP || number == protocol::UDP) && sock.is_of_host() {
+        let target = sock.peer();
+        // Most sockets were never in the table, and looking there costs some 200 ns of cache misses.
+        if seen_peers::contains(seen_peers::bit(target)) {
+            tables::remove_socket(&key(sock.cookie(), number, target, sock.peer_port()));
+        }
+    }
+    ALLOW
+}
+
+#[inline(always)]
+fn key(cookie: u64, protocol: u8, target: Ipv6, target_port: Be16) -> SocketKey {
+    SocketKey { cookie, target, target_port, protocol: Be16::new(u16::from(protocol)), pad: 0 }
+}
+
+/// The container's address and port for a destination that is published; remembers what was asked for.
+#[inline(always)]
+fn replacement<A: Inet>(addr: &SockAddr<'_>, address: A, call: Call) -> Option<(Ipv6, Be16)> {
+    let (port, number) = (addr.port(), addr.protocol());
+    let lookups = Kernel(addr.context());
+    let found = publication::find(&lookups, number, address, port)?;
+    if !found.is_for(0) {
+        return None;
+    }
+    if found.any_address && !address.is_loopback() && !tables::is_local(address) {
+        return None;
+    }
+    let target = target::<A>(&found, call)?;
+    let target_port = found.row.target_port(port);
+    let key = key(addr.cookie(), number, target, target_port);
+    let row = SocketRow::new(address.to_ipv6(), port);
+    if call == Call::Connect {
+        // For `released`.
+        seen_peers::add(target);
+    }
+    if call == Call::Connect || tables::socket(&key) != Some(row) {
+        tables::put_socket(&key, &row);
+        tables::count_flow(found.row.handle);
+    }
+    Some((target, target_port))
+}
+
+/// The target's address in the family that was asked for, or else its IPv4 address, if the kernel accepts that.
+#[inline(always)]
+fn target<A: Inet>(found: &Found<'_>, call: Call) -> Option<Ipv6> {
+    let same = A::subnet(found.endpoint).address();
+    if same != A::UNSPECIFIED {
+        return Some(same.to_ipv6());
+    }
+    let four = Ipv4::subnet(found.endpoint).address();
+    let fits = A::IS_V6
+        && call == Call::Connect
+        && four != Ipv4::UNSPECIFIED
+        && !publication::is_routed::<Ipv4>(found.endpoint);
+    fits.then(|| Ipv6::mapped(four))
+}
+
+/// The address that the application asked for when it got `target`.
+#[inline(always)]
+fn asked_for(addr: &SockAddr<'_>, target: Ipv6) -> Option<SocketRow> {
+    tables::socket(&key(addr.cookie(), addr.protocol(), target, addr.port()))
+}

@@ -1,0 +1,17 @@
+//! The flow tables: finding a packet's row, making and updating the two rows of a connection, sending on.
+//!
+//! | room | owns |
+//! |---|---|
+//! | [`packet`] | a packet that has been read, and sending it as its row says |
+//! | [`datagram`] | which ports a fragment has |
+//! | [`table`] | finding rows, and whether they are live |
+//! | [`open`] | making the rows of a new connection |
+//! | [`conntrack`] | updating a connection, and sending its packet |
+//! | [`fast`] | packets of established connections, which need no update |
+
+pub(crate) mod conntrack;
+pub(crate) mod datagram;
+pub(crate) mod fast;
+pub(crate) mod open;
+pub(crate) mod packet;
+pub(crate) mod table;

@@ -1,0 +1,122 @@
+//! Making the rows of a new connection.
+
+use netd_common::flow::nat::{self, Connection, Nat};
+use netd_common::flow::{FlowRow, State, Zone};
+use netd_common::verdict::Reason;
+use netd_common::wire::bytes::Be16;
+
+use crate::flow::table::{Assured, Table, Unreplied, is_expired, live, zone_of};
+use crate::kernel::flows::{self, NotInserted};
+use crate::kernel::inet::Inet;
+use crate::kernel::{clock, scratch, seen_peers, tables};
+
+/// What has become of a new connection.
+pub(crate) enum Opened {
+    /// Its rows are made.
+    New,
+    /// It was made meanwhile, and is assured already.
+    Known,
+    /// Its source port is taken: another one is to be tried.
+    Taken,
+}
+
+/// Makes the rows of a connection with this source port, unless its answers could not be told from those of another one.
+#[inline(always)]
+pub(crate) fn open<A: Inet>(nat: &Nat<A>, port: Be16) -> Result<Opened, Reason> {
+    let connection = scratch::connection().ok_or(Reason::RewriteFailed)?;
+    connection.set(nat, port);
+    let opened = insert(connection)?;
+    if matches!(opened, Opened::New) && !nat.is_rebuilt {
+        tables::count_flow(nat.publication);
+    }
+    Ok(opened)
+}
+
+#[inline(always)]
+fn insert<A: Inet>(connection: &mut Connection<A>) -> Result<Opened, Reason> {
+    for key in [&connection.original, &connection.reply] {
+        seen_peers::add(if key.zone() == Zone::OUTSIDE { key.src } else { key.dst });
+    }
+    match holder::<A, Assured>(connection) {
+        Holder::Nobody => {}
+        Holder::Another => return Ok(Opened::Taken),
+        // It has been moved to this table since the packet was looked up here.
+        Holder::Itself => return Ok(Opened::Known),
+    }
+    if holder::<A, Unreplied>(connection) == Holder::Another {
+        return Ok(Opened::Taken);
+    }
+    // As if it had been seen before this tick, so that its first packet updates the row.
+    connection.forward.last = clock::now().saturating_sub(1);
+    match flows::insert(A::unreplied(), &connection.reply, &connection.backward) {
+        Ok(()) => {}
+        // Another CPU has made the same connection from a copy of the packet.
+        Err(NotInserted::Exists) if leads_back(connection) => {}
+        Err(NotInserted::Exists) => return Ok(Opened::Taken),
+        Err(NotInserted::Full) => return Err(Reason::TableFull),
+    }
+    match flows::insert(A::unreplied(), &connection.original, &connection.forward) {
+        Ok(()) => return Ok(Opened::New),
+        Err(NotInserted::Exists) => {
+            if let Some((row, _)) = live::<A, Unreplied>(&connection.original) {
+                // Another CPU has made a connection from a copy of the packet: that one counts, whichever port it has.
+                if row.tuple() != connection.forward.tuple() {
+                    flows::remove(A::unreplied(), &connection.reply);
+                }
+                return Ok(Opened::New);
+            }
+            // A row that was not live.
+            if flows::put(A::unreplied(), &connection.original, &connection.forward).is_ok() {
+                return Ok(Opened::New);
+            }
+        }
+        Err(NotInserted::Full) => {}
+    }
+    flows::remove(A::unreplied(), &connection.reply);
+    Err(Reason::TableFull)
+}
+
+/// Whether the row under the reply's key belongs to this very connection.
+#[inline(always)]
+fn leads_back<A: Inet>(connection: &Connection<A>) -> bool {
+    flows::get(A::unreplied(), &connection.reply)
+        .is_some_and(|row| row.tuple() == connection.backward.tuple())
+}
+
+/// Who owns the reply key of a connection that is about to be made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    /// Nobody.
+    Nobody,
+    /// This very connection: another CPU makes it from a copy of the packet, or has moved it.
+    Itself,
+    /// Another connection, which goes on.
+    Another,
+}
+
+/// Looks up who owns the reply key. A row of a connection that has expired or closed, or whose other row is gone, is
+/// removed.
+#[inline(always)]
+fn holder<A: Inet, T: Table<A>>(connection: &mut Connection<A>) -> Holder {
+    let key = &connection.reply;
+    if flows::get(T::rows(), key).is_none() {
+        return Holder::Nobody;
+    }
+    if let Some((row, endpoint)) = live::<A, T>(key) {
+        let other = nat::partner_key(key, row, zone_of(row, endpoint));
+        let partner: Option<&FlowRow<A>> = flows::get(T::rows(), &other).map(|partner| &*partner);
+        let is_own = row.tuple() == connection.backward.tuple();
+        let holder = if is_own { Holder::Itself } else { Holder::Another };
+        // Without a partner, and with nothing seen, it is one that another CPU is making.
+        if row.last == 0 && partner.is_none() {
+            return holder;
+        }
+        let (state, idle) = row.state_and_idle(key.protocol(), partner, clock::now());
+        let is_closed = matches!(state, State::TimeWait | State::Closed) && idle > 1;
+        if !is_closed && !is_expired(state, idle) && (partner.is_some() || !is_own) {
+            return holder;
+        }
+    }
+    flows::remove(T::rows(), key);
+    Holder::Nobody
+}

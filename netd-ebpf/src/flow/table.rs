@@ -1,0 +1,176 @@
+//! Finding the rows of a connection, and whether they are live.
+
+use netd_common::abi::EndpointRow;
+use netd_common::flow::nat::{self, Connection};
+use netd_common::flow::{FlowKey, FlowRow, State, Zone};
+
+use crate::kernel::flows::{self, Flows, NotInserted};
+use crate::kernel::inet::Inet;
+use crate::kernel::{clock, frame, scratch, tables};
+
+/// One of the two flow tables. A program works on one of them only: the verifier follows every combination of row pointers
+/// separately.
+pub(crate) trait Table<A: Inet> {
+    /// Whether connections move from here to the other table once they are assured.
+    const IS_UNREPLIED: bool;
+
+    /// The table.
+    fn rows() -> &'static Flows<A>;
+}
+
+/// Connections that both sides have shown to want.
+pub(crate) enum Assured {}
+
+impl<A: Inet> Table<A> for Assured {
+    const IS_UNREPLIED: bool = false;
+
+    #[inline(always)]
+    fn rows() -> &'static Flows<A> {
+        A::flows()
+    }
+}
+
+/// New, unreplied and half-open connections. A flood fills this table only.
+pub(crate) enum Unreplied {}
+
+impl<A: Inet> Table<A> for Unreplied {
+    const IS_UNREPLIED: bool = true;
+
+    #[inline(always)]
+    fn rows() -> &'static Flows<A> {
+        A::unreplied()
+    }
+}
+
+/// The endpoint of a live row; none if its endpoint or its publication is gone. Every row is asked this before it is used.
+#[inline(always)]
+pub(crate) fn owner<A: Inet>(row: &FlowRow<A>) -> Option<&'static EndpointRow> {
+    let endpoint = tables::endpoint(row.endpoint)?;
+    if !row.publication.is_none() {
+        tables::publication(row.publication)?;
+    }
+    Some(endpoint)
+}
+
+/// The zone that a row's packets go to.
+#[inline(always)]
+pub(crate) fn zone_of<A: Inet>(row: &FlowRow<A>, endpoint: &EndpointRow) -> Zone {
+    if row.is_outward() { Zone::OUTSIDE } else { Zone::container(endpoint.ifindex) }
+}
+
+/// A live row and its endpoint. A row that is not live is removed, since it would hide the other table's row of the same
+/// key.
+#[inline(always)]
+pub(crate) fn live<A: Inet, T: Table<A>>(
+    key: &FlowKey<A>,
+) -> Option<(&'static mut FlowRow<A>, &'static EndpointRow)> {
+    let row = flows::get(T::rows(), key)?;
+    match owner(row) {
+        Some(endpoint) => Some((row, endpoint)),
+        None => {
+            flows::remove(T::rows(), key);
+            None
+        }
+    }
+}
+
+/// The row under a key in either table.
+#[inline(always)]
+pub(crate) fn in_either<A: Inet>(key: &FlowKey<A>) -> Option<&'static mut FlowRow<A>> {
+    match flows::get(A::flows(), key) {
+        Some(row) => Some(row),
+        None => flows::get(A::unreplied(), key),
+    }
+}
+
+/// A copy of the live row under a key; the row itself is not changed.
+#[inline(always)]
+pub(crate) fn peek<A: Inet>(key: FlowKey<A>) -> Option<(&'static mut FlowRow<A>, &'static EndpointRow)> {
+    let Connection { original: place, forward: copy, .. } = scratch::connection()?;
+    *place = key;
+    *copy = *in_either(place)?;
+    let endpoint = owner(copy)?;
+    Some((copy, endpoint))
+}
+
+/// Remembers for the other direction of a connection the MTU of its path, bytes. `own` is a copy of the row under `key`.
+#[inline(always)]
+pub(crate) fn lower_mtu<A: Inet>(key: &FlowKey<A>, own: &FlowRow<A>, endpoint: &EndpointRow, mtu: u32) {
+    let other = nat::partner_key(key, own, zone_of(own, endpoint));
+    if let Some(partner) = in_either(&other)
+        && partner.is_outward()
+        && (partner.mtu() == 0 || mtu < partner.mtu())
+    {
+        partner.set_mtu(mtu);
+    }
+}
+
+/// Whether a connection has been idle for too long.
+#[inline(always)]
+pub(crate) fn is_expired(state: State, idle: u32) -> bool {
+    tables::timeout(state).is_some_and(|timeout| idle > timeout)
+}
+
+/// A live connection.
+pub(crate) struct Live<A: Inet> {
+    /// The row of the packet's direction.
+    pub(crate) row: &'static mut FlowRow<A>,
+    /// The other direction's.
+    pub(crate) partner: &'static mut FlowRow<A>,
+    /// The row's endpoint.
+    pub(crate) endpoint: &'static EndpointRow,
+    /// The connection's state before the packet.
+    pub(crate) state: State,
+}
+
+/// The connection of a packet with this key; none if there is none or it has expired. A missing direction is restored from
+/// the one that is there, with `spare` for room. `other` becomes the other direction's key.
+#[inline(always)]
+pub(crate) fn find<A: Inet, T: Table<A>>(
+    key: &FlowKey<A>,
+    other: &mut FlowKey<A>,
+    spare: &mut FlowRow<A>,
+) -> Option<Live<A>> {
+    let (row, endpoint) = live::<A, T>(key)?;
+    *other = nat::partner_key(key, row, zone_of(row, endpoint));
+    let partner = match flows::get(T::rows(), other) {
+        Some(partner) => partner,
+        None => restore::<A, T>(key, row, other, spare)?,
+    };
+    if partner.tuple() != key.tuple().reversed() {
+        // It is another connection's, which was made when the partner was missing.
+        flows::remove(T::rows(), key);
+        return None;
+    }
+    let (state, idle) = row.state_and_idle(key.protocol(), Some(partner), clock::now());
+    let state = State::numbered(frame::opaque(state as u32, row.last));
+    if is_expired(state, idle) {
+        flows::remove(T::rows(), key);
+        flows::remove(T::rows(), other);
+        return None;
+    }
+    Some(Live { row, partner, endpoint, state })
+}
+
+/// Restores a partner.
+#[inline(always)]
+fn restore<A: Inet, T: Table<A>>(
+    key: &FlowKey<A>,
+    row: &FlowRow<A>,
+    other: &FlowKey<A>,
+    spare: &mut FlowRow<A>,
+) -> Option<&'static mut FlowRow<A>> {
+    let back = match tables::endpoint_behind(key.zone().ifindex()) {
+        Some(sender) => sender.handle,
+        None => row.endpoint,
+    };
+    nat::restore(spare, key, row, other, back);
+    // What this direction has seen stands for both, so that the connection does not look like an unreplied one.
+    spare.add_flags(row.seen().flags);
+    spare.last = row.last.saturating_sub(1);
+    match flows::insert(T::rows(), other, spare) {
+        // Another CPU may have been faster. Its tuple says whether what it made is the partner.
+        Ok(()) | Err(NotInserted::Exists) => flows::get(T::rows(), other),
+        Err(NotInserted::Full) => None,
+    }
+}

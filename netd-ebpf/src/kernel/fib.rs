@@ -1,0 +1,55 @@
+//! The kernel's routing table.
+//!
+//! The kernel answers only for an input interface that has forwarding on. netd turns it on for its own bridges and
+//! nowhere else, and asks as if the packet came in by the bridge.
+
+use aya_ebpf::bindings::{
+    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED,
+    BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup,
+};
+use aya_ebpf::helpers::generated::bpf_fib_lookup as fib_lookup;
+use netd_common::abi::EndpointRow;
+use netd_common::policy::Route;
+
+use super::context::Context;
+use super::inet::Inet;
+use super::scratch;
+
+/// The route from `src` to `dst` for a packet that comes in by the interface `input`.
+#[inline(always)]
+pub(crate) fn lookup<A: Inet>(context: Context, input: u32, src: A, dst: A) -> Route<A> {
+    lookup_neighbour(context, input, src, dst).0
+}
+
+/// The same, with the first 12 bytes of a frame that takes this route, if the kernel knows the next hop's link address.
+#[inline(always)]
+pub(crate) fn lookup_neighbour<A: Inet>(
+    context: Context,
+    input: u32,
+    src: A,
+    dst: A,
+) -> (Route<A>, Option<[u32; 3]>) {
+    let Some(question) = scratch::fib() else { return (Route::None, None) };
+    // SAFETY: the kernel's structure is made of integers, for which zero is a value.
+    *question = unsafe { core::mem::zeroed() };
+    question.family = A::AF as u8;
+    question.ifindex = input;
+    A::set_fib_addresses(question, src, dst);
+    let len = size_of::<bpf_fib_lookup>() as i32;
+    // SAFETY: the context is valid, and the structure is a map's value with its exact length.
+    let code = unsafe { fib_lookup(context.as_ptr(), question, len, 0) };
+    let route = match code as u32 {
+        // Without a known neighbour the interface and next hop are filled in all the same: the redirect resolves it. They are
+        // also filled in for a packet that is larger than the interface's MTU, which the caller compares itself.
+        BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED => {
+            // An IPv4 route may have an IPv6 next hop (RFC 8950); that one is left to the kernel.
+            let next_hop =
+                if question.family == A::AF as u8 { A::fib_next_hop(question) } else { A::UNSPECIFIED };
+            Route::Via(question.ifindex, next_hop)
+        }
+        BPF_FIB_LKUP_RET_NOT_FWDED => Route::Local,
+        _ => Route::None,
+    };
+    let is_known = code as u32 == BPF_FIB_LKUP_RET_SUCCESS;
+    (route, is_known.then(|| EndpointRow::ethernet(question.dmac, question.smac)))
+}

@@ -1,0 +1,82 @@
+//! What the policy asks, answered by the maps and the kernel.
+
+use netd_common::abi::{EndpointRow, PortRow, PublicationRow, UplinkRow};
+use netd_common::flow::{FlowKey, Handle};
+use netd_common::policy::{Lookups, Route, Socket, Tables};
+use netd_common::wire::bytes::{Be16, Ipv6};
+
+use super::context::Context;
+use super::inet::Inet;
+use super::{fib, host_socket, tables};
+
+/// The maps and the kernel, asked by the program with this context.
+pub(crate) struct Kernel(pub(crate) Context);
+
+impl Tables for Kernel {
+    #[inline(always)]
+    fn port(&self, protocol: u8, port: Be16) -> Option<PortRow> {
+        tables::port(protocol, port)
+    }
+
+    #[inline(always)]
+    fn publication(&self, handle: Handle) -> Option<&PublicationRow> {
+        tables::publication(handle).map(|row| &*row)
+    }
+
+    #[inline(always)]
+    fn endpoint(&self, handle: Handle) -> Option<&EndpointRow> {
+        tables::endpoint(handle)
+    }
+
+    #[inline(always)]
+    fn endpoint_behind(&self, ifindex: u32) -> Option<&EndpointRow> {
+        tables::endpoint_behind(ifindex)
+    }
+
+    #[inline(always)]
+    fn uplink(&self, ifindex: u32) -> Option<&UplinkRow> {
+        tables::uplink(ifindex)
+    }
+
+    #[inline(always)]
+    fn is_trusted(&self, network: u32, ifindex: u32) -> bool {
+        tables::is_trusted(network, ifindex)
+    }
+
+    #[inline(always)]
+    fn access(&self, publication: Handle, source: Ipv6) -> Option<bool> {
+        tables::access(publication, source)
+    }
+}
+
+impl<A: Inet> Lookups<A> for Kernel {
+    #[inline(always)]
+    fn bound_port(&self, protocol: u8, address: A, port: Be16) -> Option<Handle> {
+        tables::bound_port(protocol, address, port)
+    }
+
+    #[inline(always)]
+    fn target_port(&self, endpoint: Handle, protocol: u8, port: Be16) -> Option<Handle> {
+        tables::target_port::<A>(endpoint, protocol, port)
+    }
+
+    #[inline(always)]
+    fn endpoint_at(&self, address: A) -> Option<&EndpointRow> {
+        tables::endpoint_at(address)
+    }
+
+    #[inline(always)]
+    fn is_in_network(&self, address: A) -> bool {
+        tables::is_in_network(address)
+    }
+
+    #[inline(always)]
+    fn route(&self, input: u32, src: A, dst: A) -> Route<A> {
+        fib::lookup(self.0, input, src, dst)
+    }
+
+    #[inline(always)]
+    fn local_socket(&self, key: &FlowKey<A>) -> Option<Socket> {
+        host_socket::lookup(self.0, key)
+    }
+}

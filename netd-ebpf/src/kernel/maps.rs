@@ -1,0 +1,237 @@
+//! The maps. What each is for is said beside its name in `netd_common::abi::name`; those without a name there are the
+//! programs' own.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::bpf_fib_lookup;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
+use netd_common::abi::{
+    BoundPortKey, DenyCacheRow, DropRow, EndpointRow, FragmentKey, FragmentRow, PortRow, PublicationRow,
+    QueuedFragmentKey, QueuedFragmentRow, SocketKey, SocketRow, SourceKey, TargetPortKey, TrustKey,
+    UplinkRow, VersionRow, capacity,
+};
+use netd_common::flow::nat::{Connection, Nat};
+use netd_common::flow::{FlowKey, FlowRow, Handle};
+use netd_common::wire::bytes::{Ipv4, Ipv6};
+
+/// `bpf_map_update_elem`: whether or not the row exists.
+pub(super) const BPF_ANY: u64 = 0;
+/// `bpf_map_update_elem`: only if it does not exist.
+pub(super) const BPF_NOEXIST: u64 = 1;
+
+/// Flows by their keys.
+type Flows<A> = LruHashMap<FlowKey<A>, FlowRow<A>>;
+
+#[map]
+static FLOWS: Flows<Ipv4> = Flows::with_max_entries(capacity::FLOWS, 0);
+#[map]
+static FLOWS6: Flows<Ipv6> = Flows::with_max_entries(capacity::FLOWS6, 0);
+#[map]
+static UNREPLIED: Flows<Ipv4> = Flows::with_max_entries(capacity::UNREPLIED, 0);
+#[map]
+static UNREPLIED6: Flows<Ipv6> = Flows::with_max_entries(capacity::UNREPLIED6, 0);
+#[map]
+static FRAGMENTS: LruHashMap<FragmentKey<Ipv4>, FragmentRow> =
+    LruHashMap::with_max_entries(capacity::FRAGMENTS, 0);
+#[map]
+static FRAGMENTS6: LruHashMap<FragmentKey<Ipv6>, FragmentRow> =
+    LruHashMap::with_max_entries(capacity::FRAGMENTS, 0);
+#[map]
+static FRAGMENT_QUEUE: LruHashMap<QueuedFragmentKey<Ipv4>, QueuedFragmentRow> =
+    LruHashMap::with_max_entries(capacity::FRAGMENT_QUEUE, 0);
+#[map]
+static FRAGMENT_QUEUE6: LruHashMap<QueuedFragmentKey<Ipv6>, QueuedFragmentRow> =
+    LruHashMap::with_max_entries(capacity::FRAGMENT_QUEUE, 0);
+#[map]
+pub(super) static ENDPOINTS: Array<EndpointRow> = Array::with_max_entries(capacity::ENDPOINTS, 0);
+#[map]
+pub(super) static ENDPOINT_OF: HashMap<u32, Handle> = HashMap::with_max_entries(capacity::ENDPOINTS, 0);
+#[map]
+pub(super) static ADDRESSES: HashMap<Ipv6, Handle> = HashMap::with_max_entries(capacity::ADDRESSES, 0);
+#[map]
+pub(super) static PUBLICATIONS: Array<PublicationRow> = Array::with_max_entries(capacity::PUBLICATIONS, 0);
+#[map]
+pub(super) static PORTS: Array<PortRow> = Array::with_max_entries(capacity::PORTS, 0);
+#[map]
+static BOUND_PORTS: LpmTrie<BoundPortKey<Ipv4>, Handle> = LpmTrie::with_max_entries(capacity::BOUND_PORTS, 0);
+#[map]
+static BOUND_PORTS6: LpmTrie<BoundPortKey<Ipv6>, Handle> =
+    LpmTrie::with_max_entries(capacity::BOUND_PORTS, 0);
+#[map]
+pub(super) static TARGET_PORTS: LpmTrie<TargetPortKey, Handle> =
+    LpmTrie::with_max_entries(capacity::TARGET_PORTS, 0);
+#[map]
+static SUBNETS: LpmTrie<Ipv4, u32> = LpmTrie::with_max_entries(capacity::SUBNETS, 0);
+#[map]
+static SUBNETS6: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(capacity::SUBNETS, 0);
+#[map]
+pub(super) static SOURCES: LpmTrie<SourceKey, u32> = LpmTrie::with_max_entries(capacity::SOURCES, 0);
+#[map]
+pub(super) static UPLINKS: HashMap<u32, UplinkRow> = HashMap::with_max_entries(capacity::UPLINKS, 0);
+#[map]
+pub(super) static TRUSTED: HashMap<TrustKey, u32> = HashMap::with_max_entries(capacity::TRUSTED, 0);
+#[map]
+pub(super) static LOCALS: HashMap<Ipv6, u32> = HashMap::with_max_entries(capacity::LOCALS, 0);
+#[map]
+pub(super) static SOCKETS: LruHashMap<SocketKey, SocketRow> =
+    LruHashMap::with_max_entries(capacity::SOCKETS, 0);
+#[map]
+pub(super) static TIMEOUTS: Array<u32> = Array::with_max_entries(capacity::TIMEOUTS, 0);
+#[map]
+pub(super) static DROPS: PerCpuArray<DropRow> = PerCpuArray::with_max_entries(capacity::DROPS, 0);
+#[map]
+pub(super) static EVENTS: RingBuf = RingBuf::with_byte_size(capacity::EVENTS, 0);
+#[map]
+static DENY_CACHE: PerCpuArray<DenyCacheRow<Ipv4>> = PerCpuArray::with_max_entries(capacity::DENY_CACHE, 0);
+#[map]
+static DENY_CACHE6: PerCpuArray<DenyCacheRow<Ipv6>> = PerCpuArray::with_max_entries(capacity::DENY_CACHE, 0);
+#[map]
+pub(super) static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
+#[map]
+static STAGES: ProgramArray = ProgramArray::with_max_entries(capacity::STAGES, 0);
+#[map]
+pub(super) static SEEN_PEERS: Array<u64> = Array::with_max_entries(capacity::SEEN_PEERS, 0);
+/// Written and read by the user side only.
+#[map]
+static VERSION: Array<VersionRow> = Array::with_max_entries(1, 0);
+
+/// See [`super::scratch`].
+#[map]
+static CONNECTION: PerCpuArray<Connection<Ipv4>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static CONNECTION6: PerCpuArray<Connection<Ipv6>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static NAT: PerCpuArray<Nat<Ipv4>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static NAT6: PerCpuArray<Nat<Ipv6>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static FRAGMENT_KEY: PerCpuArray<QueuedFragmentKey<Ipv4>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static FRAGMENT_KEY6: PerCpuArray<QueuedFragmentKey<Ipv6>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub(super) static PACKET: PerCpuArray<QueuedFragmentRow> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub(super) static FIB: PerCpuArray<bpf_fib_lookup> = PerCpuArray::with_max_entries(1, 0);
+
+/// How many ICMP errors a CPU has sent in a tick.
+#[map]
+pub(super) static ANSWERS: PerCpuArray<AnswerRow> = PerCpuArray::with_max_entries(1, 0);
+
+/// The ICMP errors of a CPU.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct AnswerRow {
+    /// The tick.
+    pub(super) tick: u32,
+    /// How many in it.
+    pub(super) count: u32,
+}
+
+/// Link addresses that a CPU remembers, of each family.
+pub(super) const NEIGHBOURS_KEPT: u32 = 1 << 8;
+
+#[map]
+static NEIGHBOURS: PerCpuArray<NeighbourRow<Ipv4>> = PerCpuArray::with_max_entries(NEIGHBOURS_KEPT, 0);
+#[map]
+static NEIGHBOURS6: PerCpuArray<NeighbourRow<Ipv6>> = PerCpuArray::with_max_entries(NEIGHBOURS_KEPT, 0);
+
+/// How a next hop is reached by a forwarded frame. Looked up once a tick.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct NeighbourRow<A> {
+    /// The tick of the lookup.
+    pub(crate) last: u32,
+    /// The interface that the frames arrive on, and its own link address.
+    pub(crate) ifindex: u32,
+    /// See `ifindex`.
+    pub(crate) mac: [u32; 2],
+    /// The interface that they leave by.
+    pub(crate) oif: u32,
+    /// The next hop on it.
+    pub(crate) next_hop: A,
+    /// The first 12 bytes of the frames that leave.
+    pub(crate) ethernet: [u32; 3],
+}
+
+/// The maps of a family.
+pub(crate) trait FamilyMaps: Sized + 'static + netd_common::wire::bytes::Address {
+    /// Connections that both sides want.
+    fn flows() -> &'static Flows<Self>;
+    /// Unreplied connections.
+    fn unreplied() -> &'static Flows<Self>;
+    /// Fragmented datagrams.
+    fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentRow>;
+    /// Fragments that wait for the first one.
+    fn fragment_queue() -> &'static LruHashMap<QueuedFragmentKey<Self>, QueuedFragmentRow>;
+    /// Publications on one address of the host.
+    fn bound_ports() -> &'static LpmTrie<BoundPortKey<Self>, Handle>;
+    /// Networks by address.
+    fn subnets() -> &'static LpmTrie<Self, u32>;
+    /// What XDP has dropped lately.
+    fn deny_cache() -> &'static PerCpuArray<DenyCacheRow<Self>>;
+    /// Link addresses that were looked up in this tick.
+    fn neighbours() -> &'static PerCpuArray<NeighbourRow<Self>>;
+    /// Room for a connection.
+    fn connection() -> &'static PerCpuArray<Connection<Self>>;
+    /// Room for a NAT.
+    fn nat() -> &'static PerCpuArray<Nat<Self>>;
+    /// Room for the key of a fragment.
+    fn fragment_key() -> &'static PerCpuArray<QueuedFragmentKey<Self>>;
+}
+
+/// Names the maps of a family.
+macro_rules! family_maps {
+    ($family:ty: $($name:ident -> $type:ty = $map:ident;)*) => {
+        impl FamilyMaps for $family {
+            $(
+                #[inline(always)]
+                fn $name() -> &'static $type {
+                    &$map
+                }
+            )*
+        }
+    };
+}
+
+family_maps! { Ipv4:
+    flows -> Flows<Self> = FLOWS;
+    unreplied -> Flows<Self> = UNREPLIED;
+    fragments -> LruHashMap<FragmentKey<Self>, FragmentRow> = FRAGMENTS;
+    fragment_queue -> LruHashMap<QueuedFragmentKey<Self>, QueuedFragmentRow> = FRAGMENT_QUEUE;
+    bound_ports -> LpmTrie<BoundPortKey<Self>, Handle> = BOUND_PORTS;
+    subnets -> LpmTrie<Self, u32> = SUBNETS;
+    deny_cache -> PerCpuArray<DenyCacheRow<Self>> = DENY_CACHE;
+    neighbours -> PerCpuArray<NeighbourRow<Self>> = NEIGHBOURS;
+    connection -> PerCpuArray<Connection<Self>> = CONNECTION;
+    nat -> PerCpuArray<Nat<Self>> = NAT;
+    fragment_key -> PerCpuArray<QueuedFragmentKey<Self>> = FRAGMENT_KEY;
+}
+
+family_maps! { Ipv6:
+    flows -> Flows<Self> = FLOWS6;
+    unreplied -> Flows<Self> = UNREPLIED6;
+    fragments -> LruHashMap<FragmentKey<Self>, FragmentRow> = FRAGMENTS6;
+    fragment_queue -> LruHashMap<QueuedFragmentKey<Self>, QueuedFragmentRow> = FRAGMENT_QUEUE6;
+    bound_ports -> LpmTrie<BoundPortKey<Self>, Handle> = BOUND_PORTS6;
+    subnets -> LpmTrie<Self, u32> = SUBNETS6;
+    deny_cache -> PerCpuArray<DenyCacheRow<Self>> = DENY_CACHE6;
+    neighbours -> PerCpuArray<NeighbourRow<Self>> = NEIGHBOURS6;
+    connection -> PerCpuArray<Connection<Self>> = CONNECTION6;
+    nat -> PerCpuArray<Nat<Self>> = NAT6;
+    fragment_key -> PerCpuArray<QueuedFragmentKey<Self>> = FRAGMENT_KEY6;
+}
+
+/// Goes on in another program; returns only if it is missing.
+#[inline(always)]
+pub(crate) fn tail_call<C: EbpfContext>(ctx: &C, stage: u32) {
+    // SAFETY: the context is the one that this program was started with, and every stage takes that type.
+    unsafe { STAGES.tail_call(ctx, stage) }
+}
+
+/// The row where this CPU remembers how a next hop is reached.
+#[inline(always)]
+pub(crate) fn neighbour<A: FamilyMaps>(hash: u32) -> Option<&'static mut NeighbourRow<A>> {
+    let row = A::neighbours().get_ptr_mut(hash & (NEIGHBOURS_KEPT - 1))?;
+    // SAFETY: this CPU's copy, which nobody else writes, and of which a program asks for one.
+    Some(unsafe { &mut *row })
+}

@@ -1,0 +1,151 @@
+//! Rows that the user side writes: endpoints, publications, uplinks, access lists, timeouts; and the host's sockets.
+
+use aya_ebpf::maps::LpmTrie;
+use aya_ebpf::maps::lpm_trie::Key;
+use netd_common::abi::{
+    BoundPortKey, EndpointRow, PortRow, PublicationRow, SocketKey, SocketRow, SourceKey, TargetPortKey,
+    TrustKey, UplinkRow, access, port_index,
+};
+use netd_common::flow::{Handle, State};
+use netd_common::wire::bytes::{Be16, Ipv6};
+
+use super::inet::Inet;
+use super::maps::{self, BPF_ANY};
+use super::{atomic, stack};
+
+/// The row of an LPM trie with the longest prefix of `data`, which has `bits` bits.
+#[inline(always)]
+fn longest<K, V: Copy>(trie: &LpmTrie<K, V>, bits: u32, data: K) -> Option<V> {
+    // The data follow a word, so that word comes in the second half of a double word.
+    let place = stack::Aligned::<_, 1>::new(Key::new(bits, data));
+    trie.get(&place.value).copied()
+}
+
+/// How long a connection in this state may be idle, ticks.
+#[inline(always)]
+pub(crate) fn timeout(state: State) -> Option<u32> {
+    maps::TIMEOUTS.get(state as u32).copied()
+}
+
+/// The uplink of this interface index.
+#[inline(always)]
+pub(crate) fn uplink(ifindex: u32) -> Option<&'static UplinkRow> {
+    // SAFETY: the kernel frees no row under a running program, and the user side replaces rows as a whole. A new address
+    // that appears half way would give one connection an address that nobody has.
+    unsafe { maps::UPLINKS.get(ifindex) }
+}
+
+/// The live endpoint of a handle.
+#[inline(always)]
+pub(crate) fn endpoint(handle: Handle) -> Option<&'static EndpointRow> {
+    let row = maps::ENDPOINTS.get(u32::from(handle.slot()))?;
+    if row.handle == handle { Some(row) } else { None }
+}
+
+/// The container whose host-side veth has this index.
+#[inline(always)]
+pub(crate) fn endpoint_behind(ifindex: u32) -> Option<&'static EndpointRow> {
+    // SAFETY: the row is one aligned word, read once. A row that is reused meanwhile holds another container's handle only if
+    // that container's veth has taken over the index.
+    let handle = unsafe { maps::ENDPOINT_OF.get(ifindex) }?;
+    endpoint(*handle)
+}
+
+/// The container that has this address.
+#[inline(always)]
+pub(crate) fn endpoint_at<A: Inet>(address: A) -> Option<&'static EndpointRow> {
+    // SAFETY: as in `endpoint_behind`, with the address as the key.
+    let handle = unsafe { maps::ADDRESSES.get(address.to_ipv6()) }?;
+    endpoint(*handle)
+}
+
+/// Whether a network trusts what arrives on an interface.
+#[inline(always)]
+pub(crate) fn is_trusted(network: u32, ifindex: u32) -> bool {
+    maps::TRUSTED.get_ptr(TrustKey { network, ifindex }).is_some()
+}
+
+/// The live publication of a handle.
+#[inline(always)]
+pub(crate) fn publication(handle: Handle) -> Option<&'static mut PublicationRow> {
+    let row = maps::PUBLICATIONS.get_ptr_mut(u32::from(handle.slot()))?;
+    // SAFETY: array rows are never freed. The handle is one aligned word, and the programs change nothing but the counters,
+    // by atomic operations.
+    let row = unsafe { &mut *row };
+    if row.handle == handle && !handle.is_none() { Some(row) } else { None }
+}
+
+/// Counts a packet that a publication lost; none is fine.
+#[inline(always)]
+pub(crate) fn count_dropped(publication: Handle, packets: u32) {
+    if let Some(row) = self::publication(publication) {
+        atomic::add(&mut row.counters.dropped, u64::from(packets));
+    }
+}
+
+/// Counts a connection of a publication; none is fine.
+#[inline(always)]
+pub(crate) fn count_flow(publication: Handle) {
+    if let Some(row) = self::publication(publication) {
+        atomic::add(&mut row.counters.flows, 1);
+    }
+}
+
+/// Who has a host port.
+#[inline(always)]
+pub(crate) fn port(protocol: u8, port: Be16) -> Option<PortRow> {
+    maps::PORTS.get(port_index(protocol, port)?).copied()
+}
+
+/// The publication on one address of the host.
+#[inline(always)]
+pub(crate) fn bound_port<A: Inet>(protocol: u8, address: A, port: Be16) -> Option<Handle> {
+    let data = BoundPortKey { address, protocol: Be16::new(u16::from(protocol)), port };
+    longest(A::bound_ports(), BoundPortKey::<A>::BITS, data)
+}
+
+/// The publication whose target is this port of an endpoint, in a family.
+#[inline(always)]
+pub(crate) fn target_port<A: Inet>(endpoint: Handle, protocol: u8, port: Be16) -> Option<Handle> {
+    longest(&maps::TARGET_PORTS, TargetPortKey::BITS, TargetPortKey::new::<A>(endpoint, protocol, port))
+}
+
+/// Whether the access list of a publication allows a source; `None` if it has no list.
+#[inline(always)]
+pub(crate) fn access(publication: Handle, source: Ipv6) -> Option<bool> {
+    let place = stack::Aligned::<_>::new(Key::new(SourceKey::BITS, SourceKey { publication, source }));
+    maps::SOURCES.get(&place.value).map(|row| *row == access::ALLOW)
+}
+
+/// Whether an address lies in the subnet of a network.
+#[inline(always)]
+pub(crate) fn is_in_network<A: Inet>(address: A) -> bool {
+    longest(A::subnets(), A::BITS, address).is_some()
+}
+
+/// Whether an address was the host's own when the user side last looked.
+#[inline(always)]
+pub(crate) fn is_local<A: Inet>(address: A) -> bool {
+    maps::LOCALS.get_ptr(address.to_ipv6()).is_some()
+}
+
+/// The address that a socket of the host asked for.
+#[inline(always)]
+pub(crate) fn socket(key: &SocketKey) -> Option<SocketRow> {
+    // SAFETY: copied at once. A row that is reused within these instructions belongs to another socket's cookie, and gives at
+    // worst one wrong answer to getpeername.
+    unsafe { maps::SOCKETS.get(key) }.copied()
+}
+
+/// Remembers the address that a socket of the host asked for.
+#[inline(always)]
+pub(crate) fn put_socket(key: &SocketKey, row: &SocketRow) {
+    // If the table has no room, the application sees the container's address.
+    let _full = maps::SOCKETS.insert(key, row, BPF_ANY);
+}
+
+/// Forgets it.
+#[inline(always)]
+pub(crate) fn remove_socket(key: &SocketKey) {
+    let _absent = maps::SOCKETS.remove(key);
+}

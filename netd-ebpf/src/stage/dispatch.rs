@@ -1,0 +1,310 @@
+//! Which stage follows, and what TC is told. Nothing below this room names a TC action.
+
+use aya_ebpf::bindings::{TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::programs::TcContext;
+use netd_common::abi::{cb, stage};
+use netd_common::flow::Zone;
+use netd_common::policy::Decision;
+use netd_common::verdict::{Reason, Verdict};
+use netd_common::wire::bytes::{Ipv4, Ipv6};
+use netd_common::wire::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ethertype, has_priority_tag};
+
+use crate::flow::conntrack::{self, Step};
+use crate::flow::fast::{self, Outsider};
+use crate::flow::open::Opened;
+use crate::flow::table::{Assured, Unreplied};
+use crate::kernel::inet::Inet;
+use crate::kernel::maps::tail_call;
+use crate::kernel::skb::Skb;
+use crate::kernel::{clock, drops};
+use crate::stage::answer::{self, Answer};
+use crate::stage::container::{self, Container};
+use crate::stage::new::{self, New};
+use crate::stage::{fragment, icmp, nat64, report};
+
+/// The number of a stage in the family `A`; `v4` is the number of IPv4's, and IPv6's follows it.
+#[inline(always)]
+fn of<A: Inet>(v4: u32) -> u32 {
+    if A::IS_V6 { v4 + 1 } else { v4 }
+}
+
+/// The hook of an uplink.
+#[inline(always)]
+pub(crate) fn uplink(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    if !skb.is_for_this_interface() {
+        return TC_ACT_UNSPEC;
+    }
+    let frame = skb.frame();
+    let (outcome, next) = match ethertype(&frame) {
+        Some(ETHERTYPE_IPV4) => {
+            (fast::established::<Ipv4, Outsider>(&skb, frame, Zone::OUTSIDE), stage::CONNTRACK)
+        }
+        Some(ETHERTYPE_IPV6) => {
+            (fast::established::<Ipv6, Outsider>(&skb, frame, Zone::OUTSIDE), stage::CONNTRACK6)
+        }
+        // The stack removes a second tag behind a first one that names no VLAN, and does not run this program again.
+        _ if has_priority_tag(&frame) => return action(ctx, &skb, Err(Reason::Foreign)),
+        _ => return TC_ACT_UNSPEC,
+    };
+    begin(ctx, &skb, Zone::OUTSIDE, outcome, next)
+}
+
+/// The hook of a container's host-side veth.
+#[inline(always)]
+pub(crate) fn container(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    if skb.has_vlan_tag() {
+        return action(ctx, &skb, Err(Reason::Foreign));
+    }
+    let zone = Zone::container(skb.ifindex());
+    let frame = skb.frame();
+    let (outcome, next) = match ethertype(&frame) {
+        Some(ETHERTYPE_IPV4) => (fast::established::<Ipv4, Container>(&skb, frame, zone), stage::CONNTRACK),
+        Some(ETHERTYPE_IPV6) => (fast::established::<Ipv6, Container>(&skb, frame, zone), stage::CONNTRACK6),
+        _ => (Some(container::other(&skb)), stage::CONNTRACK),
+    };
+    begin(ctx, &skb, zone, outcome, next)
+}
+
+/// Ends a packet that the hook's program has finished; for another one sets the control block and goes on.
+#[inline(always)]
+fn begin(ctx: &TcContext, skb: &Skb, zone: Zone, outcome: Option<Result<Verdict, Reason>>, next: u32) -> i32 {
+    if let Some(outcome) = outcome {
+        return action(ctx, skb, outcome);
+    }
+    skb.set_cb(cb::ZONE, zone.ifindex());
+    skb.set_cb(cb::OPENED, 0);
+    skb.set_cb(cb::PORTS_NOTED, 0);
+    skb.set_cb(cb::TRIES, 0);
+    go_on(ctx, skb, next)
+}
+
+/// The table of assured flows.
+#[inline(always)]
+pub(crate) fn conntrack<A: Inet>(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    match conntrack::follow::<A, Assured>(&skb) {
+        Step::Done(outcome) => action(ctx, &skb, outcome),
+        Step::IcmpError => go_on(ctx, &skb, of::<A>(stage::ICMP_ERROR)),
+        Step::FragmentFirst => go_on(ctx, &skb, of::<A>(stage::FRAGMENT_FIRST)),
+        Step::Nat64 => go_on(ctx, &skb, stage::NAT64),
+        Step::Unknown => go_on(ctx, &skb, of::<A>(stage::CONNTRACK_NEW)),
+    }
+}
+
+/// The table of unreplied flows.
+#[inline(always)]
+pub(crate) fn conntrack_new<A: Inet>(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    match conntrack::follow::<A, Unreplied>(&skb) {
+        Step::Done(outcome) => action(ctx, &skb, outcome),
+        Step::IcmpError | Step::FragmentFirst | Step::Unknown => without_flow::<A>(ctx, &skb),
+        Step::Nat64 => go_on(ctx, &skb, stage::NAT64),
+    }
+}
+
+/// An ICMP error.
+#[inline(always)]
+pub(crate) fn icmp_error<A: Inet>(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    match icmp::pass::<A>(&skb) {
+        Some(outcome) => action(ctx, &skb, outcome),
+        None => without_flow::<A>(ctx, &skb),
+    }
+}
+
+/// A packet without a flow goes on to where one is opened, unless it comes from there.
+#[inline(always)]
+fn without_flow<A: Inet>(ctx: &TcContext, skb: &Skb) -> i32 {
+    if skb.cb(cb::OPENED) != 0 {
+        action(ctx, skb, Err(Reason::TableFull))
+    } else if skb.cb(cb::ZONE) == Zone::OUTSIDE.ifindex() {
+        go_on(ctx, skb, of::<A>(stage::UPLINK_NEW))
+    } else {
+        go_on(ctx, skb, of::<A>(stage::CONTAINER_NEW))
+    }
+}
+
+/// A packet from outside without a flow.
+#[inline(always)]
+pub(crate) fn uplink_new<A: Inet>(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    next::<A>(ctx, &skb, new::uplink::<A>(&skb), stage::UPLINK_NEW)
+}
+
+/// A packet from a container without a flow.
+#[inline(always)]
+pub(crate) fn container_new<A: Inet>(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    next::<A>(ctx, &skb, new::container::<A>(&skb), stage::CONTAINER_NEW)
+}
+
+/// A packet from a container to an address of the host.
+#[inline(always)]
+pub(crate) fn hairpin<A: Inet>(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    next::<A>(ctx, &skb, new::hairpin::<A>(&skb), stage::HAIRPIN)
+}
+
+/// A packet from a container that leaves the host.
+#[inline(always)]
+pub(crate) fn masquerade<A: Inet>(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    next::<A>(ctx, &skb, new::leave::<A>(&skb), stage::MASQUERADE)
+}
+
+/// A packet to a container's own address.
+#[inline(always)]
+pub(crate) fn direct<A: Inet>(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    next::<A>(ctx, &skb, new::direct::<A>(&skb), stage::DIRECT)
+}
+
+/// A packet to a published port whose target is not a container.
+#[inline(always)]
+pub(crate) fn forward<A: Inet>(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    next::<A>(ctx, &skb, new::forward::<A>(&skb), stage::FORWARD)
+}
+
+/// Where a packet without a flow goes on. One whose source port was taken tries another in a new run of its stage, whose
+/// number in IPv4 is `own`.
+#[inline(always)]
+fn next<A: Inet>(ctx: &TcContext, skb: &Skb, outcome: Result<New, Reason>, own: u32) -> i32 {
+    let decision = match outcome {
+        Ok(New::Decided(decision)) => decision,
+        Ok(New::Opened(Opened::New)) => {
+            skb.set_cb(cb::OPENED, 1);
+            return go_on(ctx, skb, of::<A>(stage::CONNTRACK_NEW));
+        }
+        Ok(New::Opened(Opened::Known)) => {
+            skb.set_cb(cb::OPENED, 1);
+            return go_on(ctx, skb, of::<A>(stage::CONNTRACK));
+        }
+        Ok(New::Opened(Opened::Taken)) => {
+            skb.set_cb(cb::TRIES, skb.cb(cb::TRIES) + 1);
+            return go_on(ctx, skb, of::<A>(own));
+        }
+        Err(reason) => return action(ctx, skb, Err(reason)),
+    };
+    match decision {
+        // `new` has opened the flow of a decision to open one.
+        Decision::Pass | Decision::Open => action(ctx, skb, Ok(Verdict::Pass)),
+        Decision::Direct => go_on(ctx, skb, of::<A>(stage::DIRECT)),
+        Decision::Forward => go_on(ctx, skb, of::<A>(stage::FORWARD)),
+        Decision::Hairpin => go_on(ctx, skb, of::<A>(stage::HAIRPIN)),
+        Decision::Leave(oif) => {
+            skb.set_cb(cb::OIF, oif);
+            go_on(ctx, skb, of::<A>(stage::MASQUERADE))
+        }
+        Decision::MayBeNat46 => go_on(ctx, skb, stage::NAT46_TRACK),
+        Decision::Queue(then) => {
+            skb.set_cb(cb::AFTER_QUEUE, then as u32);
+            go_on(ctx, skb, of::<A>(stage::FRAGMENT_QUEUE))
+        }
+    }
+}
+
+/// A later fragment whose first one has not come.
+#[inline(always)]
+pub(crate) fn fragment_queue<A: Inet>(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    match fragment::queue::<A>(&skb) {
+        Some(outcome) => action(ctx, &skb, outcome),
+        None => go_on(ctx, &skb, of::<A>(stage::CONNTRACK)),
+    }
+}
+
+/// A first fragment.
+#[inline(always)]
+pub(crate) fn fragment_first<A: Inet>(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    match fragment::first::<A>(&skb) {
+        Some(outcome) => action(ctx, &skb, outcome),
+        None => {
+            skb.set_cb(cb::PORTS_NOTED, 1);
+            go_on(ctx, &skb, of::<A>(stage::CONNTRACK))
+        }
+    }
+}
+
+/// An IPv6 packet of a flow that leads to IPv4.
+#[inline(always)]
+pub(crate) fn nat64(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    action(ctx, &skb, nat64::to_ipv4(&skb))
+}
+
+/// An IPv4 packet of a flow that leads to IPv6.
+#[inline(always)]
+pub(crate) fn nat46(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    action(ctx, &skb, nat64::to_ipv6(&skb))
+}
+
+/// An IPv4 packet to its network's gateway: the table of assured IPv6 flows.
+#[inline(always)]
+pub(crate) fn nat46_track(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    match nat64::follow::<Assured>(&skb) {
+        Step::Done(outcome) => action(ctx, &skb, outcome),
+        Step::Nat64 => go_on(ctx, &skb, stage::NAT46),
+        Step::IcmpError | Step::FragmentFirst | Step::Unknown => go_on(ctx, &skb, stage::NAT46_TRACK_NEW),
+    }
+}
+
+/// The same: the table of unreplied IPv6 flows. A packet that has none is for the host.
+#[inline(always)]
+pub(crate) fn nat46_track_new(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    match nat64::follow::<Unreplied>(&skb) {
+        Step::Done(outcome) => action(ctx, &skb, outcome),
+        Step::Nat64 => go_on(ctx, &skb, stage::NAT46),
+        Step::IcmpError | Step::FragmentFirst | Step::Unknown => action(ctx, &skb, Ok(Verdict::Pass)),
+    }
+}
+
+/// A dropped packet that is answered with an ICMP error.
+#[inline(always)]
+pub(crate) fn answer<A: Answer>(ctx: &TcContext) -> i32 {
+    match answer::send::<A>(&Skb::new(ctx)) {
+        Ok(Verdict::Redirected) => TC_ACT_REDIRECT,
+        Ok(Verdict::Pass | Verdict::Consumed) | Err(_) => TC_ACT_SHOT,
+    }
+}
+
+/// A dropped packet that is reported.
+#[inline(always)]
+pub(crate) fn report(ctx: &TcContext) -> i32 {
+    report::drop(&Skb::new(ctx));
+    TC_ACT_SHOT
+}
+
+/// Goes on in the next stage. If it is missing, the host keeps its own traffic and nothing leaves a container.
+#[inline(always)]
+fn go_on(ctx: &TcContext, skb: &Skb, next: u32) -> i32 {
+    tail_call(ctx, next);
+    if skb.cb(cb::ZONE) == Zone::OUTSIDE.ifindex() { TC_ACT_UNSPEC } else { TC_ACT_SHOT }
+}
+
+/// What TC is told. A packet that is not for netd goes on to the next program (`TC_ACT_UNSPEC` has the number of
+/// `TCX_NEXT`), so netd ends nobody else's chain.
+#[inline(always)]
+fn action(ctx: &TcContext, skb: &Skb, outcome: Result<Verdict, Reason>) -> i32 {
+    let reason = match outcome {
+        Ok(Verdict::Pass) => return TC_ACT_UNSPEC,
+        Ok(Verdict::Redirected) => return TC_ACT_REDIRECT,
+        Ok(Verdict::Consumed) => return TC_ACT_SHOT,
+        Err(reason) => reason,
+    };
+    let is_first = drops::count(reason as u32, skb.len(), clock::now());
+    skb.set_cb(cb::REASON, reason as u32);
+    if matches!(reason, Reason::TtlExceeded | Reason::TooBig) {
+        tail_call(ctx, if skb.is_v6() { stage::ANSWER6 } else { stage::ANSWER });
+    }
+    if is_first {
+        tail_call(ctx, stage::REPORT);
+    }
+    TC_ACT_SHOT
+}

@@ -1,0 +1,21 @@
+//! The stages: what the programs do with a packet that the flow table alone cannot send on.
+//!
+//! | room | packets |
+//! |---|---|
+//! | [`dispatch`] | which stage follows, and what TC is told |
+//! | [`new`] | of no flow: the policy decides, and a flow is opened |
+//! | [`container`] | from a container that are not of an established flow |
+//! | [`icmp`] | ICMP errors about a flow's packets |
+//! | [`fragment`] | fragments that wait for the first of their datagram |
+//! | [`nat64`] | of IPv6 clients of containers that have only IPv4 |
+//! | [`answer`] | that are dropped and answered with an ICMP error |
+//! | [`report`] | that are dropped and reported |
+
+pub(crate) mod answer;
+pub(crate) mod container;
+pub(crate) mod dispatch;
+pub(crate) mod fragment;
+pub(crate) mod icmp;
+pub(crate) mod nat64;
+pub(crate) mod new;
+pub(crate) mod report;

@@ -1,0 +1,155 @@
+//! Packets of no flow: the policy decides what becomes of them, and a flow is opened for those that may have one.
+
+use netd_common::abi::cb;
+use netd_common::flow::nat::Nat;
+use netd_common::flow::{Tuple, Zone};
+use netd_common::policy::{
+    Decision, Packet, Refusal, direct as direct_policy, forward as forward_policy, inbound, outbound,
+    source_port,
+};
+use netd_common::verdict::Reason;
+use netd_common::wire::ethernet::IP_AT;
+use netd_common::wire::ip::Ip;
+
+use crate::flow::datagram;
+use crate::flow::open::{self, Opened};
+use crate::kernel::frame::Frame;
+use crate::kernel::inet::Inet;
+use crate::kernel::lookups::Kernel;
+use crate::kernel::skb::Skb;
+use crate::kernel::{clock, scratch, tables};
+
+/// What becomes of a packet of no flow.
+pub(crate) enum New {
+    /// A flow was opened for it.
+    Opened(Opened),
+    /// Anything else that the policy has decided.
+    Decided(Decision),
+}
+
+/// A packet from outside.
+#[inline(always)]
+pub(crate) fn uplink<A: Inet>(skb: &Skb) -> Result<New, Reason> {
+    let (frame, lookups) = (skb.front(), Kernel(skb.context()));
+    // A packet whose headers cannot be read has no flow: the host's stack refuses and counts it. But that stack follows more
+    // extension headers than netd, so the addresses in front of them are judged all the same.
+    let Ok(ip) = A::header(&frame, IP_AT) else {
+        let unpublished = |ip| inbound::unpublished(&lookups, &ip);
+        return A::plain(&frame).map_or(Ok(Decision::Pass), unpublished).map(New::Decided).map_err(refused);
+    };
+    let packet = packet(skb, &frame, &ip, Zone::OUTSIDE);
+    let nat = scratch::nat()?;
+    let decision = inbound::decide(&lookups, &packet, nat);
+    carry_out(skb, decision, nat, Source::Gateway)
+}
+
+/// A packet from a container: decides where it goes.
+#[inline(always)]
+pub(crate) fn container<A: Inet>(skb: &Skb) -> Result<New, Reason> {
+    let frame = skb.front();
+    let ip = A::header(&frame, IP_AT)?;
+    // While the container is being removed its veth still exists, and its row does not.
+    let sender = tables::endpoint_behind(skb.ifindex()).ok_or(Reason::NoWayOut)?;
+    outbound::decide(&Kernel(skb.context()), &frame, &ip, sender).map(New::Decided)
+}
+
+/// A packet from a container to an address of the host.
+#[inline(always)]
+pub(crate) fn hairpin<A: Inet>(skb: &Skb) -> Result<New, Reason> {
+    let (zone, frame, lookups) = (zone(skb), skb.front(), Kernel(skb.context()));
+    let ip = A::header(&frame, IP_AT)?;
+    let packet = packet(skb, &frame, &ip, zone);
+    let nat = scratch::nat()?;
+    let decision = outbound::hairpin(&lookups, &packet, nat);
+    carry_out(skb, decision, nat, Source::Gateway)
+}
+
+/// A packet from a container that leaves the host.
+#[inline(always)]
+pub(crate) fn leave<A: Inet>(skb: &Skb) -> Result<New, Reason> {
+    let (zone, frame, lookups) = (zone(skb), skb.front(), Kernel(skb.context()));
+    let ip = A::header(&frame, IP_AT)?;
+    let packet = packet(skb, &frame, &ip, zone);
+    let nat = scratch::nat()?;
+    let decision = outbound::leave(&lookups, &packet, skb.cb(cb::OIF), nat);
+    carry_out(skb, decision, nat, Source::Uplink)
+}
+
+/// A packet to a container's own address.
+#[inline(always)]
+pub(crate) fn direct<A: Inet>(skb: &Skb) -> Result<New, Reason> {
+    let (zone, frame, lookups) = (zone(skb), skb.front(), Kernel(skb.context()));
+    let ip = A::header(&frame, IP_AT).map_err(|_unreadable| direct_policy::refused(zone))?;
+    let packet = packet(skb, &frame, &ip, zone);
+    let nat = scratch::nat()?;
+    let decision = direct_policy::decide(&lookups, &packet, nat);
+    carry_out(skb, decision, nat, Source::Own)
+}
+
+/// A packet to a published port whose target is not a container.
+#[inline(always)]
+pub(crate) fn forward<A: Inet>(skb: &Skb) -> Result<New, Reason> {
+    let (zone, frame, lookups) = (zone(skb), skb.front(), Kernel(skb.context()));
+    let ip = A::header(&frame, IP_AT)?;
+    let packet = packet(skb, &frame, &ip, zone);
+    let nat = scratch::nat()?;
+    let decision = forward_policy::decide(&lookups, &packet, nat);
+    carry_out(skb, decision, nat, Source::Uplink)
+}
+
+/// The zone that the packet comes from.
+#[inline(always)]
+fn zone(skb: &Skb) -> Zone {
+    Zone::container(skb.cb(cb::ZONE))
+}
+
+/// A packet, as the policy takes it.
+#[inline(always)]
+fn packet<'a, A: Inet>(skb: &Skb, frame: &Frame, ip: &'a Ip<A>, zone: Zone) -> Packet<'a, A> {
+    Packet::new(ip, datagram::transport(frame, ip, zone), zone, skb.ifindex())
+}
+
+/// Which source address the connections of a stage may get.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// Their own.
+    Own,
+    /// The gateway's of the container's network.
+    Gateway,
+    /// One of an uplink.
+    Uplink,
+}
+
+/// Opens the flow that the policy has decided on.
+#[inline(always)]
+fn carry_out<A: Inet>(
+    skb: &Skb,
+    decision: Result<Decision, Refusal>,
+    nat: &Nat<A>,
+    source: Source,
+) -> Result<New, Reason> {
+    match decision.map_err(refused)? {
+        Decision::Open => {}
+        decided => return Ok(New::Decided(decided)),
+    }
+    let src_port = source_port::candidate(nat, skb.cb(cb::TRIES), clock::random)?;
+    if source != Source::Own && !nat.is_rebuilt && nat.translates_source() {
+        let (lookups, number) = (Kernel(skb.context()), nat.original.protocol());
+        let tuple = Tuple { src_port, ..nat.translated };
+        let is_free = match source {
+            Source::Gateway => source_port::is_free_on_gateway::<A, _>(&lookups, number, &tuple),
+            Source::Own | Source::Uplink => source_port::is_free(&lookups, number, &tuple),
+        };
+        if !is_free {
+            return Ok(New::Opened(Opened::Taken));
+        }
+    }
+    open::open(nat, src_port).map(New::Opened)
+}
+
+/// Counts a drop for its publication.
+#[inline(always)]
+fn refused(refusal: Refusal) -> Reason {
+    tables::count_dropped(refusal.publication, 1);
+    refusal.reason
+}

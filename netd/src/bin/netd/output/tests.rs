@@ -1,0 +1,235 @@
+//! The JSON of each answer, whose keys programs rely on, and its text. No privilege is needed: the answers are made by hand.
+
+use std::net::IpAddr;
+
+use expect_test::{expect, expect_file};
+use netd::dataplane::{Attachment, Dropped, Fill};
+use netd::report::{
+    Address, ByFamily, Container, Count, Direction, Drop, Features, Flow, Flows, InOut, Member, Network,
+    Port, Removed, Status, Timeout,
+};
+use netd::spec::Access;
+use serde::Serialize;
+
+use super::{Failure, FailureBody, Published, Text};
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// Compares an answer with golden/NAME.json and golden/NAME.txt.
+fn check(name: &str, value: &(impl Text + Serialize)) {
+    expect_file![format!("golden/{name}.json")]
+        .assert_eq(&(serde_json::to_string_pretty(value).unwrap() + "\n"));
+    let text = value.text();
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    expect_file![format!("golden/{name}.txt")].assert_eq(&text);
+}
+
+fn port() -> Port {
+    Port {
+        proto: "tcp",
+        host_ip: None,
+        host_port: 8080,
+        host_port_end: 8080,
+        target: "web".to_owned(),
+        target_ip: ip("172.17.0.2"),
+        target_port: 80,
+        target_port_end: 80,
+        access: Access::default(),
+        interface: None,
+        keep_source: false,
+        draining: false,
+        packets: InOut { inward: 12_345, out: 23_456 },
+        bytes: InOut { inward: 1_234_567, out: 123_456_789 },
+        flows: Flows { active: 3, total: 1205 },
+        dropped: 7,
+    }
+}
+
+fn restricted() -> Port {
+    let access = Access::new(vec!["192.0.2.0/24".parse().unwrap()], vec!["192.0.2.13".parse().unwrap()]);
+    Port {
+        host_ip: None,
+        interface: Some("eth0".to_owned()),
+        target: "192.0.2.10".to_owned(),
+        access: access.unwrap(),
+        draining: true,
+        ..port()
+    }
+}
+
+#[test]
+fn published_ports() {
+    check("ports", &vec![port()]);
+    check("ports_restricted", &vec![port(), restricted()]);
+    expect![[r#"
+        *:8080->80/tcp web
+        *%eth0:8080->80/tcp 192.0.2.10
+    "#]]
+    .assert_eq(&Published(vec![port(), restricted()]).text());
+}
+
+#[test]
+fn access_lists() {
+    check("access", &restricted().access);
+    expect![[r#"
+        everybody is allowed
+    "#]]
+    .assert_eq(&Access::default().text());
+}
+
+#[test]
+fn connections() {
+    let direction = |src: &str, src_port, dst: &str, dst_port, packets| Direction {
+        src: ip(src),
+        src_port,
+        dst: ip(dst),
+        dst_port,
+        packets,
+        bytes: packets * 100,
+    };
+    let flow = Flow {
+        proto: "tcp".to_owned(),
+        state: "established",
+        idle_ms: 1500,
+        container: "web".to_owned(),
+        publication: Some("8080:80/tcp".to_owned()),
+        original: direction("198.51.100.207", 49_152, "203.0.113.101", 8080, 12_345),
+        reply: direction("172.17.0.2", 80, "198.51.100.207", 49_152, 9),
+    };
+    check("flows", &vec![flow]);
+}
+
+#[test]
+fn timeouts() {
+    let timeout = Timeout {
+        state: "one_way",
+        seconds: 30,
+        default_seconds: 120,
+        source: "RFC 4787 REQ-5: 2 min at least",
+    };
+    check("timeouts", &vec![timeout]);
+}
+
+#[test]
+fn a_dropped_packet() {
+    let dropped = Dropped {
+        reason: "direct_access",
+        src: ip("198.51.100.7"),
+        src_port: 49_152,
+        dst: ip("172.17.0.2"),
+        dst_port: 80,
+        protocol: 6,
+        bytes: 74,
+        interface: 2,
+    };
+    check("log", &dropped);
+}
+
+fn network<T>(containers: T) -> Network<T> {
+    Network {
+        name: "backend".to_owned(),
+        driver: "bridge",
+        bridge: Some("br-backend".to_owned()),
+        subnets: vec!["172.18.0.0/16".to_owned(), "fdca:f081:395e::/64".to_owned()],
+        gateways: vec![ip("172.18.0.1"), ip("fdca:f081:395e::1")],
+        mtu: Some(1500),
+        internal: false,
+        icc: true,
+        masquerade: true,
+        gateway_mode: ByFamily { ipv4: Some("nat"), ipv6: Some("nat") },
+        trusted_interfaces: vec!["eth1".to_owned()],
+        containers,
+    }
+}
+
+#[test]
+fn networks() {
+    let member = Member {
+        name: "web".to_owned(),
+        addresses: vec!["172.18.0.2/16".to_owned()],
+        mac: Some("02:42:ac:12:00:02".to_owned()),
+    };
+    check("networks", &vec![network(1)]);
+    check("network", &network(vec![member]));
+}
+
+#[test]
+fn containers() {
+    let container = Container {
+        name: "web".to_owned(),
+        network: "bridge".to_owned(),
+        sandbox: "/run/netns/web".to_owned(),
+        interface: Some("eth0".to_owned()),
+        host_interface: Some("veth93758db4".to_owned()),
+        mac: Some("02:42:ac:11:00:02".to_owned()),
+        mtu: Some(1500),
+        addresses: vec![Address { ip: ip("172.17.0.2"), prefix_len: 16, gateway: Some(ip("172.17.0.1")) }],
+        ports: vec![port(), port(), port()],
+        counters: InOut { inward: Count { packets: 4, bytes: 624 }, out: Count { packets: 3, bytes: 304 } },
+    };
+    let brief = Container { ports: Vec::new(), ..container.clone() };
+    check("containers", &vec![container.clone()]);
+    check("container", &brief);
+}
+
+#[test]
+fn status() {
+    let program = Attachment {
+        program: "container_ingress".to_owned(),
+        on: "veth93758db4".to_owned(),
+        hook: "tcx ingress",
+        attached: true,
+    };
+    let status = Status {
+        instance: "2572-4074adffb64cf111".to_owned(),
+        state_dir: "/run/netd".to_owned(),
+        pins: Some("/sys/fs/bpf/netd/2572-4074adffb64cf111".to_owned()),
+        networks: 1,
+        containers: 2,
+        publications: 3,
+        xdp: "auto",
+        programs: vec![program],
+        flows: Some(Fill { rows: 10, capacity: 425_984, max_connections: 131_072 }),
+        drops: vec![
+            Drop {
+                reason: "no_route",
+                text: "no route to the destination",
+                count: Count { packets: 2, bytes: 148 },
+            },
+            Drop { reason: "denied", text: "its source may not use the port", count: Count::default() },
+        ],
+        features: Features {
+            kernel: "6.18.0".to_owned(),
+            tcx: true,
+            cgroup2: Some("/sys/fs/cgroup".to_owned()),
+            btf: true,
+        },
+        warnings: vec!["no interface holds a route".to_owned()],
+    };
+    check("status", &status);
+}
+
+#[test]
+fn what_was_removed() {
+    check("removed", &Removed { removed: vec!["container web".to_owned()] });
+}
+
+#[test]
+fn failures() {
+    let error = FailureBody {
+        kind: "not_found".to_owned(),
+        message: "there is no container web".to_owned(),
+        hint: Some("'netd container ls' lists the containers".to_owned()),
+    };
+    expect![[r#"
+        {
+          "error": {
+            "kind": "not_found",
+            "message": "there is no container web",
+            "hint": "'netd container ls' lists the containers"
+          }
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&Failure { error }).unwrap());
+}
