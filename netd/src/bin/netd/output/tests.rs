@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use expect_test::{expect, expect_file};
-use netd::dataplane::{Attachment, Dropped, Fill};
+use netd::dataplane::{AttachedProgram as Attachment, Dropped, Fill};
 use netd::report::{
     Address, ByFamily, Container, Count, Direction, Drop, Features, Flow, Flows, InOut, Member, Network,
     Port, Removed, Status, Timeout,
