@@ -16,6 +16,7 @@
 //! | [`inet`] | what differs between the families in speaking to the kernel |
 //! | [`lookups`] | what the policy asks |
 //! | [`maps`] | the maps themselves |
+//! | `object` | the licence and the panic handler |
 //! | [`scratch`] | room for what a stack of 512 bytes does not hold |
 //! | [`seen_peers`] | the Bloom filter of addresses that have had a connection |
 //! | [`skb`] | a packet in TC |
@@ -37,6 +38,7 @@ pub(crate) mod host_socket;
 pub(crate) mod inet;
 pub(crate) mod lookups;
 pub(crate) mod maps;
+mod object;
 pub(crate) mod scratch;
 pub(crate) mod seen_peers;
 pub(crate) mod skb;
