@@ -313,14 +313,14 @@ const FORWARD: &[Case] = &[
 #[test]
 fn each_packet_gets_its_nat() {
     let world = World::new();
-    let mut wrong = String::new();
+    let mut wrong = Vec::new();
     for (what, from, packet, expected) in [INBOUND, DIRECT, OUTBOUND, HAIRPIN, FORWARD].concat() {
         let said = walk(&world, from, packet);
         if !matches(&said, expected, packet) {
-            wrong += &format!("\n{what}: {packet}, by {from}\n  expected {expected}\n  but got  {said}");
+            wrong.push(format!("{what}: {packet}, by {from}\n  expected {expected}\n  but got  {said}"));
         }
     }
-    assert!(wrong.is_empty(), "{wrong}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
