@@ -142,10 +142,10 @@ fn each_packet_gets_its_nat() {
     for [what, from, packet, expected] in cases(&[INBOUND, DIRECT, OUTBOUND, HAIRPIN, FORWARD]) {
         let said = walk(&world, from, packet);
         if !matches(&said, expected, packet) {
-            wrong.push(format!("\n{what}: {packet}, by {from}\n  expected {expected}\n  but got  {said}"));
+            wrong.push(format!("{what}: {packet}, by {from}\n  expected {expected}\n  but got  {said}"));
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.concat());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

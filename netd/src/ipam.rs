@@ -16,7 +16,7 @@ fn pools() -> impl Iterator<Item = Ipv4Net> {
 }
 
 /// The first pool that overlaps nothing in use.
-pub fn free_subnet(in_use: &[(IpNet, String)]) -> Result<IpNet> {
+pub(crate) fn free_subnet(in_use: &[(IpNet, String)]) -> Result<IpNet> {
     pools().map(IpNet::V4).find(|pool| overlap(*pool, in_use).is_none()).ok_or_else(|| {
         Error::conflict("every default address pool overlaps a route or a network of this host")
             .hint("choose a subnet: --subnet 10.20.0.0/24")
@@ -24,7 +24,7 @@ pub fn free_subnet(in_use: &[(IpNet, String)]) -> Result<IpNet> {
 }
 
 /// A unique local IPv6 subnet (RFC 4193 §3.2.1) that overlaps nothing in use.
-pub fn free_subnet6(in_use: &[(IpNet, String)]) -> Result<IpNet> {
+pub(crate) fn free_subnet6(in_use: &[(IpNet, String)]) -> Result<IpNet> {
     const TRIES: u32 = 16;
     (0..TRIES)
         .map(|_try| unique_local(random()))
@@ -47,7 +47,7 @@ fn random() -> u64 {
 }
 
 /// What a subnet overlaps, in the words that it came with; a default route overlaps nothing.
-pub fn overlap(subnet: IpNet, in_use: &[(IpNet, String)]) -> Option<&str> {
+pub(crate) fn overlap(subnet: IpNet, in_use: &[(IpNet, String)]) -> Option<&str> {
     in_use.iter().find_map(|(held, holder)| {
         let overlaps = held.prefix_len() > 0 && (held.contains(&subnet) || subnet.contains(held));
         overlaps.then_some(holder.as_str())
@@ -55,7 +55,7 @@ pub fn overlap(subnet: IpNet, in_use: &[(IpNet, String)]) -> Option<&str> {
 }
 
 /// A container's address: the one wished for, if it is free, or the lowest that is.
-pub fn address(
+pub(crate) fn address(
     subnet: IpNet,
     gateway: IpAddr,
     taken: &[(IpAddr, String)],

@@ -1,12 +1,14 @@
-//! Which processes of the host hold which ports.
+//! The host's sockets: which process holds which port.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
-use procfs::net::{TcpState, UdpState};
+use procfs::FromReadSI as _;
+use procfs::net::{TcpNetEntries, TcpState, UdpNetEntries, UdpState};
 
 use crate::error::{Doing as _, Result};
+use crate::netns::Netns;
 use crate::spec::Protocol;
 
 /// A socket that waits for others to speak first.
@@ -17,20 +19,29 @@ struct Listener {
     inode: u64,
 }
 
-/// The listening sockets of the current namespace, as they were when asked.
+/// The listening sockets of a network namespace, as they were when they were read.
 #[derive(Clone, Debug, Default)]
-pub struct Listeners {
+pub(crate) struct Listeners {
     sockets: Vec<Listener>,
 }
 
 impl Listeners {
-    /// Asks the kernel.
-    pub fn read() -> Result<Self> {
-        let what = || "read the host's sockets from /proc/net".to_owned();
+    /// Reads the sockets of a network namespace from /proc/net.
+    pub(crate) fn read(netns: &Netns) -> Result<Self> {
+        netns.run(Self::read_here)?
+    }
+
+    /// /proc/thread-self/net shows the namespace of the thread; /proc/net would show that of the process.
+    fn read_here() -> Result<Self> {
+        const TABLES: &str = "/proc/thread-self/net";
+        let what = || format!("read the host's sockets from {TABLES}");
+        let system = procfs::current_system_info();
+        let tcp = |name| TcpNetEntries::from_file(format!("{TABLES}/{name}"), system);
+        let udp = |name| UdpNetEntries::from_file(format!("{TABLES}/{name}"), system);
         let mut sockets = Vec::new();
         // A host without IPv6 has no tables for it.
-        let tcp6 = procfs::net::tcp6().unwrap_or_default();
-        for entry in procfs::net::tcp().doing(what)?.into_iter().chain(tcp6) {
+        let tcp6 = tcp("tcp6").map(|table| table.0).unwrap_or_default();
+        for entry in tcp("tcp").doing(what)?.0.into_iter().chain(tcp6) {
             if entry.state == TcpState::Listen {
                 sockets.push(Listener {
                     proto: Protocol::Tcp,
@@ -39,8 +50,8 @@ impl Listeners {
                 });
             }
         }
-        let udp6 = procfs::net::udp6().unwrap_or_default();
-        for entry in procfs::net::udp().doing(what)?.into_iter().chain(udp6) {
+        let udp6 = udp("udp6").map(|table| table.0).unwrap_or_default();
+        for entry in udp("udp").doing(what)?.0.into_iter().chain(udp6) {
             // An unconnected UDP socket is in state "close".
             if entry.state == UdpState::Close {
                 sockets.push(Listener {
@@ -56,7 +67,7 @@ impl Listeners {
 
     /// The ports that they hold and on which address, none for all of them: that of IPv6's wildcard gets IPv4's packets as
     /// well.
-    pub fn ports(&self) -> impl Iterator<Item = (Protocol, Option<IpAddr>, u16)> {
+    pub(crate) fn ports(&self) -> impl Iterator<Item = (Protocol, Option<IpAddr>, u16)> {
         self.sockets.iter().map(|socket| {
             let address = socket.address.ip().to_canonical();
             let everywhere = address.is_ipv6() && address.is_unspecified();
@@ -66,7 +77,7 @@ impl Listeners {
 
     /// Who would get a packet to one of these ports, in words; `address` none means any of the host's, an unspecified one any
     /// of its family.
-    pub fn holder(
+    pub(crate) fn holder(
         &self,
         proto: Protocol,
         address: Option<IpAddr>,
@@ -85,7 +96,7 @@ impl Listeners {
 /// SCTP's endpoints; none where the kernel has no SCTP. Every one is taken for waiting: the table does not tell (net/sctp/proc.c,
 /// `sctp_eps_seq_show`: port in the sixth column, inode in the eighth, addresses behind them).
 fn sctp_endpoints() -> Vec<Listener> {
-    let table = fs::read_to_string("/proc/net/sctp/eps").unwrap_or_default();
+    let table = fs::read_to_string("/proc/thread-self/net/sctp/eps").unwrap_or_default();
     let endpoint = |line: &str| -> Option<Listener> {
         let columns: Vec<&str> = line.split_whitespace().collect();
         let address: IpAddr = columns.get(8)?.parse().ok()?;
@@ -123,7 +134,11 @@ fn process_with(inode: u64) -> Option<String> {
 
 /// The ports that the kernel hands out by itself, and those that it must not (`ip_local_port_range` and
 /// `ip_local_reserved_ports` of ip-sysctl.rst).
-pub fn ephemeral() -> Result<Vec<u16>> {
+pub(crate) fn ephemeral(netns: &Netns) -> Result<Vec<u16>> {
+    netns.run(ephemeral_here)?
+}
+
+fn ephemeral_here() -> Result<Vec<u16>> {
     let read = |name: &str| {
         let path = format!("/proc/sys/net/ipv4/{name}");
         fs::read_to_string(&path).doing(|| format!("read {path}"))
@@ -169,7 +184,7 @@ mod tests {
     fn a_listener_of_this_process_is_found_by_name() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
-        let holder = Listeners::read().unwrap().holder(Protocol::Tcp, None, port..=port).unwrap();
+        let holder = Listeners::read_here().unwrap().holder(Protocol::Tcp, None, port..=port).unwrap();
         assert!(holder.contains(&format!("pid {}", std::process::id())), "{holder}");
     }
 }

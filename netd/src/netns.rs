@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -22,9 +23,9 @@ const NAMED: &str = "/run/netns";
 const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
 
 /// A network namespace, kept alive while this is held.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Netns {
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
 }
 
@@ -37,11 +38,6 @@ impl Netns {
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Invalid) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// The namespace that this process is in.
-    pub fn current() -> Result<Self> {
-        Self::open(Path::new("/proc/self/ns/net"))
     }
 
     /// The namespace at a path, as `ip netns`, Docker and Podman leave them.
@@ -60,18 +56,10 @@ impl Netns {
         if fstatfs(&file).doing(what)?.filesystem_type() != NSFS_MAGIC {
             return Err(not_one());
         }
-        let netns = Self { file, path: path.to_owned() };
+        let netns = Self { file: Arc::new(file), path: path.to_owned() };
         // Joining asks for the kind too: a mount or user namespace is refused here.
         netns.run(|| ()).map_err(|_refusal| not_one())?;
         Ok(netns)
-    }
-
-    /// The namespace of a process.
-    pub fn of_process(pid: i32) -> Result<Self> {
-        if !Path::new("/proc").join(pid.to_string()).exists() {
-            return Err(Error::not_found(format!("there is no process {pid}")));
-        }
-        Self::open(Path::new(&format!("/proc/{pid}/ns/net")))
     }
 
     /// The path that a name of `ip netns` stands for.
@@ -87,7 +75,7 @@ impl Netns {
         })?;
         let file = made.doing(|| "make a network namespace".into())?;
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        Ok(Self { file, path })
+        Ok(Self { file: Arc::new(file), path })
     }
 
     /// Mounts it at `path` below /run/netns, as `ip netns add` does. Fails if the path exists.
@@ -134,12 +122,6 @@ impl Netns {
         }
     }
 
-    /// Another descriptor of the same namespace.
-    pub fn try_clone(&self) -> Result<Self> {
-        let file = self.file.try_clone().doing(|| format!("duplicate {}", self.path.display()))?;
-        Ok(Self { file, path: self.path.clone() })
-    }
-
     /// Where it was opened.
     pub fn path(&self) -> &Path {
         &self.path
@@ -181,7 +163,7 @@ impl Netns {
     /// Runs `visit` inside, on a thread of its own.
     pub fn run<T: Send>(&self, visit: impl FnOnce() -> T + Send) -> Result<T> {
         on_a_thread(|| {
-            setns(&self.file, CloneFlags::CLONE_NEWNET)?;
+            setns(&*self.file, CloneFlags::CLONE_NEWNET)?;
             Ok(visit())
         })?
         .map_err(|errno: nix::errno::Errno| {
@@ -191,7 +173,7 @@ impl Netns {
 
     /// Moves the calling thread inside for good, for a program that is about to become another.
     pub fn enter(&self) -> Result<()> {
-        setns(&self.file, CloneFlags::CLONE_NEWNET)
+        setns(&*self.file, CloneFlags::CLONE_NEWNET)
             .doing(|| format!("enter network namespace {}", self.path.display()))
     }
 

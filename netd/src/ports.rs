@@ -7,7 +7,7 @@ const BITS: usize = u64::BITS as usize;
 
 /// A set of 16-bit numbers.
 #[derive(Clone, Debug)]
-pub struct Ports(Box<[u64]>);
+pub(crate) struct Ports(Box<[u64]>);
 
 impl Default for Ports {
     fn default() -> Self {
@@ -17,14 +17,14 @@ impl Default for Ports {
 
 impl Ports {
     /// Puts these in.
-    pub fn insert(&mut self, numbers: RangeInclusive<u16>) {
+    pub(crate) fn insert(&mut self, numbers: RangeInclusive<u16>) {
         for (word, mask) in words(numbers) {
             self.0[word] |= mask;
         }
     }
 
     /// Whether one of these is in it.
-    pub fn holds_any(&self, numbers: RangeInclusive<u16>) -> bool {
+    pub(crate) fn holds_any(&self, numbers: RangeInclusive<u16>) -> bool {
         words(numbers).any(|(word, mask)| self.0[word] & mask != 0)
     }
 }

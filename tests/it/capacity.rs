@@ -55,7 +55,7 @@ fn a_table_is_as_large_as_it_was_asked_for() {
     assert!(command.env("NETD_MAX_CONNECTIONS", "300000").output().unwrap().status.success());
     assert_eq!(rows(&lab), [600_000, 150_000, 150_000, 75_000]);
     let said = lab.netd(&["status"]).ok().stdout;
-    assert!(said.contains("of 975000, for 300000 connections"), "{said}");
+    assert!(said.contains("of 975000 rows, for 300000 connections"), "{said}");
     // Another size is refused, the same one and none are not.
     for words in [
         &["--max-connections", "1000", "ports"][..],

@@ -20,7 +20,7 @@ use aya_obj::programs::XdpAttachType;
 use netd_common::abi::hook;
 
 use super::bpf::detach;
-use super::object::LINKS_FOLDER;
+use super::pins;
 use crate::error::{Doing as _, Error, Result};
 use crate::netns::Netns;
 
@@ -103,7 +103,7 @@ pub struct AttachedProgram {
 #[derive(Debug)]
 pub(super) struct Hooks<'a> {
     /// The instance's pins.
-    pub(super) pins: &'a Path,
+    pub(super) instance: &'a Path,
     /// The folder of the pinned programs.
     pub(super) programs: PathBuf,
     /// The host's namespace.
@@ -115,12 +115,12 @@ pub(super) struct Hooks<'a> {
 impl Hooks<'_> {
     /// The pin of a link. It carries the index, which no two interfaces of a namespace share, and the name, for people.
     fn link(&self, point: HookPoint, ifindex: u32, ifname: &str) -> PathBuf {
-        self.pins.join(LINKS_FOLDER).join(format!("{}-{ifindex}-{ifname}", point.prefix()).replace('.', "_"))
+        pins::links(self.instance).join(format!("{}-{ifindex}-{ifname}", point.prefix()).replace('.', "_"))
     }
 
     /// The mark that the clsact qdisc of an interface is netd's own.
     fn qdisc(&self, ifindex: u32) -> PathBuf {
-        self.pins.join(LINKS_FOLDER).join(format!("qdisc-{ifindex}"))
+        pins::links(self.instance).join(format!("qdisc-{ifindex}"))
     }
 
     /// Puts a TC program on an interface of the host. Doing it twice is fine.
@@ -247,7 +247,7 @@ impl Hooks<'_> {
 
     /// The interfaces that have a program at `point`, by index, with the names they had when it was put there.
     pub(super) fn attached(&self, point: HookPoint) -> Result<BTreeMap<u32, String>> {
-        let folder = self.pins.join(LINKS_FOLDER);
+        let folder = pins::links(self.instance);
         let mut found = BTreeMap::new();
         for entry in fs::read_dir(&folder).doing(|| format!("read {}", folder.display()))? {
             let name = entry.doing(|| format!("read {}", folder.display()))?.file_name();
@@ -309,7 +309,7 @@ impl Hooks<'_> {
 
     /// The pin of a socket program's link.
     fn socket_link(&self, name: &str) -> PathBuf {
-        self.pins.join(LINKS_FOLDER).join(format!("cgroup-{name}"))
+        pins::links(self.instance).join(format!("cgroup-{name}"))
     }
 
     /// Every program and whether it is attached; `has_xdp` tells which interfaces have the XDP program.

@@ -9,6 +9,9 @@ use std::path::Path;
 use aya::Pod;
 use aya::maps::{MapData, MapInfo};
 
+/// `BPF_ANY` of `bpf_map_update_elem`: whether or not the row exists.
+pub(super) const ANY: u64 = 0;
+
 /// Commands of bpf(2) (include/uapi/linux/bpf.h, enum `bpf_cmd`).
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_MAP_FREEZE: libc::c_long = 22;

@@ -10,7 +10,7 @@ use netd_common::verdict::Reason;
 use netd_common::wire::bytes::Address as _;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::object::MAPS_FOLDER;
+use super::pins;
 use crate::error::{Doing as _, Result};
 
 /// The ring of one instance. Every event is read once: of several readers, each gets a part.
@@ -20,8 +20,8 @@ pub struct Log {
 
 impl Log {
     /// Opens the ring that the instance's programs write to.
-    pub(super) fn open(pins: &Path) -> Result<Self> {
-        let path = pins.join(MAPS_FOLDER).join(name::EVENTS);
+    pub(super) fn open(instance: &Path) -> Result<Self> {
+        let path = pins::maps(instance).join(name::EVENTS);
         let what = || format!("open BPF map {}", path.display());
         let map = Map::RingBuf(MapData::from_pin(&path).doing(what)?);
         Ok(Self { ring: RingBuf::try_from(map).doing(what)? })

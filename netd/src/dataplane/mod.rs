@@ -8,6 +8,7 @@ mod bpffs;
 mod connections;
 mod log;
 mod object;
+mod pins;
 mod publish;
 mod tables;
 mod version;
@@ -56,7 +57,7 @@ impl Dataplane {
         } else {
             object::load_and_pin(&pins, Setup { host: host.cookie()?, connections, timeout: &timeout })?;
         }
-        Self::at(pins, host, tc)
+        Ok(Self::at(pins, host, tc))
     }
 
     /// Opens the instance's dataplane if it is loaded.
@@ -66,11 +67,11 @@ impl Dataplane {
             return Ok(None);
         }
         version::check(&pins)?;
-        Self::at(pins, host, tc).map(Some)
+        Ok(Some(Self::at(pins, host, tc)))
     }
 
-    fn at(pins: PathBuf, host: &Netns, tc: TcHook) -> Result<Self> {
-        Ok(Self { tables: Tables::new(&pins), host: host.try_clone()?, pins, tc })
+    fn at(pins: PathBuf, host: &Netns, tc: TcHook) -> Self {
+        Self { tables: Tables::new(&pins), host: host.clone(), pins, tc }
     }
 
     /// The folder of the pins.
@@ -79,7 +80,12 @@ impl Dataplane {
     }
 
     fn hooks(&self) -> Hooks<'_> {
-        Hooks { pins: &self.pins, programs: object::programs(&self.pins), host: &self.host, tc: self.tc }
+        Hooks {
+            instance: &self.pins,
+            programs: pins::programs(&self.pins, object::DIGEST),
+            host: &self.host,
+            tc: self.tc,
+        }
     }
 
     /// Puts the TC program of `point` on an interface of the host. Doing it twice is fine.
@@ -133,10 +139,10 @@ impl Dataplane {
 /// else uses it. Links go first, so that no program runs on half-removed tables.
 pub fn remove(instance: &str) -> Result<()> {
     let _lock = bpffs::lock()?;
-    let pins = bpffs::root().join(instance);
-    attach::release_all(&pins.join(object::LINKS_FOLDER))?;
-    object::remove_tree(&pins)?;
-    object::remove_tree(&object::staging(&pins))?;
+    let instance = bpffs::root().join(instance);
+    attach::release_all(&pins::links(&instance))?;
+    pins::remove_tree(&instance)?;
+    pins::remove_tree(&pins::staging(&instance))?;
     bpffs::leave()
 }
 

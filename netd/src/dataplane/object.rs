@@ -1,13 +1,7 @@
 //! The embedded object: loaded once per instance, then pinned; every later command opens the pins.
-//!
-//! ```text
-//! INSTANCE/maps/NAME              maps that every set of programs shares
-//! INSTANCE/programs/DIGEST/NAME   the programs of one object, and the maps that belong to them (STAGES)
-//! INSTANCE/links/…                links and marks of what is attached
-//! ```
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use aya::maps::{Array, MapData, ProgramArray};
 use aya::programs::Program;
@@ -15,8 +9,8 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use netd_common::abi::{ABI, MAPS, VersionRow, capacity, name, stage, tick};
 use netd_common::flow::state::State;
 
-use super::bpf;
-use super::tables::ANY;
+use super::bpf::{self, ANY};
+use super::pins::{self, remove_tree};
 use super::wire::Wire;
 use crate::error::{Doing as _, Error, Kind, Result};
 
@@ -24,14 +18,7 @@ use crate::error::{Doing as _, Error, Kind, Result};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETD_DATAPLANE_OBJECT"));
 
 /// SHA-256 of [`OBJECT`], in hexadecimal digits.
-const DIGEST: &str = env!("NETD_DATAPLANE_DIGEST");
-
-/// Folder of the maps below an instance's pins.
-pub(super) const MAPS_FOLDER: &str = "maps";
-/// Folder of the sets of programs below an instance's pins.
-const PROGRAMS_FOLDER: &str = "programs";
-/// Folder of the links below an instance's pins.
-pub(super) const LINKS_FOLDER: &str = "links";
+pub(super) const DIGEST: &str = env!("NETD_DATAPLANE_DIGEST");
 
 /// What an instance's maps are made with.
 #[derive(Clone, Copy)]
@@ -53,11 +40,6 @@ pub(super) fn version() -> VersionRow {
         *byte = u8::from_str_radix(digits, 16).unwrap_or_default();
     }
     VersionRow { abi: ABI, digest }
-}
-
-/// The folder of this netd's programs.
-pub(super) fn programs(pins: &Path) -> PathBuf {
-    pins.join(PROGRAMS_FOLDER).join(DIGEST)
 }
 
 /// Parses the object, makes its maps and loads its programs; nothing is pinned yet. `host_netns` is the cookie of the host's
@@ -122,12 +104,12 @@ fn refused(what: &str, error: impl std::error::Error + Send + Sync + 'static) ->
     }
 }
 
-/// Loads the object and pins everything below `pins`, all or nothing: the folder appears complete under its name.
-pub(super) fn load_and_pin(pins: &Path, setup: Setup<'_>) -> Result<()> {
-    let staging = staging(pins);
+/// Loads the object and pins everything below `instance`, all or nothing: the folder appears complete under its name.
+pub(super) fn load_and_pin(instance: &Path, setup: Setup<'_>) -> Result<()> {
+    let staging = pins::staging(instance);
     remove_tree(&staging)?;
-    let (maps, programs) = (staging.join(MAPS_FOLDER), programs(&staging));
-    for folder in [&maps, &programs, &staging.join(LINKS_FOLDER)] {
+    let (maps, programs) = (pins::maps(&staging), pins::programs(&staging, DIGEST));
+    for folder in [&maps, &programs, &pins::links(&staging)] {
         fs::create_dir_all(folder).doing(|| format!("create {}", folder.display()))?;
     }
     let mut object = load(setup.host, setup.connections)?;
@@ -141,7 +123,7 @@ pub(super) fn load_and_pin(pins: &Path, setup: Setup<'_>) -> Result<()> {
     for (name, program) in object.programs_mut() {
         program.pin(programs.join(name)).doing(|| format!("pin BPF program {name}"))?;
     }
-    fs::rename(&staging, pins).doing(|| format!("rename {} to {}", staging.display(), pins.display()))
+    fs::rename(&staging, instance).doing(|| format!("rename {} to {}", staging.display(), instance.display()))
 }
 
 /// Writes how long connections may be idle.
@@ -167,25 +149,8 @@ fn fill_version(object: &mut Ebpf) -> Result<()> {
     }
 }
 
-/// Where an instance's pins are put together; the BPF file system takes no dots in names.
-pub(super) fn staging(pins: &Path) -> PathBuf {
-    let mut path = pins.as_os_str().to_owned();
-    path.push("-new");
-    path.into()
-}
-
 fn missing(what: &str, name: &str) -> Error {
     Error::new(Kind::System, format!("the BPF object has no {what} {name}"))
-}
-
-/// Removes a folder of pins with everything in it; absent is fine. The kernel frees what nobody else holds.
-pub(super) fn remove_tree(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::system(format!("remove {}", folder.display()), error))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

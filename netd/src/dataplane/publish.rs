@@ -13,8 +13,8 @@ use netd_common::abi::{
 use netd_common::flow::Handle;
 use netd_common::wire::bytes::{Address, Be16, Ipv4, Ipv6};
 
-use super::bpf;
-use super::tables::{ANY, Tables, absent_is_fine};
+use super::bpf::{self, ANY};
+use super::tables::{Tables, absent_is_fine};
 use super::wire::Wire;
 use crate::error::{Doing as _, Result};
 

@@ -17,14 +17,12 @@ use netd_common::verdict::Reason;
 use netd_common::wire::bytes::{Address, Ipv4, Ipv6};
 use netd_common::wire::ethernet::mac_words;
 
+use super::bpf::ANY;
 use super::connections::{self, Connection};
-use super::object::MAPS_FOLDER;
+use super::pins;
 use super::wire::Wire;
 use crate::error::{Doing as _, Error, Result};
 use crate::spec::Access;
-
-/// `bpf_map_update_elem`: whether or not the row exists.
-pub(super) const ANY: u64 = 0;
 
 /// The counters of a publication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,8 +71,8 @@ pub struct Tables {
 }
 
 impl Tables {
-    pub(super) fn new(pins: &Path) -> Self {
-        Self { folder: pins.join(MAPS_FOLDER) }
+    pub(super) fn new(instance: &Path) -> Self {
+        Self { folder: pins::maps(instance) }
     }
 
     pub(super) fn open(&self, name: &str) -> Result<MapData> {

@@ -7,32 +7,32 @@ use std::path::Path;
 use aya::maps::{Array, Map as AyaMap, MapData, MapInfo};
 use netd_common::abi::{MAPS, Map, VersionRow, name};
 
-use super::object::{self, MAPS_FOLDER};
 use super::wire::Wire;
+use super::{object, pins};
 use crate::error::{Doing as _, Error, Result};
 
 /// Fails unless the pinned maps and programs are those of this netd: compares kind, sizes, flags and capacity of every map, then the
 /// ABI number and the digest of the programs.
-pub(super) fn check(pins: &Path) -> Result<()> {
-    let pinned = pinned_version(pins)?;
+pub(super) fn check(instance: &Path) -> Result<()> {
+    let pinned = pinned_version(instance)?;
     let own = object::version();
     if pinned.is_none_or(|pinned| pinned.abi != own.abi) {
         return Err(other_version(&Shown(pinned), &Shown(Some(own))));
     }
     for map in MAPS.iter().filter(|map| !map.is_of_programs()) {
-        check_map(pins, map)?;
+        check_map(instance, map)?;
     }
     if pinned == Some(own) { Ok(()) } else { Err(other_version(&Shown(pinned), &Shown(Some(own)))) }
 }
 
 /// The version that is pinned with the maps; none if whoever made them had no such thing.
-fn pinned_version(pins: &Path) -> Result<Option<VersionRow>> {
-    let path = pins.join(MAPS_FOLDER).join(name::VERSION);
+fn pinned_version(instance: &Path) -> Result<Option<VersionRow>> {
+    let path = pins::maps(instance).join(name::VERSION);
     if !path.exists() {
         return Ok(None);
     }
     let expected = MAPS.iter().find(|map| map.name == name::VERSION);
-    expected.map_or(Ok(()), |map| check_map(pins, map))?;
+    expected.map_or(Ok(()), |map| check_map(instance, map))?;
     let what = || format!("read {}", path.display());
     let map = AyaMap::Array(MapData::from_pin(&path).doing(what)?);
     let rows: Array<MapData, Wire<VersionRow>> = Array::try_from(map).doing(what)?;
@@ -41,8 +41,8 @@ fn pinned_version(pins: &Path) -> Result<Option<VersionRow>> {
 }
 
 /// Fails unless a pinned map looks as it must.
-fn check_map(pins: &Path, expected: &Map) -> Result<()> {
-    let path = pins.join(MAPS_FOLDER).join(expected.name);
+fn check_map(instance: &Path, expected: &Map) -> Result<()> {
+    let path = pins::maps(instance).join(expected.name);
     let what = || format!("look at {}", path.display());
     let info = MapInfo::from_pin(&path).doing(what)?;
     let found = Look {

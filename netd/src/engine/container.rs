@@ -12,8 +12,8 @@ use netd_common::wire::bytes::{Address as _, Ipv4, Ipv6};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
+use super::host::{Host, is_alive};
 use super::network::{HOST, NONE, gateways_for};
-use super::{Host, is_alive};
 use crate::dataplane::HookPoint;
 use crate::error::{Error, Result};
 use crate::ipam;

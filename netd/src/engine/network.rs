@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::Host;
+use super::host::Host;
 use crate::error::{Error, Result};
 use crate::ipam;
 use crate::link::{Family, Sysctl};

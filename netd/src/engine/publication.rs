@@ -10,8 +10,8 @@ use netd_common::flow::Handle;
 use netd_common::flow::State;
 use netd_common::wire::bytes::{Address as _, Ipv4, Ipv6};
 
-use super::Host;
 use super::container::no_container;
+use super::host::Host;
 use super::network::BRIDGE;
 use crate::dataplane;
 use crate::error::{Error, Result};
@@ -270,7 +270,7 @@ impl Host {
         let shared = terms.clone().shared();
         let own = self.own_addresses().await?;
         let places = self.store.state.places(specs.len())?;
-        let listeners = Listeners::read()?;
+        let listeners = Listeners::read(&self.netns)?;
         let mut taken = Taken::default();
         for one in self.store.state.publications.iter().filter(|one| !one.is_draining()) {
             taken.insert(one.proto, one.host_ip, one.host_ports());
@@ -316,7 +316,7 @@ impl Host {
                 HostPorts::Any => {
                     if ephemeral.get().is_none() {
                         // Nobody else sets it.
-                        let _set = ephemeral.set(listeners::ephemeral()?);
+                        let _set = ephemeral.set(listeners::ephemeral(&self.netns)?);
                     }
                     let ephemeral: &[u16] = ephemeral.get().map_or(&[], |ports| ports);
                     let allowed = |port| ephemeral.binary_search(&port).is_ok();
@@ -650,21 +650,6 @@ impl Host {
                 })
             }
         }
-    }
-}
-
-impl Publication {
-    /// As it is written for `-p`.
-    pub fn spec(&self) -> String {
-        let ports =
-            |first, last| PortRange::new(first, last).map_or_else(String::new, |range| range.to_string());
-        let address = match self.host_ip {
-            None => String::new(),
-            Some(IpAddr::V4(address)) => format!("{address}:"),
-            Some(IpAddr::V6(address)) => format!("[{address}]:"),
-        };
-        let host = ports(self.host_port, self.host_port_end);
-        format!("{address}{host}:{}/{}", ports(self.target_port, self.target_port_end()), self.proto)
     }
 }
 

@@ -9,9 +9,9 @@ use netd_common::flow::state::State;
 use netd_common::wire::ip::protocol;
 
 use super::container::INTERFACE;
+use super::host::{Host, kernel_release};
 use super::network::{BRIDGE, HOST, NONE, gateways_for, is_predefined, no_network};
 use super::xdp::attachments;
-use super::{Host, kernel_release};
 use crate::dataplane::{self, Connection, PublicationStats};
 use crate::error::Result;
 use crate::link::Netlink;

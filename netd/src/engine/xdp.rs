@@ -1,6 +1,6 @@
 //! The XDP stage: which uplinks have it, and why others have not.
 
-use super::Host;
+use super::host::Host;
 use crate::dataplane::{AttachedProgram, Dataplane, HookPoint};
 use crate::error::{Error, Result};
 use crate::link::{Interface, takes_xdp_frames};

@@ -6,12 +6,12 @@ use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressScope};
 
-use super::{Netlink, refused};
+use super::netlink::{Netlink, refused};
 use crate::error::Result;
 
 /// An address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address {
+pub(crate) struct Address {
     /// Index of the interface.
     pub interface: u32,
     /// The address and the length of its prefix.
@@ -22,7 +22,7 @@ pub struct Address {
 
 impl Netlink {
     /// Every address of the namespace.
-    pub async fn addresses(&self) -> Result<Vec<Address>> {
+    pub(crate) async fn addresses(&self) -> Result<Vec<Address>> {
         let messages: Vec<_> = self
             .handle
             .address()
@@ -57,7 +57,7 @@ impl Netlink {
     }
 
     /// Gives an interface an address.
-    pub async fn add_address(&self, index: u32, address: IpAddr, prefix_len: u8) -> Result<()> {
+    pub(crate) async fn add_address(&self, index: u32, address: IpAddr, prefix_len: u8) -> Result<()> {
         self.handle.address().add(index, address, prefix_len).execute().await.map_err(|error| {
             refused(format!("add address {address}/{prefix_len} to interface {index}"), error)
         })

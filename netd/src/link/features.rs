@@ -30,7 +30,7 @@ const HEADERS_LEN: usize = 16 + 4;
 ///
 /// # Errors
 /// What the kernel says but that it knows no such family or attribute.
-pub fn takes_xdp_frames(netns: &Netns, ifindex: u32) -> Result<Option<bool>> {
+pub(crate) fn takes_xdp_frames(netns: &Netns, ifindex: u32) -> Result<Option<bool>> {
     netns
         .run(|| features(ifindex))?
         .doing(|| format!("ask what interface {ifindex} can do with XDP"))

@@ -8,14 +8,14 @@ use rtnetlink::packet_route::link::{
 };
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkUnspec};
 
-use super::{Netlink, errno, refused};
+use super::netlink::{Netlink, errno, refused};
 use crate::error::{Error, Result};
 use crate::report::Count;
 use crate::spec::{IfName, Mac};
 
 /// An interface as the kernel describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Interface {
+pub(crate) struct Interface {
     /// Its index.
     pub index: u32,
     /// Its name.
@@ -103,7 +103,7 @@ fn kind_name(kind: &InfoKind) -> String {
 
 impl Netlink {
     /// Every interface.
-    pub async fn interfaces(&self) -> Result<Vec<Interface>> {
+    pub(crate) async fn interfaces(&self) -> Result<Vec<Interface>> {
         let links = self.handle.link().get().execute();
         links
             .map_ok(Interface::from)
@@ -113,7 +113,7 @@ impl Netlink {
     }
 
     /// The interface of this name.
-    pub async fn interface(&self, name: &IfName) -> Result<Option<Interface>> {
+    pub(crate) async fn interface(&self, name: &IfName) -> Result<Option<Interface>> {
         self.one(self.handle.link().get().match_name(name.as_str()).execute(), || {
             format!("look up interface {name}")
         })
@@ -121,7 +121,7 @@ impl Netlink {
     }
 
     /// The interface of this index.
-    pub async fn interface_at(&self, index: u32) -> Result<Option<Interface>> {
+    pub(crate) async fn interface_at(&self, index: u32) -> Result<Option<Interface>> {
         self.one(self.handle.link().get().match_index(index).execute(), || {
             format!("look up interface {index}")
         })
@@ -143,7 +143,7 @@ impl Netlink {
 
     /// Makes a bridge, down; the name must be free. Its MAC address is set in the same request, so that a bridge of that
     /// name and address is known to be netd's at any moment.
-    pub async fn create_bridge(&self, name: &IfName, mac: Mac, mtu: u32) -> Result<u32> {
+    pub(crate) async fn create_bridge(&self, name: &IfName, mac: Mac, mtu: u32) -> Result<u32> {
         let bridge = LinkBridge::new(name.as_str()).down().address(mac.bytes().to_vec()).mtu(mtu).build();
         self.handle
             .link()
@@ -158,7 +158,7 @@ impl Netlink {
     }
 
     /// Makes an interface a port of a bridge.
-    pub async fn set_master(&self, index: u32, bridge: u32) -> Result<()> {
+    pub(crate) async fn set_master(&self, index: u32, bridge: u32) -> Result<()> {
         self.change(
             LinkUnspec::new_with_index(index).controller(bridge).build(),
             "put into its bridge",
@@ -169,7 +169,7 @@ impl Netlink {
 
     /// Keeps a bridge's port apart from others that are kept apart (`IFLA_BRPORT_ISOLATED`, kernel 4.18): frames pass between
     /// it and the bridge itself only, whatever addresses are in them.
-    pub async fn isolate_port(&self, index: u32) -> Result<()> {
+    pub(crate) async fn isolate_port(&self, index: u32) -> Result<()> {
         self.handle
             .link()
             .set_port(LinkBridgePort::new(index).isolated(true).build())
@@ -179,13 +179,13 @@ impl Netlink {
     }
 
     /// Sets an interface up.
-    pub async fn set_up(&self, index: u32) -> Result<()> {
+    pub(crate) async fn set_up(&self, index: u32) -> Result<()> {
         self.change(LinkUnspec::new_with_index(index).up().build(), "set up", index).await
     }
 
     /// Sets an interface's MAC address. Setting the one it has makes the kernel announce its addresses to the
     /// neighbours, if `arp_notify` is on (devinet.c, `inetdev_event`, NETDEV_CHANGEADDR).
-    pub async fn set_mac(&self, index: u32, mac: Mac) -> Result<()> {
+    pub(crate) async fn set_mac(&self, index: u32, mac: Mac) -> Result<()> {
         let link = LinkUnspec::new_with_index(index).address(mac.bytes().to_vec()).build();
         self.change(link, "set the MAC address of", index).await
     }
@@ -200,7 +200,7 @@ impl Netlink {
     }
 
     /// Removes an interface; a veth's other end goes with it. Absent is fine.
-    pub async fn delete(&self, index: u32) -> Result<()> {
+    pub(crate) async fn delete(&self, index: u32) -> Result<()> {
         match self.handle.link().del(index).execute().await {
             Err(error) if errno(&error) != Some(libc::ENODEV) => {
                 Err(refused(format!("remove interface {index}"), error))
@@ -210,7 +210,7 @@ impl Netlink {
     }
 
     /// Removes an interface's clsact qdisc. Absent is fine.
-    pub async fn delete_clsact(&self, index: u32) -> Result<()> {
+    pub(crate) async fn delete_clsact(&self, index: u32) -> Result<()> {
         let Ok(signed) = i32::try_from(index) else { return Ok(()) };
         let mut request = self.handle.qdisc().del(signed);
         // TC_H_CLSACT, and the handle that the kernel gives the one qdisc which can be there.
@@ -228,7 +228,7 @@ impl Netlink {
 
     /// Waits until an interface can carry packets, a second at most: a veth end that has just been set up takes the
     /// kernel's link watch a moment. Tells whether it can.
-    pub async fn wait_running(&self, index: u32) -> Result<bool> {
+    pub(crate) async fn wait_running(&self, index: u32) -> Result<bool> {
         const STEP: Duration = Duration::from_millis(2);
         for _step in 0..500 {
             match self.interface_at(index).await? {

@@ -8,12 +8,12 @@ use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
 
-use super::{Netlink, refused};
+use super::netlink::{Netlink, refused};
 use crate::error::Result;
 
 /// A unicast route of the main table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
+pub(crate) struct Route {
     /// Where it leads.
     pub destination: IpNet,
     /// Interfaces that it leads by; more than one if it has several next hops.
@@ -66,7 +66,7 @@ impl Route {
 
 impl Netlink {
     /// The unicast routes of the main table, of both families, that lead beyond a link.
-    pub async fn routes(&self) -> Result<Vec<Route>> {
+    pub(crate) async fn routes(&self) -> Result<Vec<Route>> {
         let mut routes = self.routes_of(RouteMessageBuilder::<Ipv4Addr>::new().build()).await?;
         routes.extend(self.routes_of(RouteMessageBuilder::<Ipv6Addr>::new().build()).await?);
         Ok(routes)
@@ -85,7 +85,7 @@ impl Netlink {
     }
 
     /// The interface that the host's own packets to an address leave by, as `ip route get` has it.
-    pub async fn interface_towards(&self, address: IpAddr) -> Result<Option<u32>> {
+    pub(crate) async fn interface_towards(&self, address: IpAddr) -> Result<Option<u32>> {
         let question = match address {
             IpAddr::V4(address) => {
                 RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address, 32).build()
@@ -106,7 +106,7 @@ impl Netlink {
     }
 
     /// Adds a default route by an interface.
-    pub async fn add_default_route(&self, gateway: IpAddr, index: u32) -> Result<()> {
+    pub(crate) async fn add_default_route(&self, gateway: IpAddr, index: u32) -> Result<()> {
         let route = match gateway {
             IpAddr::V4(gateway) => {
                 RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index).build()

@@ -8,7 +8,7 @@ use crate::netns::Netns;
 
 /// IPv4 or IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
+pub(crate) enum Family {
     /// net.ipv4
     V4,
     /// net.ipv6
@@ -17,13 +17,13 @@ pub enum Family {
 
 /// One switch of one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sysctl {
+pub(crate) struct Sysctl {
     path: PathBuf,
 }
 
 impl Sysctl {
     /// `net.ipv4.conf.INTERFACE.NAME` or its IPv6 twin.
-    pub fn interface(family: Family, interface: &str, name: &str) -> Self {
+    pub(crate) fn interface(family: Family, interface: &str, name: &str) -> Self {
         let family = match family {
             Family::V4 => "ipv4",
             Family::V6 => "ipv6",
@@ -33,7 +33,7 @@ impl Sysctl {
 
     /// Switches IPv6 on an interface on or off, in `netns`. On means: with the addresses that netd gives it and the link-local
     /// one, at once, and with nothing that a router on the link might advertise.
-    pub fn set_ipv6(interface: &str, netns: &Netns, on: bool) -> Result<()> {
+    pub(crate) fn set_ipv6(interface: &str, netns: &Netns, on: bool) -> Result<()> {
         let disable = Self::interface(Family::V6, interface, "disable_ipv6");
         if !on && !netns.run(|| disable.exists())? {
             return Ok(());
@@ -48,12 +48,12 @@ impl Sysctl {
     }
 
     /// Whether this kernel has it; a host without IPv6 has none of its switches.
-    pub fn exists(&self) -> bool {
+    pub(crate) fn exists(&self) -> bool {
         self.path.exists()
     }
 
     /// Sets it, in `netns`.
-    pub fn set(&self, netns: &Netns, value: &str) -> Result<()> {
+    pub(crate) fn set(&self, netns: &Netns, value: &str) -> Result<()> {
         netns
             .run(|| fs::write(&self.path, value))?
             .doing(|| format!("set {} to {value}", self.path.display()))

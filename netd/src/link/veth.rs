@@ -5,15 +5,15 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::{LinkUnspec, LinkVeth};
 
-use super::Netlink;
 use super::interface::exists_or;
+use super::netlink::Netlink;
 use crate::error::{Error, Result};
 use crate::netns::Netns;
 use crate::spec::{IfName, Mac};
 
 /// A pair to be made: one end here, one in a container.
 #[derive(Clone, Copy, Debug)]
-pub struct Veth<'a> {
+pub(crate) struct Veth<'a> {
     /// Name of this end.
     pub name: &'a IfName,
     /// MAC address of this end.
@@ -31,7 +31,7 @@ pub struct Veth<'a> {
 impl Netlink {
     /// Makes a pair, both ends down, in one request: it is there with names, addresses and places, or not at all.
     /// Returns the index of this end.
-    pub async fn create_veth(&self, veth: &Veth<'_>) -> Result<u32> {
+    pub(crate) async fn create_veth(&self, veth: &Veth<'_>) -> Result<u32> {
         let peer = LinkUnspec::new_with_name(veth.peer_name)
             .address(veth.peer_mac.bytes().to_vec())
             .mtu(veth.mtu)

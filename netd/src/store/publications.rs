@@ -18,7 +18,7 @@ use netd_common::abi::capacity;
 use netd_common::flow::Handle;
 use serde::{Deserialize, Serialize};
 
-use super::{Phase, Publication, Remote, Target, Terms};
+use super::record::{Phase, Publication, Remote, Target, Terms};
 use crate::error::{Doing as _, Error, Result};
 use crate::spec::{Name, Protocol};
 

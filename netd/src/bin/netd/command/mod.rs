@@ -7,11 +7,14 @@ mod publish;
 mod run;
 mod shell;
 
+use std::path::Path;
+
 use crate::cli::{Cli, Command, ContainerCommand};
 use crate::output::Output;
 use netd::dataplane::TcHook;
 use netd::engine::{self, Host, Settings};
 use netd::error::{Doing as _, Error, Result};
+use netd::netns::Netns;
 use netd::report::Removed;
 
 /// How TC programs are attached: as the kernel allows. `NETD_TC=clsact` asks for what older kernels have, to test it.
@@ -26,6 +29,7 @@ fn tc_hook() -> TcHook {
 /// Carries out a command; returns the exit status.
 pub(crate) fn execute(cli: Cli) -> Result<u8> {
     let settings = Settings {
+        host: Netns::open(Path::new("/proc/self/ns/net"))?,
         state_dir: cli.state_dir,
         uplinks: cli.uplink,
         max_connections: cli.max_connections,

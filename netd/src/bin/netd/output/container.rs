@@ -2,9 +2,9 @@
 
 use netd::report::Container;
 
-use super::Text;
 use super::format::{bytes, facts, join, or_dash, table};
 use super::ports::{arrow, cell};
+use super::text::Text;
 
 impl Text for Vec<Container> {
     fn text(&self) -> String {

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use netd::dataplane::Dropped;
 use netd::report::{Direction, Flow, Timeout};
 
-use super::Text;
 use super::format::{bytes, duration, table};
+use super::text::Text;
 
 impl Text for Vec<Flow> {
     fn text(&self) -> String {

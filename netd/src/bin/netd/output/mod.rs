@@ -8,6 +8,7 @@ mod ports;
 mod status;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -16,17 +17,12 @@ use netd::error::{Doing as _, Error, Result};
 use serde::Serialize;
 
 pub(crate) use self::ports::Published;
+pub(crate) use self::text::Text;
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     json: bool,
-}
-
-/// A result that people can read.
-pub(crate) trait Text {
-    /// The text; it ends with a newline unless it is empty.
-    fn text(&self) -> String;
 }
 
 impl Output {

@@ -2,8 +2,8 @@
 
 use netd::report::{ByFamily, Member, Network};
 
-use super::Text;
 use super::format::{facts, join, or_dash, table, yes};
+use super::text::Text;
 
 /// One word if it is the same in both families, or if there is but one.
 fn modes(ByFamily { ipv4, ipv6 }: ByFamily<Option<&'static str>>) -> String {

@@ -5,8 +5,8 @@ use netd::report::Port;
 use netd::spec::Access;
 use serde::Serialize;
 
-use super::Text;
 use super::format::{bracketed, bytes, range, table};
+use super::text::Text;
 
 /// How many ports a table cell names.
 const PORTS_IN_A_CELL: usize = 2;
@@ -36,12 +36,12 @@ pub(super) fn arrow(port: &Port) -> String {
 
 /// The first ports in a table cell, and how many more there are.
 pub(super) fn cell(ports: &[Port]) -> String {
-    let mut parts: Vec<_> = ports.iter().take(PORTS_IN_A_CELL).map(arrow).collect();
+    let mut shown: Vec<_> = ports.iter().take(PORTS_IN_A_CELL).map(arrow).collect();
     match ports.len().saturating_sub(PORTS_IN_A_CELL) {
         0 => {}
-        more => parts.push(format!("+{more}")),
+        more => shown.push(format!("+{more}")),
     }
-    if parts.is_empty() { "-".to_owned() } else { parts.join(" ") }
+    if shown.is_empty() { "-".to_owned() } else { shown.join(" ") }
 }
 
 impl Text for Vec<Port> {

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use netd::report::{Removed, Status};
 
-use super::Text;
 use super::format::{facts, or_dash, table, yes};
+use super::text::Text;
 
 impl Text for Status {
     fn text(&self) -> String {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use expect_test::{expect, expect_file};
-use netd::dataplane::{Attachment, Dropped, Fill};
+use netd::dataplane::{AttachedProgram, Dropped, Fill};
 use netd::report::{
     Address, ByFamily, Container, Count, Direction, Drop, Features, Flow, Flows, InOut, Member, Network,
     Port, Removed, Status, Timeout,
@@ -63,19 +63,19 @@ fn restricted() -> Port {
 fn published_ports() {
     check("ports", &vec![port()]);
     check("ports_restricted", &vec![port(), restricted()]);
-    expect![[r#"
+    expect![[r"
         *:8080->80/tcp web
         *%eth0:8080->80/tcp 192.0.2.10
-    "#]]
+    "]]
     .assert_eq(&Published(vec![port(), restricted()]).text());
 }
 
 #[test]
 fn access_lists() {
     check("access", &restricted().access);
-    expect![[r#"
+    expect![[r"
         everybody is allowed
-    "#]]
+    "]]
     .assert_eq(&Access::default().text());
 }
 
@@ -176,7 +176,7 @@ fn containers() {
 
 #[test]
 fn status() {
-    let program = Attachment {
+    let program = AttachedProgram {
         program: "container_ingress".to_owned(),
         on: "veth93758db4".to_owned(),
         hook: "tcx ingress",

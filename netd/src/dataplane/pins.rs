@@ -1,0 +1,45 @@
+//! Where an instance's pins are.
+//!
+//! ```text
+//! INSTANCE/maps/NAME              maps that every set of programs shares
+//! INSTANCE/programs/DIGEST/NAME   the programs of one object, and the maps that belong to them (STAGES)
+//! INSTANCE/links/NAME             links, and marks of what is attached without one
+//! INSTANCE-new                    pins that are being put together
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// The folder of the maps.
+pub(super) fn maps(instance: &Path) -> PathBuf {
+    instance.join("maps")
+}
+
+/// The folder of the programs of the object with this digest.
+pub(super) fn programs(instance: &Path, digest: &str) -> PathBuf {
+    instance.join("programs").join(digest)
+}
+
+/// The folder of the links.
+pub(super) fn links(instance: &Path) -> PathBuf {
+    instance.join("links")
+}
+
+/// Where an instance's pins are put together. The BPF file system takes no dots in names.
+pub(super) fn staging(instance: &Path) -> PathBuf {
+    let mut path = instance.as_os_str().to_owned();
+    path.push("-new");
+    path.into()
+}
+
+/// Removes a folder of pins with everything in it; absent is fine. The kernel frees what nobody else holds.
+pub(super) fn remove_tree(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::system(format!("remove {}", folder.display()), error))
+        }
+        _ => Ok(()),
+    }
+}

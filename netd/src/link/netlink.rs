@@ -1,0 +1,49 @@
+//! A netlink socket in one namespace, and what its refusals say.
+
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{AsyncSocket as _, TokioSocket};
+use rtnetlink::Handle;
+
+use crate::error::{Doing as _, Error, Result};
+use crate::netns::Netns;
+
+/// rtnetlink in one namespace.
+#[derive(Clone, Debug)]
+pub(crate) struct Netlink {
+    pub(super) handle: Handle,
+}
+
+impl Netlink {
+    /// Opens a netlink socket inside `netns`. Needs a running tokio runtime, on which the connection's task lives.
+    pub(crate) fn open(netns: &Netns) -> Result<Self> {
+        let runtime = tokio::runtime::Handle::current();
+        let socket = netns
+            .run(|| {
+                let _context = runtime.enter();
+                TokioSocket::new(NETLINK_ROUTE)
+            })?
+            .doing(|| format!("open a netlink socket in {}", netns.path().display()))?;
+        let (connection, handle, _messages) = rtnetlink::from_socket(socket);
+        runtime.spawn(connection);
+        Ok(Self { handle })
+    }
+}
+
+/// The kernel's answer, with what was asked of it.
+pub(super) fn refused(what: String, error: rtnetlink::Error) -> Error {
+    let error = match error {
+        rtnetlink::Error::NetlinkError(message) => message.to_io(),
+        other => return Error::system(what, other),
+    };
+    let permission = error.kind() == std::io::ErrorKind::PermissionDenied;
+    let error = Error::system(what, error);
+    if permission { error.hint("netd needs root with CAP_NET_ADMIN and CAP_SYS_ADMIN") } else { error }
+}
+
+/// The errno of a refusal, if the kernel gave one.
+pub(super) fn errno(error: &rtnetlink::Error) -> Option<i32> {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.to_io().raw_os_error(),
+        _ => None,
+    }
+}
