@@ -20,301 +20,126 @@ use netd_common::wire::transport;
 
 use world::{World, frame, name_of_zone};
 
-/// What it is about; where the packet comes from (an uplink or a container); the packet; what becomes of it.
-type Case = (&'static str, &'static str, &'static str, &'static str);
+/// A line of a table: what it is about, where the packet comes from (an uplink or a container), the packet, and what becomes
+/// of it. `:?` is any port but the packet's own.
+type Case = [&'static str; 4];
+
+/// The lines of tables.
+fn cases(tables: &[&'static str]) -> Vec<Case> {
+    let line = |line: &'static str| {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        <[&str; 4]>::try_from(cells).expect("four cells")
+    };
+    tables.iter().flat_map(|table| table.trim().lines()).map(line).collect()
+}
 
 /// Packets from outside.
-const INBOUND: &[Case] = &[
-    (
-        "published port",
-        "eth0",
-        "tcp 203.0.113.9:4000 > 192.0.2.1:8080",
-        "203.0.113.9:4000 > 172.17.0.2:80 to web",
-    ),
-    (
-        "in a range",
-        "eth0",
-        "udp 203.0.113.9:4000 > 192.0.2.1:3005",
-        "203.0.113.9:4000 > 172.17.0.3:5005 to db",
-    ),
-    (
-        "IPv6",
-        "eth0",
-        "tcp [2001:db8:9::9]:4000 > [2001:db8::1]:8080",
-        "[2001:db8:9::9]:4000 > [fd00:17::2]:80 to web",
-    ),
-    (
-        "on another address of the host",
-        "eth0",
-        "tcp 203.0.113.9:4000 > 192.0.2.7:8443",
-        "203.0.113.9:4000 > 172.17.0.3:443 to db",
-    ),
-    ("not on that address", "eth0", "tcp 203.0.113.9:4000 > 192.0.2.1:8443", "host"),
-    ("not published", "eth0", "tcp 203.0.113.9:4000 > 192.0.2.1:22", "host"),
-    ("not addressed to the host", "eth0", "tcp 203.0.113.9:4000 > 198.51.100.77:8080", "host"),
-    (
-        "by the right interface",
-        "eth1",
-        "tcp 203.0.113.9:4000 > 192.0.2.1:5000",
-        "203.0.113.9:4000 > 172.17.0.2:50 to web",
-    ),
-    ("by another interface", "eth0", "tcp 203.0.113.9:4000 > 192.0.2.1:5000", "host"),
-    ("denied source", "eth0", "tcp 203.0.113.66:4000 > 192.0.2.1:8080", "dropped: denied, counted"),
-    ("denied by the global list", "eth0", "tcp 203.0.113.77:4000 > 192.0.2.1:3005", "host"),
-    (
-        "denied by the global list, UDP",
-        "eth0",
-        "udp 203.0.113.77:4000 > 192.0.2.1:3005",
-        "dropped: denied, counted",
-    ),
-    (
-        "own list before the global one",
-        "eth0",
-        "tcp 203.0.113.77:4000 > 192.0.2.1:8080",
-        "203.0.113.77:4000 > 172.17.0.2:80 to web",
-    ),
-    ("TTL 1", "eth0", "tcp 203.0.113.9:4000 > 192.0.2.1:8080 ttl 1", "dropped: ttl_exceeded, counted"),
-    ("from the host's own address", "eth0", "tcp 192.0.2.7:4000 > 192.0.2.1:8080", "host"),
-    ("from a container's address", "eth0", "tcp 172.17.0.3:4000 > 192.0.2.1:8080", "dropped: forged_source"),
-    ("from loopback", "eth0", "tcp 127.0.0.1:4000 > 192.0.2.1:8080", "dropped: martian"),
-    ("to loopback", "eth0", "tcp 203.0.113.9:4000 > 127.0.0.1:8080", "dropped: martian"),
-    ("from a link-local address", "eth0", "tcp [fe80::9]:4000 > [2001:db8::1]:8080", "host"),
-    ("from a mapped address", "eth0", "tcp [::ffff:203.0.113.9]:4000 > [2001:db8::1]:8080", "host"),
-    ("from a group", "eth0", "udp 224.0.0.9:4000 > 192.0.2.1:3005", "host"),
-    ("later fragment before its first", "eth0", "later 203.0.113.9 > 192.0.2.1", "queued, and to the host"),
-    (
-        "NAT64 client",
-        "eth0",
-        "tcp [2001:db8:9::9]:4000 > [2001:db8::1]:6000",
-        "[::ffff:10.6.0.1]:? > [::ffff:10.6.0.2]:60 to four",
-    ),
-    ("host port of a routed network", "eth0", "tcp 203.0.113.9:4000 > 192.0.2.1:2200", "host"),
-];
+const INBOUND: &str = "
+published port                  | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:8080              | 203.0.113.9:4000 > 172.17.0.2:80 to web
+in a range                      | eth0 | udp 203.0.113.9:4000 > 192.0.2.1:3005              | 203.0.113.9:4000 > 172.17.0.3:5005 to db
+IPv6                            | eth0 | tcp [2001:db8:9::9]:4000 > [2001:db8::1]:8080      | [2001:db8:9::9]:4000 > [fd00:17::2]:80 to web
+on another address of the host  | eth0 | tcp 203.0.113.9:4000 > 192.0.2.7:8443              | 203.0.113.9:4000 > 172.17.0.3:443 to db
+not on that address             | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:8443              | host
+not published                   | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:22                | host
+not addressed to the host       | eth0 | tcp 203.0.113.9:4000 > 198.51.100.77:8080          | host
+by the right interface          | eth1 | tcp 203.0.113.9:4000 > 192.0.2.1:5000              | 203.0.113.9:4000 > 172.17.0.2:50 to web
+by another interface            | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:5000              | host
+denied source                   | eth0 | tcp 203.0.113.66:4000 > 192.0.2.1:8080             | dropped: denied, counted
+published for another protocol  | eth0 | tcp 203.0.113.77:4000 > 192.0.2.1:3005             | host
+denied by the global list, UDP  | eth0 | udp 203.0.113.77:4000 > 192.0.2.1:3005             | dropped: denied, counted
+own list before the global one  | eth0 | tcp 203.0.113.77:4000 > 192.0.2.1:8080             | 203.0.113.77:4000 > 172.17.0.2:80 to web
+TTL 1                           | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:8080 ttl 1        | dropped: ttl_exceeded, counted
+from the host's own address     | eth0 | tcp 192.0.2.7:4000 > 192.0.2.1:8080                | host
+from a container's address      | eth0 | tcp 172.17.0.3:4000 > 192.0.2.1:8080               | dropped: forged_source
+from loopback                   | eth0 | tcp 127.0.0.1:4000 > 192.0.2.1:8080                | dropped: martian
+to loopback                     | eth0 | tcp 203.0.113.9:4000 > 127.0.0.1:8080              | dropped: martian
+from a link-local address       | eth0 | tcp [fe80::9]:4000 > [2001:db8::1]:8080            | host
+from a mapped address           | eth0 | tcp [::ffff:203.0.113.9]:4000 > [2001:db8::1]:8080 | host
+from a group                    | eth0 | udp 224.0.0.9:4000 > 192.0.2.1:3005                | host
+later fragment before its first | eth0 | later 203.0.113.9 > 192.0.2.1                      | queued, and to the host
+NAT64 client                    | eth0 | tcp [2001:db8:9::9]:4000 > [2001:db8::1]:6000      | [::ffff:10.6.0.1]:? > [::ffff:10.6.0.2]:60 to four
+host port of a routed network   | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:2200              | host
+";
 
 /// Packets to containers' own addresses.
-const DIRECT: &[Case] = &[
-    ("protected network", "eth0", "tcp 203.0.113.9:4000 > 172.17.0.2:80", "dropped: direct_access"),
-    (
-        "trusted interface, published",
-        "eth1",
-        "tcp 203.0.113.9:4000 > 172.17.0.2:80",
-        "203.0.113.9:4000 > 172.17.0.2:80 to web",
-    ),
-    (
-        "trusted interface, not published",
-        "eth1",
-        "tcp 203.0.113.9:4000 > 172.17.0.2:22",
-        "dropped: direct_access",
-    ),
-    (
-        "trusted interface, denied",
-        "eth1",
-        "tcp 203.0.113.66:4000 > 172.17.0.2:80",
-        "dropped: denied, counted",
-    ),
-    ("trusted interface, draining", "eth1", "tcp 203.0.113.9:4000 > 172.17.0.2:81", "dropped: direct_access"),
-    (
-        "routed network, published",
-        "eth0",
-        "tcp 203.0.113.9:4000 > 10.2.0.2:22",
-        "203.0.113.9:4000 > 10.2.0.2:22 to routed",
-    ),
-    ("routed network, not published", "eth0", "tcp 203.0.113.9:4000 > 10.2.0.2:23", "dropped: direct_access"),
-    ("routed network, ping", "eth0", "ping 203.0.113.9 > 10.2.0.2", "203.0.113.9:7 > 10.2.0.2:0 to routed"),
-    (
-        "unprotected network",
-        "eth0",
-        "tcp 203.0.113.9:4000 > 10.4.0.2:23",
-        "203.0.113.9:4000 > 10.4.0.2:23 to open",
-    ),
-    (
-        "unprotected network, TTL 1",
-        "eth0",
-        "tcp 203.0.113.9:4000 > 10.4.0.2:23 ttl 1",
-        "dropped: ttl_exceeded",
-    ),
-    (
-        "unprotected network, from the host's address",
-        "eth0",
-        "tcp 192.0.2.7:4000 > 10.4.0.2:23",
-        "dropped: direct_access",
-    ),
-    ("nobody there", "eth0", "tcp 203.0.113.9:4000 > 10.4.0.9:23", "dropped: direct_access"),
-    (
-        "from another network",
-        "web",
-        "tcp 172.17.0.2:4000 > 10.4.0.2:23",
-        "172.17.0.2:4000 > 10.4.0.2:23 to open",
-    ),
-    ("from another network, protected", "open", "tcp 10.4.0.2:4000 > 172.17.0.2:80", "dropped: isolated"),
-    ("later fragment", "eth0", "later 203.0.113.9 > 10.4.0.2", "queued"),
-];
+const DIRECT: &str = "
+protected network                            | eth0 | tcp 203.0.113.9:4000 > 172.17.0.2:80     | dropped: direct_access
+trusted interface, published                 | eth1 | tcp 203.0.113.9:4000 > 172.17.0.2:80     | 203.0.113.9:4000 > 172.17.0.2:80 to web
+trusted interface, not published             | eth1 | tcp 203.0.113.9:4000 > 172.17.0.2:22     | dropped: direct_access
+trusted interface, denied                    | eth1 | tcp 203.0.113.66:4000 > 172.17.0.2:80    | dropped: denied, counted
+trusted interface, draining                  | eth1 | tcp 203.0.113.9:4000 > 172.17.0.2:81     | dropped: direct_access
+routed network, published                    | eth0 | tcp 203.0.113.9:4000 > 10.2.0.2:22       | 203.0.113.9:4000 > 10.2.0.2:22 to routed
+routed network, not published                | eth0 | tcp 203.0.113.9:4000 > 10.2.0.2:23       | dropped: direct_access
+routed network, ping                         | eth0 | ping 203.0.113.9 > 10.2.0.2              | 203.0.113.9:7 > 10.2.0.2:0 to routed
+unprotected network                          | eth0 | tcp 203.0.113.9:4000 > 10.4.0.2:23       | 203.0.113.9:4000 > 10.4.0.2:23 to open
+unprotected network, TTL 1                   | eth0 | tcp 203.0.113.9:4000 > 10.4.0.2:23 ttl 1 | dropped: ttl_exceeded
+unprotected network, from the host's address | eth0 | tcp 192.0.2.7:4000 > 10.4.0.2:23         | dropped: direct_access
+nobody there                                 | eth0 | tcp 203.0.113.9:4000 > 10.4.0.9:23       | dropped: direct_access
+from another network                         | web  | tcp 172.17.0.2:4000 > 10.4.0.2:23        | 172.17.0.2:4000 > 10.4.0.2:23 to open
+from another network, protected              | open | tcp 10.4.0.2:4000 > 172.17.0.2:80        | dropped: isolated
+later fragment                               | eth0 | later 203.0.113.9 > 10.4.0.2             | queued
+";
 
 /// Packets from containers.
-const OUTBOUND: &[Case] = &[
-    (
-        "masquerade",
-        "web",
-        "tcp 172.17.0.2:4000 > 203.0.113.9:443",
-        "192.0.2.1:4000 > 203.0.113.9:443 to outside",
-    ),
-    (
-        "masquerade, IPv6",
-        "web",
-        "udp [fd00:17::2]:4000 > [2001:db8:9::9]:53",
-        "[2001:db8::1]:4000 > [2001:db8:9::9]:53 to outside",
-    ),
-    (
-        "masquerade, port published",
-        "web",
-        "tcp 172.17.0.2:8080 > 203.0.113.9:443",
-        "192.0.2.1:? > 203.0.113.9:443 to outside",
-    ),
-    (
-        "masquerade, port of a socket",
-        "web",
-        "udp 172.17.0.2:53 > 203.0.113.9:443",
-        "192.0.2.1:? > 203.0.113.9:443 to outside",
-    ),
-    (
-        "masquerade, by the other uplink",
-        "web",
-        "tcp 172.17.0.2:4000 > 203.0.114.9:443",
-        "198.51.100.1:4000 > 203.0.114.9:443 to outside",
-    ),
-    (
-        "SNAT address of the network",
-        "snat",
-        "tcp 10.8.0.2:4000 > 203.0.113.9:443",
-        "192.0.2.7:4000 > 203.0.113.9:443 to outside",
-    ),
-    (
-        "routed network is masqueraded",
-        "routed",
-        "tcp 10.2.0.2:4000 > 203.0.113.9:443",
-        "192.0.2.1:4000 > 203.0.113.9:443 to outside",
-    ),
-    (
-        "no masquerade",
-        "plain",
-        "tcp 10.7.0.2:4000 > 203.0.113.9:443",
-        "10.7.0.2:4000 > 203.0.113.9:443 to outside",
-    ),
-    ("TTL 1", "web", "tcp 172.17.0.2:4000 > 203.0.113.9:443 ttl 1", "dropped: ttl_exceeded"),
-    ("reset of no connection", "web", "rst 172.17.0.2:4000 > 203.0.113.9:443", "dropped: out_of_state"),
-    ("SYN-ACK of no connection", "web", "synack 172.17.0.2:4000 > 203.0.113.9:443", "dropped: out_of_state"),
-    (
-        "answer of a lost connection",
-        "web",
-        "synack 172.17.0.2:80 > 203.0.113.9:4000",
-        "rebuilt: 203.0.113.9:4000 > 172.17.0.2:80, was to 192.0.2.1:8080",
-    ),
-    (
-        "answer on one address",
-        "db",
-        "ack 172.17.0.3:443 > 203.0.113.9:4000",
-        "rebuilt: 203.0.113.9:4000 > 172.17.0.3:443, was to 192.0.2.7:8443",
-    ),
-    (
-        "new connection from a published port",
-        "web",
-        "tcp 172.17.0.2:80 > 203.0.113.9:443",
-        "192.0.2.1:80 > 203.0.113.9:443 to outside",
-    ),
-    (
-        "answer of a draining publication",
-        "web",
-        "ack 172.17.0.2:81 > 203.0.113.9:4000",
-        "dropped: out_of_state",
-    ),
-    ("forged source", "web", "tcp 172.17.0.3:4000 > 203.0.113.9:443", "dropped: spoofed"),
-    ("to a neighbour", "web", "tcp 172.17.0.2:4000 > 172.17.0.3:443", "host"),
-    ("to a neighbour without ICC", "lone", "tcp 10.5.0.2:4000 > 10.5.0.3:443", "dropped: isolated"),
-    ("to a group", "web", "udp 172.17.0.2:4000 > 224.0.0.251:5353", "host"),
-    ("to loopback", "web", "tcp 172.17.0.2:4000 > 127.0.0.1:80", "dropped: martian"),
-    ("internal network, outside", "vault", "tcp 10.3.0.2:4000 > 203.0.113.9:443", "dropped: no_way_out"),
-    ("internal network, gateway", "vault", "tcp 10.3.0.2:4000 > 10.3.0.1:8080", "host"),
-    ("no route", "web", "tcp 172.17.0.2:4000 > 240.0.0.1:443", "host"),
-    ("forbidden route", "web", "tcp 172.17.0.2:4000 > 203.0.115.9:443", "dropped: no_route"),
-    ("uplink without an address", "web", "tcp 172.17.0.2:4000 > 203.0.116.9:443", "dropped: no_way_out"),
-    ("later fragment", "web", "later 172.17.0.2 > 203.0.113.9", "queued"),
-];
+const OUTBOUND: &str = "
+masquerade                           | web    | tcp 172.17.0.2:4000 > 203.0.113.9:443       | 192.0.2.1:4000 > 203.0.113.9:443 to outside
+masquerade, IPv6                     | web    | udp [fd00:17::2]:4000 > [2001:db8:9::9]:53  | [2001:db8::1]:4000 > [2001:db8:9::9]:53 to outside
+masquerade, port published           | web    | tcp 172.17.0.2:8080 > 203.0.113.9:443       | 192.0.2.1:? > 203.0.113.9:443 to outside
+masquerade, port of a socket         | web    | udp 172.17.0.2:53 > 203.0.113.9:443         | 192.0.2.1:? > 203.0.113.9:443 to outside
+masquerade, by the other uplink      | web    | tcp 172.17.0.2:4000 > 203.0.114.9:443       | 198.51.100.1:4000 > 203.0.114.9:443 to outside
+SNAT address of the network          | snat   | tcp 10.8.0.2:4000 > 203.0.113.9:443         | 192.0.2.7:4000 > 203.0.113.9:443 to outside
+routed network is masqueraded        | routed | tcp 10.2.0.2:4000 > 203.0.113.9:443         | 192.0.2.1:4000 > 203.0.113.9:443 to outside
+no masquerade                        | plain  | tcp 10.7.0.2:4000 > 203.0.113.9:443         | 10.7.0.2:4000 > 203.0.113.9:443 to outside
+TTL 1                                | web    | tcp 172.17.0.2:4000 > 203.0.113.9:443 ttl 1 | dropped: ttl_exceeded
+reset of no connection               | web    | rst 172.17.0.2:4000 > 203.0.113.9:443       | dropped: out_of_state
+SYN-ACK of no connection             | web    | synack 172.17.0.2:4000 > 203.0.113.9:443    | dropped: out_of_state
+answer of a lost connection          | web    | synack 172.17.0.2:80 > 203.0.113.9:4000     | rebuilt: 203.0.113.9:4000 > 172.17.0.2:80, was to 192.0.2.1:8080
+answer on one address                | db     | ack 172.17.0.3:443 > 203.0.113.9:4000       | rebuilt: 203.0.113.9:4000 > 172.17.0.3:443, was to 192.0.2.7:8443
+new connection from a published port | web    | tcp 172.17.0.2:80 > 203.0.113.9:443         | 192.0.2.1:80 > 203.0.113.9:443 to outside
+answer of a draining publication     | web    | ack 172.17.0.2:81 > 203.0.113.9:4000        | dropped: out_of_state
+forged source                        | web    | tcp 172.17.0.3:4000 > 203.0.113.9:443       | dropped: spoofed
+to a neighbour                       | web    | tcp 172.17.0.2:4000 > 172.17.0.3:443        | host
+to a neighbour without ICC           | lone   | tcp 10.5.0.2:4000 > 10.5.0.3:443            | dropped: isolated
+to a group                           | web    | udp 172.17.0.2:4000 > 224.0.0.251:5353      | host
+to loopback                          | web    | tcp 172.17.0.2:4000 > 127.0.0.1:80          | dropped: martian
+internal network, outside            | vault  | tcp 10.3.0.2:4000 > 203.0.113.9:443         | dropped: no_way_out
+internal network, gateway            | vault  | tcp 10.3.0.2:4000 > 10.3.0.1:8080           | host
+no route                             | web    | tcp 172.17.0.2:4000 > 240.0.0.1:443         | host
+forbidden route                      | web    | tcp 172.17.0.2:4000 > 203.0.115.9:443       | dropped: no_route
+uplink without an address            | web    | tcp 172.17.0.2:4000 > 203.0.116.9:443       | dropped: no_way_out
+later fragment                       | web    | later 172.17.0.2 > 203.0.113.9              | queued
+";
 
 /// Packets from containers to the host's addresses.
-const HAIRPIN: &[Case] = &[
-    ("to itself", "web", "tcp 172.17.0.2:4000 > 192.0.2.1:8080", "172.17.0.1:4000 > 172.17.0.2:80 to web"),
-    (
-        "to itself, by the gateway",
-        "web",
-        "tcp 172.17.0.2:4000 > 172.17.0.1:8080",
-        "172.17.0.1:4000 > 172.17.0.2:80 to web",
-    ),
-    (
-        "to another container",
-        "db",
-        "tcp 172.17.0.3:4000 > 192.0.2.1:8080",
-        "172.17.0.3:4000 > 172.17.0.2:80 to web",
-    ),
-    (
-        "from another network",
-        "open",
-        "tcp 10.4.0.2:4000 > 192.0.2.1:8080",
-        "10.4.0.2:4000 > 172.17.0.2:80 to web",
-    ),
-    (
-        "from an isolated container",
-        "lone",
-        "tcp 10.5.0.2:4000 > 192.0.2.1:8080",
-        "10.5.0.2:4000 > 172.17.0.2:80 to web",
-    ),
-    ("not published", "web", "tcp 172.17.0.2:4000 > 192.0.2.1:22", "host"),
-    ("gateway, not published", "web", "tcp 172.17.0.2:4000 > 172.17.0.1:22", "host, unless NAT46"),
-    ("denied container", "bad", "tcp 10.9.0.2:4000 > 192.0.2.1:8080", "dropped: denied, counted"),
-    ("TTL 1", "db", "tcp 172.17.0.3:4000 > 192.0.2.1:8080 ttl 1", "dropped: ttl_exceeded"),
-];
+const HAIRPIN: &str = "
+to itself                  | web  | tcp 172.17.0.2:4000 > 192.0.2.1:8080       | 172.17.0.1:4000 > 172.17.0.2:80 to web
+to itself, by the gateway  | web  | tcp 172.17.0.2:4000 > 172.17.0.1:8080      | 172.17.0.1:4000 > 172.17.0.2:80 to web
+to another container       | db   | tcp 172.17.0.3:4000 > 192.0.2.1:8080       | 172.17.0.3:4000 > 172.17.0.2:80 to web
+from another network       | open | tcp 10.4.0.2:4000 > 192.0.2.1:8080         | 10.4.0.2:4000 > 172.17.0.2:80 to web
+from an isolated container | lone | tcp 10.5.0.2:4000 > 192.0.2.1:8080         | 10.5.0.2:4000 > 172.17.0.2:80 to web
+not published              | web  | tcp 172.17.0.2:4000 > 192.0.2.1:22         | host
+gateway, not published     | web  | tcp 172.17.0.2:4000 > 172.17.0.1:22        | host, unless NAT46
+denied container           | bad  | tcp 10.9.0.2:4000 > 192.0.2.1:8080         | dropped: denied, counted
+TTL 1                      | db   | tcp 172.17.0.3:4000 > 192.0.2.1:8080 ttl 1 | dropped: ttl_exceeded
+";
 
 /// Packets to targets that are not containers.
-const FORWARD: &[Case] = &[
-    (
-        "remote target",
-        "eth0",
-        "tcp 203.0.113.9:4000 > 192.0.2.1:9000",
-        "192.0.2.1:4000 > 203.0.113.200:90 to outside",
-    ),
-    (
-        "remote target, source kept",
-        "eth0",
-        "tcp 203.0.113.9:4000 > 192.0.2.1:9001",
-        "203.0.113.9:4000 > 203.0.113.201:90 to outside",
-    ),
-    (
-        "remote target, port published",
-        "eth0",
-        "tcp 203.0.113.9:8080 > 192.0.2.1:9000",
-        "192.0.2.1:? > 203.0.113.200:90 to outside",
-    ),
-    (
-        "from a container",
-        "web",
-        "tcp 172.17.0.2:4000 > 192.0.2.1:9000",
-        "192.0.2.1:4000 > 203.0.113.200:90 to outside",
-    ),
-    (
-        "from a container, source kept",
-        "web",
-        "tcp 172.17.0.2:4000 > 192.0.2.1:9001",
-        "192.0.2.1:4000 > 203.0.113.201:90 to outside",
-    ),
-    ("no route to the target", "eth0", "tcp 203.0.113.9:4000 > 192.0.2.1:9002", "dropped: no_route, counted"),
-    ("denied source", "eth0", "tcp 203.0.113.77:4000 > 192.0.2.1:9000", "dropped: denied, counted"),
-    ("IPv6, which the target has not", "eth0", "tcp [2001:db8:9::9]:4000 > [2001:db8::1]:9000", "host"),
-];
+const FORWARD: &str = "
+remote target                  | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:9000         | 192.0.2.1:4000 > 203.0.113.200:90 to outside
+remote target, source kept     | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:9001         | 203.0.113.9:4000 > 203.0.113.201:90 to outside
+remote target, port published  | eth0 | tcp 203.0.113.9:8080 > 192.0.2.1:9000         | 192.0.2.1:? > 203.0.113.200:90 to outside
+from a container               | web  | tcp 172.17.0.2:4000 > 192.0.2.1:9000          | 192.0.2.1:4000 > 203.0.113.200:90 to outside
+from a container, source kept  | web  | tcp 172.17.0.2:4000 > 192.0.2.1:9001          | 192.0.2.1:4000 > 203.0.113.201:90 to outside
+no route to the target         | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:9002         | dropped: no_route, counted
+denied source                  | eth0 | tcp 203.0.113.77:4000 > 192.0.2.1:9000        | dropped: denied, counted
+IPv6, which the target has not | eth0 | tcp [2001:db8:9::9]:4000 > [2001:db8::1]:9000 | host
+";
 
 #[test]
 fn each_packet_gets_its_nat() {
     let world = World::new();
     let mut wrong = Vec::new();
-    for (what, from, packet, expected) in [INBOUND, DIRECT, OUTBOUND, HAIRPIN, FORWARD].concat() {
+    for [what, from, packet, expected] in cases(&[INBOUND, DIRECT, OUTBOUND, HAIRPIN, FORWARD]) {
         let said = walk(&world, from, packet);
         if !matches(&said, expected, packet) {
             wrong.push(format!("{what}: {packet}, by {from}\n  expected {expected}\n  but got  {said}"));
@@ -337,7 +162,7 @@ fn xdp_drops_what_the_stages_drop() {
     let world = World::new();
     let lasting = ["martian", "forged_source", "direct_access", "denied"];
     let (mut dropped, mut passed) = (0, 0);
-    for (what, from, packet, expected) in [INBOUND, DIRECT, FORWARD].concat() {
+    for [what, from, packet, expected] in cases(&[INBOUND, DIRECT, FORWARD]) {
         if !from.starts_with("eth") {
             continue;
         }
