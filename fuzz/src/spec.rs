@@ -3,9 +3,9 @@
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
-use netd::spec::{
-    Access, HostPorts, IfName, Mac, Name, PortRange, PortSpec, Protocol, Source, UnpublishSpec, gateway_of,
-    is_host, parse_subnet,
+use netd::internals::{check_subnet, gateway_of, hosts, is_host};
+use netd::{
+    Access, HostPorts, IfName, Mac, Name, OwnerKey, PortRange, PortSpec, Protocol, Source, UnpublishSpec,
 };
 
 /// A word, as everything that takes words takes it.
@@ -31,6 +31,9 @@ pub fn holds(bytes: &[u8]) {
     if let Some(name) = shows_itself::<IfName>(word) {
         assert!(name.as_str() == word && (1..16).contains(&word.len()) && !word.contains('\0'));
     }
+    if let Some(key) = shows_itself::<OwnerKey>(word) {
+        assert!(key.as_str() == word && (1..256).contains(&word.len()));
+    }
     if let Some(mac) = shows_itself::<Mac>(word) {
         assert_eq!(Mac::new(mac.bytes()), Some(mac));
     }
@@ -48,13 +51,15 @@ fn shows_itself<T: FromStr + Display + Debug + PartialEq>(word: &str) -> Option<
 
 /// A subnet has room for the gateway that it is given and for a container.
 fn subnet(word: &str) {
-    let Ok(subnet) = parse_subnet(word) else { return };
+    let Ok(subnet) = word.parse::<ipnet::IpNet>() else { return };
+    if check_subnet(subnet).is_err() {
+        return;
+    }
     assert_eq!(subnet, subnet.trunc());
     let gateway = gateway_of(subnet, None).expect("room for a gateway");
     assert!(is_host(subnet, gateway));
-    let container = netd::spec::hosts(subnet).find(|address| *address != gateway);
+    let container = hosts(subnet).find(|address| *address != gateway);
     assert!(container.is_some(), "room for a container");
-    assert_eq!(parse_subnet(&subnet.to_string()).ok(), Some(subnet));
 }
 
 /// Lists of sources, allowed before the first `;`, denied after it.

@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use netd::store::State;
+use netd::internals::{parse_state, write_state};
 
 /// Both files: the text up to the first zero byte, the rows behind it.
 pub fn holds(bytes: &[u8]) {
-    let parse = |text: &[u8], rows: &[u8]| State::parse(text, rows, Path::new("state.json")).ok();
+    let parse = |text: &[u8], rows: &[u8]| parse_state(text, rows, Path::new("state.json")).ok();
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     let (text, rows) = bytes.split_at(end);
     let Some(state) = parse(text, rows.get(1..).unwrap_or_default()) else { return };
-    let (text, rows) = state.write().expect("written");
+    let (text, rows) = write_state(&state, "boot").expect("written");
     assert_eq!(parse(&text, &rows).as_ref(), Some(&state), "written as it was read");
     for publication in &state.publications {
         assert!(publication.overlaps(publication), "it has a port");
@@ -20,9 +20,9 @@ pub fn holds(bytes: &[u8]) {
     }
     let mut next = state.clone();
     if let Ok(handle) = next.endpoint_slot() {
-        let links = state.containers.values().filter_map(|container| container.link());
-        assert!(links.into_iter().all(|link| link.slot != handle.slot()));
-        let mut remotes = state.publications.iter().filter_map(|one| one.target.remote());
+        let mut interfaces = state.interfaces();
+        assert!(interfaces.all(|(_, interface)| interface.slot != handle.slot()));
+        let mut remotes = state.publications.iter().filter_map(|one| one.target().remote());
         assert!(remotes.all(|remote| remote.slot != handle.slot()));
     }
     if let Ok(places) = next.places(2) {

@@ -1,17 +1,48 @@
 //! netd: publishes container ports with eBPF instead of iptables.
 //!
-//! This is the engine. A front end (the command line in `src/bin/netd`) makes a checked request ([`spec`]), the engine
-//! carries it out on interfaces and addresses (`link`, [`netns`]) and on the dataplane ([`dataplane`]), and answers with a
-//! result ([`report`]). `link` and [`dataplane`] do not know each other; only the engine sees both.
+//! This is the engine. A front end opens a [`Session`] to look at an instance, or a [`Transaction`] to change it; both are told
+//! by [`Settings`] which network namespace is the host. Requests, answers and errors are types. The library prints nothing, reads
+//! no environment variable and never exits; it tells about its work by `tracing` events.
+//!
+//! ```text
+//! request ── plan (pure: records × snapshot of the host) ── apply ── answer
+//!              │            │                                 │
+//!            model       observe                 link, netns, dataplane, store
+//! ```
 
-pub mod dataplane;
-pub mod engine;
-pub mod error;
-mod ipam;
+mod apply;
+mod dataplane;
+mod error;
 mod link;
-mod listeners;
-pub mod netns;
-mod ports;
-pub mod report;
-pub mod spec;
-pub mod store;
+mod model;
+mod netns;
+mod observe;
+mod plan;
+mod session;
+mod settings;
+mod store;
+
+pub use apply::{Transaction, remove_gone};
+pub use dataplane::TcHook;
+pub use error::{
+    ContainerError, Doing, Error, Holder, HostError, Kind, Lack, NetworkError, PublicationError, Result,
+    StateError, SubnetFault,
+};
+pub use model::report;
+pub use model::{
+    Access, ContainerRequest, Count, GatewayMode, GatewayModes, HostPorts, IfName, InterfaceRequest, Mac,
+    ModeSpec, Name, NetworkMode, NetworkRequest, OwnerKey, Policy, PortRange, PortSpec, Process, Protocol,
+    Publication, PublishRequest, Replace, Source, TargetSpec, TimeoutSpec, Timeouts, UnpublishSpec, XdpMode,
+};
+pub use netns::Netns;
+pub use observe::this_process;
+pub use session::{DropLog, Session};
+pub use settings::Settings;
+
+/// What the project's own tests and fuzzers look at behind the door. No part of the library's promise.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::dataplane::load;
+    pub use crate::model::{State, check_subnet, gateway_of, hosts, is_host};
+    pub use crate::store::{parse as parse_state, write as write_state};
+}

@@ -16,7 +16,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{FsType, fstatfs};
 
-use crate::error::{Doing as _, Error, Kind, Result};
+use crate::error::{ContainerError, Doing as _, Error, Lack, Result};
 
 /// Where named namespaces are, as iproute2 has it.
 const NAMED: &str = "/run/netns";
@@ -36,7 +36,7 @@ impl Netns {
         match Self::open(path) {
             Ok(netns) => Ok((netns.cookie()? == cookie).then_some(netns)),
             // Nothing is there, or a file that is no namespace.
-            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Invalid) => Ok(None),
+            Err(Error::Container(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -45,15 +45,10 @@ impl Netns {
     pub fn open(path: &Path) -> Result<Self> {
         let what = || format!("open network namespace {}", path.display());
         let file = File::open(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                Error::not_found(format!("there is no network namespace {}", path.display()))
-            }
+            io::ErrorKind::NotFound => ContainerError::NoNamespace { path: path.to_owned() }.into(),
             _ => Error::system(what(), error),
         })?;
-        let not_one = || {
-            Error::invalid(format!("{} is no network namespace", path.display()))
-                .hint("a path like /run/netns/NAME or /proc/PID/ns/net")
-        };
+        let not_one = || Error::from(ContainerError::NotANamespace { path: path.to_owned() });
         if fstatfs(&file).doing(what)?.filesystem_type() != NSFS_MAGIC {
             return Err(not_one());
         }
@@ -68,11 +63,6 @@ impl Netns {
             .hint("run it with sudo")),
             Err(_) => Err(not_one()),
         }
-    }
-
-    /// The path that a name of `ip netns` stands for.
-    pub fn named(name: &str) -> PathBuf {
-        Path::new(NAMED).join(name)
     }
 
     /// Makes a namespace that has no name yet. It ends when this is dropped, unless [`Self::mount`] has given it one.
@@ -93,10 +83,7 @@ impl Netns {
         let mut exclusively = OpenOptions::new();
         exclusively.write(true).create_new(true).mode(0o444);
         exclusively.open(path).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => {
-                Error::conflict(format!("network namespace {} is there already", path.display()))
-                    .hint("attach it with --netns, or choose another name")
-            }
+            io::ErrorKind::AlreadyExists => ContainerError::NamespaceExists { path: path.to_owned() }.into(),
             _ => Error::system(what(), error),
         })?;
         let mounted = mount(Some(&self.path), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).doing(what);
@@ -155,8 +142,7 @@ impl Netns {
         if code == 0 {
             return Ok(cookie);
         }
-        Err(Error::system(what(), io::Error::last_os_error())
-            .hint("namespaces have cookies since kernel 5.14; netd needs 5.15"))
+        Err(Error::system(what(), io::Error::last_os_error()).lacks(Lack::NetnsCookies))
     }
 
     /// Whether both are the same namespace.

@@ -52,7 +52,7 @@ const BUDGET: [(&str, u32); 41] = [
 #[test]
 fn every_program_loads_within_its_budget() {
     netd_tests::need_root();
-    let object = netd::dataplane::load(1, netd_common::abi::capacity::CONNECTIONS)
+    let object = netd::internals::load(1, netd_common::abi::capacity::CONNECTIONS)
         .unwrap_or_else(|error| panic!("{}", error.chain()));
     let mut seen = 0;
     for (name, program) in object.programs() {

@@ -110,7 +110,7 @@ fn pins(lab: &Lab) -> String {
 
 /// The cookie of a namespace.
 pub fn cookie(netns: &Netns) -> u64 {
-    netd::netns::Netns::open(&netns.path()).and_then(|netns| netns.cookie()).expect("a cookie")
+    netd::Netns::open(&netns.path()).and_then(|netns| netns.cookie()).expect("a cookie")
 }
 
 /// Processes that have this lab's state folder in their arguments.

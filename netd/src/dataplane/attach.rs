@@ -41,7 +41,7 @@ const SOCKET_ADDRESS: [(&str, AddrHook); 8] = [
 
 /// Which of an interface's hooks a program is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HookPoint {
+pub(crate) enum HookPoint {
     /// The TC ingress of an uplink.
     Uplink,
     /// The TC ingress of the host's end of a container's veth pair.
@@ -88,7 +88,7 @@ impl TcHook {
 
 /// A program and the hook that it belongs on.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct AttachedProgram {
+pub(crate) struct AttachedProgram {
     /// The program's name.
     pub program: String,
     /// The interface or cgroup.
@@ -361,7 +361,7 @@ impl Hooks<'_> {
 }
 
 /// Where cgroup v2 is mounted; on a machine with both versions it is beside the first.
-pub fn cgroup_root() -> Result<Option<PathBuf>> {
+pub(crate) fn cgroup_root() -> Result<Option<PathBuf>> {
     let mounts = fs::read_to_string("/proc/self/mounts").doing(|| "read /proc/self/mounts".into())?;
     Ok(mounts.lines().find_map(|line| {
         let mut fields = line.split(' ').skip(1);

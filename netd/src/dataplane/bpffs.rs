@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::error::{Doing as _, Error, Result};
+use crate::error::{Doing as _, Error, Lack, Result};
 
 const BPFFS: &str = "/sys/fs/bpf";
 const ABOVE: &str = "/sys/fs";
@@ -28,8 +28,7 @@ pub(super) fn ensure() -> Result<PathBuf> {
     if !is_mounted(None)? {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         mount(Some(SOURCE), BPFFS, Some("bpf"), flags, Some("mode=700")).map_err(|errno| {
-            Error::system(format!("mount the BPF file system on {BPFFS}"), errno)
-                .hint("netd keeps its programs and tables there; /sys must be mounted and writable")
+            Error::system(format!("mount the BPF file system on {BPFFS}"), errno).lacks(Lack::BpfFs)
         })?;
     }
     Ok(root())

@@ -11,7 +11,7 @@ use netd_common::wire::bytes::Address;
 
 /// A tracked connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Connection {
+pub(crate) struct Connection {
     /// Protocol number.
     pub protocol: u8,
     /// Its conntrack state.
@@ -30,7 +30,7 @@ pub struct Connection {
 
 /// One direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Direction {
+pub(crate) struct Direction {
     /// Source address and port; for an echo request the port is its number.
     pub from: SocketAddr,
     /// Destination address and port.

@@ -14,7 +14,7 @@ use super::pins;
 use crate::error::{Doing as _, Result};
 
 /// The ring of one instance. Every event is read once: of several readers, each gets a part.
-pub struct Log {
+pub(crate) struct Log {
     ring: RingBuf<MapData>,
 }
 
@@ -28,14 +28,14 @@ impl Log {
     }
 
     /// Waits until something is reported.
-    pub fn wait(&self) -> Result<()> {
+    pub(crate) fn wait(&self) -> Result<()> {
         let mut ring = [PollFd::new(self.ring.as_fd(), PollFlags::POLLIN)];
         poll(&mut ring, PollTimeout::NONE).doing(|| "wait for the programs' reports".into())?;
         Ok(())
     }
 
     /// What was reported since the last time, oldest first.
-    pub fn take(&mut self) -> Vec<Dropped> {
+    pub(crate) fn take(&mut self) -> Vec<Dropped> {
         let mut dropped = Vec::new();
         while let Some(event) = self.ring.next() {
             dropped.extend(bytemuck::try_pod_read_unaligned(&event).ok().and_then(Dropped::from_event));
@@ -46,7 +46,7 @@ impl Log {
 
 /// A dropped packet, as a program reported it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Dropped {
+pub(crate) struct Dropped {
     /// Why, by name.
     pub reason: &'static str,
     /// Source address.

@@ -17,21 +17,22 @@ mod wire;
 use std::path::{Path, PathBuf};
 
 use attach::Hooks;
-pub use attach::{AttachedProgram, HookPoint, TcHook, cgroup_root};
-pub use connections::{Connection, Direction};
-pub use log::{Dropped, Log};
+pub use attach::TcHook;
+pub(crate) use attach::{AttachedProgram, HookPoint, cgroup_root};
+pub(crate) use connections::{Connection, Direction};
+pub(crate) use log::Log;
 use netd_common::flow::state::State;
 use object::Setup;
 pub use object::load;
-pub use publish::{NO_INTERFACE, PublishedPorts};
-pub use tables::{Fill, PublicationStats, Tables, Uplink};
+pub(crate) use publish::{NO_INTERFACE, PublishedPorts};
+pub(crate) use tables::{Fill, PublicationStats, Tables, Uplink};
 
 use crate::error::Result;
 use crate::netns::Netns;
 
 /// The pinned programs, maps and links of one instance.
 #[derive(Debug)]
-pub struct Dataplane {
+pub(crate) struct Dataplane {
     pins: PathBuf,
     host: Netns,
     tc: TcHook,
@@ -43,7 +44,7 @@ impl Dataplane {
     /// Opens the instance's dataplane, or loads it if it is not loaded. `host` is the namespace that netd serves, `tc` says how to
     /// attach TC programs. A dataplane that is loaded has room for `connections` established IPv4 connections, and a connection may
     /// be idle for `timeout` seconds in a state.
-    pub fn open_or_load(
+    pub(crate) fn open_or_load(
         instance: &str,
         host: &Netns,
         tc: TcHook,
@@ -61,7 +62,7 @@ impl Dataplane {
     }
 
     /// Opens the instance's dataplane if it is loaded.
-    pub fn open(instance: &str, host: &Netns, tc: TcHook) -> Result<Option<Self>> {
+    pub(crate) fn open(instance: &str, host: &Netns, tc: TcHook) -> Result<Option<Self>> {
         let pins = bpffs::root().join(instance);
         if !pins.exists() {
             return Ok(None);
@@ -75,7 +76,7 @@ impl Dataplane {
     }
 
     /// The folder of the pins.
-    pub fn pins(&self) -> &Path {
+    pub(crate) fn pins(&self) -> &Path {
         &self.pins
     }
 
@@ -89,55 +90,55 @@ impl Dataplane {
     }
 
     /// Puts the TC program of `point` on an interface of the host. Doing it twice is fine.
-    pub fn attach(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<()> {
+    pub(crate) fn attach(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<()> {
         self.hooks().attach(point, ifindex, ifname)
     }
 
     /// Puts the socket programs on the root of cgroup v2, if it is mounted. Doing it twice is fine.
-    pub fn attach_sockets(&self) -> Result<()> {
+    pub(crate) fn attach_sockets(&self) -> Result<()> {
         self.hooks().attach_sockets()
     }
 
     /// Takes the TC program off. Returns whether a clsact qdisc that netd added is left on the interface.
-    pub fn detach(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<bool> {
+    pub(crate) fn detach(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<bool> {
         self.hooks().detach(point, ifindex, ifname)
     }
 
     /// The interfaces that have the program of `point`, by index.
-    pub fn attached(&self, point: HookPoint) -> Result<Vec<(u32, String)>> {
+    pub(crate) fn attached(&self, point: HookPoint) -> Result<Vec<(u32, String)>> {
         Ok(self.hooks().attached(point)?.into_iter().collect())
     }
 
     /// What the programs report.
-    pub fn log(&self) -> Result<Log> {
+    pub(crate) fn log(&self) -> Result<Log> {
         Log::open(&self.pins)
     }
 
     /// Puts the XDP program on an interface of the host, in its driver. Fails if the driver does not run it, or if another program
     /// is there.
-    pub fn attach_xdp(&self, ifindex: u32, ifname: &str) -> Result<()> {
+    pub(crate) fn attach_xdp(&self, ifindex: u32, ifname: &str) -> Result<()> {
         self.hooks().attach_xdp(ifindex, ifname)
     }
 
     /// Takes the XDP program off; absent is fine.
-    pub fn detach_xdp(&self, ifindex: u32, ifname: &str) -> Result<()> {
+    pub(crate) fn detach_xdp(&self, ifindex: u32, ifname: &str) -> Result<()> {
         self.hooks().detach_xdp(ifindex, ifname)
     }
 
     /// The kernel's number of the XDP program.
-    pub fn xdp_id(&self) -> Result<u32> {
+    pub(crate) fn xdp_id(&self) -> Result<u32> {
         self.hooks().xdp_id()
     }
 
     /// Every program and whether it is attached; `has_xdp` tells which interfaces have the XDP program.
-    pub fn attachments(&self, has_xdp: impl Fn(u32) -> bool) -> Result<Vec<AttachedProgram>> {
+    pub(crate) fn attachments(&self, has_xdp: impl Fn(u32) -> bool) -> Result<Vec<AttachedProgram>> {
         self.hooks().list(has_xdp)
     }
 }
 
 /// Removes everything that an instance has pinned, whichever netd made it, and the BPF file system's mount if netd made it and nobody
 /// else uses it. Links go first, so that no program runs on half-removed tables.
-pub fn remove(instance: &str) -> Result<()> {
+pub(crate) fn remove(instance: &str) -> Result<()> {
     let _lock = bpffs::lock()?;
     let instance = bpffs::root().join(instance);
     attach::release_all(&pins::links(&instance))?;
@@ -147,7 +148,7 @@ pub fn remove(instance: &str) -> Result<()> {
 }
 
 /// The instances that have pins, of whatever state folder and namespace.
-pub fn instances() -> Vec<String> {
+pub(crate) fn instances() -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(bpffs::root()) else { return Vec::new() };
     entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
 }

@@ -12,7 +12,7 @@ use netd_common::flow::state::State;
 use super::bpf::{self, ANY};
 use super::pins::{self, remove_tree};
 use super::wire::Wire;
-use crate::error::{Doing as _, Error, Kind, Result};
+use crate::error::{Doing as _, Error, Lack, Result, StateError};
 
 /// The BPF programs, compiled by build.rs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETD_DATAPLANE_OBJECT"));
@@ -97,11 +97,7 @@ fn refused(what: &str, error: impl std::error::Error + Send + Sync + 'static) ->
         denied
     };
     let error = Error::system(what, error);
-    if denied {
-        error.hint("loading BPF programs needs root with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")
-    } else {
-        error.hint("netd needs kernel 5.15 or newer with BPF, BTF and cgroup v2; `netd -v status` says what was found")
-    }
+    if denied { error.lacks(Lack::BpfCapabilities) } else { error.lacks(Lack::BpfSupport) }
 }
 
 /// Loads the object and pins everything below `instance`, all or nothing: the folder appears complete under its name.
@@ -149,8 +145,8 @@ fn fill_version(object: &mut Ebpf) -> Result<()> {
     }
 }
 
-fn missing(what: &str, name: &str) -> Error {
-    Error::new(Kind::System, format!("the BPF object has no {what} {name}"))
+fn missing(what: &'static str, name: &str) -> Error {
+    StateError::Incomplete { what, name: name.to_owned() }.into()
 }
 
 #[cfg(test)]

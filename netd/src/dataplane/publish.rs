@@ -23,7 +23,7 @@ const CLOSE: u32 = 64;
 
 /// What is published: a host port, or a range of them, that leads to the same number of ports of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PublishedPorts {
+pub(crate) struct PublishedPorts {
     /// Protocol number.
     pub protocol: u8,
     /// The one host address it is on, or an unspecified one for all of a family; all of them if `None`.
@@ -41,11 +41,11 @@ pub struct PublishedPorts {
 }
 
 /// An interface index that no interface has: no packet comes in by it.
-pub const NO_INTERFACE: u32 = u32::MAX;
+pub(crate) const NO_INTERFACE: u32 = u32::MAX;
 
 impl Tables {
     /// Publishes: writes the publications' rows, then the ports that lead to them.
-    pub fn publish(&self, publications: &[(Handle, PublishedPorts)]) -> Result<()> {
+    pub(crate) fn publish(&self, publications: &[(Handle, PublishedPorts)]) -> Result<()> {
         let fresh = |(handle, publication): &(Handle, PublishedPorts)| {
             (u32::from(handle.slot()), row(*handle, publication, PublicationCounters::default()))
         };
@@ -62,7 +62,7 @@ impl Tables {
 
     /// Publishes on the ports of another publication, which loses them and begins no new connections. The ports always lead to one of
     /// the two. The same call with both exchanged undoes it.
-    pub fn take_over(&self, handle: Handle, publication: &PublishedPorts, from: Handle) -> Result<()> {
+    pub(crate) fn take_over(&self, handle: Handle, publication: &PublishedPorts, from: Handle) -> Result<()> {
         let slot = u32::from(handle.slot());
         let before = self.at::<PublicationRow>(name::PUBLICATIONS, &[slot])?;
         let counted = before.first().filter(|row| row.handle == handle).map(|row| row.counters);
@@ -80,7 +80,7 @@ impl Tables {
     }
 
     /// Sets the interface that a publication's clients come in by.
-    pub fn set_interface(&self, handle: Handle, interface: u32) -> Result<()> {
+    pub(crate) fn set_interface(&self, handle: Handle, interface: u32) -> Result<()> {
         self.set_publication(handle, |row| row.interface = interface)
     }
 
@@ -101,7 +101,7 @@ impl Tables {
     }
 
     /// Writes which publication each target port belongs to. If several have the same one, the last wins.
-    pub fn put_targets(&self, publications: &[(Handle, PublishedPorts)]) -> Result<()> {
+    pub(crate) fn put_targets(&self, publications: &[(Handle, PublishedPorts)]) -> Result<()> {
         self.insert(name::TARGET_PORTS, keyed(publications, target_keys))
     }
 
@@ -112,7 +112,7 @@ impl Tables {
     }
 
     /// Unpublishes: removes the ports, then clears the publications' rows, which makes all of their flows dead. Absent is fine.
-    pub fn unpublish(&self, publications: &[(Handle, PublishedPorts)]) -> Result<()> {
+    pub(crate) fn unpublish(&self, publications: &[(Handle, PublishedPorts)]) -> Result<()> {
         let mut bound = self.remove_own(name::BOUND_PORTS, keyed(publications, bound_keys::<Ipv4>))?;
         bound.extend(self.remove_own(name::BOUND_PORTS6, keyed(publications, bound_keys::<Ipv6>))?);
         self.change_ports(publications, |handle, publication, row| match publication.host_address {

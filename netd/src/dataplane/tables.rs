@@ -22,11 +22,11 @@ use super::connections::{self, Connection};
 use super::pins;
 use super::wire::Wire;
 use crate::error::{Doing as _, Error, Result};
-use crate::spec::Access;
+use crate::model::Access;
 
 /// The counters of a publication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PublicationStats {
+pub(crate) struct PublicationStats {
     /// Packets and bytes, connections ever made, drops. Live flows are included.
     pub counters: PublicationCounters,
     /// Connections with a packet in the last two minutes.
@@ -38,7 +38,7 @@ pub(super) const ACTIVE_MILLIS: u64 = 120_000;
 
 /// An interface that leads outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Uplink {
+pub(crate) struct Uplink {
     /// Its index.
     pub ifindex: u32,
     /// MTU, bytes.
@@ -55,7 +55,7 @@ pub struct Uplink {
 
 /// How full the flow tables are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Fill {
+pub(crate) struct Fill {
     /// Rows in use.
     pub rows: u64,
     /// Rows that they have room for.
@@ -66,7 +66,7 @@ pub struct Fill {
 
 /// The maps of one instance. Each is opened by its pin when it is needed.
 #[derive(Debug)]
-pub struct Tables {
+pub(crate) struct Tables {
     folder: PathBuf,
 }
 
@@ -106,7 +106,7 @@ impl Tables {
     }
 
     /// Writes the row of an endpoint; its handle is live from now on.
-    pub fn put_endpoint(&self, row: &EndpointRow) -> Result<()> {
+    pub(crate) fn put_endpoint(&self, row: &EndpointRow) -> Result<()> {
         let slot = u32::from(row.handle.slot());
         let what = || format!("write row {slot} of {}", name::ENDPOINTS);
         self.array(name::ENDPOINTS)?.set(slot, Wire(*row), ANY).doing(what)?;
@@ -124,7 +124,7 @@ impl Tables {
     }
 
     /// Clears the row of an endpoint: all of its flows are dead from now on. Absent is fine.
-    pub fn remove_endpoint(&self, handle: Handle) -> Result<()> {
+    pub(crate) fn remove_endpoint(&self, handle: Handle) -> Result<()> {
         let slot = u32::from(handle.slot());
         let what = || format!("empty row {slot} of {}", name::ENDPOINTS);
         let mut endpoints = self.array::<EndpointRow>(name::ENDPOINTS)?;
@@ -143,7 +143,7 @@ impl Tables {
     }
 
     /// Adds a network's subnet: packets from outside may neither come from it nor go straight to it.
-    pub fn put_subnet(&self, subnet: IpNet, network: u32) -> Result<()> {
+    pub(crate) fn put_subnet(&self, subnet: IpNet, network: u32) -> Result<()> {
         let what = || format!("write {subnet} to the table of subnets");
         match subnet {
             IpNet::V4(net) => {
@@ -156,7 +156,7 @@ impl Tables {
     }
 
     /// Removes a subnet. Absent is fine.
-    pub fn remove_subnet(&self, subnet: IpNet) -> Result<()> {
+    pub(crate) fn remove_subnet(&self, subnet: IpNet) -> Result<()> {
         let removed = match subnet {
             IpNet::V4(net) => self.trie::<Ipv4, u32>(name::SUBNETS)?.remove(&subnet_key4(net)),
             IpNet::V6(net) => self.trie::<Ipv6, u32>(name::SUBNETS6)?.remove(&subnet_key6(net)),
@@ -166,7 +166,7 @@ impl Tables {
 
     /// Writes the access list of a publication; that of [`Handle::NONE`] holds for the publications that have no list of their own.
     /// Rows of an earlier list stay until [`Self::forget_rules`] removes them.
-    pub fn set_access(&self, publication: Handle, access: &Access) -> Result<()> {
+    pub(crate) fn set_access(&self, publication: Handle, access: &Access) -> Result<()> {
         if access.is_empty() {
             return Ok(());
         }
@@ -180,12 +180,12 @@ impl Tables {
     }
 
     /// Removes the rows of an access list. Absent is fine.
-    pub fn forget_access(&self, publication: Handle, access: &Access) -> Result<()> {
+    pub(crate) fn forget_access(&self, publication: Handle, access: &Access) -> Result<()> {
         self.forget_sources(source_keys(publication, access))
     }
 
     /// The same, but keeps the row that stands for all other sources.
-    pub fn forget_rules(&self, publication: Handle, access: &Access) -> Result<()> {
+    pub(crate) fn forget_rules(&self, publication: Handle, access: &Access) -> Result<()> {
         let others = SourceKey::PUBLICATION_BITS;
         self.forget_sources(source_keys(publication, access).filter(|(key, _)| key.prefix_len() != others))
     }
@@ -211,13 +211,13 @@ impl Tables {
     }
 
     /// Writes the host's own addresses, for the socket hooks, which cannot ask the routing table.
-    pub fn set_locals(&self, addresses: &[IpAddr]) -> Result<()> {
+    pub(crate) fn set_locals(&self, addresses: &[IpAddr]) -> Result<()> {
         let wanted = addresses.iter().map(|address| (unified(*address), 1_u32)).collect();
         self.set_all(name::LOCALS, &wanted)
     }
 
     /// Writes the uplinks.
-    pub fn set_uplinks(&self, uplinks: &[Uplink]) -> Result<()> {
+    pub(crate) fn set_uplinks(&self, uplinks: &[Uplink]) -> Result<()> {
         let wanted = uplinks
             .iter()
             .map(|uplink| {
@@ -235,7 +235,7 @@ impl Tables {
     }
 
     /// Writes the trusted interfaces: a network's number and an interface's index each.
-    pub fn set_trusted(&self, trusted: impl Iterator<Item = (u32, u32)>) -> Result<()> {
+    pub(crate) fn set_trusted(&self, trusted: impl Iterator<Item = (u32, u32)>) -> Result<()> {
         let wanted = trusted.map(|(network, ifindex)| (TrustKey { network, ifindex }, 1_u32)).collect();
         self.set_all(name::TRUSTED, &wanted)
     }
@@ -263,7 +263,7 @@ impl Tables {
     }
 
     /// Sets how long connections may be idle: seconds, by state.
-    pub fn set_timeouts(&self, seconds: impl Fn(State) -> u32) -> Result<()> {
+    pub(crate) fn set_timeouts(&self, seconds: impl Fn(State) -> u32) -> Result<()> {
         let mut rows = self.array(name::TIMEOUTS)?;
         for state in State::ALL {
             let ticks = Wire(tick::of_seconds(seconds(state)));
@@ -273,7 +273,7 @@ impl Tables {
     }
 
     /// The counters of each of these publications, live flows included.
-    pub fn publication_stats(&self, handles: &[Handle]) -> Result<Vec<PublicationStats>> {
+    pub(crate) fn publication_stats(&self, handles: &[Handle]) -> Result<Vec<PublicationStats>> {
         let rows = self.array::<PublicationRow>(name::PUBLICATIONS)?;
         let mut live: Table<Handle, PublicationStats> = Table::new();
         if !handles.is_empty() {
@@ -306,7 +306,7 @@ impl Tables {
     }
 
     /// Packets that XDP has dropped and not yet added to their publication's counter.
-    pub fn refused(&self) -> Result<Table<Handle, u64>> {
+    pub(crate) fn refused(&self) -> Result<Table<Handle, u64>> {
         let mut denied = Table::new();
         self.each_denial(|_, publication, packets, _| *denied.entry(publication).or_default() += packets)?;
         Ok(denied)
@@ -353,7 +353,7 @@ impl Tables {
     }
 
     /// Dropped packets and bytes by reason, of all CPUs together.
-    pub fn drops(&self) -> Result<Vec<(Reason, DropRow)>> {
+    pub(crate) fn drops(&self) -> Result<Vec<(Reason, DropRow)>> {
         let what = || format!("read {}", name::DROPS);
         let map = Map::PerCpuArray(self.open(name::DROPS)?);
         let rows: PerCpuArray<MapData, Wire<DropRow>> = PerCpuArray::try_from(map).doing(what)?;
@@ -379,7 +379,7 @@ impl Tables {
     }
 
     /// Every live connection: its endpoint and publication exist, and it has not been idle for too long.
-    pub fn connections(&self) -> Result<Vec<Connection>> {
+    pub(crate) fn connections(&self) -> Result<Vec<Connection>> {
         let mut connections = self.connections_of::<Ipv4>([name::UNREPLIED, name::FLOWS])?;
         connections.extend(self.connections_of::<Ipv6>([name::UNREPLIED6, name::FLOWS6])?);
         let what = || format!("read {}", name::TIMEOUTS);
@@ -418,7 +418,7 @@ impl Tables {
     }
 
     /// How full the flow tables are.
-    pub fn flow_fill(&self) -> Result<Fill> {
+    pub(crate) fn flow_fill(&self) -> Result<Fill> {
         let mut rows = 0;
         for name in [name::FLOWS, name::UNREPLIED] {
             self.each_flow::<Ipv4>(name, |_key, _row| rows += 1)?;
@@ -434,7 +434,7 @@ impl Tables {
     }
 
     /// How many established IPv4 connections there is room for.
-    pub fn max_connections(&self) -> Result<u32> {
+    pub(crate) fn max_connections(&self) -> Result<u32> {
         Ok(self.room(name::FLOWS)? / 2)
     }
 

@@ -9,7 +9,7 @@ use netd_common::abi::{MAPS, Map, VersionRow, name};
 
 use super::wire::Wire;
 use super::{object, pins};
-use crate::error::{Doing as _, Error, Result};
+use crate::error::{Doing as _, Error, Result, StateError};
 
 /// Fails unless the pinned maps and programs are those of this netd: compares kind, sizes, flags and capacity of every map, then the
 /// ABI number and the digest of the programs.
@@ -92,8 +92,5 @@ impl fmt::Display for Shown {
 }
 
 fn other_version(pinned: &impl fmt::Display, own: &impl fmt::Display) -> Error {
-    Error::conflict(format!(
-        "the BPF programs and tables were made by another version of netd: pinned is {pinned}; this netd has {own}"
-    ))
-    .hint("use the version that made them, or run `netd down` and set up anew")
+    StateError::OtherVersion { difference: format!("pinned is {pinned}; this netd has {own}") }.into()
 }

@@ -8,17 +8,7 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, Add
 
 use super::netlink::{Netlink, refused};
 use crate::error::Result;
-
-/// An address of an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Address {
-    /// Index of the interface.
-    pub interface: u32,
-    /// The address and the length of its prefix.
-    pub net: IpNet,
-    /// Whether it means something beyond its link, and may be used now.
-    pub global: bool,
-}
+use crate::model::Address;
 
 impl Netlink {
     /// Every address of the namespace.

@@ -9,46 +9,10 @@ use rtnetlink::packet_route::link::{
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkUnspec};
 
 use super::netlink::{Netlink, errno, refused};
-use crate::error::{Error, Result};
-use crate::report::Count;
-use crate::spec::{IfName, Mac};
+use crate::error::{Error, HostError, Result};
+use crate::model::{Count, IfName, Link, Mac};
 
-/// An interface as the kernel describes it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Interface {
-    /// Its index.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
-    /// Its MAC address, if it is a station's.
-    pub mac: Option<Mac>,
-    /// MTU, bytes.
-    pub mtu: u32,
-    /// Whether it is set up.
-    pub up: bool,
-    /// Whether it can carry packets now.
-    pub running: bool,
-    /// Whether it is the loopback interface.
-    pub loopback: bool,
-    /// Whether its frames have Ethernet headers.
-    pub ethernet: bool,
-    /// bridge, veth …; none for hardware.
-    pub kind: Option<String>,
-    /// The bridge or bond that it is a port of.
-    pub master: Option<u32>,
-    /// The interface that it sits on, or a veth's other end.
-    pub below: Option<u32>,
-    /// Whether a device of a bus is behind it (`IFLA_PARENT_DEV_NAME`, kernel 5.14).
-    pub hardware: bool,
-    /// The XDP program that it has.
-    pub xdp: Option<u32>,
-    /// What it received.
-    pub received: Count,
-    /// What it sent.
-    pub sent: Count,
-}
-
-impl From<LinkMessage> for Interface {
+impl From<LinkMessage> for Link {
     fn from(message: LinkMessage) -> Self {
         let mut interface = Self {
             index: message.header.index,
@@ -103,17 +67,13 @@ fn kind_name(kind: &InfoKind) -> String {
 
 impl Netlink {
     /// Every interface.
-    pub(crate) async fn interfaces(&self) -> Result<Vec<Interface>> {
+    pub(crate) async fn interfaces(&self) -> Result<Vec<Link>> {
         let links = self.handle.link().get().execute();
-        links
-            .map_ok(Interface::from)
-            .try_collect()
-            .await
-            .map_err(|error| refused("list interfaces".into(), error))
+        links.map_ok(Link::from).try_collect().await.map_err(|error| refused("list interfaces".into(), error))
     }
 
     /// The interface of this name.
-    pub(crate) async fn interface(&self, name: &IfName) -> Result<Option<Interface>> {
+    pub(crate) async fn interface(&self, name: &IfName) -> Result<Option<Link>> {
         self.one(self.handle.link().get().match_name(name.as_str()).execute(), || {
             format!("look up interface {name}")
         })
@@ -121,7 +81,7 @@ impl Netlink {
     }
 
     /// The interface of this index.
-    pub(crate) async fn interface_at(&self, index: u32) -> Result<Option<Interface>> {
+    pub(crate) async fn interface_at(&self, index: u32) -> Result<Option<Link>> {
         self.one(self.handle.link().get().match_index(index).execute(), || {
             format!("look up interface {index}")
         })
@@ -132,10 +92,10 @@ impl Netlink {
         &self,
         links: impl futures_util::Stream<Item = Result<LinkMessage, rtnetlink::Error>>,
         what: impl FnOnce() -> String,
-    ) -> Result<Option<Interface>> {
+    ) -> Result<Option<Link>> {
         let mut links = Box::pin(links);
         match links.try_next().await {
-            Ok(link) => Ok(link.map(Interface::from)),
+            Ok(link) => Ok(link.map(Link::from)),
             Err(error) if errno(&error) == Some(libc::ENODEV) => Ok(None),
             Err(error) => Err(refused(what(), error)),
         }
@@ -150,10 +110,10 @@ impl Netlink {
             .add(bridge)
             .execute()
             .await
-            .map_err(|error| exists_or(name, "create bridge", error))?;
+            .map_err(|error| exists_or(name, None, "create bridge", error))?;
         match self.interface(name).await? {
             Some(made) => Ok(made.index),
-            None => Err(Error::conflict(format!("bridge {name} was removed by somebody as it was made"))),
+            None => Err(HostError::InterfaceVanished { name: name.to_string() }.into()),
         }
     }
 
@@ -242,10 +202,10 @@ impl Netlink {
 }
 
 /// "The name is taken" or whatever else the kernel says.
-pub(super) fn exists_or(name: &IfName, what: &str, error: rtnetlink::Error) -> Error {
+pub(super) fn exists_or(name: &IfName, peer: Option<&IfName>, what: &str, error: rtnetlink::Error) -> Error {
     if errno(&error) == Some(libc::EEXIST) {
-        return Error::conflict(format!("an interface {name} is there already"))
-            .hint(format!("remove it or choose another name; `ip link show {name}` says what it is"));
+        return HostError::InterfaceExists { name: name.to_string(), peer: peer.map(ToString::to_string) }
+            .into();
     }
     refused(format!("{what} {name}"), error)
 }

@@ -8,9 +8,7 @@ mod route;
 mod sysctl;
 mod veth;
 
-pub(crate) use address::Address;
 pub(crate) use features::takes_xdp_frames;
-pub(crate) use interface::Interface;
 pub(crate) use netlink::Netlink;
 pub(crate) use sysctl::{Family, Sysctl};
 pub(crate) use veth::Veth;

@@ -4,7 +4,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{AsyncSocket as _, TokioSocket};
 use rtnetlink::Handle;
 
-use crate::error::{Doing as _, Error, Result};
+use crate::error::{Doing as _, Error, Lack, Result};
 use crate::netns::Netns;
 
 /// rtnetlink in one namespace.
@@ -37,7 +37,7 @@ pub(super) fn refused(what: String, error: rtnetlink::Error) -> Error {
     };
     let permission = error.kind() == std::io::ErrorKind::PermissionDenied;
     let error = Error::system(what, error);
-    if permission { error.hint("netd needs root with CAP_NET_ADMIN and CAP_SYS_ADMIN") } else { error }
+    if permission { error.lacks(Lack::NetCapabilities) } else { error }
 }
 
 /// The errno of a refusal, if the kernel gave one.

@@ -9,59 +9,48 @@ use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
 
 use super::netlink::{Netlink, refused};
-use crate::error::Result;
+use crate::error::{Lack, Result};
+use crate::model::Route;
 
-/// A unicast route of the main table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Route {
-    /// Where it leads.
-    pub destination: IpNet,
-    /// Interfaces that it leads by; more than one if it has several next hops.
-    pub interfaces: Vec<u32>,
-    /// Preference, the least first.
-    pub metric: u32,
-}
-
-impl Route {
-    fn new(message: &RouteMessage) -> Option<Self> {
-        let mut table = u32::from(message.header.table);
-        let mut interfaces = Vec::new();
-        let mut metric = 0;
-        let mut destination = None;
-        for attribute in &message.attributes {
-            match attribute {
-                RouteAttribute::Table(number) => table = *number,
-                RouteAttribute::Oif(index) => interfaces.push(*index),
-                RouteAttribute::MultiPath(hops) => {
-                    interfaces.extend(hops.iter().map(|hop| hop.interface_index));
-                }
-                RouteAttribute::Priority(number) => metric = *number,
-                RouteAttribute::Destination(RouteAddress::Inet(address)) => {
-                    destination = Some(IpAddr::from(*address));
-                }
-                RouteAttribute::Destination(RouteAddress::Inet6(address)) => {
-                    destination = Some(IpAddr::from(*address));
-                }
-                _ => {}
+/// What a message says, if it is about a unicast route of the main table that leads beyond a link.
+fn route(message: &RouteMessage) -> Option<Route> {
+    let mut table = u32::from(message.header.table);
+    let mut interfaces = Vec::new();
+    let mut metric = 0;
+    let mut destination = None;
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Oif(index) => interfaces.push(*index),
+            RouteAttribute::MultiPath(hops) => {
+                interfaces.extend(hops.iter().map(|hop| hop.interface_index));
             }
+            RouteAttribute::Priority(number) => metric = *number,
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => {
+                destination = Some(IpAddr::from(*address));
+            }
+            RouteAttribute::Destination(RouteAddress::Inet6(address)) => {
+                destination = Some(IpAddr::from(*address));
+            }
+            _ => {}
         }
-        if table != u32::from(RouteHeader::RT_TABLE_MAIN) || message.header.kind != RouteType::Unicast {
-            return None;
-        }
-        let len = message.header.destination_prefix_length;
-        let everywhere = if message.header.address_family == AddressFamily::Inet6 {
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-        } else {
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-        };
-        let destination = IpNet::new(destination.unwrap_or(everywhere), len).ok()?;
-        // Every interface with IPv6 has these; they lead nowhere beyond its link.
-        if matches!(destination.addr(), IpAddr::V6(address) if address.is_unicast_link_local() || address.is_multicast())
-        {
-            return None;
-        }
-        Some(Self { destination, interfaces, metric })
     }
+    if table != u32::from(RouteHeader::RT_TABLE_MAIN) || message.header.kind != RouteType::Unicast {
+        return None;
+    }
+    let len = message.header.destination_prefix_length;
+    let everywhere = if message.header.address_family == AddressFamily::Inet6 {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    } else {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    };
+    let destination = IpNet::new(destination.unwrap_or(everywhere), len).ok()?;
+    // Every interface with IPv6 has these; they lead nowhere beyond its link.
+    if matches!(destination.addr(), IpAddr::V6(address) if address.is_unicast_link_local() || address.is_multicast())
+    {
+        return None;
+    }
+    Some(Route { destination, interfaces, metric })
 }
 
 impl Netlink {
@@ -81,7 +70,7 @@ impl Netlink {
             .try_collect()
             .await
             .map_err(|error| refused("list routes".into(), error))?;
-        Ok(messages.iter().filter_map(Route::new).collect())
+        Ok(messages.iter().filter_map(route).collect())
     }
 
     /// The interface that the host's own packets to an address leave by, as `ip route get` has it.
@@ -96,8 +85,7 @@ impl Netlink {
         };
         let answers: Vec<RouteMessage> =
             self.handle.route().get(question).execute().try_collect().await.map_err(|error| {
-                refused(format!("look up the route to {address}"), error)
-                    .hint(format!("the host must reach it itself; see `ip route get {address}`"))
+                refused(format!("look up the route to {address}"), error).lacks(Lack::Route(address))
             })?;
         Ok(answers.iter().flat_map(|answer| &answer.attributes).find_map(|attribute| match attribute {
             RouteAttribute::Oif(index) => Some(*index),

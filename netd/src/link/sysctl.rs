@@ -52,6 +52,14 @@ impl Sysctl {
         self.path.exists()
     }
 
+    /// Its value, in `netns`.
+    pub(crate) fn get(&self, netns: &Netns) -> Result<String> {
+        let text = netns
+            .run(|| fs::read_to_string(&self.path))?
+            .doing(|| format!("read {}", self.path.display()))?;
+        Ok(text.trim().to_owned())
+    }
+
     /// Sets it, in `netns`.
     pub(crate) fn set(&self, netns: &Netns, value: &str) -> Result<()> {
         netns

@@ -7,9 +7,9 @@ use rtnetlink::{LinkUnspec, LinkVeth};
 
 use super::interface::exists_or;
 use super::netlink::Netlink;
-use crate::error::{Error, Result};
+use crate::error::{HostError, Result};
+use crate::model::{IfName, Mac};
 use crate::netns::Netns;
-use crate::spec::{IfName, Mac};
 
 /// A pair to be made: one end here, one in a container.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,7 @@ pub(crate) struct Veth<'a> {
     /// MAC address of this end.
     pub mac: Mac,
     /// Name of the container's end.
-    pub peer_name: &'a str,
+    pub peer_name: &'a IfName,
     /// MAC address of the container's end.
     pub peer_mac: Mac,
     /// The container.
@@ -32,26 +32,23 @@ impl Netlink {
     /// Makes a pair, both ends down, in one request: it is there with names, addresses and places, or not at all.
     /// Returns the index of this end.
     pub(crate) async fn create_veth(&self, veth: &Veth<'_>) -> Result<u32> {
-        let peer = LinkUnspec::new_with_name(veth.peer_name)
+        let peer = LinkUnspec::new_with_name(veth.peer_name.as_str())
             .address(veth.peer_mac.bytes().to_vec())
             .mtu(veth.mtu)
             .setns_by_fd(veth.peer_netns.as_fd().as_raw_fd())
             .build();
-        let pair = LinkVeth::new(veth.name.as_str(), veth.peer_name)
+        let pair = LinkVeth::new(veth.name.as_str(), veth.peer_name.as_str())
             .address(veth.mac.bytes().to_vec())
             .mtu(veth.mtu)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .build();
         self.handle.link().add(pair).execute().await.map_err(|error| {
             // The kernel says the same of either end.
-            exists_or(veth.name, "create veth pair", error)
-                .hint(format!("or the namespace has an interface {} already", veth.peer_name))
+            exists_or(veth.name, Some(veth.peer_name), "create veth pair", error)
         })?;
         match self.interface(veth.name).await? {
             Some(made) => Ok(made.index),
-            None => {
-                Err(Error::conflict(format!("veth {} was removed by somebody as it was made", veth.name)))
-            }
+            None => Err(HostError::InterfaceVanished { name: veth.name.to_string() }.into()),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod cli;
 mod command;
+mod hints;
 mod output;
 
 use std::process::ExitCode;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use netd::spec::{Mac, Name, PortSpec};
+use netd::{IfName, Mac, Name, OwnerKey, PortSpec};
 
 use super::publish::PublishOptions;
 use super::value;
@@ -56,6 +56,13 @@ pub(crate) struct ContainerAdd {
     /// Network to attach to
     #[arg(long, value_name = "NETWORK", default_value = "bridge")]
     pub(crate) network: Name,
+    /// Key that the container's owner knows it by, such as a runtime's container ID
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<OwnerKey>,
+    /// Use the existing veth whose host end is this interface; its other end must be eth0 in the
+    /// container
+    #[arg(long, value_name = "IFACE")]
+    pub(crate) adopt: Option<IfName>,
     /// Attach the network namespace at this path
     #[arg(long, value_name = "PATH", conflicts_with = "pid")]
     pub(crate) netns: Option<PathBuf>,

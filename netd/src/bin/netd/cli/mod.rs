@@ -12,10 +12,10 @@ use std::path::PathBuf;
 use clap::builder::styling::AnsiColor;
 use clap::builder::{PossibleValuesParser, Styles, TypedValueParser as _};
 use clap::{Parser, Subcommand};
-use netd::spec::{IfName, Name, Protocol, TimeoutSpec, XdpMode};
+use netd::{IfName, Name, Protocol, TimeoutSpec, XdpMode};
 
-pub(crate) use self::container::{ContainerAdd, ContainerCommand};
-pub(crate) use self::network::NetworkCommand;
+pub(crate) use self::container::{AttachOptions, ContainerAdd, ContainerCommand};
+pub(crate) use self::network::{NetworkCommand, NetworkConnect, NetworkCreate};
 pub(crate) use self::publish::{AccessOptions, Publish, PublishOptions, Unpublish};
 pub(crate) use self::run::{Become, Run, Supervise};
 

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use clap::{Args, Subcommand};
-use netd::spec::{IfName, ModeSpec, Name};
+use ipnet::IpNet;
+use netd::{IfName, Mac, ModeSpec, Name};
 
 use super::value;
 
@@ -42,6 +43,16 @@ Gateway modes, as in Docker:
         /// The network
         name: Name,
     },
+    /// Attach a container to another network
+    #[command(after_help = "Example:\n  netd network connect backend web --interface eth1")]
+    Connect(NetworkConnect),
+    /// Detach a container from a network
+    Disconnect {
+        /// The network
+        network: Name,
+        /// The container
+        container: Name,
+    },
     /// Remove a network
     #[command(visible_alias = "remove")]
     Rm {
@@ -53,20 +64,41 @@ Gateway modes, as in Docker:
     },
 }
 
+/// Another interface for a container.
+#[derive(Debug, Args)]
+pub(crate) struct NetworkConnect {
+    /// The network
+    pub(crate) network: Name,
+    /// The container
+    pub(crate) container: Name,
+    /// Name of the interface in the container
+    #[arg(long, value_name = "IFACE", default_value = "eth1")]
+    pub(crate) interface: IfName,
+    /// Address, at most one for each subnet [default: the lowest free one]
+    #[arg(long, value_name = "IP", value_parser = value::address)]
+    pub(crate) ip: Vec<IpAddr>,
+    /// MAC address [default: made of the IPv4 address]
+    #[arg(long, value_name = "MAC")]
+    pub(crate) mac: Option<Mac>,
+}
+
 /// A network to be created.
 #[derive(Debug, Args)]
 pub(crate) struct NetworkCreate {
     /// Name of the network
     pub(crate) name: Name,
     /// Subnet, at most one IPv4 and one IPv6 [default: the first free IPv4 pool of Docker]
-    #[arg(long, value_name = "CIDR")]
-    pub(crate) subnet: Vec<String>,
+    #[arg(long, value_name = "CIDR", value_parser = value::subnet)]
+    pub(crate) subnet: Vec<IpNet>,
     /// Address of the host on the network [default: the first of the subnet]
     #[arg(long, value_name = "IP", value_parser = value::address)]
     pub(crate) gateway: Vec<IpAddr>,
     /// Name of the bridge interface
     #[arg(long, value_name = "IFACE")]
     pub(crate) bridge: Option<IfName>,
+    /// Existing bridge to use as it is; netd never removes it
+    #[arg(long, value_name = "IFACE", conflicts_with_all = ["bridge", "mtu"])]
+    pub(crate) adopt: Option<IfName>,
     /// MTU in bytes [default: MTU of the default route's interface]
     #[arg(long, value_name = "N", value_parser = value::mtu)]
     pub(crate) mtu: Option<u32>,

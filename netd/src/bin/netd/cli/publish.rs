@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use netd::error::Error;
-use netd::spec::{Access, IfName, Name, PortSpec, Source, Target, UnpublishSpec};
+use netd::Error;
+use netd::{Access, IfName, Name, PortSpec, Source, TargetSpec, UnpublishSpec};
 
 use super::value;
 
@@ -76,7 +76,7 @@ pub(crate) struct Publish {
     pub(crate) specs: Vec<PortSpec>,
     /// Container name, or IP address of another host
     #[arg(required = true, value_parser = value::target)]
-    pub(crate) target: Target,
+    pub(crate) target: TargetSpec,
     /// Also publish the ports listed in a file (- for standard input; # starts a comment)
     #[arg(long, value_name = "FILE")]
     pub(crate) from: Option<PathBuf>,

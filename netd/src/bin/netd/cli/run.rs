@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
-use netd::spec::Name;
+use netd::Name;
 
 use super::container::AttachOptions;
 

@@ -4,10 +4,11 @@ use std::ffi::OsString;
 
 use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use netd::error::Error;
+use netd::Error;
 
 use super::Cli;
 use super::value::Refused;
+use crate::hints;
 
 /// A usage error as it is told.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,14 +68,14 @@ fn refused(error: &clap::Error, given: &str, argument: &str) -> (String, Option<
         return (format!("'{given}' is not a value of {argument}"), None);
     };
     let (message, hint) = if let Some(error) = cause.downcast_ref::<Error>() {
-        (error.chain(), error.hint_text())
+        (error.chain(), hints::hint(error))
     } else if let Some(refused) = cause.downcast_ref::<Refused>() {
-        (refused.to_string(), refused.hint_text())
+        (refused.to_string(), refused.hint_text().map(str::to_owned))
     } else {
         (cause.to_string(), None)
     };
     let message = if message.contains(given) { message } else { format!("{argument} '{given}': {message}") };
-    (message, hint.map(str::to_owned))
+    (message, hint)
 }
 
 /// Something on the command line that nothing expects: an option, or a word too many.

@@ -6,9 +6,12 @@ use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use netd::error::Error;
-use netd::spec::{PortSpec, Target, UnpublishSpec};
+use ipnet::IpNet;
+use netd::Error;
+use netd::{PortSpec, TargetSpec, UnpublishSpec};
 use netd_common::abi::capacity;
+
+use crate::hints;
 
 /// A value that cannot be accepted, and what to write instead.
 #[derive(Debug)]
@@ -42,7 +45,7 @@ impl std::error::Error for Refused {}
 
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
-        Self { message: error.chain(), hint: error.hint_text().map(str::to_owned) }
+        Self { message: error.chain(), hint: hints::hint(&error) }
     }
 }
 
@@ -88,6 +91,14 @@ pub(super) fn address(text: &str) -> Result<IpAddr, Refused> {
     })
 }
 
+/// A subnet.
+pub(super) fn subnet(text: &str) -> Result<IpNet, Refused> {
+    text.parse().map_err(|_not_one| {
+        Refused::new(format!("'{text}' is not a subnet"))
+            .hint("write an address and a prefix length: 10.20.0.0/24".to_owned())
+    })
+}
+
 /// Whether a word can only be meant as a name: it begins with a letter, and has nothing that separates ports.
 fn is_name(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic()) && !text.contains([':', '/'])
@@ -112,13 +123,13 @@ pub(super) fn port_to_unpublish(text: &str) -> Result<UnpublishSpec, Refused> {
 }
 
 /// A target. A port in its place means that the target is missing, or that it was given with its port.
-pub(super) fn target(text: &str) -> Result<Target, Refused> {
+pub(super) fn target(text: &str) -> Result<TargetSpec, Refused> {
     // A container may be called 80, but not 8080:80.
     if text.contains([':', '/']) && text.parse::<IpAddr>().is_err() && text.parse::<PortSpec>().is_ok() {
         return Err(Refused::new(format!("the target is missing after '{text}'"))
             .hint(format!("the target comes last: netd publish {text} web")));
     }
-    Ok(text.parse::<Target>()?)
+    Ok(text.parse::<TargetSpec>()?)
 }
 
 /// `publish -p PORT`, as one writes it for `run`.

@@ -5,45 +5,49 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process;
 
-use crate::cli::{ContainerAdd, ContainerCommand};
-use crate::output::{Output, Published, Text as _};
-use netd::engine::{ContainerRequest, Host, Settings};
-use netd::error::{Doing as _, Error, Result};
 use netd::report::Removed;
-use netd::spec::Name;
+use netd::{
+    ContainerError, ContainerRequest, Error, InterfaceRequest, Name, NetworkMode, Result, Session, Settings,
+    Transaction,
+};
+
+use super::finish::finish;
+use crate::cli::{AttachOptions, ContainerAdd, ContainerCommand};
+use crate::output::{Output, Published, Text as _};
+
+/// The interface of a container that is attached to one network.
+const INTERFACE: &str = "eth0";
 
 pub(super) async fn execute(settings: &Settings, output: Output, command: ContainerCommand) -> Result<()> {
-    let mut host = Host::open(settings).await?;
-    let outcome = carry_out(&mut host, output, command).await;
-    let closed = host.close();
-    outcome.and(closed)
-}
-
-async fn carry_out(host: &mut Host, output: Output, command: ContainerCommand) -> Result<()> {
     match command {
         ContainerCommand::Add(typed) => {
-            let ContainerAdd { name, network, netns, pid, attach } = typed;
-            let terms = super::publish::terms(attach.terms)?;
-            let sandbox = sandbox(netns, pid)?;
-            let name = host
-                .add_container(ContainerRequest {
-                    name,
-                    network,
-                    sandbox,
-                    addresses: attach.ip,
-                    mac: attach.mac,
-                    ports: attach.publish,
-                    terms,
-                    owner: None,
-                })
-                .await?;
-            let container = host.report_container(&name).await?;
+            let ContainerAdd { name, key, network, adopt, netns, pid, attach } = typed;
+            let network = NetworkMode::of(&network, |network| {
+                Ok(InterfaceRequest { adopt, ..interface(network, &attach)? })
+            });
+            let request = ContainerRequest {
+                name,
+                key,
+                sandbox: netns.or_else(|| pid.map(|pid| PathBuf::from(format!("/proc/{pid}/ns/net")))),
+                network: checked(network?, &attach)?,
+                ports: attach.publish,
+                policy: super::publish::policy(attach.terms)?,
+                run: None,
+            };
+            let mut transaction = Transaction::open(settings).await?;
+            let outcome = transaction.add_container(request).await;
+            let (name, session) = finish(transaction, outcome)?;
+            let container = session.report_container(&name).await?;
             output.print_or(&container, || format!("{name}\n{}", Published(container.ports.clone()).text()))
         }
-        ContainerCommand::Ls => output.print(&host.report_containers().await?),
-        ContainerCommand::Inspect { name } => output.print(&host.report_container(&name).await?),
+        ContainerCommand::Ls => output.print(&Session::open(settings)?.report_containers().await?),
+        ContainerCommand::Inspect { name } => {
+            output.print(&Session::open(settings)?.report_container(&name).await?)
+        }
         ContainerCommand::Rm { names } => {
-            host.remove_containers(&names).await?;
+            let mut transaction = Transaction::open(settings).await?;
+            let outcome = transaction.remove_containers(&names).await;
+            finish(transaction, outcome)?;
             output.print(&Removed { removed: names.iter().map(ToString::to_string).collect() })
         }
         // It becomes another program, which `command` sees to.
@@ -51,26 +55,36 @@ async fn carry_out(host: &mut Host, output: Output, command: ContainerCommand) -
     }
 }
 
-/// The path of the namespace that the words name. It is absolute, since later commands run in other folders.
-fn sandbox(netns: Option<PathBuf>, pid: Option<i32>) -> Result<Option<PathBuf>> {
-    let path = netns.or_else(|| pid.map(|pid| PathBuf::from(format!("/proc/{pid}/ns/net"))));
-    path.map(std::path::absolute).transpose().doing(|| "find the current folder".into())
+/// The interface that these options ask for.
+pub(super) fn interface(network: Name, attach: &AttachOptions) -> Result<InterfaceRequest> {
+    let interface = InterfaceRequest::new(INTERFACE.parse()?, network);
+    Ok(InterfaceRequest { addresses: attach.ip.clone(), mac: attach.mac, ..interface })
+}
+
+/// Refuses addresses for networks that have no interface.
+pub(super) fn checked(network: NetworkMode, attach: &AttachOptions) -> Result<NetworkMode> {
+    let name = match network {
+        NetworkMode::Interfaces(_) => return Ok(network),
+        NetworkMode::Host => "host",
+        NetworkMode::None => "none",
+    };
+    if attach.ip.is_empty() && attach.mac.is_none() {
+        return Ok(network);
+    }
+    Err(ContainerError::NoInterface { network: name.to_owned() }.into())
 }
 
 /// Becomes the command, inside; returns only if that fails.
-pub(super) async fn exec(settings: &Settings, name: &Name, command: &[OsString]) -> Error {
-    match enter(settings, name).await {
+pub(super) fn exec(settings: &Settings, name: &Name, command: &[OsString]) -> Error {
+    match enter(settings, name) {
         Ok(()) => replace_self(command),
         Err(error) => error,
     }
 }
 
-async fn enter(settings: &Settings, name: &Name) -> Result<()> {
-    let host = Host::open(settings).await?;
-    let sandbox = host.sandbox(name);
-    host.close()?;
-    match sandbox? {
-        Some(sandbox) => sandbox.enter(),
+fn enter(settings: &Settings, name: &Name) -> Result<()> {
+    match Session::open(settings)?.namespace(name)? {
+        Some(namespace) => namespace.enter(),
         None => Ok(()),
     }
 }
@@ -78,12 +92,8 @@ async fn enter(settings: &Settings, name: &Name) -> Result<()> {
 /// Becomes another program; returns only if that fails.
 pub(super) fn replace_self(command: &[OsString]) -> Error {
     let Some((program, arguments)) = command.split_first() else {
-        return Error::invalid("there is no command to run");
+        return Error::malformed("there is no command to run");
     };
     let error = process::Command::new(program).args(arguments).exec();
-    let hint = match error.kind() {
-        std::io::ErrorKind::NotFound => "is it installed, and in PATH?",
-        _ => "is it an executable file?",
-    };
-    Error::system(format!("run {}", program.display()), error).hint(hint)
+    Error::system(format!("run {}", program.display()), error)
 }

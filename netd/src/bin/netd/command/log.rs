@@ -1,16 +1,12 @@
 //! `netd log`.
 
-use crate::output::Output;
-use netd::dataplane::Dropped;
-use netd::engine::{Host, Settings};
-use netd::error::Result;
+use netd::report::Dropped;
+use netd::{Result, Session, Settings};
 
-pub(super) async fn execute(settings: &Settings, output: Output, follow: bool) -> Result<()> {
-    let host = Host::open(settings).await?;
-    let log = host.log();
-    // The lock is given back: others work on while this one watches.
-    host.close()?;
-    let Some(mut log) = log? else { return Ok(()) };
+use crate::output::Output;
+
+pub(super) fn execute(settings: &Settings, output: Output, follow: bool) -> Result<()> {
+    let Some(mut log) = Session::open(settings)?.log()? else { return Ok(()) };
     print(output, &log.take())?;
     if !follow {
         return Ok(());

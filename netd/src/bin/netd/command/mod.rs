@@ -1,6 +1,7 @@
 //! Carries out each command of the command line: this file dispatches, the others do the work.
 
 mod container;
+mod finish;
 mod log;
 mod network;
 mod publish;
@@ -11,11 +12,8 @@ use std::path::Path;
 
 use crate::cli::{Cli, Command, ContainerCommand};
 use crate::output::Output;
-use netd::dataplane::TcHook;
-use netd::engine::{self, Host, Settings};
-use netd::error::{Doing as _, Error, Result};
-use netd::netns::Netns;
-use netd::report::Removed;
+use netd::report::{Removed, RemovedItem};
+use netd::{Doing as _, Error, Netns, Result, Session, Settings, TcHook, Transaction};
 
 /// How TC programs are attached: as the kernel allows. `NETD_TC=clsact` asks for what older kernels have, to test it.
 fn tc_hook() -> TcHook {
@@ -34,8 +32,10 @@ pub(crate) fn execute(cli: Cli) -> Result<u8> {
         Command::Man => return shell::manual().map(|()| 0),
         _ => {}
     }
+    // The namespace that the command is run in is the host.
+    let host = Netns::open(Path::new("/proc/self/ns/net"))?;
     let settings = Settings {
-        host: Netns::open(Path::new("/proc/self/ns/net"))?,
+        host,
         state_dir: cli.state_dir,
         uplinks: cli.uplink,
         max_connections: cli.max_connections,
@@ -53,7 +53,7 @@ pub(crate) fn execute(cli: Cli) -> Result<u8> {
         match command {
             Command::Network(command) => network::execute(&settings, output, command).await?,
             Command::Container(ContainerCommand::Exec { name, command }) => {
-                return or_status(container::exec(&settings, &name, &command).await, output);
+                return or_status(container::exec(&settings, &name, &command), output);
             }
             Command::Container(command) => container::execute(&settings, output, command).await?,
             Command::Run(run) => return run::launch(&settings, output, run).await,
@@ -62,32 +62,31 @@ pub(crate) fn execute(cli: Cli) -> Result<u8> {
             Command::Publish(request) => publish::publish(&settings, output, request).await?,
             Command::Unpublish(request) => publish::unpublish(&settings, output, request).await?,
             Command::Access { lists, open } => publish::access(&settings, output, &lists, open).await?,
-            Command::Ports { container } => publish::ports(&settings, output, container).await?,
+            Command::Ports { container } => publish::ports(&settings, output, container)?,
             Command::Flows { container, proto, port } => {
-                let host = Host::open(&settings).await?;
-                let flows = host.report_flows(container.as_ref(), proto, port);
-                host.close()?;
-                output.print(&flows?)?;
+                let flows = Session::open(&settings)?.report_flows(container.as_ref(), proto, port)?;
+                output.print(&flows)?;
             }
             Command::Timeouts { changes, reset } => {
-                let mut host = Host::open(&settings).await?;
-                let outcome = host.change_timeouts(&changes, reset);
-                let outcome = outcome.and_then(|()| output.print(&host.report_timeouts()));
-                let closed = host.close();
-                outcome.and(closed)?;
+                let session = if changes.is_empty() && !reset {
+                    Session::open(&settings)?
+                } else {
+                    let mut transaction = Transaction::open(&settings).await?;
+                    let outcome = transaction.change_timeouts(&changes, reset);
+                    finish::finish(transaction, outcome)?.1
+                };
+                output.print(&session.report_timeouts())?;
             }
             Command::Status => {
-                let host = Host::open(&settings).await?;
-                output.print(&host.report_status().await?)?;
-                host.close()?;
+                output.print(&Session::open(&settings)?.report_status().await?)?;
             }
-            Command::Log { follow } => log::execute(&settings, output, follow).await?,
+            Command::Log { follow } => log::execute(&settings, output, follow)?,
             Command::Down { all } => {
-                let mut removed = Host::open_to_remove(&settings)?.down().await?;
+                let mut removed = Transaction::down(&settings).await?;
                 if all {
-                    removed.extend(engine::remove_gone(&settings.state_dir)?);
+                    removed.extend(netd::remove_gone(&settings.state_dir)?);
                 }
-                output.print(&Removed { removed })?;
+                output.print(&Removed { removed: removed.iter().filter_map(removed_item).collect() })?;
             }
             // They have been carried out above.
             Command::Completions { .. } | Command::Man => {}
@@ -96,13 +95,22 @@ pub(crate) fn execute(cli: Cli) -> Result<u8> {
     })
 }
 
-/// A command that could not be started: told, and then the exit status that shells give it.
-fn or_status(error: Error, output: Output) -> Result<u8> {
-    match run::status_of(&error) {
-        Some(status) => {
-            output.fail_with(&error);
-            Ok(status)
-        }
-        None => Err(error),
+/// What was removed, in words.
+fn removed_item(item: &RemovedItem) -> Option<String> {
+    match item {
+        RemovedItem::Container { name } => Some(format!("container {name}")),
+        RemovedItem::Network { name } => Some(format!("network {name}")),
+        RemovedItem::Programs => Some("BPF programs and tables".to_owned()),
+        RemovedItem::Instance { cookie } => Some(format!("what was left of namespace {cookie}")),
+        _ => None,
     }
+}
+
+/// Prints why a command could not be started, and returns the exit status that shells give it.
+fn or_status(error: Error, output: Output) -> Result<u8> {
+    let Some(status) = run::status_of(&error) else { return Err(error) };
+    let hint =
+        if status == run::NOT_FOUND { "is it installed, and in PATH?" } else { "is it an executable file?" };
+    output.fail_hinting(&error, Some(hint));
+    Ok(status)
 }

@@ -1,45 +1,60 @@
 //! `netd network`.
 
-use crate::cli::NetworkCommand;
-use crate::output::Output;
-use netd::engine::{Host, NetworkRequest, Settings};
-use netd::error::Result;
 use netd::report::Removed;
-use netd::spec::GatewayModes;
+use netd::{GatewayModes, InterfaceRequest, NetworkRequest, Result, Session, Settings, Transaction};
+
+use super::finish::finish;
+use crate::cli::{NetworkCommand, NetworkConnect, NetworkCreate};
+use crate::output::Output;
 
 pub(super) async fn execute(settings: &Settings, output: Output, command: NetworkCommand) -> Result<()> {
-    let mut host = Host::open(settings).await?;
-    let outcome = carry_out(&mut host, output, command).await;
-    let closed = host.close();
-    outcome.and(closed)
-}
-
-async fn carry_out(host: &mut Host, output: Output, command: NetworkCommand) -> Result<()> {
     match command {
         NetworkCommand::Create(typed) => {
-            let name = host
-                .create_network(NetworkRequest {
-                    name: typed.name,
-                    subnets: typed.subnet,
-                    gateways: typed.gateway,
-                    bridge: typed.bridge,
-                    mtu: typed.mtu,
-                    ipv6: typed.ipv6,
-                    internal: typed.internal,
-                    icc: !typed.no_icc,
-                    masquerade: !typed.no_masquerade,
-                    snat: typed.snat_address,
-                    modes: GatewayModes::new(&typed.gateway_mode)?,
-                    trusted: typed.trusted_interface,
-                })
-                .await?;
-            output.print_or(&host.report_network(&name)?, || format!("{name}\n"))
+            let request = request(typed)?;
+            let mut transaction = Transaction::open(settings).await?;
+            let outcome = transaction.create_network(request).await;
+            let (name, session) = finish(transaction, outcome)?;
+            output.print_or(&session.report_network(&name)?, || format!("{name}\n"))
         }
-        NetworkCommand::Ls => output.print(&host.report_networks()),
-        NetworkCommand::Inspect { name } => output.print(&host.report_network(&name)?),
+        NetworkCommand::Ls => output.print(&Session::open(settings)?.report_networks()),
+        NetworkCommand::Inspect { name } => output.print(&Session::open(settings)?.report_network(&name)?),
+        NetworkCommand::Connect(NetworkConnect { network, container, interface, ip, mac }) => {
+            let request =
+                InterfaceRequest { addresses: ip, mac, ..InterfaceRequest::new(interface, network) };
+            let mut transaction = Transaction::open(settings).await?;
+            let outcome = transaction.connect(&container, &request).await;
+            let ((), session) = finish(transaction, outcome)?;
+            output.print_or(&session.report_container(&container).await?, || format!("{container}\n"))
+        }
+        NetworkCommand::Disconnect { network, container } => {
+            let mut transaction = Transaction::open(settings).await?;
+            let outcome = transaction.disconnect(&container, &network).await;
+            finish(transaction, outcome)?;
+            output.print(&Removed { removed: vec![format!("{container} from {network}")] })
+        }
         NetworkCommand::Rm { name, force } => {
-            host.remove_network(&name, force).await?;
+            let mut transaction = Transaction::open(settings).await?;
+            let outcome = transaction.remove_network(&name, force).await;
+            finish(transaction, outcome)?;
             output.print(&Removed { removed: vec![name.to_string()] })
         }
     }
+}
+
+fn request(typed: NetworkCreate) -> Result<NetworkRequest> {
+    Ok(NetworkRequest {
+        name: typed.name,
+        subnets: typed.subnet,
+        gateways: typed.gateway,
+        adopt: typed.adopt.is_some(),
+        bridge: typed.adopt.or(typed.bridge),
+        mtu: typed.mtu,
+        ipv6: typed.ipv6,
+        internal: typed.internal,
+        icc: !typed.no_icc,
+        masquerade: !typed.no_masquerade,
+        snat: typed.snat_address,
+        modes: GatewayModes::new(&typed.gateway_mode)?,
+        trusted: typed.trusted_interface,
+    })
 }

@@ -1,20 +1,24 @@
-//! `netd publish`, `unpublish`, `ports`.
+//! `netd publish`, `unpublish`, `ports` and `access`.
 
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::cli::{AccessOptions, Publish, PublishOptions, Unpublish};
-use crate::output::{Output, Published};
-use netd::engine::{Host, PublishRequest, Replace, Settings, Terms};
-use netd::error::{Doing as _, Error, Result};
 use netd::report::Removed;
-use netd::spec::Name;
+use netd::{
+    Doing as _, Error, Name, Policy, Publication, PublishRequest, Replace, Result, Session, Settings,
+    Transaction,
+};
+
+use super::finish::finish;
+use crate::cli::{AccessOptions, Publish, PublishOptions, Unpublish};
+use crate::hints;
+use crate::output::{Output, Published};
 
 /// What the options say.
-pub(super) fn terms(options: PublishOptions) -> Result<Terms> {
-    Ok(Terms { access: options.access.lists()?, interface: options.interface })
+pub(super) fn policy(options: PublishOptions) -> Result<Policy> {
+    Ok(Policy { access: options.access.lists()?, interface: options.interface })
 }
 
 pub(super) async fn publish(settings: &Settings, output: Output, typed: Publish) -> Result<()> {
@@ -22,17 +26,14 @@ pub(super) async fn publish(settings: &Settings, output: Output, typed: Publish)
     let request = PublishRequest {
         target: typed.target,
         ports: with_file(typed.specs, typed.from.as_deref())?,
-        terms: terms(typed.terms)?,
+        policy: policy(typed.terms)?,
         keep_source: typed.keep_source,
         replace: typed.replace.then_some(replace),
     };
-    let mut host = Host::open(settings).await?;
-    let outcome = match host.publish(&request).await {
-        Ok(made) => host.report_new(&made).and_then(|ports| output.print(&Published(ports))),
-        Err(error) => Err(error),
-    };
-    let closed = host.close();
-    outcome.and(closed)
+    let mut transaction = Transaction::open(settings).await?;
+    let outcome = transaction.publish(&request).await;
+    let (made, session) = finish(transaction, outcome)?;
+    output.print(&Published(session.report_new(&made)?))
 }
 
 /// The words of the command line and those of a file (`-`: of standard input), which has as many on a line as it likes, and
@@ -50,32 +51,27 @@ fn with_file<T: FromStr<Err = Error>>(mut specs: Vec<T>, from: Option<&Path>) ->
         let words = line.split('#').next().unwrap_or_default();
         for word in words.split_whitespace() {
             specs.push(word.parse().map_err(|error: Error| {
-                let hint = error.hint_text().map(str::to_owned);
-                let error = Error::invalid(format!("line {number} of {name}: {}", error.chain()));
-                hint.into_iter().fold(error, Error::hint)
+                let message = format!("line {number} of {name}: {}", error.chain());
+                Error::Malformed { message, expected: hints::hint(&error) }
             })?);
         }
     }
     if specs.is_empty() {
-        return Err(Error::invalid(format!("there is no port in {name}")));
+        return Err(Error::malformed(format!("there is no port in {name}")));
     }
     Ok(specs)
 }
 
 pub(super) async fn unpublish(settings: &Settings, output: Output, request: Unpublish) -> Result<()> {
     let specs = with_file(request.specs, request.from.as_deref())?;
-    let mut host = Host::open(settings).await?;
-    let taken = if request.all || request.container.is_some() {
-        host.unpublish_all(request.container.as_ref())
+    let mut transaction = Transaction::open(settings).await?;
+    let outcome = if request.all || request.container.is_some() {
+        transaction.unpublish_all(request.container.as_ref()).await
     } else {
-        host.unpublish(&specs)
+        transaction.unpublish(&specs).await
     };
-    let outcome = taken.and_then(|taken| {
-        let removed = taken.iter().map(netd::store::Publication::spec).collect();
-        output.print(&Removed { removed })
-    });
-    let closed = host.close();
-    outcome.and(closed)
+    let (removed, _) = finish(transaction, outcome)?;
+    output.print(&Removed { removed: removed.iter().map(Publication::spec).collect() })
 }
 
 pub(super) async fn access(
@@ -85,16 +81,14 @@ pub(super) async fn access(
     open: bool,
 ) -> Result<()> {
     let lists = lists.lists()?;
-    let mut host = Host::open(settings).await?;
-    let changed = if open || !lists.is_empty() { host.set_access(lists).await } else { Ok(()) };
-    let outcome = changed.and_then(|()| output.print(host.access()));
-    let closed = host.close();
-    outcome.and(closed)
+    if !open && lists.is_empty() {
+        return output.print(Session::open(settings)?.access());
+    }
+    let mut transaction = Transaction::open(settings).await?;
+    let outcome = transaction.set_access(lists).await;
+    output.print(finish(transaction, outcome)?.1.access())
 }
 
-pub(super) async fn ports(settings: &Settings, output: Output, container: Option<Name>) -> Result<()> {
-    let host = Host::open(settings).await?;
-    let outcome = host.report_ports(container.as_ref()).and_then(|ports| output.print(&ports));
-    let closed = host.close();
-    outcome.and(closed)
+pub(super) fn ports(settings: &Settings, output: Output, container: Option<Name>) -> Result<()> {
+    output.print(&Session::open(settings)?.report_ports(container.as_ref())?)
 }

@@ -22,19 +22,20 @@ use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getppid, se
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::container::replace_self;
+use super::container::{checked, interface, replace_self};
+use super::finish::finish;
 use crate::cli::{Become, Run, Supervise};
 use crate::output::{Output, Published, Text as _, note, raw};
-use netd::engine::{ContainerRequest, Host, Settings, this_process};
-use netd::error::{Doing as _, Error, Result};
-use netd::netns::Netns;
-use netd::spec::{Name, Source};
+use netd::{
+    ContainerRequest, Doing as _, Error, Name, Netns, NetworkMode, Result, Session, Settings, Source,
+    Transaction, this_process,
+};
 
 /// How long a command has to end after its run was asked to, before it is killed; Docker gives ten seconds, but there a
 /// user asked for it, and here nobody is left to wait.
 const GRACE: Duration = Duration::from_secs(2);
 /// What shells return for a command that was not found, and for one that cannot be executed (POSIX, sh, 2.8.2).
-const NOT_FOUND: u8 = 127;
+pub(super) const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
 /// Starts the supervisor and stands for it: signals go through, its exit status comes back.
@@ -62,7 +63,7 @@ pub(super) async fn launch(settings: &Settings, output: Output, run: Run) -> Res
     };
     if status.code().is_none() {
         // The supervisor was killed. Opening the instance removes what it left.
-        Host::open(settings).await?.close()?;
+        Transaction::open(settings).await?.finish()?;
     }
     Ok(exit_status(status))
 }
@@ -117,10 +118,7 @@ async fn detached(settings: &Settings, output: Output, name: &Name, mut supervis
     if !said.contains(READY) {
         return Ok(exit_status(supervisor.wait().await.doing(|| "wait for the run's supervisor".into())?));
     }
-    let host = Host::open(settings).await?;
-    let container = host.report_container(name).await;
-    host.close()?;
-    match container {
+    match Session::open(settings)?.report_container(name).await {
         Ok(container) => {
             output
                 .print_or(&container, || format!("{name}\n{}", Published(container.ports.clone()).text()))?;
@@ -144,25 +142,24 @@ pub(super) async fn supervise(settings: &Settings, request: Supervise) -> Result
             return Ok(NOT_EXECUTABLE);
         }
     }
-    let name = run.name.clone().ok_or_else(|| Error::invalid("a supervised run has a name"))?;
-    let mut host = Host::open(settings).await?;
-    let added = host
-        .add_container(ContainerRequest {
-            name: name.clone(),
-            network: run.network,
-            sandbox: None,
-            addresses: run.attach.ip,
-            mac: run.attach.mac,
-            ports: run.attach.publish,
-            terms: super::publish::terms(run.attach.terms)?,
-            owner: Some(this_process()?),
-        })
-        .await;
-    let prepared =
-        added.and_then(|name| Ok((host.sandbox(&name)?, Published(host.report_ports(Some(&name))?))));
-    let log = host.folder().join(format!("{name}.log"));
-    host.close()?;
-    let (sandbox, published) = prepared?;
+    let name = run.name.clone().ok_or_else(|| Error::malformed("a supervised run has a name"))?;
+    let network = NetworkMode::of(&run.network, |network| interface(network, &run.attach))?;
+    let request = ContainerRequest {
+        name: name.clone(),
+        key: None,
+        sandbox: None,
+        network: checked(network, &run.attach)?,
+        ports: run.attach.publish,
+        policy: super::publish::policy(run.attach.terms)?,
+        run: Some(this_process()?),
+    };
+    let mut transaction = Transaction::open(settings).await?;
+    let outcome = transaction.add_container(request).await;
+    let (_, session) = finish(transaction, outcome)?;
+    let sandbox = session.namespace(&name)?;
+    let published = Published(session.report_ports(Some(&name))?);
+    let log = session.folder().join(format!("{}.log", getpid()));
+    drop(session);
     if run.detach {
         leave_terminal(&log)?;
     } else {
@@ -184,10 +181,10 @@ pub(super) async fn supervise(settings: &Settings, request: Supervise) -> Result
         // The log is of no use to anybody once its container is gone; a log that was removed already is no failure.
         let _gone = std::fs::remove_file(&log);
     }
-    let mut host = Host::open(settings).await?;
-    let removed = host.remove_if_there(&name).await;
-    host.close()?;
-    removed.and(outcome)
+    let mut transaction = Transaction::open(settings).await?;
+    let removed = transaction.remove_if_there(&name).await;
+    finish(transaction, removed)?;
+    outcome
 }
 
 /// Leaves the terminal and the pipes of whoever started the run; what the command says goes to a file.
@@ -245,7 +242,7 @@ pub(super) fn become_command(request: &Become) -> Error {
 fn prepare(request: &Become) -> Result<()> {
     set_pdeathsig(Signal::SIGKILL).doing(|| "ask for a signal when the supervisor ends".into())?;
     if getppid().as_raw() != request.parent {
-        return Err(Error::invalid("the run's supervisor is gone"));
+        return Err(Error::malformed("the run's supervisor is gone"));
     }
     match &request.sandbox {
         Some(sandbox) => Netns::open(sandbox)?.enter(),

@@ -4,7 +4,7 @@ use std::io;
 
 use clap::CommandFactory as _;
 use clap_mangen::Man;
-use netd::error::{Doing as _, Result};
+use netd::{Doing as _, Result};
 
 use crate::cli::Cli;
 use crate::output::raw;

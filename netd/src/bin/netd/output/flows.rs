@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use netd::dataplane::Dropped;
+use netd::report::Dropped;
 use netd::report::{Direction, Flow, Timeout};
 
 use super::format::{bytes, duration, table};

@@ -13,11 +13,12 @@ mod text;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 
-use netd::error::{Doing as _, Error, Result};
+use netd::{Doing as _, Error, Result};
 use serde::Serialize;
 
 pub(crate) use self::ports::Published;
 pub(crate) use self::text::Text;
+use crate::hints;
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug)]
@@ -73,9 +74,14 @@ impl Output {
 
     /// Prints a failure of the library.
     pub(crate) fn fail_with(self, error: &Error) {
+        self.fail_hinting(error, hints::hint(error).as_deref());
+    }
+
+    /// Prints a failure with this hint.
+    pub(crate) fn fail_hinting(self, error: &Error, hint: Option<&str>) {
         let kind = serde_json::to_value(error.kind()).ok();
         let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or("system");
-        self.fail(kind, &error.chain(), error.hint_text());
+        self.fail(kind, &error.chain(), hint);
     }
 }
 
@@ -89,7 +95,7 @@ struct Failure {
 /// What is told of a failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct FailureBody {
-    /// `usage`, or a [`Kind`](netd::error::Kind).
+    /// `usage`, or a [`Kind`](netd::Kind).
     kind: String,
     /// The message with its causes.
     message: String,

@@ -1,8 +1,8 @@
 //! Published ports and access lists as text.
 
 use ipnet::IpNet;
+use netd::Access;
 use netd::report::Port;
-use netd::spec::Access;
 use serde::Serialize;
 
 use super::format::{bracketed, bytes, range, table};

@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 
 use expect_test::{expect, expect_file};
-use netd::dataplane::{AttachedProgram, Dropped, Fill};
+use netd::Access;
+use netd::Count;
 use netd::report::{
-    Address, ByFamily, Container, Count, Direction, Drop, Features, Flow, Flows, InOut, Member, Network,
+    Address, ByFamily, Container, Direction, Drop, Features, Flow, Flows, InOut, Interface, Member, Network,
     Port, Removed, Status, Timeout,
 };
-use netd::spec::Access;
+use netd::report::{Attachment, Dropped, Fill, Warning};
 use serde::Serialize;
 
 use super::{Failure, FailureBody, Published, Text};
@@ -157,15 +158,27 @@ fn networks() {
 
 #[test]
 fn containers() {
+    let address = Address { ip: ip("172.17.0.2"), prefix_len: 16, gateway: Some(ip("172.17.0.1")) };
+    let interface = Interface {
+        name: "eth0".to_owned(),
+        network: "bridge".to_owned(),
+        host_interface: "veth93758db4".to_owned(),
+        mac: "02:42:ac:11:00:02".to_owned(),
+        mtu: 1500,
+        addresses: vec![address.clone()],
+        adopted: false,
+    };
     let container = Container {
         name: "web".to_owned(),
         network: "bridge".to_owned(),
+        key: None,
         sandbox: "/run/netns/web".to_owned(),
         interface: Some("eth0".to_owned()),
         host_interface: Some("veth93758db4".to_owned()),
         mac: Some("02:42:ac:11:00:02".to_owned()),
         mtu: Some(1500),
-        addresses: vec![Address { ip: ip("172.17.0.2"), prefix_len: 16, gateway: Some(ip("172.17.0.1")) }],
+        addresses: vec![address],
+        interfaces: vec![interface],
         ports: vec![port(), port(), port()],
         counters: InOut { inward: Count { packets: 4, bytes: 624 }, out: Count { packets: 3, bytes: 304 } },
     };
@@ -176,7 +189,7 @@ fn containers() {
 
 #[test]
 fn status() {
-    let program = AttachedProgram {
+    let program = Attachment {
         program: "container_ingress".to_owned(),
         on: "veth93758db4".to_owned(),
         hook: "tcx ingress",
@@ -206,7 +219,7 @@ fn status() {
             cgroup2: Some("/sys/fs/cgroup".to_owned()),
             btf: true,
         },
-        warnings: vec!["no interface holds a route".to_owned()],
+        warnings: vec![Warning::NotAttached { program: "uplink_ingress".to_owned(), on: "eth0".to_owned() }],
     };
     check("status", &status);
 }

@@ -1,0 +1,81 @@
+//! Taking an instance down, and what is left of instances whose namespaces are gone.
+
+use std::fs;
+use std::path::Path;
+
+use super::container::Attached;
+use super::network::Bridged;
+use super::publication::Published;
+use super::transaction::Transaction;
+use crate::dataplane::{self, HookPoint};
+use crate::error::{Doing as _, Error, Result};
+use crate::model::digest;
+use crate::model::report::RemovedItem;
+use crate::observe::present_cookies;
+use crate::settings::Settings;
+
+impl Transaction {
+    /// Removes everything that an instance has made, whatever state it is in. Goes on after a failure and reports every one.
+    pub async fn down(settings: &Settings) -> Result<Vec<RemovedItem>> {
+        let mut transaction = Self::open_to_remove(settings).await?;
+        let (mut removed, mut errors) = (Vec::new(), Vec::new());
+        for container in transaction.store.state.containers.clone().into_values() {
+            let name = container.name.to_string();
+            match transaction.unmake(&Attached::of(container)).await {
+                Ok(()) => removed.push(RemovedItem::Container { name }),
+                Err(error) => errors.push(error),
+            }
+        }
+        let left = transaction.store.state.publications.clone();
+        if !left.is_empty() {
+            errors.extend(transaction.unmake(&Published::of(left)).await.err());
+        }
+        for network in transaction.store.state.networks.clone().into_values() {
+            let name = network.name.to_string();
+            match transaction.unmake(&Bridged(network)).await {
+                Ok(()) => removed.push(RemovedItem::Network { name }),
+                Err(error) => errors.push(error),
+            }
+        }
+        if let Some(dataplane) = &transaction.dataplane {
+            for (index, name) in dataplane.attached(HookPoint::Uplink).unwrap_or_default() {
+                errors.extend(transaction.detach(HookPoint::Uplink, index, &name).await.err());
+            }
+            removed.push(RemovedItem::Programs);
+        }
+        errors.extend(dataplane::remove(&transaction.instance).err());
+        // What could not be removed stays recorded, for the next attempt.
+        if errors.is_empty() {
+            errors.extend(transaction.store.remove().err());
+        }
+        Error::all(errors)?;
+        Ok(removed)
+    }
+}
+
+/// Removes what is left of this state folder's instances whose namespaces are gone: their pins and records. A namespace counts as
+/// gone if no process and no mount shows it.
+pub fn remove_gone(state_dir: &Path) -> Result<Vec<RemovedItem>> {
+    let Ok(folder) = fs::canonicalize(state_dir) else { return Ok(Vec::new()) };
+    let key = digest(folder.as_os_str().as_encoded_bytes());
+    let present = present_cookies()?;
+    let (mut removed, mut errors) = (Vec::new(), Vec::new());
+    for instance in dataplane::instances() {
+        let Some((cookie, owner)) = instance.split_once('-') else { continue };
+        if owner != key || cookie.parse().is_ok_and(|cookie: u64| present.contains(&cookie)) {
+            continue;
+        }
+        match dataplane::remove(&instance) {
+            Ok(()) => removed.push(RemovedItem::Instance { cookie: cookie.to_owned() }),
+            Err(error) => errors.push(error),
+        }
+        let state = folder.join(cookie);
+        if state.exists() {
+            errors.extend(fs::remove_dir_all(&state).doing(|| format!("remove {}", state.display())).err());
+        }
+    }
+    // Another namespace's state in it is a reason to leave it.
+    let _in_use = fs::remove_dir(&folder);
+    Error::all(errors)?;
+    Ok(removed)
+}

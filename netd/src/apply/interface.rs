@@ -1,0 +1,149 @@
+//! Interfaces of containers: a veth pair, guarded by the program on the host's end.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use netd_common::flow::Zone;
+
+use super::transaction::Transaction;
+use crate::dataplane::HookPoint;
+use crate::error::{ContainerError, Error, HostError, Result};
+use crate::link::{Family, Netlink, Sysctl, Veth};
+use crate::model::{IfName, Interface, Network};
+use crate::netns::Netns;
+use crate::plan::container::is_host_end_of;
+use crate::plan::network::bridge_of;
+use crate::plan::rows;
+
+impl Transaction {
+    /// Makes an interface, or takes over one that is to be adopted: writes its row and attaches the program.
+    pub(super) async fn raise_interface(&mut self, interface: &Interface, namespace: &Netns) -> Result<()> {
+        self.ensure_dataplane().await?;
+        let network = self.store.state.network(&interface.network)?.clone();
+        if interface.adopted {
+            return self.adopt_interface(interface, &network).await;
+        }
+        let inside = Netlink::open(namespace)?;
+        if inside.interface(&interface.name).await?.is_some() {
+            let (path, interface) = (namespace.path().to_owned(), interface.name.to_string());
+            return Err(ContainerError::InterfaceExists { path, interface }.into());
+        }
+        let index = self.raise_host_end(interface, &network, namespace).await?;
+        raise_inner_end(interface, &network, namespace, &inside).await?;
+        if self.netlink.wait_running(index).await? {
+            let Some(inner) = inside.interface(&interface.name).await? else { return Ok(()) };
+            inside.set_mac(inner.index, interface.mac).await?;
+        }
+        Ok(())
+    }
+
+    async fn adopt_interface(&self, interface: &Interface, network: &Network) -> Result<()> {
+        let link = self.netlink.interface(&interface.host).await?;
+        let Some(link) = link.filter(|link| is_host_end_of(interface, link)) else {
+            return Err(super::transaction::vanished(&interface.host));
+        };
+        self.guard(interface, network, link.index)
+    }
+
+    /// Makes the pair and brings the host's end up: the program is on it before it can carry a packet.
+    async fn raise_host_end(
+        &self,
+        interface: &Interface,
+        network: &Network,
+        namespace: &Netns,
+    ) -> Result<u32> {
+        let bridge = bridge_of(&self.observed, network)?.index;
+        let veth = Veth {
+            name: &interface.host,
+            mac: interface.host_mac,
+            peer_name: &interface.name,
+            peer_mac: interface.mac,
+            peer_netns: namespace,
+            mtu: interface.mtu,
+        };
+        let index = self.netlink.create_veth(&veth).await?;
+        self.guard(interface, network, index)?;
+        Sysctl::set_ipv6(interface.host.as_str(), self.host(), false)?;
+        self.netlink.set_master(index, bridge).await?;
+        if !network.icc {
+            self.netlink.isolate_port(index).await?;
+        }
+        self.netlink.set_up(index).await?;
+        Ok(index)
+    }
+
+    /// Writes the row of an interface whose host's end has this index, and attaches the program.
+    fn guard(&self, interface: &Interface, network: &Network, index: u32) -> Result<()> {
+        if index > Zone::MAX_IFINDEX {
+            return Err(HostError::IndexTooLarge { index }.into());
+        }
+        let bridge = bridge_of(&self.observed, network)?.index;
+        let dataplane = self.dataplane()?;
+        dataplane.tables.put_endpoint(&rows::interface(interface, network, index, bridge))?;
+        dataplane.attach(HookPoint::Container, index, interface.host.as_str())
+    }
+
+    /// Takes an interface away: its row, the program, and the pair if netd made it. Absent parts are fine.
+    pub(super) async fn lower_interface(&self, interface: &Interface) -> Result<()> {
+        let mut errors = Vec::new();
+        if let Some(dataplane) = &self.dataplane {
+            errors.extend(dataplane.tables.remove_endpoint(interface.handle()).err());
+        }
+        if !interface.adopted {
+            match self.netlink.interface(&interface.host).await {
+                Ok(Some(link)) if is_host_end_of(interface, &link) => {
+                    errors.extend(self.netlink.delete(link.index).await.err());
+                }
+                // Not there (it goes with the container's namespace), or somebody else's by now.
+                Ok(_) => {}
+                Err(error) => errors.push(error),
+            }
+        }
+        if let Some(dataplane) = &self.dataplane {
+            for (index, name) in dataplane.attached(HookPoint::Container)? {
+                if name == interface.host.as_str() {
+                    errors.extend(self.detach(HookPoint::Container, index, &name).await.err());
+                }
+            }
+        }
+        Error::all(errors)
+    }
+}
+
+/// Brings the loopback interface up.
+pub(super) async fn raise_loopback(namespace: &Netns) -> Result<()> {
+    let inside = Netlink::open(namespace)?;
+    for link in inside.interfaces().await?.iter().filter(|link| link.loopback && !link.up) {
+        inside.set_up(link.index).await?;
+    }
+    Ok(())
+}
+
+/// Gives the container's end its addresses and brings it up.
+async fn raise_inner_end(
+    interface: &Interface,
+    network: &Network,
+    namespace: &Netns,
+    inside: &Netlink,
+) -> Result<()> {
+    let Some(inner) = inside.interface(&interface.name).await? else {
+        return Err(gone(namespace.path(), &interface.name));
+    };
+    let name = interface.name.as_str();
+    Sysctl::interface(Family::V4, name, "arp_notify").set(namespace, "1")?;
+    Sysctl::set_ipv6(name, namespace, interface.addresses.iter().any(IpAddr::is_ipv6))?;
+    for address in &interface.addresses {
+        let prefix_len = network.subnet_of(*address).map_or(0, |subnet| subnet.net.prefix_len());
+        inside.add_address(inner.index, *address, prefix_len).await?;
+    }
+    inside.set_up(inner.index).await?;
+    for gateway in &interface.gateways {
+        inside.add_default_route(*gateway, inner.index).await?;
+    }
+    Ok(())
+}
+
+/// An interface is not in a namespace.
+pub(super) fn gone(path: &Path, interface: &IfName) -> Error {
+    ContainerError::InterfaceGone { path: path.to_owned(), interface: interface.to_string() }.into()
+}

@@ -1,0 +1,16 @@
+//! Transactions: the only writers. A transaction holds the instance's lock, takes one snapshot of the host, plans, and changes
+//! the host, the BPF tables and the records.
+
+mod container;
+mod down;
+mod interface;
+mod lifecycle;
+mod network;
+mod publication;
+mod repair;
+mod transaction;
+mod uplink;
+
+pub use down::remove_gone;
+pub use transaction::Transaction;
+pub(crate) use uplink::takes_frames;

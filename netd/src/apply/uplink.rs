@@ -1,0 +1,162 @@
+//! What follows the host: programs on uplinks, the host's addresses in the tables, the indices of interfaces. The record of
+//! an attached program is its pin.
+
+use std::net::IpAddr;
+
+use super::transaction::Transaction;
+use crate::dataplane::{self, HookPoint, Uplink};
+use crate::error::{HostError, Result};
+use crate::link::takes_xdp_frames;
+use crate::model::{Link, Mac, XdpMode};
+use crate::plan::uplink::{obstacle, source, uplinks};
+
+impl Transaction {
+    /// Follows what has changed on the host: programs on uplinks, the host's addresses for the socket hooks, the indices of
+    /// interfaces that networks and publications name.
+    pub(super) async fn follow_host(&mut self) -> Result<()> {
+        let chosen = &self.settings.uplinks;
+        if !chosen.is_empty() && self.store.state.uplinks != *chosen {
+            self.store.state.uplinks.clone_from(chosen);
+            self.store.save()?;
+        }
+        let uplinks = uplinks(self.view())?;
+        self.follow_xdp(&uplinks)?;
+        for (index, name) in self.dataplane()?.attached(HookPoint::Uplink)? {
+            if !uplinks.iter().any(|uplink| uplink.index == index) {
+                self.detach(HookPoint::Uplink, index, &name).await?;
+            }
+        }
+        let dataplane = self.dataplane()?;
+        for uplink in uplinks.iter().filter(|uplink| uplink.ethernet) {
+            dataplane.attach(HookPoint::Uplink, uplink.index, &uplink.name)?;
+        }
+        let own: Vec<IpAddr> = self.observed.addresses.iter().map(|address| address.net.addr()).collect();
+        dataplane.tables.set_locals(&own)?;
+        let ethernet = uplinks.iter().filter(|uplink| uplink.ethernet);
+        let rows: Vec<Uplink> = ethernet.map(|uplink| self.uplink_row(uplink)).collect::<Result<_>>()?;
+        dataplane.tables.set_uplinks(&rows)?;
+        self.follow_interfaces()?;
+        dataplane.attach_sockets()
+    }
+
+    /// Takes a TC program off an interface, and the clsact qdisc that netd added for it. Absent is fine.
+    pub(super) async fn detach(&self, point: HookPoint, index: u32, name: &str) -> Result<()> {
+        if self.dataplane()?.detach(point, index, name)? {
+            self.netlink.delete_clsact(index).await?;
+        }
+        Ok(())
+    }
+
+    fn uplink_row(&self, uplink: &Link) -> Result<Uplink> {
+        let addresses = &self.observed.addresses;
+        Ok(Uplink {
+            ifindex: uplink.index,
+            mac: uplink.mac.map_or([0; 6], Mac::bytes),
+            takes_frames: self.takes_frames(uplink)?,
+            mtu: uplink.mtu,
+            address4: source(addresses, uplink.index, |address| match address {
+                IpAddr::V4(address) => Some(address),
+                IpAddr::V6(_) => None,
+            }),
+            address6: source(addresses, uplink.index, |address| match address {
+                IpAddr::V4(_) => None,
+                IpAddr::V6(address) => Some(address),
+            }),
+        })
+    }
+
+    /// The interfaces that networks trust and that clients of publications come in by, by their indices now.
+    fn follow_interfaces(&self) -> Result<()> {
+        let tables = &self.dataplane()?.tables;
+        let trusted = self.store.state.networks.values().flat_map(|network| {
+            let links = network.trusted.iter().filter_map(|name| self.observed.link(name));
+            links.map(|link| (network.number, link.index))
+        });
+        tables.set_trusted(trusted)?;
+        for publication in &self.store.state.publications {
+            let Some(name) = publication.interface() else { continue };
+            let index = self.observed.link(name).map_or(dataplane::NO_INTERFACE, |link| link.index);
+            tables.set_interface(publication.handle(), index)?;
+        }
+        Ok(())
+    }
+
+    /// Which uplinks are to have the XDP program.
+    fn xdp(&self) -> XdpMode {
+        self.settings.xdp.unwrap_or(self.store.state.xdp)
+    }
+
+    /// Puts the XDP program on the uplinks that are to have it and takes it off all others. A request that asks for it on every
+    /// uplink fails and changes nothing if one cannot have it; a later one does not.
+    fn follow_xdp(&mut self, uplinks: &[Link]) -> Result<()> {
+        let (mode, strict) = (self.xdp(), self.settings.xdp == Some(XdpMode::Native));
+        let dataplane = self.dataplane()?;
+        let before = dataplane.attached(HookPoint::Xdp)?;
+        if mode != XdpMode::Off || !before.is_empty() {
+            let ours = dataplane.xdp_id()?;
+            let mut wanted = Vec::new();
+            for uplink in uplinks {
+                match obstacle(mode, uplink, &self.observed.links, ours) {
+                    None => wanted.push(uplink),
+                    Some(obstacle) if strict => return Err(obstacle.into_error(uplink)),
+                    Some(_) => {}
+                }
+            }
+            let has_it = |uplink: &Link| {
+                uplink.xdp == Some(ours) && before.iter().any(|(index, _)| *index == uplink.index)
+            };
+            let missing: Vec<&Link> = wanted.iter().copied().filter(|uplink| !has_it(uplink)).collect();
+            self.attach_xdp(&missing, strict)?;
+            for (index, name) in &before {
+                if !wanted.iter().any(|uplink| uplink.index == *index) {
+                    dataplane.detach_xdp(*index, name)?;
+                }
+            }
+        }
+        if mode != self.store.state.xdp {
+            self.store.state.xdp = mode;
+            self.store.save()?;
+        }
+        Ok(())
+    }
+
+    /// Puts the XDP program on these uplinks, on all or none of them if `strict`.
+    fn attach_xdp(&self, uplinks: &[&Link], strict: bool) -> Result<()> {
+        let dataplane = self.dataplane()?;
+        let mut added: Vec<&Link> = Vec::new();
+        for uplink in uplinks {
+            match dataplane.attach_xdp(uplink.index, &uplink.name) {
+                Ok(()) => added.push(uplink),
+                Err(error) if strict => {
+                    for uplink in added {
+                        dataplane.detach_xdp(uplink.index, &uplink.name)?;
+                    }
+                    let (interface, why) = (uplink.name.clone(), error.chain());
+                    return Err(HostError::XdpRefused { interface, why }.into());
+                }
+                Err(error) => tracing::info!("{}", error.chain()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an uplink takes the frames that others redirect to it.
+    fn takes_frames(&self, uplink: &Link) -> Result<bool> {
+        let attached = self.dataplane()?.attached(HookPoint::Xdp)?;
+        takes_frames(self.host(), uplink, &attached)
+    }
+}
+
+/// Whether an uplink takes the frames that others redirect to it; `attached` are the interfaces with the XDP program. Where the
+/// kernel does not say, a card with the program does, since its driver has queues for XDP then; of a veth that depends on its
+/// peer.
+pub(crate) fn takes_frames(
+    host: &crate::netns::Netns,
+    uplink: &Link,
+    attached: &[(u32, String)],
+) -> Result<bool> {
+    if !attached.iter().any(|(index, _)| *index == uplink.index) {
+        return Ok(false);
+    }
+    Ok(takes_xdp_frames(host, uplink.index)?.unwrap_or(uplink.hardware))
+}

@@ -1,0 +1,97 @@
+//! Failures about the host: its interfaces and its kernel.
+
+use super::kind::Kind;
+
+/// A failure about the host.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// netd is not root.
+    #[error("netd needs to be root")]
+    NotRoot,
+    /// The kernel is too old.
+    #[error("kernel {release} is too old")]
+    OldKernel {
+        /// The kernel's release.
+        release: String,
+        /// The oldest that will do.
+        oldest: (u32, u32),
+    },
+    /// The interface does not exist.
+    #[error("there is no interface {name}")]
+    NoInterface {
+        /// Its name.
+        name: String,
+    },
+    /// The interface that should be made exists.
+    #[error("an interface {name} is there already")]
+    InterfaceExists {
+        /// Its name.
+        name: String,
+        /// The name of the veth's other end, which may be what exists.
+        peer: Option<String>,
+    },
+    /// Somebody else removed the interface just after it was made.
+    #[error("interface {name} was removed by somebody as it was made")]
+    InterfaceVanished {
+        /// Its name.
+        name: String,
+    },
+    /// The interface's index does not fit into a flow's key.
+    #[error("interface index {index} is beyond what a flow's key can hold")]
+    IndexTooLarge {
+        /// The index.
+        index: u32,
+    },
+    /// No name is free for a bridge.
+    #[error("no name is free for a bridge")]
+    NoBridgeName,
+    /// An XDP program of somebody else's is on the interface.
+    #[error("{interface} has an XDP program already, number {program}, which netd does not replace")]
+    ForeignXdp {
+        /// The interface.
+        interface: String,
+        /// The program's number.
+        program: u32,
+    },
+    /// XDP reads Ethernet frames.
+    #[error("{interface} is no Ethernet interface, and XDP reads Ethernet frames")]
+    XdpNotEthernet {
+        /// The interface.
+        interface: String,
+    },
+    /// XDP does not see tags that the device has taken off.
+    #[error("VLAN {vlan} is on {interface}, and a tag that the device has taken off is not seen by XDP")]
+    XdpUnderVlan {
+        /// The interface.
+        interface: String,
+        /// The VLAN on it.
+        vlan: String,
+    },
+    /// The driver does not run the XDP program.
+    #[error("the driver of {interface} does not run the XDP program: {why}")]
+    XdpRefused {
+        /// The interface.
+        interface: String,
+        /// What the kernel says.
+        why: String,
+    },
+}
+
+impl HostError {
+    /// The failure's kind.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::NotRoot => Kind::Permission,
+            Self::OldKernel { .. } | Self::IndexTooLarge { .. } => Kind::Unsupported,
+            Self::NoInterface { .. } => Kind::NotFound,
+            Self::InterfaceExists { .. }
+            | Self::InterfaceVanished { .. }
+            | Self::NoBridgeName
+            | Self::ForeignXdp { .. }
+            | Self::XdpUnderVlan { .. } => Kind::Conflict,
+            Self::XdpNotEthernet { .. } => Kind::Invalid,
+            Self::XdpRefused { .. } => Kind::System,
+        }
+    }
+}

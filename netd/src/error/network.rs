@@ -1,0 +1,212 @@
+//! Failures about networks.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::kind::{Kind, list};
+
+/// A failure about a network.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetworkError {
+    /// No network has this name.
+    #[error("there is no network {name}")]
+    NotFound {
+        /// The name.
+        name: String,
+    },
+    /// A network has this name.
+    #[error("network {name} exists already")]
+    Exists {
+        /// The name.
+        name: String,
+        /// Whether it is one of those that always exist: bridge, host and none.
+        predefined: bool,
+    },
+    /// A network that always exists cannot be removed.
+    #[error("network {name} always exists and cannot be removed")]
+    Predefined {
+        /// The name.
+        name: String,
+    },
+    /// Containers are on it.
+    #[error("network {name} has containers: {}", list(containers))]
+    HasContainers {
+        /// The network.
+        name: String,
+        /// The containers' names.
+        containers: Vec<String>,
+    },
+    /// A publication needs it, though its target is no container.
+    #[error("network {name} is needed by {publication}, published for {target}")]
+    Needed {
+        /// The network.
+        name: String,
+        /// The publication, as it is written for `-p`.
+        publication: String,
+        /// The target's address.
+        target: String,
+    },
+    /// Its bridge has been removed by somebody else.
+    #[error("bridge {bridge} of network {name} is gone")]
+    BridgeGone {
+        /// The network.
+        name: String,
+        /// The bridge.
+        bridge: String,
+    },
+    /// An interface that should be adopted as a bridge is none.
+    #[error("interface {interface} is not a bridge")]
+    NotABridge {
+        /// The interface.
+        interface: String,
+    },
+    /// Another network has this bridge already.
+    #[error("bridge {bridge} belongs to network {network}")]
+    BridgeTaken {
+        /// The bridge.
+        bridge: String,
+        /// The network that has it.
+        network: String,
+    },
+    /// The subnet overlaps another one that is in use.
+    #[error("subnet {subnet} overlaps {held} ({holder})")]
+    Overlap {
+        /// The subnet that was asked for.
+        subnet: IpNet,
+        /// What it overlaps.
+        held: IpNet,
+        /// Who has that: a network, a route or an address.
+        holder: String,
+    },
+    /// No default address pool of IPv4 is free.
+    #[error("every default address pool overlaps a route or a network of this host")]
+    NoFreeSubnet,
+    /// No random IPv6 prefix was free.
+    #[error("every unique local IPv6 prefix that was tried overlaps a route of this host")]
+    NoFreeSubnet6,
+    /// More than one subnet of a family.
+    #[error("a network has one IPv{family} subnet")]
+    SubnetTwice {
+        /// 4 or 6.
+        family: u8,
+    },
+    /// The subnet cannot be used.
+    #[error("subnet {subnet} {}", why.text())]
+    BadSubnet {
+        /// The subnet.
+        subnet: IpNet,
+        /// Why.
+        why: SubnetFault,
+    },
+    /// The gateway is no host address of the subnet.
+    #[error("gateway {gateway} is no host's address in {subnet}")]
+    BadGateway {
+        /// The gateway.
+        gateway: IpAddr,
+        /// The subnet.
+        subnet: IpNet,
+        /// One that would do.
+        first: IpAddr,
+    },
+    /// A gateway without a subnet of its family.
+    #[error("gateway {gateway} is one too many, or of no subnet")]
+    ExtraGateway {
+        /// The gateway.
+        gateway: IpAddr,
+    },
+    /// The source NAT address is not the host's.
+    #[error("SNAT address {address} is not an address of this host")]
+    SnatNotOwn {
+        /// The address.
+        address: IpAddr,
+    },
+    /// A source NAT address without a subnet of its family.
+    #[error("SNAT address {address} is one too many, or of no subnet")]
+    ExtraSnat {
+        /// The address.
+        address: IpAddr,
+    },
+    /// A gateway mode of IPv6, but no IPv6 subnet.
+    #[error("gateway mode of IPv6: network {name} has no IPv6 subnet")]
+    ModeWithoutIpv6 {
+        /// The network.
+        name: String,
+    },
+    /// The same family's mode is given twice.
+    #[error("the gateway mode of the same family is given twice")]
+    ModeTwice,
+    /// Gateway mode isolated is for internal networks only.
+    #[error("gateway mode isolated: network {name} is not internal")]
+    IsolatedNotInternal {
+        /// The network.
+        name: String,
+    },
+    /// Gateway mode isolated has no gateway.
+    #[error("gateway mode isolated: {subnet} has no gateway, so {gateway} cannot be one")]
+    IsolatedGateway {
+        /// The subnet.
+        subnet: IpNet,
+        /// The gateway that was asked for.
+        gateway: IpAddr,
+    },
+    /// A mode that lets clients in, on an internal network.
+    #[error("gateway mode {mode}: network {name} is internal, so nobody is let in")]
+    ModeInternal {
+        /// The mode.
+        mode: &'static str,
+        /// The network.
+        name: String,
+    },
+    /// Gateway mode routed does not masquerade.
+    #[error("gateway mode routed: connections keep the container's address, not {address}")]
+    RoutedSnat {
+        /// The address that was asked for.
+        address: IpAddr,
+    },
+    /// An internal network with a trusted interface.
+    #[error("trusted interface: network {name} is internal, so nobody is let in")]
+    TrustedInternal {
+        /// The network.
+        name: String,
+    },
+}
+
+/// Why a subnet cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubnetFault {
+    /// Bits are set below its prefix.
+    HostBits,
+    /// There is no room for a gateway and a container.
+    TooSmall,
+    /// It holds addresses that no host may have.
+    Reserved,
+}
+
+impl SubnetFault {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::HostBits => "has bits set below its prefix",
+            Self::TooSmall => "has no room for a gateway and a container",
+            Self::Reserved => "holds addresses that no host may have",
+        }
+    }
+}
+
+impl NetworkError {
+    /// The failure's kind.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::NotFound { .. } | Self::BridgeGone { .. } => Kind::NotFound,
+            Self::Exists { .. }
+            | Self::HasContainers { .. }
+            | Self::Needed { .. }
+            | Self::BridgeTaken { .. }
+            | Self::Overlap { .. }
+            | Self::NoFreeSubnet
+            | Self::NoFreeSubnet6 => Kind::Conflict,
+            _ => Kind::Invalid,
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Failures about netd's own records and BPF tables.
+
+use std::path::PathBuf;
+
+use super::kind::Kind;
+
+/// A failure about netd's own records and tables.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// The file makes no sense.
+    #[error("understand {}: {why}", path.display())]
+    NotUnderstood {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Another version of netd wrote the file.
+    #[error("{} has schema {found}, this netd speaks {expected}", path.display())]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// The file's schema.
+        found: u32,
+        /// This program's.
+        expected: u32,
+    },
+    /// The flow tables have another size than is asked for.
+    #[error("the tables are made for {present} connections, not for {wanted}")]
+    Capacity {
+        /// For how many connections the tables are made.
+        present: u32,
+        /// For how many they should be.
+        wanted: u32,
+    },
+    /// The pinned programs and tables are gone.
+    #[error("the BPF programs of this instance are gone")]
+    ProgramsGone,
+    /// Another version of netd made the pinned programs and tables.
+    #[error("the BPF programs and tables were made by another version of netd: {difference}")]
+    OtherVersion {
+        /// What differs, with both sides.
+        difference: String,
+    },
+    /// The compiled object is not complete.
+    #[error("the BPF object has no {what} {name}")]
+    Incomplete {
+        /// "program" or "map".
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl StateError {
+    /// The failure's kind.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Schema { .. } | Self::Capacity { .. } | Self::OtherVersion { .. } => Kind::Conflict,
+            Self::NotUnderstood { .. } | Self::ProgramsGone | Self::Incomplete { .. } => Kind::System,
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What the host has, as the kernel describes it: interfaces, addresses, routes.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::count::Count;
+use super::name::Mac;
+
+/// An interface, as `ip link` shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Link {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its MAC address, if it is a station's.
+    pub mac: Option<Mac>,
+    /// MTU, bytes.
+    pub mtu: u32,
+    /// Whether it is set up.
+    pub up: bool,
+    /// Whether it can carry packets now.
+    pub running: bool,
+    /// Whether it is the loopback interface.
+    pub loopback: bool,
+    /// Whether its frames have Ethernet headers.
+    pub ethernet: bool,
+    /// bridge, veth …; none for hardware.
+    pub kind: Option<String>,
+    /// The bridge or bond that it is a port of.
+    pub master: Option<u32>,
+    /// The interface that it sits on, or a veth's other end.
+    pub below: Option<u32>,
+    /// Whether a device of a bus is behind it (`IFLA_PARENT_DEV_NAME`, kernel 5.14).
+    pub hardware: bool,
+    /// The XDP program that it has.
+    pub xdp: Option<u32>,
+    /// What it received.
+    pub received: Count,
+    /// What it sent.
+    pub sent: Count,
+}
+
+/// An address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    /// Index of the interface.
+    pub interface: u32,
+    /// The address and the length of its prefix.
+    pub net: IpNet,
+    /// Whether it means something beyond its link, and may be used now.
+    pub global: bool,
+}
+
+/// A unicast route of the main table that leads beyond a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Route {
+    /// Where it leads.
+    pub destination: IpNet,
+    /// Interfaces that it leads by; more than one if it has several next hops.
+    pub interfaces: Vec<u32>,
+    /// Its preference, the lowest first.
+    pub metric: u32,
+}
+
+impl Address {
+    /// The address itself.
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.net.addr()
+    }
+}

@@ -1,0 +1,42 @@
+//! What netd believes and is asked: requests, records, answers. No I/O.
+
+mod access;
+mod container;
+mod count;
+mod digest;
+mod gateway;
+mod host;
+mod lifecycle;
+mod name;
+mod network;
+mod port;
+mod ports;
+mod publication;
+pub mod report;
+mod state;
+mod subnet;
+mod target;
+mod timeout;
+mod xdp;
+
+pub use access::{Access, Source};
+pub(crate) use container::{Container, Interface, Sandbox};
+pub use container::{ContainerRequest, InterfaceRequest, NetworkMode, Process};
+pub use count::Count;
+pub(crate) use digest::digest;
+pub use gateway::{GatewayMode, GatewayModes, ModeSpec};
+pub(crate) use host::{Address, Link, Route};
+pub(crate) use lifecycle::Lifecycle;
+pub use name::{IfName, Mac, Name, OwnerKey};
+pub use network::NetworkRequest;
+pub(crate) use network::{BRIDGE, HOST, NONE, Network, Subnet, is_predefined};
+pub use port::{HostPorts, PortRange, PortSpec, Protocol, UnpublishSpec};
+pub(crate) use ports::Ports;
+pub use publication::{Policy, Publication, PublishRequest, Replace};
+pub(crate) use publication::{Remote, Target, TargetSet, meet};
+pub(crate) use state::Place;
+pub use state::State;
+pub use subnet::{check_subnet, gateway_of, hosts, is_host};
+pub use target::TargetSpec;
+pub use timeout::{TimeoutSpec, Timeouts};
+pub use xdp::XdpMode;

@@ -1,0 +1,442 @@
+//! What netd tells: plain results, and with them the JSON contract.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::access::Access;
+use super::count::Count;
+
+/// A quantity in each direction, seen from the container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct InOut<T> {
+    /// To the container.
+    #[serde(rename = "in")]
+    pub inward: T,
+    /// From the container.
+    pub out: T,
+}
+
+/// Connections of a publication.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Flows {
+    /// Going on.
+    pub active: u64,
+    /// Ever made.
+    pub total: u64,
+}
+
+/// A publication: an element of `netd ports --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Port {
+    /// tcp, udp or sctp.
+    pub proto: &'static str,
+    /// The one host address it is on; all if null.
+    pub host_ip: Option<IpAddr>,
+    /// First host port.
+    pub host_port: u16,
+    /// Last host port.
+    pub host_port_end: u16,
+    /// The container, or the address of a host that is none.
+    pub target: String,
+    /// Its address.
+    pub target_ip: IpAddr,
+    /// Its first port.
+    pub target_port: u16,
+    /// Its last port.
+    pub target_port_end: u16,
+    /// Who may use it.
+    pub access: Access,
+    /// The one interface that clients come in by; any if null.
+    pub interface: Option<String>,
+    /// Whether a host that is no container sees the clients' own addresses.
+    pub keep_source: bool,
+    /// Whether another publication has its ports, and only its connections are left.
+    pub draining: bool,
+    /// Packets that passed.
+    pub packets: InOut<u64>,
+    /// Bytes that passed.
+    pub bytes: InOut<u64>,
+    /// Connections.
+    pub flows: Flows,
+    /// Packets dropped on their way.
+    pub dropped: u64,
+}
+
+/// A connection: an element of `netd flows --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Flow {
+    /// tcp, udp, icmp, ipv6-icmp, or the protocol's number.
+    pub proto: String,
+    /// Its conntrack state: `syn_sent`, `established`, `one_way` and so on.
+    pub state: &'static str,
+    /// For how long no packet has passed, milliseconds (to the second, nearly).
+    pub idle_ms: u64,
+    /// The container that it leads to or comes from, or the address of a host that is none.
+    pub container: String,
+    /// The publication that let it in; null if it goes out, or in by its network's gateway mode.
+    pub publication: Option<String>,
+    /// The packets of whoever began it, as they come in.
+    pub original: Direction,
+    /// The answers, as they come in.
+    pub reply: Direction,
+}
+
+/// One direction of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Direction {
+    /// Source address.
+    pub src: IpAddr,
+    /// Source port, or an echo request's number.
+    pub src_port: u16,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// Destination port, or an echo reply's number.
+    pub dst_port: u16,
+    /// Packets that passed.
+    pub packets: u64,
+    /// Bytes that passed.
+    pub bytes: u64,
+}
+
+/// Something for each family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ByFamily<T> {
+    /// Of IPv4.
+    pub ipv4: T,
+    /// Of IPv6.
+    pub ipv6: T,
+}
+
+/// The idle timeout of a conntrack state: an element of `netd timeouts --json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Timeout {
+    /// The conntrack state, as in `netd flows`.
+    pub state: &'static str,
+    /// What holds, seconds.
+    pub seconds: u32,
+    /// What holds if nobody says otherwise, seconds.
+    pub default_seconds: u32,
+    /// Where that is from.
+    pub source: &'static str,
+}
+
+/// A network: an element of `netd network ls --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Network<Members> {
+    /// Its name.
+    pub name: String,
+    /// bridge, host or null, as Docker calls them.
+    pub driver: &'static str,
+    /// Its bridge interface.
+    pub bridge: Option<String>,
+    /// Its subnets.
+    pub subnets: Vec<String>,
+    /// The host's addresses on it.
+    pub gateways: Vec<IpAddr>,
+    /// MTU, bytes.
+    pub mtu: Option<u32>,
+    /// Whether it has no way out.
+    pub internal: bool,
+    /// Whether containers on it reach each other directly.
+    pub icc: bool,
+    /// Whether containers' connections leave in the host's name.
+    pub masquerade: bool,
+    /// What lies between its containers and the outside: nat, nat-unprotected, routed or isolated.
+    pub gateway_mode: ByFamily<Option<&'static str>>,
+    /// The interfaces by which published ports are reached by the containers' own addresses as well.
+    pub trusted_interfaces: Vec<String>,
+    /// How many containers are on it, or which.
+    pub containers: Members,
+}
+
+/// A container as its network shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<String>,
+    /// Its MAC address.
+    pub mac: Option<String>,
+}
+
+/// A container's address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Address {
+    /// The address.
+    pub ip: IpAddr,
+    /// Length of its network's prefix, bits.
+    pub prefix_len: u8,
+    /// Where it sends what is for elsewhere.
+    pub gateway: Option<IpAddr>,
+}
+
+/// An interface of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Interface {
+    /// Its name in the container.
+    pub name: String,
+    /// The network it is on.
+    pub network: String,
+    /// The host's end of its veth pair.
+    pub host_interface: String,
+    /// Its MAC address.
+    pub mac: String,
+    /// MTU, bytes.
+    pub mtu: u32,
+    /// Its addresses.
+    pub addresses: Vec<Address>,
+    /// Whether somebody else made it, so that netd does not remove it.
+    pub adopted: bool,
+}
+
+/// A container: `netd container inspect --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Container {
+    /// Its name.
+    pub name: String,
+    /// The network it is on.
+    pub network: String,
+    /// The key that its owner knows it by.
+    pub key: Option<String>,
+    /// Path of its network namespace.
+    pub sandbox: String,
+    /// Its first interface. The facts below are about that one; [`Self::interfaces`] has all of them.
+    pub interface: Option<String>,
+    /// The host's end of its veth pair.
+    pub host_interface: Option<String>,
+    /// Its MAC address.
+    pub mac: Option<String>,
+    /// MTU, bytes.
+    pub mtu: Option<u32>,
+    /// Its addresses.
+    pub addresses: Vec<Address>,
+    /// Every interface, the first one included.
+    pub interfaces: Vec<Interface>,
+    /// What is published of it.
+    pub ports: Vec<Port>,
+    /// What its interface counted, seen from the container.
+    pub counters: InOut<Count>,
+}
+
+/// A program on its hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Attachment {
+    /// The program's name.
+    pub program: String,
+    /// The interface or cgroup.
+    pub on: String,
+    /// The mechanism: tcx, clsact, xdp or cgroup.
+    pub hook: &'static str,
+    /// Whether the kernel has it there now.
+    pub attached: bool,
+}
+
+/// How full the flow tables are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Fill {
+    /// Rows in use.
+    pub rows: u64,
+    /// Rows there is room for.
+    pub capacity: u64,
+    /// Tracked IPv4 connections there is room for.
+    pub max_connections: u32,
+}
+
+/// A dropped packet: a line of `netd log --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    /// Why, by name.
+    pub reason: &'static str,
+    /// Source address.
+    pub src: IpAddr,
+    /// Source port; zero if there is none.
+    pub src_port: u16,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// Destination port; zero if there is none.
+    pub dst_port: u16,
+    /// Protocol number.
+    pub protocol: u8,
+    /// Length of the frame, bytes.
+    pub bytes: u32,
+    /// Index of the interface that it came in by.
+    pub interface: u32,
+}
+
+/// Packets dropped for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Drop {
+    /// The reason's name.
+    pub reason: &'static str,
+    /// What it means.
+    pub text: &'static str,
+    /// How many.
+    #[serde(flatten)]
+    pub count: Count,
+}
+
+/// What the kernel offers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Features {
+    /// Its release.
+    pub kernel: String,
+    /// Whether TC programs are chained by links (6.6).
+    pub tcx: bool,
+    /// Where cgroup v2 is mounted.
+    pub cgroup2: Option<String>,
+    /// Whether it describes its types.
+    pub btf: bool,
+}
+
+/// `netd status --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// The instance: its namespace's cookie and its state folder's key.
+    pub instance: String,
+    /// Where its state is.
+    pub state_dir: String,
+    /// Where its pins are.
+    pub pins: Option<String>,
+    /// Networks, without host and none.
+    pub networks: usize,
+    /// Containers.
+    pub containers: usize,
+    /// Publications.
+    pub publications: usize,
+    /// Which uplinks are to have the XDP stage: off, auto or native.
+    pub xdp: &'static str,
+    /// The programs.
+    pub programs: Vec<Attachment>,
+    /// Rows of the flow table, two a connection.
+    pub flows: Option<Fill>,
+    /// What was dropped.
+    pub drops: Vec<Drop>,
+    /// What the kernel offers.
+    pub features: Features,
+    /// What the user should know.
+    pub warnings: Vec<Warning>,
+}
+
+/// Something that does not work as a user may expect. In JSON it is its sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// A program was taken off its hook.
+    NotAttached {
+        /// The program.
+        program: String,
+        /// The interface or cgroup.
+        on: String,
+    },
+    /// An uplink is no Ethernet interface.
+    NotEthernet {
+        /// The uplink.
+        uplink: String,
+    },
+    /// No interface holds a route.
+    NoUplink,
+    /// No cgroup v2 is mounted.
+    NoCgroup,
+    /// An uplink has no XDP program although XDP is on.
+    NoXdp {
+        /// The uplink.
+        uplink: String,
+        /// Why.
+        why: XdpAbsence,
+    },
+    /// An uplink takes no frames that other uplinks' XDP programs redirect to it.
+    TakesNoFrames {
+        /// The uplink.
+        uplink: String,
+        /// Whether it is a veth, whose peer decides.
+        is_veth: bool,
+    },
+}
+
+/// Why an uplink has no XDP program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum XdpAbsence {
+    /// Its driver refuses it.
+    Driver,
+    /// It is a veth, where XDP costs TCP its segmentation offload.
+    Veth,
+    /// It is no network card.
+    NoCard,
+    /// Something is in its way.
+    Impossible(String),
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAttached { program, on } => write!(f, "{program} is not attached to {on}"),
+            Self::NotEthernet { uplink } => {
+                write!(f, "{uplink} is no Ethernet interface: published ports are not reachable through it")
+            }
+            Self::NoUplink => {
+                f.write_str("no interface holds a route: published ports are reachable from this host only")
+            }
+            Self::NoCgroup => f.write_str(
+                "no cgroup v2 is mounted: published ports are not reachable from this host itself",
+            ),
+            Self::NoXdp { uplink, why } => write!(f, "{uplink} has no XDP program: {why}"),
+            Self::TakesNoFrames { uplink, is_veth } => {
+                write!(
+                    f,
+                    "{uplink} takes no frames from other uplinks' XDP programs, so what leaves by it goes through TC"
+                )?;
+                if *is_veth { f.write_str(": its peer needs generic receive offload (GRO)") } else { Ok(()) }
+            }
+        }
+    }
+}
+
+impl fmt::Display for XdpAbsence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Driver => f.write_str("its driver refuses it"),
+            Self::Veth => f.write_str("it is a veth, where XDP costs TCP its segmentation offload"),
+            Self::NoCard => f.write_str("it is no network card"),
+            Self::Impossible(why) => f.write_str(why),
+        }
+    }
+}
+
+impl Serialize for Warning {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Something that was removed with an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RemovedItem {
+    /// A container.
+    Container {
+        /// Its name.
+        name: String,
+    },
+    /// A network.
+    Network {
+        /// Its name.
+        name: String,
+    },
+    /// The BPF programs and tables.
+    Programs,
+    /// What was left of an instance whose namespace is gone.
+    Instance {
+        /// The namespace's cookie.
+        cookie: String,
+    },
+}
+
+/// What was taken away.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Removed {
+    /// Names of networks and containers, specifications of ports.
+    pub removed: Vec<String>,
+}

@@ -1,0 +1,104 @@
+//! What the host looks like now: one snapshot a transaction, refreshed only where the transaction has changed the host.
+
+mod listeners;
+mod process;
+
+use std::cell::OnceCell;
+use std::net::IpAddr;
+
+use crate::error::Result;
+use crate::link::{Family, Netlink, Sysctl};
+use crate::model::{Address, IfName, Link, Route};
+use crate::netns::Netns;
+#[cfg(test)]
+pub(crate) use listeners::Listener;
+pub(crate) use listeners::Listeners;
+pub use process::this_process;
+pub(crate) use process::{is_alive, kernel_release, present_cookies};
+
+/// A snapshot of the host.
+#[derive(Debug, Default)]
+pub(crate) struct Observed {
+    /// Its interfaces.
+    pub links: Vec<Link>,
+    /// Its addresses.
+    pub addresses: Vec<Address>,
+    /// Its routes.
+    pub routes: Vec<Route>,
+    /// Whether the kernel has IPv6.
+    pub has_ipv6: bool,
+    pub(crate) listeners: OnceCell<Listeners>,
+    pub(crate) ephemeral: OnceCell<Vec<u16>>,
+}
+
+impl Observed {
+    /// Asks the kernel for everything but sockets and ports, which are asked for when they are needed.
+    pub(crate) async fn read(netns: &Netns, netlink: &Netlink) -> Result<Self> {
+        Ok(Self {
+            links: netlink.interfaces().await?,
+            addresses: netlink.addresses().await?,
+            routes: netlink.routes().await?,
+            has_ipv6: netns.run(|| Sysctl::interface(Family::V6, "all", "forwarding").exists())?,
+            ..Self::default()
+        })
+    }
+
+    /// Asks again for what changes with an interface.
+    pub(crate) async fn refresh(&mut self, netlink: &Netlink) -> Result<()> {
+        self.links = netlink.interfaces().await?;
+        self.addresses = netlink.addresses().await?;
+        self.routes = netlink.routes().await?;
+        Ok(())
+    }
+
+    /// Asks for listening sockets and for the ports that the kernel hands out, if that has not been done.
+    pub(crate) fn read_ports(&self, netns: &Netns) -> Result<()> {
+        if self.listeners.get().is_none() {
+            let _set = self.listeners.set(Listeners::read(netns)?);
+            let _set = self.ephemeral.set(listeners::ephemeral(netns)?);
+        }
+        Ok(())
+    }
+
+    /// This snapshot with these sockets and ports.
+    #[cfg(test)]
+    pub(crate) fn with_ports(self, sockets: Vec<Listener>, ephemeral: Vec<u16>) -> Self {
+        let listeners = OnceCell::from(Listeners::new(sockets));
+        Self { listeners, ephemeral: OnceCell::from(ephemeral), ..self }
+    }
+
+    /// The listening sockets; none before [`Self::read_ports`].
+    pub(crate) fn listeners(&self) -> &Listeners {
+        static NONE: Listeners = Listeners::NONE;
+        self.listeners.get().unwrap_or(&NONE)
+    }
+
+    /// The ports that the kernel hands out by itself, the lowest first; none before [`Self::read_ports`].
+    pub(crate) fn ephemeral(&self) -> &[u16] {
+        self.ephemeral.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// The interface of this name.
+    pub(crate) fn link(&self, name: &IfName) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name.as_str())
+    }
+
+    /// The interface of this index.
+    pub(crate) fn link_at(&self, index: u32) -> Option<&Link> {
+        self.links.iter().find(|link| link.index == index)
+    }
+
+    /// The host's addresses that mean something beyond their link.
+    pub(crate) fn own_addresses(&self) -> Vec<IpAddr> {
+        self.addresses.iter().filter(|address| address.global).map(Address::ip).collect()
+    }
+
+    /// MTU of the default route's interface, of the preferred one if there are several; 1500 without a default route.
+    pub(crate) fn default_mtu(&self) -> u32 {
+        const ETHERNET: u32 = 1500;
+        let routes = self.routes.iter().filter(|route| route.destination.prefix_len() == 0);
+        let best = routes.min_by_key(|route| route.metric);
+        let index = best.and_then(|route| route.interfaces.first());
+        index.and_then(|index| self.link_at(*index)).map_or(ETHERNET, |link| link.mtu)
+    }
+}

@@ -1,0 +1,351 @@
+//! Published ports: which host ports a request gets, and what is in its way.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use super::View;
+use super::uplink::uplinks;
+use crate::error::{Holder, HostError, PublicationError, Result};
+use crate::model::{
+    HostPorts, IfName, Lifecycle, Place, Policy, PortRange, PortSpec, Ports, Protocol, Publication, Target,
+    meet,
+};
+use std::sync::Arc;
+
+/// Host ports that somebody has or is about to have.
+#[derive(Debug, Default)]
+pub(crate) struct Taken(Vec<(Protocol, Option<IpAddr>, Ports)>);
+
+impl Taken {
+    /// Adds ports.
+    pub(crate) fn insert(&mut self, proto: Protocol, host_ip: Option<IpAddr>, ports: RangeInclusive<u16>) {
+        let here = self.0.iter_mut().find(|(other, address, _)| (*other, *address) == (proto, host_ip));
+        if let Some((_, _, taken)) = here {
+            taken.insert(ports);
+        } else {
+            let mut taken = Ports::default();
+            taken.insert(ports);
+            self.0.push((proto, host_ip, taken));
+        }
+    }
+
+    /// Whether one of a publication's host ports is among them.
+    pub(crate) fn has_any_of(&self, wanted: &Publication) -> bool {
+        self.0.iter().any(|(proto, address, taken)| {
+            *proto == wanted.proto && meet(*address, wanted.host_ip) && taken.holds_any(wanted.host_ports())
+        })
+    }
+}
+
+/// What is to be published.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    /// What the ports lead to.
+    pub target: &'a Target,
+    /// The ports.
+    pub specs: &'a [PortSpec],
+    /// Who may use them.
+    pub policy: &'a Policy,
+    /// The publications whose ports are taken over.
+    pub replaced: &'a HashMap<PortSpec, Publication>,
+}
+
+/// The records of publications, one for each specification and place. The snapshot must have the host's sockets.
+pub(crate) fn publications(view: View<'_>, wanted: Wanted<'_>, places: &[Place]) -> Result<Vec<Publication>> {
+    let Wanted { target, specs, policy, replaced } = wanted;
+    check_interface(view, policy.interface.as_ref())?;
+    let (shared, targets) = (policy.clone().shared(), view.state.targets(target));
+    let own = view.observed.own_addresses();
+    let taken = taken(view);
+    let mut new = Taken::default();
+    let mut planned: Vec<Publication> = Vec::with_capacity(specs.len());
+    for (spec, place) in specs.iter().zip(places) {
+        let host_ip = host_address(spec, &own)?;
+        let at = |host: PortRange| Publication {
+            lifecycle: Lifecycle::Adding,
+            number: place.number,
+            proto: spec.proto,
+            host_ip,
+            policy: shared.clone(),
+            host_port: host.first(),
+            host_port_end: host.last(),
+            targets: Arc::clone(&targets),
+            target_port: spec.target.first(),
+            slot: place.handle.slot(),
+            generation: place.handle.generation(),
+        };
+        let is_free = |wanted: &Publication| {
+            !new.has_any_of(wanted) && (replaced.contains_key(spec) || !taken.has_any_of(wanted))
+        };
+        let publication = match spec.host {
+            HostPorts::Range(host) => {
+                let wanted = at(host);
+                if !is_free(&wanted) {
+                    let holder = holder(view, &planned, &wanted);
+                    return Err(PublicationError::Taken { spec: wanted.spec(), holder }.into());
+                }
+                wanted
+            }
+            HostPorts::FirstFree(range) => {
+                let found = ranges(range.first()..=range.last(), 1).map(at).find(is_free);
+                let (spec, range) = (spec.to_string(), range.to_string());
+                found.ok_or(PublicationError::RangeTaken { spec, range })?
+            }
+            HostPorts::Any => {
+                let found = free_ranges(view.observed.ephemeral(), spec.target.count()).map(at).find(is_free);
+                let (spec, count) = (spec.to_string(), spec.target.count());
+                found.ok_or(PublicationError::NoFreePorts { spec, count })?
+            }
+        };
+        new.insert(publication.proto, publication.host_ip, publication.host_ports());
+        planned.push(publication);
+    }
+    Ok(planned)
+}
+
+/// The ports that publications and the host's sockets have.
+fn taken(view: View<'_>) -> Taken {
+    let mut taken = Taken::default();
+    for one in view.state.publications.iter().filter(|one| !one.is_draining()) {
+        taken.insert(one.proto, one.host_ip, one.host_ports());
+    }
+    for (proto, address, port) in view.observed.listeners().ports() {
+        taken.insert(proto, address, port..=port);
+    }
+    taken
+}
+
+/// Every range of `count` ports that begins with one of these.
+fn ranges(first: impl IntoIterator<Item = u16>, count: u32) -> impl Iterator<Item = PortRange> {
+    first.into_iter().filter_map(move |first| {
+        let last = u16::try_from(u32::from(first) + count - 1).ok()?;
+        PortRange::new(first, last)
+    })
+}
+
+/// Every range of `count` of these ports, which ascend.
+fn free_ranges(ports: &[u16], count: u32) -> impl Iterator<Item = PortRange> {
+    let is_there = |port| ports.binary_search(&port).is_ok();
+    ranges(ports.iter().copied(), count).filter(move |range| (range.first()..=range.last()).all(is_there))
+}
+
+/// Who has one of the ports that `wanted` wants.
+fn holder(view: View<'_>, planned: &[Publication], wanted: &Publication) -> Holder {
+    let holds = |other: &&Publication| !other.is_draining() && other.overlaps(wanted);
+    if let Some(other) = view.state.publications.iter().chain(planned).find(holds) {
+        return Holder::Publication {
+            spec: other.spec(),
+            target: other.target().to_string(),
+            interface: other.interface().map(ToString::to_string),
+        };
+    }
+    let listeners = view.observed.listeners();
+    listeners.holder(wanted.proto, wanted.host_ip, wanted.host_ports()).unwrap_or(Holder::Unknown)
+}
+
+/// Refuses an interface by which no client comes in.
+fn check_interface(view: View<'_>, wanted: Option<&IfName>) -> Result<()> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    if view.observed.link(wanted).is_none() {
+        return Err(HostError::NoInterface { name: wanted.to_string() }.into());
+    }
+    let uplinks: Vec<String> =
+        uplinks(view)?.into_iter().filter(|uplink| uplink.ethernet).map(|uplink| uplink.name).collect();
+    if uplinks.iter().any(|name| name == wanted.as_str()) {
+        return Ok(());
+    }
+    Err(PublicationError::NotAnUplink { interface: wanted.to_string(), uplinks }.into())
+}
+
+/// The one host address of a specification, if it has one; it must be the host's.
+fn host_address(spec: &PortSpec, own: &[IpAddr]) -> Result<Option<IpAddr>> {
+    match spec.host_ip {
+        Some(address) if !(address.is_unspecified() || address.is_loopback() || own.contains(&address)) => {
+            let own = own.iter().filter(|own| own.is_ipv4() == address.is_ipv4()).copied().collect();
+            Err(PublicationError::NotOwnAddress { spec: spec.to_string(), address, own }.into())
+        }
+        address => Ok(address),
+    }
+}
+
+/// The publications that have the very ports of these specifications, for those that somebody has.
+pub(crate) fn replaced(view: View<'_>, specs: &[PortSpec]) -> Result<HashMap<PortSpec, Publication>> {
+    let mut replaced = HashMap::new();
+    for spec in specs {
+        replaced.extend(replaced_by(view, spec)?.map(|one| (*spec, one.clone())));
+    }
+    Ok(replaced)
+}
+
+fn replaced_by<'a>(view: View<'a>, spec: &PortSpec) -> Result<Option<&'a Publication>> {
+    let HostPorts::Range(host) = spec.host else {
+        return Err(PublicationError::ReplaceWithoutPorts { spec: spec.to_string() }.into());
+    };
+    let has = |one: &&Publication| {
+        !one.is_draining() && one.shares(spec.proto, spec.host_ip, host.first()..=host.last())
+    };
+    match view.state.publications.iter().filter(has).collect::<Vec<_>>().as_slice() {
+        [] => Ok(None),
+        [one]
+            if one.host_ip == spec.host_ip
+                && (one.host_port, one.host_port_end) == (host.first(), host.last()) =>
+        {
+            Ok(Some(one))
+        }
+        [other, ..] => Err(PublicationError::ReplaceOther {
+            spec: spec.to_string(),
+            other: other.spec(),
+            target: other.target().to_string(),
+        }
+        .into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Error, Kind};
+    use crate::model::{Address, Link, Mac, Route, State, TargetSet};
+    use crate::observe::{Listener, Observed};
+
+    /// A host with eth0 (192.0.2.1/24) that holds the default route; ports 32768 to 32771 are the kernel's to hand out.
+    fn host(listeners: Vec<Listener>) -> Observed {
+        let link = Link {
+            index: 2,
+            name: "eth0".to_owned(),
+            mac: Mac::new([2, 0, 0, 0, 0, 2]),
+            ethernet: true,
+            ..Link::default()
+        };
+        let net = "192.0.2.1/24".parse().unwrap();
+        let observed = Observed {
+            links: vec![link],
+            addresses: vec![Address { interface: 2, net, global: true }],
+            routes: vec![Route { destination: "0.0.0.0/0".parse().unwrap(), interfaces: vec![2], metric: 0 }],
+            ..Observed::default()
+        };
+        observed.with_ports(listeners, (32768..=32771).collect())
+    }
+
+    fn target(name: &str) -> Target {
+        Target::Container(name.parse().unwrap())
+    }
+
+    fn state(published: &[&str]) -> State {
+        let mut state = State::default();
+        for words in published {
+            let made = plan(&state, &host(Vec::new()), &[words], false).unwrap();
+            state.publications.extend(made);
+        }
+        for one in &mut state.publications {
+            one.lifecycle = Lifecycle::Ready;
+            one.targets = Arc::new(TargetSet { id: 9, members: [target("old")] });
+        }
+        state
+    }
+
+    fn plan(state: &State, observed: &Observed, words: &[&str], replace: bool) -> Result<Vec<Publication>> {
+        let view = View { state, observed, uplinks: &[] };
+        let specs: Vec<PortSpec> = words.iter().map(|word| word.parse().unwrap()).collect();
+        let places = state.clone().places(specs.len()).unwrap();
+        let old = if replace { replaced(view, &specs)? } else { HashMap::new() };
+        let (target, policy) = (target("web"), Policy::default());
+        let wanted = Wanted { target: &target, specs: &specs, policy: &policy, replaced: &old };
+        publications(view, wanted, &places)
+    }
+
+    fn planned(published: &[&str], words: &[&str]) -> Result<Vec<String>> {
+        let made = plan(&state(published), &host(Vec::new()), words, false)?;
+        Ok(made.iter().map(Publication::spec).collect())
+    }
+
+    #[test]
+    fn ports_are_given_as_asked_for_or_chosen() {
+        for (published, words, expected) in [
+            (&[][..], &["8080:80"][..], &["8080:80/tcp"][..]),
+            (&[], &["80", "81"], &["32768:80/tcp", "32769:81/tcp"]),
+            (&["32768:1"], &["80"], &["32769:80/tcp"]),
+            (&["32769:1"], &["80-81"], &["32770-32771:80-81/tcp"]),
+            (&["8000:1"], &["8000-8002:80"], &["8001:80/tcp"]),
+            (&["8080:80"], &["8080:80/udp"], &["8080:80/udp"]),
+            (&["127.0.0.1:8080:80"], &["192.0.2.1:8080:80"], &["192.0.2.1:8080:80/tcp"]),
+            (&["127.0.0.1:8080:80"], &["[::1]:8080:80"], &["[::1]:8080:80/tcp"]),
+        ] {
+            assert_eq!(planned(published, words).unwrap(), expected, "{published:?} {words:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_taken_is_a_conflict() {
+        for (published, words, text) in [
+            (
+                &["8080:80"][..],
+                &["8080:81"][..],
+                "port 8080:81/tcp is taken: published for old as 8080:80/tcp",
+            ),
+            (&["8000-8010:1-11"], &["8005:5"], "published for old as 8000-8010:1-11/tcp"),
+            (&["8080:80"], &["127.0.0.1:8080:80"], "is taken"),
+            (&["0.0.0.0:8080:80"], &["127.0.0.1:8080:80"], "is taken"),
+            (&[], &["8080:80", "8080:81"], "published for web"),
+            (&["8000-8001:1-2"], &["8000-8001:80"], "every port of 8000-8001 is taken"),
+            (&["32769:1"], &["80-82"], "no 3 host ports in a row are free"),
+        ] {
+            let error = planned(published, words).expect_err(text);
+            assert_eq!(error.kind(), Kind::Conflict);
+            assert!(error.chain().contains(text), "{}", error.chain());
+        }
+    }
+
+    #[test]
+    fn a_process_that_listens_has_its_port() {
+        let listener = Listener { proto: Protocol::Tcp, address: "0.0.0.0:8080".parse().unwrap(), inode: 0 };
+        let observed = host(vec![listener]);
+        let error = plan(&state(&[]), &observed, &["8080:80"], false).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::Publication(PublicationError::Taken {
+                    holder: Holder::Process { process: None, .. },
+                    ..
+                })
+            ),
+            "{error}"
+        );
+        assert!(plan(&state(&[]), &observed, &["[::]:8080:80"], false).is_ok());
+    }
+
+    #[test]
+    fn only_an_address_of_the_host_has_ports() {
+        let error = planned(&[], &["192.0.2.9:80:80"]).unwrap_err();
+        let own: IpAddr = "192.0.2.1".parse().unwrap();
+        assert!(
+            matches!(&error, Error::Publication(PublicationError::NotOwnAddress { own: list, .. }) if *list == [own]),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn only_the_very_same_ports_can_be_replaced() {
+        let observed = host(Vec::new());
+        let replace = |published: &[&str], word: &str| plan(&state(published), &observed, &[word], true);
+        assert_eq!(replace(&["8080:80"], "8080:81").unwrap().len(), 1);
+        assert_eq!(replace(&["8000-8001:1-2"], "8000-8001:5-6").unwrap().len(), 1);
+        assert_eq!(replace(&[], "8080:81").unwrap().len(), 1, "nobody has it");
+        for (published, word) in [(&["8000-8001:1-2"][..], "8000:1"), (&["8080:80"], "127.0.0.1:8080:80")] {
+            let error = replace(published, word).expect_err(word);
+            assert!(matches!(error, Error::Publication(PublicationError::ReplaceOther { .. })), "{error}");
+        }
+        let error = replace(&[], "80").unwrap_err();
+        assert!(matches!(error, Error::Publication(PublicationError::ReplaceWithoutPorts { .. })), "{error}");
+    }
+
+    #[test]
+    fn clients_come_in_by_uplinks() {
+        let (state, observed) = (State::default(), host(Vec::new()));
+        let view = View { state: &state, observed: &observed, uplinks: &[] };
+        assert!(check_interface(view, Some(&"eth0".parse().unwrap())).is_ok());
+        let error = check_interface(view, Some(&"nosuch".parse().unwrap())).unwrap_err();
+        assert!(matches!(error, Error::Host(HostError::NoInterface { .. })), "{error}");
+    }
+}

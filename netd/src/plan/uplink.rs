@@ -1,0 +1,132 @@
+//! Uplinks: which interfaces lead outside, and which of them get the XDP program.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::View;
+use super::container::KIND as VETH;
+use crate::error::{Error, HostError, Result};
+use crate::model::{Address, Link, XdpMode};
+
+/// The interfaces that lead outside: those that the user chose, or those that hold routes and are no network's bridge.
+pub(crate) fn uplinks(view: View<'_>) -> Result<Vec<Link>> {
+    let View { state, observed, uplinks } = view;
+    // Those of this request are recorded only when the programs are loaded.
+    let chosen = if uplinks.is_empty() { state.uplinks.as_slice() } else { uplinks };
+    if !chosen.is_empty() {
+        return chosen
+            .iter()
+            .map(|name| {
+                let link = observed.link(name).cloned();
+                Ok(link.ok_or_else(|| HostError::NoInterface { name: name.to_string() })?)
+            })
+            .collect();
+    }
+    let is_own = |link: &Link| state.networks.values().any(|network| network.bridge.as_str() == link.name);
+    let holds_routes =
+        |link: &Link| observed.routes.iter().any(|route| route.interfaces.contains(&link.index));
+    let leads_outside = |link: &&Link| !link.loopback && !is_own(link) && holds_routes(link);
+    Ok(observed.links.iter().filter(leads_outside).cloned().collect())
+}
+
+/// The source address of masqueraded connections that leave by an interface: its first address that means something beyond
+/// the link, as the kernel's own masquerade chooses it (`inet_select_addr`).
+pub(crate) fn source<A>(
+    addresses: &[Address],
+    interface: u32,
+    family: impl Fn(IpAddr) -> Option<A>,
+) -> Option<A> {
+    let mut own = addresses.iter().filter(|address| address.interface == interface && address.global);
+    own.find_map(|address| family(address.ip()))
+}
+
+/// Why an uplink has no XDP program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// XDP is off.
+    Off,
+    /// It cannot have the program, also if every uplink must.
+    Impossible(HostError),
+    /// It is a veth, where XDP costs TCP its segmentation offload.
+    Veth,
+    /// It is no network card.
+    NoCard,
+}
+
+impl Obstacle {
+    /// The failure of a request that wants the program on every uplink.
+    pub(crate) fn into_error(self, uplink: &Link) -> Error {
+        match self {
+            Self::Impossible(error) => error.into(),
+            other => HostError::XdpRefused { interface: uplink.name.clone(), why: other.to_string() }.into(),
+        }
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("it is off"),
+            Self::Impossible(error) => error.fmt(f),
+            Self::Veth => f.write_str("it is a veth, where XDP costs TCP its segmentation offload"),
+            Self::NoCard => f.write_str("it is no network card"),
+        }
+    }
+}
+
+/// Why an uplink cannot have the XDP program, or should not; `ours` is the program's number.
+pub(crate) fn obstacle(mode: XdpMode, uplink: &Link, links: &[Link], ours: u32) -> Option<Obstacle> {
+    let interface = uplink.name.clone();
+    let is_vlan_on_it = |one: &&Link| one.below == Some(uplink.index) && one.kind.as_deref() == Some("vlan");
+    if mode == XdpMode::Off {
+        Some(Obstacle::Off)
+    } else if let Some(program) = uplink.xdp.filter(|id| *id != ours) {
+        Some(Obstacle::Impossible(HostError::ForeignXdp { interface, program }))
+    } else if !uplink.ethernet {
+        Some(Obstacle::Impossible(HostError::XdpNotEthernet { interface }))
+    } else if let Some(vlan) = links.iter().find(is_vlan_on_it) {
+        let vlan = vlan.name.clone();
+        Some(Obstacle::Impossible(HostError::XdpUnderVlan { interface, vlan }))
+    } else if mode == XdpMode::Auto && uplink.kind.as_deref() == Some(VETH) {
+        Some(Obstacle::Veth)
+    } else if mode == XdpMode::Auto && !uplink.hardware {
+        Some(Obstacle::NoCard)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn why(mode: XdpMode, uplink: &Link, others: &[Link]) -> Option<String> {
+        obstacle(mode, uplink, others, 7).map(|why| why.to_string())
+    }
+
+    #[test]
+    fn a_card_has_the_stage_unless_something_is_in_its_way() {
+        let card =
+            Link { index: 2, name: "eth0".to_owned(), ethernet: true, hardware: true, ..Link::default() };
+        let veth = Link { hardware: false, kind: Some("veth".to_owned()), ..card.clone() };
+        let bridge = Link { hardware: false, kind: Some("bridge".to_owned()), ..card.clone() };
+        let ours = Link { xdp: Some(7), ..card.clone() };
+        let theirs = Link { xdp: Some(8), ..card.clone() };
+        let tunnel = Link { ethernet: false, ..card.clone() };
+        let vlan = Link { index: 3, below: Some(2), kind: Some("vlan".to_owned()), ..card.clone() };
+        let peer = Link { index: 3, below: Some(2), ..veth.clone() };
+        for mode in [XdpMode::Auto, XdpMode::Native] {
+            assert_eq!(why(mode, &card, &[]), None);
+            assert_eq!(why(mode, &ours, &[]), None);
+            assert_eq!(why(mode, &card, std::slice::from_ref(&peer)), None, "no VLAN");
+            assert!(why(mode, &theirs, &[]).is_some_and(|why| why.contains("number 8")));
+            assert!(why(mode, &tunnel, &[]).is_some());
+            assert!(why(mode, &card, std::slice::from_ref(&vlan)).is_some());
+        }
+        for soft in [&veth, &bridge] {
+            assert!(why(XdpMode::Auto, soft, &[]).is_some());
+            assert_eq!(why(XdpMode::Native, soft, &[]), None, "as the user wants it");
+        }
+        assert!(why(XdpMode::Off, &card, &[]).is_some());
+    }
+}

@@ -1,0 +1,126 @@
+//! The instance as a whole, and what the user should know of it.
+
+use std::path::Path;
+
+use super::Session;
+use crate::apply::takes_frames;
+use crate::dataplane::{self, Dataplane, HookPoint, TcHook};
+use crate::error::Result;
+use crate::link::Netlink;
+use crate::model::report::{Attachment, Drop, Features, Fill, Status, Warning, XdpAbsence};
+use crate::model::{Count, Link, XdpMode};
+use crate::observe::{Observed, kernel_release};
+use crate::plan::View;
+use crate::plan::uplink::{Obstacle, obstacle, uplinks};
+
+impl Session {
+    /// The instance as a whole.
+    pub async fn report_status(&self) -> Result<Status> {
+        let netlink = Netlink::open(&self.settings.host)?;
+        let observed = Observed::read(&self.settings.host, &netlink).await?;
+        let programs = match &self.dataplane {
+            Some(dataplane) => attachments(dataplane, &observed.links)?,
+            None => Vec::new(),
+        };
+        let cgroup2 = dataplane::cgroup_root()?.map(|root| root.display().to_string());
+        let warnings = self.warnings(&observed, &programs, cgroup2.is_some())?;
+        Ok(Status {
+            instance: self.instance.clone(),
+            state_dir: self.settings.state_dir.display().to_string(),
+            pins: self.dataplane.as_ref().map(|dataplane| dataplane.pins().display().to_string()),
+            networks: self.state.networks.len(),
+            containers: self.state.containers.len(),
+            publications: self.state.publications.len(),
+            xdp: self.state.xdp.name(),
+            programs,
+            flows: self.dataplane.as_ref().map(fill).transpose()?,
+            drops: self.dataplane.as_ref().map_or_else(|| Ok(Vec::new()), drops)?,
+            features: Features {
+                kernel: kernel_release()?,
+                tcx: self.settings.tc == TcHook::Tcx,
+                cgroup2,
+                btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
+            },
+            warnings,
+        })
+    }
+
+    fn warnings(
+        &self,
+        observed: &Observed,
+        programs: &[Attachment],
+        has_cgroup: bool,
+    ) -> Result<Vec<Warning>> {
+        let mut warnings = Vec::new();
+        for program in programs.iter().filter(|program| !program.attached) {
+            let (program, on) = (program.program.clone(), program.on.clone());
+            warnings.push(Warning::NotAttached { program, on });
+        }
+        if let Some(dataplane) = &self.dataplane {
+            let view = View { state: &self.state, observed, uplinks: &self.settings.uplinks };
+            let uplinks = uplinks(view)?;
+            warnings.extend(self.xdp_warnings(dataplane, &uplinks, &observed.links)?);
+            for uplink in uplinks.iter().filter(|uplink| !uplink.ethernet) {
+                warnings.push(Warning::NotEthernet { uplink: uplink.name.clone() });
+            }
+            if uplinks.is_empty() {
+                warnings.push(Warning::NoUplink);
+            }
+        }
+        if !has_cgroup {
+            warnings.push(Warning::NoCgroup);
+        }
+        Ok(warnings)
+    }
+
+    fn xdp_warnings(&self, dataplane: &Dataplane, uplinks: &[Link], links: &[Link]) -> Result<Vec<Warning>> {
+        let mode = self.settings.xdp.unwrap_or(self.state.xdp);
+        if mode == XdpMode::Off {
+            return Ok(Vec::new());
+        }
+        let (ours, attached) = (dataplane.xdp_id()?, dataplane.attached(HookPoint::Xdp)?);
+        let mut warnings = Vec::new();
+        for uplink in uplinks.iter().filter(|uplink| uplink.ethernet) {
+            let name = uplink.name.clone();
+            if !attached.iter().any(|(index, _)| *index == uplink.index) {
+                let why = match obstacle(mode, uplink, links, ours) {
+                    None => XdpAbsence::Driver,
+                    Some(Obstacle::Veth) => XdpAbsence::Veth,
+                    Some(Obstacle::NoCard) => XdpAbsence::NoCard,
+                    Some(other) => XdpAbsence::Impossible(other.to_string()),
+                };
+                warnings.push(Warning::NoXdp { uplink: name, why });
+            } else if !takes_frames(&self.settings.host, uplink, &attached)? {
+                let is_veth = uplink.kind.as_deref() == Some(crate::plan::container::KIND);
+                warnings.push(Warning::TakesNoFrames { uplink: name, is_veth });
+            }
+        }
+        Ok(warnings)
+    }
+}
+
+/// Every program and whether it is attached.
+fn attachments(dataplane: &Dataplane, links: &[Link]) -> Result<Vec<Attachment>> {
+    let ours = dataplane.xdp_id()?;
+    let has_xdp = |index| links.iter().any(|link| link.index == index && link.xdp == Some(ours));
+    let programs = dataplane.attachments(has_xdp)?.into_iter();
+    Ok(programs
+        .map(|one| Attachment { program: one.program, on: one.on, hook: one.hook, attached: one.attached })
+        .collect())
+}
+
+fn fill(dataplane: &Dataplane) -> Result<Fill> {
+    let dataplane::Fill { rows, capacity, max_connections } = dataplane.tables.flow_fill()?;
+    Ok(Fill { rows, capacity, max_connections })
+}
+
+fn drops(dataplane: &Dataplane) -> Result<Vec<Drop>> {
+    let drops = dataplane.tables.drops()?.into_iter();
+    Ok(drops
+        .map(|(reason, row)| Drop {
+            reason: reason.name(),
+            text: reason.text(),
+            count: Count { packets: row.packets, bytes: row.bytes },
+        })
+        .collect())
+}

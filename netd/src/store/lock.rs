@@ -1,0 +1,56 @@
+//! Where an instance's state is, and the lock around it.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Doing as _, Error, Result};
+use crate::model::digest;
+
+/// The name of an instance, for its pins: its namespace's cookie, and the state folder it belongs to. The folder need not exist.
+pub(crate) fn instance(state_dir: &Path, cookie: u64) -> Result<String> {
+    let what = || format!("find {}", state_dir.display());
+    let path = match fs::canonicalize(state_dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            std::path::absolute(state_dir).doing(what)?
+        }
+        path => path.doing(what)?,
+    };
+    Ok(format!("{cookie}-{}", digest(path.as_os_str().as_encoded_bytes())))
+}
+
+/// The folder of the state of the namespace with this cookie.
+pub(super) fn folder(state_dir: &Path, cookie: u64) -> PathBuf {
+    state_dir.join(cookie.to_string())
+}
+
+/// Locks the folder of a namespace's state, making it as needed.
+pub(super) fn lock(state_dir: &Path, cookie: u64) -> Result<(PathBuf, File)> {
+    let folder = folder(state_dir, cookie);
+    let path = folder.join("lock");
+    let what = || format!("lock {}", path.display());
+    loop {
+        fs::create_dir_all(&folder).doing(|| format!("create {}", folder.display()))?;
+        let file = match File::create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            file => file.doing(what)?,
+        };
+        file.lock().doing(what)?;
+        // Whoever held it may have taken the folder down; then this is a lock on nothing.
+        match fs::metadata(&path) {
+            Ok(present) if present.ino() == file.metadata().doing(what)?.ino() => return Ok((folder, file)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::system(what(), error));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The number of this boot of the kernel.
+pub(super) fn boot() -> Result<String> {
+    let boot =
+        fs::read_to_string("/proc/sys/kernel/random/boot_id").doing(|| "read the boot's number".into())?;
+    Ok(boot.trim().to_owned())
+}
