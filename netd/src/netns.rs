@@ -16,7 +16,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{FsType, fstatfs};
 
-use crate::error::{ContainerError, Doing as _, Error, Lack, Result};
+use crate::error::{ContainerError, Doing as _, Error, HostError, Lack, Result};
 
 /// Where named namespaces are, as iproute2 has it.
 const NAMED: &str = "/run/netns";
@@ -56,11 +56,7 @@ impl Netns {
         // Entering it also checks its kind: the kernel refuses a mount or user namespace here.
         match on_a_thread(|| setns(&*netns.file, CloneFlags::CLONE_NEWNET))? {
             Ok(()) => Ok(netns),
-            Err(Errno::EPERM) => Err(Error::new(
-                Kind::Permission,
-                "netd needs to be root, with CAP_SYS_ADMIN, to enter a network namespace",
-            )
-            .hint("run it with sudo")),
+            Err(Errno::EPERM) => Err(HostError::NotRoot.into()),
             Err(_) => Err(not_one()),
         }
     }
