@@ -66,6 +66,11 @@ fn there_and_back<A: Rewrite>(mut frame: Vec<u8>, translated: Tuple<A>) -> Resul
     let header = transport::quoted(frame.as_slice(), &ip).unwrap();
     prop_assert_eq!(FlowKey::of(&ip, &header, Zone::OUTSIDE).tuple(), translated);
 
+    let checksum = ip.transport_at.get() + 6;
+    if ip.protocol == protocol::UDP && sent[checksum..checksum + 2] == [0, 0] {
+        prop_assert_eq!(&frame[checksum..checksum + 2], &[0, 0], "a datagram without a checksum gets none");
+    }
+
     let before = sum(&frame);
     let row = connection.backward;
     let change = rewrite::restore_quoted(frame.as_mut_slice(), IP_AT, &ip, &header, &row).unwrap();
