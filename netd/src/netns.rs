@@ -11,6 +11,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{FsType, fstatfs};
@@ -57,9 +58,16 @@ impl Netns {
             return Err(not_one());
         }
         let netns = Self { file: Arc::new(file), path: path.to_owned() };
-        // Joining asks for the kind too: a mount or user namespace is refused here.
-        netns.run(|| ()).map_err(|_refusal| not_one())?;
-        Ok(netns)
+        // Entering it also checks its kind: the kernel refuses a mount or user namespace here.
+        match on_a_thread(|| setns(&*netns.file, CloneFlags::CLONE_NEWNET))? {
+            Ok(()) => Ok(netns),
+            Err(Errno::EPERM) => Err(Error::new(
+                Kind::Permission,
+                "netd needs to be root, with CAP_SYS_ADMIN, to enter a network namespace",
+            )
+            .hint("run it with sudo")),
+            Err(_) => Err(not_one()),
+        }
     }
 
     /// The path that a name of `ip netns` stands for.
@@ -113,7 +121,7 @@ impl Netns {
         }
         match umount2(path, MntFlags::MNT_DETACH) {
             // Not mounted: only the file was made. Not there: removed already.
-            Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}
+            Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
             Err(errno) => return Err(Error::system(what(), errno)),
         }
         match fs::remove_file(path) {
@@ -166,7 +174,7 @@ impl Netns {
             setns(&*self.file, CloneFlags::CLONE_NEWNET)?;
             Ok(visit())
         })?
-        .map_err(|errno: nix::errno::Errno| {
+        .map_err(|errno: Errno| {
             Error::system(format!("enter network namespace {}", self.path.display()), errno)
         })
     }

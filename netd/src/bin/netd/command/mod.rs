@@ -28,6 +28,12 @@ fn tc_hook() -> TcHook {
 
 /// Carries out a command; returns the exit status.
 pub(crate) fn execute(cli: Cli) -> Result<u8> {
+    // These need neither a host nor privileges.
+    match cli.command {
+        Command::Completions { shell } => return shell::completions(shell).map(|()| 0),
+        Command::Man => return shell::manual().map(|()| 0),
+        _ => {}
+    }
     let settings = Settings {
         host: Netns::open(Path::new("/proc/self/ns/net"))?,
         state_dir: cli.state_dir,
@@ -83,8 +89,8 @@ pub(crate) fn execute(cli: Cli) -> Result<u8> {
                 }
                 output.print(&Removed { removed })?;
             }
-            Command::Completions { shell } => shell::completions(shell)?,
-            Command::Man => shell::manual()?,
+            // They have been carried out above.
+            Command::Completions { .. } | Command::Man => {}
         }
         Ok(0)
     })
