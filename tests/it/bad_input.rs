@@ -15,7 +15,7 @@ fn words_that_make_no_sense_are_usage_errors_that_name_them() {
         (&["publish", "8000-8001:80-82", "web"], "3"),
         (&["publish", "localhost:80:80", "web"], "localhost"),
         (&["publish", "224.0.0.1:80:80", "web"], "224.0.0.1"),
-        (&["publish", "0:0", "web"], "'0' is no port"),
+        (&["publish", "0:0", "web"], "'0' is not a port"),
         (&["publish", "8080:80", "../web"], "../web"),
         (&["publish", "8080:80", "8081:", "web"], "8081:"),
         (&["publish", "8080:80"], "8080:80"),
@@ -81,12 +81,12 @@ fn requests_that_cannot_be_met_say_why_and_change_nothing() {
         (&["publish", "203.0.113.9:8081:80", &web], "invalid", "203.0.113.9 is not an address of this host"),
         (&["unpublish", "8081"], "not_found", "8081/tcp is not published"),
         (&["ports", "--container", "nobody"], "not_found", "nobody"),
-        (&["container", "add", &web], "conflict", "exists already"),
+        (&["container", "add", &web], "conflict", "already exists"),
         (&["container", "add", &other, "--network", "nowhere"], "not_found", "there is no network nowhere"),
         (
             &["container", "add", &other, "--ip", "10.9.9.9"],
             "invalid",
-            "10.9.9.9 is no host's address in 172.17.0.0/16",
+            "10.9.9.9 is not a usable address in 172.17.0.0/16",
         ),
         (&["container", "add", &other, "--ip", "172.17.0.1"], "conflict", "gateway"),
         (&["container", "add", &other, "--ip", &address], "conflict", &web),
@@ -98,17 +98,21 @@ fn requests_that_cannot_be_met_say_why_and_change_nothing() {
         (
             &["container", "add", &other, "--netns", "/etc/passwd"],
             "invalid",
-            "/etc/passwd is no network namespace",
+            "/etc/passwd is not a network namespace",
         ),
         (&["container", "add", &other, "--pid", "2147483647"], "not_found", "2147483647"),
         (&["container", "add", &other, "-p", "8085:80", "-p", "8085:81"], "conflict", "8085"),
         (&["container", "add", &other, "-p", "8086:80", "-p", "8080:80"], "conflict", &web),
-        (&["container", "add", &other, "--network", "none", "-p", "80:80"], "invalid", "no ports to publish"),
+        (
+            &["container", "add", &other, "--network", "none", "-p", "80:80"],
+            "invalid",
+            "ports cannot be published",
+        ),
         (&["container", "rm", "nobody"], "not_found", "nobody"),
         (&["container", "rm", &web, "nobody"], "not_found", "nobody"),
         (&["container", "inspect", "nobody"], "not_found", "nobody"),
         (&["network", "create", "bridge"], "conflict", "bridge"),
-        (&["network", "create", "lab"], "conflict", "exists already"),
+        (&["network", "create", "lab"], "conflict", "already exists"),
         (&["network", "create", "x", "--subnet", "198.18.0.0/16"], "conflict", "198.18.0.0/24"),
         (&["network", "create", "x", "--subnet", "10.20.0.128/25"], "conflict", "network lab"),
         (&["network", "create", "x", "--subnet", "10.1.2.3/24"], "invalid", "10.1.2.3/24"),
@@ -149,7 +153,7 @@ fn a_step_that_fails_half_way_is_undone() {
     // A name that is taken already stays who it was.
     let taken = lab.name("taken");
     std::process::Command::new("ip").args(["netns", "add", &taken]).status().unwrap();
-    lab.netd(&["container", "add", &taken]).fails(1, "is there already");
+    lab.netd(&["container", "add", &taken]).fails(1, "already exists");
     assert!(std::path::Path::new("/run/netns").join(&taken).exists());
     std::process::Command::new("ip").args(["netns", "delete", &taken]).status().unwrap();
 }

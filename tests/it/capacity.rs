@@ -59,7 +59,7 @@ fn a_table_is_as_large_as_it_was_asked_for() {
     // Another size is refused, the same one and none are not.
     for connections in ["1000", "131072"] {
         lab.netd(&["--max-connections", connections, "publish", "80:80", &web])
-            .fails(1, "the tables are made for 300000 connections");
+            .fails(1, "the tables have room for 300000 connections");
     }
     lab.netd(&["--max-connections", "300000", "publish", "80:80", &web]).ok();
     lab.netd(&["publish", "81:80", &web]).ok();

@@ -198,7 +198,7 @@ fn it_is_let_in_counted_and_cut_like_any_other() {
     assert_eq!(lab.port("udp", 5353)["flows"]["total"], 1);
     // The network whose bridge it needs stays while it is published.
     lab.netd(&["container", "rm", &web]).ok();
-    lab.netd(&["network", "rm", "bridge"]).fails(1, "8080:80/tcp, published for 198.19.0.2");
+    lab.netd(&["network", "rm", "bridge"]).fails(1, "8080:80/tcp, published to 198.19.0.2");
     lab.netd(&["network", "rm", "--force", "bridge"]).ok();
     assert_eq!(lab.netd(&["--json", "ports"]).ok().json(), serde_json::json!([]));
 }
@@ -242,14 +242,14 @@ fn a_target_that_cannot_be_is_refused_and_nothing_made() {
     lab.netd(&["publish", "8080:80", "192.0.2.10:80"])
         .fails(2, "neither a container's name nor an IP address");
     lab.netd(&["publish", &format!("{HOST6}:8080:80"), OUTSIDE]).fails(2, "brackets");
-    lab.netd(&["publish", &format!("[{HOST6}]:8080:80"), OUTSIDE]).fails(1, "of different families");
+    lab.netd(&["publish", &format!("[{HOST6}]:8080:80"), OUTSIDE]).fails(1, "of different IP versions");
     lab.host.ip("route add unreachable 192.0.2.0/24");
     lab.netd(&["publish", "8080:80", "192.0.2.10"]).fails(1, "look up the route to 192.0.2.10");
     lab.host.ip("link add side0 type veth peer name side1");
     lab.host.ip("link set side0 up");
     lab.host.ip("route add 203.0.113.0/24 dev side0");
     lab.netd(&["--uplink", "up0", "publish", "8080:80", "203.0.113.1"])
-        .fails(1, "the route to 203.0.113.1 leads out by side0, which is no uplink");
+        .fails(1, "the route to 203.0.113.1 leads through side0, which is not an uplink");
     assert!(!lab.state_dir().exists());
     lab.container("web", &[]);
     lab.netd(&["publish", "8080:80", "172.17.0.99"]).fails(1, "no container has it");

@@ -237,7 +237,7 @@ fn modes_that_contradict_what_is_asked_for_are_refused() {
     let create = |options: &[&str]| {
         lab.netd(&[&["network", "create", "x", "--subnet", "10.6.0.0/24"], options].concat())
     };
-    create(&["--gateway-mode", "bridge"]).fails(2, "'bridge' is no gateway mode");
+    create(&["--gateway-mode", "bridge"]).fails(2, "'bridge' is not a gateway mode");
     create(&["--gateway-mode", "nat", "--gateway-mode", "ipv4=routed"]).fails(1, "twice");
     create(&["--gateway-mode", "isolated"]).fails(1, "is not internal");
     create(&["--gateway-mode", "ipv6=routed"]).fails(1, "no IPv6 subnet");

@@ -51,7 +51,7 @@ fn a_network_has_a_subnet_of_each_family() {
     lab.netd(&["network", "create", "x", "--subnet", "fd00:6:0:0:8000::/65"]).fails(1, "overlaps");
     lab.netd(&["network", "create", "x", "--subnet", "fe80::/64"]).fails(1, "no host may have");
     lab.netd(&["network", "create", "x", "--subnet", "fd00:7::/64", "--gateway", "fd00:8::1"])
-        .fails(1, "no host's address");
+        .fails(1, "not a usable address");
     let name = lab.name("x");
     lab.netd(&["container", "add", &name, "--ip", "fd00:6::9"]).fails(1, "a family that network bridge");
     lab.netd(&["container", "add", &name, "--network", "six", "--ip", "fd00:6::abcd"])

@@ -52,8 +52,8 @@ fn one_command_publishes_several_ports_or_none() {
     assert!(greets(&lab, 8080, PATIENCE) && greets(&lab, 8081, PATIENCE));
     let before = Snapshot::of(&lab);
     for (specs, part) in [
-        (["8082:80", "8081:81"], "port 8081:81/tcp is taken: published for"),
-        (["8082:80", "8082:81"], "port 8082:81/tcp is taken: published for"),
+        (["8082:80", "8081:81"], "port 8081:81/tcp is in use: published to"),
+        (["8082:80", "8082:81"], "port 8082:81/tcp is in use: published to"),
         (["8082:80", "203.0.113.9:8083:80"], "203.0.113.9 is not an address of this host"),
     ] {
         lab.netd(&["publish", specs[0], specs[1], &web]).fails(1, part);
@@ -98,7 +98,7 @@ fn a_file_says_what_is_published_and_taken_back() {
     assert_eq!(published(&lab), 1);
     for (text, part) in [
         ("8090:80\n8091:\n", "line 2 of"),
-        ("\n\n8091:99999 8092:80", "'99999' is no port"),
+        ("\n\n8091:99999 8092:80", "'99999' is not a port"),
         ("# nothing\n", "there is no port in"),
     ] {
         std::fs::write(&file, text).unwrap();
@@ -139,7 +139,7 @@ fn ten_thousand_ports_are_published_and_taken_back_at_once() {
         assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
         assert!(greets(&lab, 10_001, PATIENCE));
         assert_eq!(published(&lab), usize::from(COUNT));
-        lab.netd(&["publish", "29999:1", &web]).fails(1, "port 29999:1/tcp is taken");
+        lab.netd(&["publish", "29999:1", &web]).fails(1, "port 29999:1/tcp is in use");
         let start = Instant::now();
         fed(&lab, &["unpublish", "--from", "-"], &lines).ok();
         assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());

@@ -214,7 +214,8 @@ fn mode_none_has_loopback_only_and_mode_host_is_the_host() {
     let second = lab.netd(&["run", "--network", "host", "--", "nginx", "-c", &config.to_string_lossy()]);
     assert!(!second.status.success());
     assert!(second.stderr.contains("Address already in use"), "{}", second.stderr);
-    lab.netd(&["run", "--network", "host", "-p", "80:80", "--", "true"]).fails(1, "no ports to publish");
+    lab.netd(&["run", "--network", "host", "-p", "80:80", "--", "true"])
+        .fails(1, "ports cannot be published");
 }
 
 #[test]
@@ -226,7 +227,7 @@ fn a_namespace_of_somebody_elses_is_attached_and_left() {
     let _server = Server::tcp_echo(&theirs.path(), 80);
     assert!(lab.client.run(|| tcp_first_line("198.18.0.1:8080", PATIENCE)).is_ok());
     lab.netd(&["container", "add", &lab.name("twice"), "--netns", &theirs.path().to_string_lossy()])
-        .fails(1, "attached already");
+        .fails(1, "already attached");
     lab.netd(&["container", "rm", &name]).ok();
     assert!(theirs.path().exists());
     assert!(!theirs.sh("ip -o link").contains("eth0"));

@@ -281,7 +281,7 @@ fn a_port_may_be_for_one_interface_only() {
     assert_eq!(lab.port("tcp", 8080)["flows"]["total"], 2);
     lab.netd(&["publish", "8080:81", &web, "--interface", "up1"]).fails(1, "8080:80/tcp by interface up0");
     lab.netd(&["publish", "8081:80", &web, "--interface", "nosuch"]).fails(1, "there is no interface nosuch");
-    lab.netd(&["publish", "8081:80", &web, "--interface", "netd0"]).fails(1, "netd0 leads nowhere outside");
+    lab.netd(&["publish", "8081:80", &web, "--interface", "netd0"]).fails(1, "netd0 is not an uplink");
     lab.netd(&["publish", "8081:80", &web, "--interface", "a/b"]).fails(2, "a/b");
     // It can be changed where it is.
     lab.netd(&["publish", "--replace", "--cut", "8080:80", &web, "--interface", "up1"]).ok();

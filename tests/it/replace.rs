@@ -207,10 +207,10 @@ fn everything_about_a_port_can_change_but_its_place() {
     lab.netd(&["publish", "--replace", &format!("{bound}:80-89"), OUTSIDE]).ok();
     assert_eq!(greeting(&lab, 8000), "outside");
     for (spec, part) in [
-        ("8000-8009:80-89", "takes other ports or addresses"),
-        (&format!("{HOST}:8000:80"), "takes other ports or addresses"),
-        (&format!("{HOST}:8005-8014:80-89"), "takes other ports or addresses"),
-        ("80", "what is to be replaced has host ports"),
+        ("8000-8009:80-89", "is not the same address and ports"),
+        (&format!("{HOST}:8000:80"), "is not the same address and ports"),
+        (&format!("{HOST}:8005-8014:80-89"), "is not the same address and ports"),
+        ("80", "names no host ports to replace"),
     ] {
         lab.netd(&["publish", "--replace", spec, &blue]).fails(1, part);
     }

@@ -109,7 +109,7 @@ fn a_detached_run_stays_until_it_is_removed() {
     wait_for("the server", PATIENCE, || {
         lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), PATIENCE)).is_ok()
     });
-    lab.netd(&["run", "-d", "--name", &name, "--", "true"]).fails(1, "exists already");
+    lab.netd(&["run", "-d", "--name", &name, "--", "true"]).fails(1, "already exists");
     lab.netd(&["container", "rm", &name]).ok();
     assert!(is_gone(&lab, &name));
     let state = lab.state_dir().to_string_lossy().into_owned();

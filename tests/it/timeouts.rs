@@ -46,10 +46,10 @@ fn timeouts_are_shown_changed_and_kept() {
     assert_eq!((timeout(&lab, "one_way"), timeout(&lab, "established")), (json!(30), json!(7200)));
     assert_eq!(timeout(&lab, "echo"), json!(300));
     for (words, status, part) in [
-        (&["timeouts", "udp=5s"][..], 2, "there is no phase 'udp'"),
+        (&["timeouts", "udp=5s"][..], 2, "there is no state 'udp'"),
         (&["timeouts", "echo=0"], 2, "'echo=0'"),
         (&["timeouts", "echo=400d"], 2, "'echo=400d'"),
-        (&["timeouts", "echo=1m", "syn_sent=soon"], 2, "'soon' is no duration"),
+        (&["timeouts", "echo=1m", "syn_sent=soon"], 2, "'soon' is not a duration"),
     ] {
         let said = lab.netd(words).fails(status, part);
         assert!(said.stderr.contains("hint: "), "{}", said.stderr);

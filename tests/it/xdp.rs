@@ -307,11 +307,11 @@ fn the_stage_is_where_the_user_wants_it_and_replaces_nobody() {
     // Another netd is somebody else.
     let other = lab.folder.path().join("other");
     let said = lab.netd_in(&lab.host, &other, &["--xdp", "native", "network", "create", "n"]);
-    said.fails(1, &format!("up0 has an XDP program already, number {ours}, which netd does not replace"));
+    said.fails(1, &format!("up0 already has XDP program {ours}, which netd does not replace"));
     assert_eq!(program_on(&lab, "up0"), ours);
     lab.netd_in(&lab.host, &other, &["--xdp", "auto", "network", "create", "n"]).ok();
     let told = lab.netd_in(&lab.host, &other, &["status"]).ok().stdout;
-    assert!(told.contains("up0 has no XDP stage: up0 has an XDP program already"), "{told}");
+    assert!(told.contains("up0 has no XDP stage: up0 already has XDP program"), "{told}");
     lab.netd_in(&lab.host, &other, &["down"]).ok();
     assert_eq!(program_on(&lab, "up0"), ours);
     // Uplinks that come and go.

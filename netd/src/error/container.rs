@@ -18,7 +18,7 @@ pub enum ContainerError {
         name: String,
     },
     /// A container has this name.
-    #[error("container {name} exists already")]
+    #[error("container {name} already exists")]
     Exists {
         /// The name.
         name: String,
@@ -31,6 +31,12 @@ pub enum ContainerError {
         /// The container that has it.
         container: String,
     },
+    /// The process whose namespace is asked for does not exist.
+    #[error("there is no process {pid}")]
+    NoProcess {
+        /// Its number.
+        pid: i32,
+    },
     /// Nothing is at the path of a namespace.
     #[error("there is no network namespace {}", path.display())]
     NoNamespace {
@@ -38,13 +44,13 @@ pub enum ContainerError {
         path: PathBuf,
     },
     /// What is at the path is no network namespace.
-    #[error("{} is no network namespace", path.display())]
+    #[error("{} is not a network namespace", path.display())]
     NotANamespace {
         /// The path.
         path: PathBuf,
     },
     /// The path of a namespace that should be made is in use.
-    #[error("network namespace {} is there already", path.display())]
+    #[error("network namespace {} already exists", path.display())]
     NamespaceExists {
         /// The path.
         path: PathBuf,
@@ -64,7 +70,7 @@ pub enum ContainerError {
         path: PathBuf,
     },
     /// Another container has the namespace.
-    #[error("{} is attached already, as container {container}", path.display())]
+    #[error("{} is already attached as container {container}", path.display())]
     NamespaceTaken {
         /// The path.
         path: PathBuf,
@@ -75,13 +81,13 @@ pub enum ContainerError {
     #[error("a container on network host has no namespace of its own")]
     HostWithNamespace,
     /// Networks host and none have no published ports.
-    #[error("network {network} has no ports to publish")]
+    #[error("ports cannot be published on network {network}")]
     NoPorts {
         /// The network.
         network: String,
     },
     /// Networks host and none have no interface.
-    #[error("on network {network} there is no interface to give an address to")]
+    #[error("network {network} has no interface that could have an address")]
     NoInterface {
         /// The network.
         network: String,
@@ -93,7 +99,7 @@ pub enum ContainerError {
         network: String,
     },
     /// Two interfaces of a container with one name.
-    #[error("container {container} has an interface {interface} already")]
+    #[error("container {container} already has an interface {interface}")]
     InterfaceTwice {
         /// The container.
         container: String,
@@ -101,7 +107,7 @@ pub enum ContainerError {
         interface: String,
     },
     /// Two interfaces of a container on one network.
-    #[error("container {container} is on network {network} already")]
+    #[error("container {container} is already on network {network}")]
     NetworkTwice {
         /// The container.
         container: String,
@@ -127,7 +133,7 @@ pub enum ContainerError {
         publication: String,
     },
     /// The namespace has an interface of this name already.
-    #[error("{} has an interface {interface} already", path.display())]
+    #[error("{} already has an interface {interface}", path.display())]
     InterfaceExists {
         /// The namespace.
         path: PathBuf,
@@ -143,7 +149,7 @@ pub enum ContainerError {
         interface: String,
     },
     /// An interface that should be adopted is no veth with a known MAC address.
-    #[error("interface {interface} cannot be adopted: it is no veth with a MAC address")]
+    #[error("interface {interface} cannot be adopted: it is not a veth with a MAC address")]
     NotAdoptable {
         /// The interface.
         interface: String,
@@ -157,7 +163,7 @@ pub enum ContainerError {
         container: String,
     },
     /// Every address of the subnet is taken.
-    #[error("every address of {subnet} is taken")]
+    #[error("every address of {subnet} is in use")]
     SubnetFull {
         /// The subnet.
         subnet: IpNet,
@@ -179,7 +185,7 @@ pub enum ContainerError {
         container: String,
     },
     /// The address is no host address of the subnet.
-    #[error("{address} is no host's address in {subnet}")]
+    #[error("{address} is not a usable address in {subnet}")]
     BadAddress {
         /// The address.
         address: IpAddr,
@@ -187,7 +193,7 @@ pub enum ContainerError {
         subnet: IpNet,
     },
     /// An address without a subnet of its family.
-    #[error("address {address} is one too many, or of a family that network {network} does not have")]
+    #[error("network {network} has no further subnet for address {address}")]
     ExtraAddress {
         /// The address.
         address: IpAddr,
@@ -209,6 +215,7 @@ impl ContainerError {
     pub const fn kind(&self) -> Kind {
         match self {
             Self::NotFound { .. }
+            | Self::NoProcess { .. }
             | Self::NoNamespace { .. }
             | Self::InterfaceGone { .. }
             | Self::NotConnected { .. } => Kind::NotFound,

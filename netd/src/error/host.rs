@@ -24,7 +24,7 @@ pub enum HostError {
         name: String,
     },
     /// The interface that should be made exists.
-    #[error("an interface {name} is there already")]
+    #[error("interface {name} already exists")]
     InterfaceExists {
         /// Its name.
         name: String,
@@ -32,22 +32,22 @@ pub enum HostError {
         peer: Option<String>,
     },
     /// Somebody else removed the interface just after it was made.
-    #[error("interface {name} was removed by somebody as it was made")]
+    #[error("another program removed interface {name} while netd created it")]
     InterfaceVanished {
         /// Its name.
         name: String,
     },
     /// The interface's index does not fit into a flow's key.
-    #[error("interface index {index} is beyond what a flow's key can hold")]
+    #[error("interface index {index} is too large for the flow table")]
     IndexTooLarge {
         /// The index.
         index: u32,
     },
     /// No name is free for a bridge.
-    #[error("no name is free for a bridge")]
+    #[error("no bridge name is free")]
     NoBridgeName,
     /// An XDP program of somebody else's is on the interface.
-    #[error("{interface} has an XDP program already, number {program}, which netd does not replace")]
+    #[error("{interface} already has XDP program {program}, which netd does not replace")]
     ForeignXdp {
         /// The interface.
         interface: String,
@@ -55,13 +55,13 @@ pub enum HostError {
         program: u32,
     },
     /// XDP reads Ethernet frames.
-    #[error("{interface} is no Ethernet interface, and XDP reads Ethernet frames")]
+    #[error("{interface} is not an Ethernet interface, which XDP needs")]
     XdpNotEthernet {
         /// The interface.
         interface: String,
     },
     /// XDP does not see tags that the device has taken off.
-    #[error("VLAN {vlan} is on {interface}, and a tag that the device has taken off is not seen by XDP")]
+    #[error("VLAN {vlan} is on {interface}, and XDP does not see VLAN tags that the device removes")]
     XdpUnderVlan {
         /// The interface.
         interface: String,

@@ -17,7 +17,7 @@ pub enum NetworkError {
         name: String,
     },
     /// A network has this name.
-    #[error("network {name} exists already")]
+    #[error("network {name} already exists")]
     Exists {
         /// The name.
         name: String,
@@ -25,7 +25,7 @@ pub enum NetworkError {
         predefined: bool,
     },
     /// A network that always exists cannot be removed.
-    #[error("network {name} always exists and cannot be removed")]
+    #[error("network {name} is built in and cannot be removed")]
     Predefined {
         /// The name.
         name: String,
@@ -39,7 +39,7 @@ pub enum NetworkError {
         containers: Vec<String>,
     },
     /// A publication needs it, though its target is no container.
-    #[error("network {name} is needed by {publication}, published for {target}")]
+    #[error("network {name} is needed by {publication}, published to {target}")]
     Needed {
         /// The network.
         name: String,
@@ -81,13 +81,13 @@ pub enum NetworkError {
         holder: String,
     },
     /// No default address pool of IPv4 is free.
-    #[error("every default address pool overlaps a route or a network of this host")]
+    #[error("all default address pools overlap with routes or networks of this host")]
     NoFreeSubnet,
     /// No random IPv6 prefix was free.
-    #[error("every unique local IPv6 prefix that was tried overlaps a route of this host")]
+    #[error("all unique local IPv6 prefixes that were tried overlap with routes of this host")]
     NoFreeSubnet6,
     /// More than one subnet of a family.
-    #[error("a network has one IPv{family} subnet")]
+    #[error("a network can have only one IPv{family} subnet")]
     SubnetTwice {
         /// 4 or 6.
         family: u8,
@@ -101,7 +101,7 @@ pub enum NetworkError {
         why: SubnetFault,
     },
     /// The gateway is no host address of the subnet.
-    #[error("gateway {gateway} is no host's address in {subnet}")]
+    #[error("gateway {gateway} is not a usable address in {subnet}")]
     BadGateway {
         /// The gateway.
         gateway: IpAddr,
@@ -111,7 +111,7 @@ pub enum NetworkError {
         first: IpAddr,
     },
     /// A gateway without a subnet of its family.
-    #[error("gateway {gateway} is one too many, or of no subnet")]
+    #[error("there is no subnet for gateway {gateway}")]
     ExtraGateway {
         /// The gateway.
         gateway: IpAddr,
@@ -123,28 +123,28 @@ pub enum NetworkError {
         address: IpAddr,
     },
     /// A source NAT address without a subnet of its family.
-    #[error("SNAT address {address} is one too many, or of no subnet")]
+    #[error("there is no subnet for SNAT address {address}")]
     ExtraSnat {
         /// The address.
         address: IpAddr,
     },
     /// A gateway mode of IPv6, but no IPv6 subnet.
-    #[error("gateway mode of IPv6: network {name} has no IPv6 subnet")]
+    #[error("network {name} has no IPv6 subnet, so it has no IPv6 gateway mode")]
     ModeWithoutIpv6 {
         /// The network.
         name: String,
     },
     /// The same family's mode is given twice.
-    #[error("the gateway mode of the same family is given twice")]
+    #[error("the gateway mode of one IP version is given twice")]
     ModeTwice,
     /// Gateway mode isolated is for internal networks only.
-    #[error("gateway mode isolated: network {name} is not internal")]
+    #[error("gateway mode isolated is not possible: network {name} is not internal")]
     IsolatedNotInternal {
         /// The network.
         name: String,
     },
     /// Gateway mode isolated has no gateway.
-    #[error("gateway mode isolated: {subnet} has no gateway, so {gateway} cannot be one")]
+    #[error("in gateway mode isolated, {subnet} has no gateway, so {gateway} cannot be one")]
     IsolatedGateway {
         /// The subnet.
         subnet: IpNet,
@@ -152,7 +152,7 @@ pub enum NetworkError {
         gateway: IpAddr,
     },
     /// A mode that lets clients in, on an internal network.
-    #[error("gateway mode {mode}: network {name} is internal, so nobody is let in")]
+    #[error("gateway mode {mode} is not possible: network {name} is internal")]
     ModeInternal {
         /// The mode.
         mode: &'static str,
@@ -160,13 +160,13 @@ pub enum NetworkError {
         name: String,
     },
     /// Gateway mode routed does not masquerade.
-    #[error("gateway mode routed: connections keep the container's address, not {address}")]
+    #[error("in gateway mode routed, connections keep the container's address, so {address} is not used")]
     RoutedSnat {
         /// The address that was asked for.
         address: IpAddr,
     },
     /// An internal network with a trusted interface.
-    #[error("trusted interface: network {name} is internal, so nobody is let in")]
+    #[error("a trusted interface is not possible: network {name} is internal")]
     TrustedInternal {
         /// The network.
         name: String,
@@ -180,16 +180,16 @@ pub enum SubnetFault {
     HostBits,
     /// There is no room for a gateway and a container.
     TooSmall,
-    /// It holds addresses that no host may have.
+    /// It contains reserved addresses.
     Reserved,
 }
 
 impl SubnetFault {
     const fn text(self) -> &'static str {
         match self {
-            Self::HostBits => "has bits set below its prefix",
-            Self::TooSmall => "has no room for a gateway and a container",
-            Self::Reserved => "holds addresses that no host may have",
+            Self::HostBits => "has host bits set",
+            Self::TooSmall => "is too small for a gateway and a container",
+            Self::Reserved => "contains reserved addresses",
         }
     }
 }

@@ -34,16 +34,16 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Publication { spec, target, interface } => {
-                write!(f, "published for {target} as {spec}")?;
-                interface.as_ref().map_or(Ok(()), |name| write!(f, " by interface {name}"))
+                write!(f, "published to {target} as {spec}")?;
+                interface.as_ref().map_or(Ok(()), |name| write!(f, " on interface {name}"))
             }
             Self::Process { process: Some((name, pid)), address, protocol } => {
                 write!(f, "{name} (pid {pid}) listens on {address}/{protocol}")
             }
             Self::Process { process: None, address, protocol } => {
-                write!(f, "a process that cannot be seen listens on {address}/{protocol}")
+                write!(f, "an unknown process listens on {address}/{protocol}")
             }
-            Self::Unknown => f.write_str("somebody has it"),
+            Self::Unknown => f.write_str("it was in use, and has just become free"),
         }
     }
 }
@@ -59,7 +59,7 @@ pub enum PublicationError {
         spec: String,
     },
     /// The ports are part of a range.
-    #[error("{spec} is a part of {whole}")]
+    #[error("{spec} is part of {whole}")]
     PartOfRange {
         /// The ports that were asked for.
         spec: String,
@@ -75,7 +75,7 @@ pub enum PublicationError {
         found: Vec<String>,
     },
     /// Somebody has the port.
-    #[error("port {spec} is taken: {holder}")]
+    #[error("port {spec} is in use: {holder}")]
     Taken {
         /// The port.
         spec: String,
@@ -83,7 +83,7 @@ pub enum PublicationError {
         holder: Holder,
     },
     /// Every port of the range is taken.
-    #[error("'{spec}': every port of {range} is taken")]
+    #[error("'{spec}': every port of {range} is in use")]
     RangeTaken {
         /// What was asked for.
         spec: String,
@@ -91,7 +91,7 @@ pub enum PublicationError {
         range: String,
     },
     /// So many free ports in a row are not to be found.
-    #[error("'{spec}': no {count} host ports in a row are free")]
+    #[error("'{spec}': no {count} consecutive host ports are free")]
     NoFreePorts {
         /// What was asked for.
         spec: String,
@@ -99,13 +99,13 @@ pub enum PublicationError {
         count: u32,
     },
     /// What is replaced must have host ports.
-    #[error("'{spec}': what is to be replaced has host ports")]
+    #[error("'{spec}' names no host ports to replace")]
     ReplaceWithoutPorts {
         /// What was asked for.
         spec: String,
     },
     /// Only the very same address and ports can be replaced.
-    #[error("'{spec}' takes other ports or addresses than {other}, which is published for {target}")]
+    #[error("'{spec}' is not the same address and ports as {other}, published to {target}")]
     ReplaceOther {
         /// What was asked for.
         spec: String,
@@ -125,7 +125,7 @@ pub enum PublicationError {
         own: Vec<IpAddr>,
     },
     /// Host address and target are of different families.
-    #[error("'{spec}': {host} and {target} are of different families")]
+    #[error("'{spec}': {host} and {target} are of different IP versions")]
     Families {
         /// What was asked for.
         spec: String,
@@ -135,7 +135,7 @@ pub enum PublicationError {
         target: IpAddr,
     },
     /// The container's network has no ports to publish.
-    #[error("container {container} is on network {network}, which has no ports to publish")]
+    #[error("container {container} is on network {network}, where ports cannot be published")]
     NoPorts {
         /// The container.
         container: String,
@@ -143,31 +143,31 @@ pub enum PublicationError {
         network: String,
     },
     /// The network is internal.
-    #[error("network {network} is internal: nothing on it can be published")]
+    #[error("network {network} is internal, so its containers' ports cannot be published")]
     Internal {
         /// The network.
         network: String,
     },
     /// Containers see their clients' addresses in any case.
-    #[error("keeping source addresses is not for container {container}")]
+    #[error("keeping source addresses is for other hosts only, not for container {container}")]
     KeepSource {
         /// The container.
         container: String,
     },
     /// The target is no address of one host.
-    #[error("{address} is no address that one host has everywhere")]
+    #[error("{address} is not the unicast address of a host")]
     NotUnicast {
         /// The address.
         address: IpAddr,
     },
     /// The target is the host itself.
-    #[error("{address} is this host itself")]
+    #[error("{address} is an address of this host")]
     TargetIsHost {
         /// The address.
         address: IpAddr,
     },
     /// The target is an address of a network, but no container has it.
-    #[error("{address} is an address of network {network}, and no container has it")]
+    #[error("no container has address {address} of network {network}")]
     NoContainerHas {
         /// The address.
         address: IpAddr,
@@ -175,7 +175,7 @@ pub enum PublicationError {
         network: String,
     },
     /// The route to the target leads out by an interface that is no uplink.
-    #[error("the route to {address} leads out by {}, which is no uplink", interface.as_deref().unwrap_or("no interface"))]
+    #[error("the route to {address} leads through {}, which is not an uplink", interface.as_deref().unwrap_or("no interface"))]
     NoUplink {
         /// The address.
         address: IpAddr,
@@ -183,7 +183,7 @@ pub enum PublicationError {
         interface: Option<String>,
     },
     /// Clients do not come in by the interface.
-    #[error("interface {interface} leads nowhere outside")]
+    #[error("interface {interface} is not an uplink")]
     NotAnUplink {
         /// The interface.
         interface: String,
@@ -197,7 +197,7 @@ pub enum PublicationError {
         source_net: ipnet::IpNet,
     },
     /// The tables have no more room.
-    #[error("there is no room for more {what}: {capacity} are the most")]
+    #[error("no more {what} are possible: the maximum is {capacity}")]
     Full {
         /// "containers" or "publications".
         what: &'static str,

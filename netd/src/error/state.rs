@@ -9,7 +9,7 @@ use super::kind::Kind;
 #[non_exhaustive]
 pub enum StateError {
     /// The file makes no sense.
-    #[error("understand {}: {why}", path.display())]
+    #[error("cannot parse {}: {why}", path.display())]
     NotUnderstood {
         /// The file.
         path: PathBuf,
@@ -17,7 +17,7 @@ pub enum StateError {
         why: String,
     },
     /// Another version of netd wrote the file.
-    #[error("{} has schema {found}, this netd speaks {expected}", path.display())]
+    #[error("{} has schema {found}, but this netd needs schema {expected}", path.display())]
     Schema {
         /// The file.
         path: PathBuf,
@@ -27,7 +27,7 @@ pub enum StateError {
         expected: u32,
     },
     /// The flow tables have another size than is asked for.
-    #[error("the tables are made for {present} connections, not for {wanted}")]
+    #[error("the tables have room for {present} connections, not for {wanted}")]
     Capacity {
         /// For how many connections the tables are made.
         present: u32,
@@ -35,7 +35,7 @@ pub enum StateError {
         wanted: u32,
     },
     /// The pinned programs and tables are gone.
-    #[error("the BPF programs of this instance are gone")]
+    #[error("the BPF programs of this instance are missing")]
     ProgramsGone,
     /// Another version of netd made the pinned programs and tables.
     #[error("the BPF programs and tables were made by another version of netd: {difference}")]

@@ -20,12 +20,12 @@ impl FromStr for Source {
         let net = match text.parse::<IpAddr>() {
             Ok(address) => IpNet::from(address),
             Err(_) => text.parse::<IpNet>().map_err(|_not_one| {
-                Error::malformed(format!("'{text}' is neither an address nor a CIDR"))
-                    .expected("write 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32")
+                Error::malformed(format!("'{text}' is not an address or a CIDR prefix"))
+                    .expected("for example 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32")
             })?,
         };
         if net.trunc() != net {
-            return Err(Error::malformed(format!("'{text}' has bits set below its prefix"))
+            return Err(Error::malformed(format!("'{text}' has host bits set"))
                 .expected(format!("did you mean {}?", net.trunc())));
         }
         Ok(Self(net))

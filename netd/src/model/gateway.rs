@@ -64,8 +64,9 @@ impl FromStr for ModeSpec {
             (None, Some(mode)) => Ok(Self::Both(mode)),
             (Some("ipv4"), Some(mode)) => Ok(Self::Ipv4(mode)),
             (Some("ipv6"), Some(mode)) => Ok(Self::Ipv6(mode)),
-            _ => Err(Error::malformed(format!("'{text}' is no gateway mode"))
-                .expected("nat, nat-unprotected, routed or isolated; for one family ipv4=MODE or ipv6=MODE")),
+            _ => Err(Error::malformed(format!("'{text}' is not a gateway mode")).expected(
+                "use nat, nat-unprotected, routed or isolated; for one IP version ipv4=MODE or ipv6=MODE",
+            )),
         }
     }
 }

@@ -29,7 +29,7 @@ impl FromStr for Name {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
         let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
         if !starts_well || text.len() > 255 || !text.chars().all(fits) {
-            return Err(Error::malformed(format!("'{text}' cannot be a name")).expected(
+            return Err(Error::malformed(format!("'{text}' is not a valid name")).expected(
                 "a name has 1 to 255 letters, digits, '_', '.' and '-', and starts with a letter or digit",
             ));
         }
@@ -55,7 +55,7 @@ impl FromStr for OwnerKey {
 
     fn from_str(text: &str) -> Result<Self> {
         if text.is_empty() || text.len() > 255 || text.contains(char::is_control) {
-            return Err(Error::malformed(format!("'{}' cannot be an owner key", text.escape_debug()))
+            return Err(Error::malformed(format!("'{}' is not a valid owner key", text.escape_debug()))
                 .expected("an owner key has 1 to 255 bytes and no control characters"));
         }
         Ok(Self(text.into()))
@@ -80,8 +80,8 @@ impl FromStr for IfName {
     fn from_str(text: &str) -> Result<Self> {
         let bad = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
         if text.is_empty() || text.len() > 15 || text == "." || text == ".." || text.contains(bad) {
-            return Err(Error::malformed(format!("'{text}' cannot be the name of an interface"))
-                .expected("an interface's name has 1 to 15 characters, without spaces, '/' and ':'"));
+            return Err(Error::malformed(format!("'{text}' is not a valid interface name"))
+                .expected("an interface name has 1 to 15 characters, without spaces, '/' and ':'"));
         }
         Ok(Self(text.into()))
     }
@@ -118,8 +118,8 @@ impl FromStr for Mac {
             .map(|byte| (byte.len() == 2).then(|| u8::from_str_radix(byte, 16).ok()).flatten())
             .collect();
         bytes.and_then(|bytes| <[u8; 6]>::try_from(bytes).ok()).and_then(Self::new).ok_or_else(|| {
-            Error::malformed(format!("'{text}' is not a station's MAC address"))
-                .expected("write six bytes, the first one even: 02:42:ac:11:00:02")
+            Error::malformed(format!("'{text}' is not a unicast MAC address"))
+                .expected("for example 02:42:ac:11:00:02")
         })
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 const EXAMPLE: &str =
-    "for example 8080:80, 127.0.0.1:8080:80/tcp, 53:53/udp, 8000-8010:9000-9010 or [::1]:8080:80";
+    "for example 8080:80, 127.0.0.1:8080:80, 53:53/udp, 8000-8010:9000-9010 or [::1]:8080:80";
 
 /// A protocol with ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -56,10 +56,8 @@ impl FromStr for Protocol {
             "tcp" => Ok(Self::Tcp),
             "udp" => Ok(Self::Udp),
             "sctp" => Ok(Self::Sctp),
-            _ => {
-                Err(Error::malformed(format!("'{text}' is no protocol with ports"))
-                    .expected("tcp, udp or sctp"))
-            }
+            _ => Err(Error::malformed(format!("'{text}' is not a protocol with ports"))
+                .expected("use tcp, udp or sctp")),
         }
     }
 }
@@ -107,7 +105,7 @@ impl FromStr for PortRange {
             // `u16::from_str` takes a sign, which no port has.
             let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
             digits.then(|| text.parse::<u16>().ok()).flatten().filter(|port| *port != 0).ok_or_else(|| {
-                Error::malformed(format!("'{text}' is no port"))
+                Error::malformed(format!("'{text}' is not a port"))
                     .expected("a port is a number from 1 to 65535")
             })
         };
@@ -116,7 +114,7 @@ impl FromStr for PortRange {
             None => (port(text)?, port(text)?),
         };
         Self::new(first, last).ok_or_else(|| {
-            Error::malformed(format!("the range {text} ends before it begins"))
+            Error::malformed(format!("range {text} ends before it begins"))
                 .expected(format!("did you mean {last}-{first}?"))
         })
     }
@@ -166,7 +164,7 @@ impl FromStr for PortSpec {
         let (host, target) = match rest.split_once(':') {
             Some((host, target)) => (host, target),
             None if host_ip.is_none() => ("", rest),
-            None => return Err(invalid(text, "there is no container port after the host address")),
+            None => return Err(invalid(text, "the container port is missing")),
         };
         let target: PortRange = target.parse().map_err(about)?;
         let host = if host.is_empty() || host == "0" {
@@ -180,7 +178,7 @@ impl FromStr for PortSpec {
             } else {
                 return Err(invalid(
                     text,
-                    &format!("{host} are {} ports, {target} are {}", host.count(), target.count()),
+                    &format!("{host} is {} ports, but {target} is {}", host.count(), target.count()),
                 ));
             }
         };
@@ -224,7 +222,7 @@ impl FromStr for UnpublishSpec {
             None => (rest, None),
         };
         if host.is_empty() || host == "0" {
-            return Err(invalid(text, "the host port is needed to know which publication is meant"));
+            return Err(invalid(text, "the host port is missing"));
         }
         Ok(Self { host_ip, host: host.parse().map_err(about)?, target, proto })
     }
@@ -252,6 +250,11 @@ fn write_address(f: &mut fmt::Formatter<'_>, address: Option<IpAddr>) -> fmt::Re
 /// Cuts the protocol off the end; TCP if there is none.
 fn protocol(text: &str) -> Result<(&str, Protocol)> {
     match text.rsplit_once('/') {
+        Some((rest, behind)) if let Some((proto, target)) = behind.split_once(':') => {
+            let _known: Protocol = proto.parse().map_err(|error| context(text, &error))?;
+            Err(Error::malformed(format!("'{text}': the protocol goes at the end"))
+                .expected(format!("for example {rest}:{target}/{proto}")))
+        }
         Some((rest, proto)) => Ok((rest, proto.parse().map_err(|error| context(text, &error))?)),
         None => Ok((text, Protocol::Tcp)),
     }
@@ -262,21 +265,22 @@ fn host_address<'a>(text: &str, rest: &'a str) -> Result<(Option<IpAddr>, &'a st
     if let Some(bracketed) = rest.strip_prefix('[') {
         let (address, rest) = bracketed
             .split_once("]:")
-            .ok_or_else(|| invalid(text, "after '[' an IPv6 address, then ']:' and the ports"))?;
-        let address =
-            address.parse().map_err(|_not_one| invalid(text, &format!("'{address}' is no IPv6 address")))?;
+            .ok_or_else(|| invalid(text, "']:' is missing after the IPv6 address"))?;
+        let address = address
+            .parse()
+            .map_err(|_not_one| invalid(text, &format!("'{address}' is not an IPv6 address")))?;
         return Ok((Some(checked(text, IpAddr::V6(address))?), rest));
     }
     // With two colons the first part is an address; with one it could be an address or a port, and ports have no dots.
     let colons = rest.matches(':').count();
     if colons > 2 {
-        return Err(invalid(text, "an IPv6 address stands in brackets"));
+        return Err(invalid(text, "an IPv6 address needs brackets"));
     }
     match rest.split_once(':') {
         Some((first, after)) if colons == 2 || first.contains('.') => {
             let address = first.parse().map_err(|_not_one| {
-                Error::malformed(format!("'{text}': '{first}' is no IP address"))
-                    .expected("write the host's address in numbers; host names are not looked up")
+                Error::malformed(format!("'{text}': '{first}' is not an IP address"))
+                    .expected("use an address of this host; host names are not resolved")
             })?;
             Ok((Some(checked(text, IpAddr::V4(address))?), after))
         }
@@ -288,13 +292,13 @@ fn host_address<'a>(text: &str, rest: &'a str) -> Result<(Option<IpAddr>, &'a st
 fn checked(text: &str, address: IpAddr) -> Result<IpAddr> {
     let broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
     if address.is_multicast() || broadcast {
-        return Err(invalid(text, &format!("{address} is no address that a host can have")));
+        return Err(invalid(text, &format!("{address} is not a unicast address")));
     }
     Ok(address)
 }
 
 fn invalid(text: &str, why: &str) -> Error {
-    Error::malformed(format!("'{text}' is no port to publish: {why}")).expected(EXAMPLE)
+    Error::malformed(format!("'{text}': {why}")).expected(EXAMPLE)
 }
 
 fn context(text: &str, error: &Error) -> Error {
@@ -302,7 +306,11 @@ fn context(text: &str, error: &Error) -> Error {
         Error::Malformed { expected: Some(expected), .. } => expected,
         _ => EXAMPLE,
     };
-    Error::malformed(format!("'{text}' is no port to publish: {error}")).expected(expected)
+    let message = error.to_string();
+    // A word that is wrong as a whole is named once.
+    let message =
+        if message.starts_with(&format!("'{text}'")) { message } else { format!("'{text}': {message}") };
+    Error::malformed(message).expected(expected)
 }
 
 #[cfg(test)]

@@ -24,9 +24,9 @@ impl FromStr for TargetSpec {
         }
         if text.contains(':') {
             return Err(Error::malformed(format!(
-                "'{text}' is neither a container's name nor an IP address"
+                "'{text}' is not a container name or an IP address"
             ))
-            .expected("the target's ports stand in the specification: publish 8080:80 192.0.2.10"));
+            .expected("the target has no port of its own; its port is part of HOSTPORT:PORT, for example 8080:80"));
         }
         text.parse().map(Self::Container)
     }

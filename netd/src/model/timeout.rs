@@ -24,7 +24,7 @@ impl FromStr for TimeoutSpec {
 
     fn from_str(text: &str) -> Result<Self> {
         let (name, duration) = text.split_once('=').ok_or_else(|| {
-            Error::malformed(format!("'{text}' says no timeout")).expected("for example two_way=10m")
+            Error::malformed(format!("'{text}' has no duration")).expected("for example two_way=10m")
         })?;
         let state = State::ALL.into_iter().find(|state| state.name() == name).ok_or_else(|| {
             let names = State::ALL.map(State::name).join(", ");
@@ -41,13 +41,16 @@ fn seconds(text: &str, duration: &str) -> Result<u32> {
         Ok(seconds) => Ok(Duration::from_secs(seconds)),
         Err(_not_a_number) => humantime::parse_duration(duration),
     };
-    let parsed = parsed.map_err(|error| {
-        Error::malformed(format!("'{text}': '{duration}' is no duration: {error}"))
-            .expected("write seconds, or 30s, 10m, 2h, 5d")
+    let parsed = parsed.map_err(|error| match error {
+        humantime::DurationError::UnknownUnit { unit, .. } => {
+            Error::malformed(format!("'{text}': '{unit}' is not a unit")).expected("use s, m, h or d")
+        }
+        _ => Error::malformed(format!("'{text}': '{duration}' is not a duration"))
+            .expected("for example 30s, 10m, 2h or 5d; without a unit, seconds"),
     })?;
     u32::try_from(parsed.as_secs()).ok().filter(|seconds| (1..=LONGEST).contains(seconds)).ok_or_else(|| {
-        Error::malformed(format!("'{text}': a timeout of {duration} is not possible"))
-            .expected("from one second to 365 days")
+        Error::malformed(format!("'{text}': a timeout of {duration} is out of range"))
+            .expected("use 1s to 365d")
     })
 }
 

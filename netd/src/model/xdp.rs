@@ -45,8 +45,8 @@ impl FromStr for XdpMode {
 
     fn from_str(text: &str) -> Result<Self> {
         [Self::Off, Self::Auto, Self::Native].into_iter().find(|mode| mode.name() == text).ok_or_else(|| {
-            Error::malformed(format!("'{text}' is no mode of the XDP stage"))
-                .expected(format!("it is one of {}", Self::NAMES.join(", ")))
+            Error::malformed(format!("'{text}' is not an XDP mode"))
+                .expected(format!("use one of {}", Self::NAMES.join(", ")))
         })
     }
 }

@@ -343,7 +343,7 @@ mod tests {
                 "host bits",
                 |r| r.subnets = vec!["10.1.0.1/24".parse().unwrap()],
                 Kind::Invalid,
-                "bits set below",
+                "host bits set",
             ),
             (
                 "two IPv4 subnets",
@@ -361,13 +361,13 @@ mod tests {
                 "a gateway too many",
                 |r| r.gateways = vec!["fd00::1".parse().unwrap()],
                 Kind::Invalid,
-                "one too many",
+                "there is no subnet for gateway",
             ),
             (
                 "a bridge that exists",
                 |r| r.bridge = Some("br0".parse().unwrap()),
                 Kind::Conflict,
-                "is there already",
+                "already exists",
             ),
             (
                 "a foreign SNAT address",

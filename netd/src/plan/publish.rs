@@ -282,14 +282,14 @@ mod tests {
             (
                 &["8080:80"][..],
                 &["8080:81"][..],
-                "port 8080:81/tcp is taken: published for old as 8080:80/tcp",
+                "port 8080:81/tcp is in use: published to old as 8080:80/tcp",
             ),
-            (&["8000-8010:1-11"], &["8005:5"], "published for old as 8000-8010:1-11/tcp"),
-            (&["8080:80"], &["127.0.0.1:8080:80"], "is taken"),
-            (&["0.0.0.0:8080:80"], &["127.0.0.1:8080:80"], "is taken"),
-            (&[], &["8080:80", "8080:81"], "published for web"),
-            (&["8000-8001:1-2"], &["8000-8001:80"], "every port of 8000-8001 is taken"),
-            (&["32769:1"], &["80-82"], "no 3 host ports in a row are free"),
+            (&["8000-8010:1-11"], &["8005:5"], "published to old as 8000-8010:1-11/tcp"),
+            (&["8080:80"], &["127.0.0.1:8080:80"], "is in use"),
+            (&["0.0.0.0:8080:80"], &["127.0.0.1:8080:80"], "is in use"),
+            (&[], &["8080:80", "8080:81"], "published to web"),
+            (&["8000-8001:1-2"], &["8000-8001:80"], "every port of 8000-8001 is in use"),
+            (&["32769:1"], &["80-82"], "no 3 consecutive host ports are free"),
         ] {
             let error = planned(published, words).expect_err(text);
             assert_eq!(error.kind(), Kind::Conflict);

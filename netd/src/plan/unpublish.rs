@@ -127,7 +127,7 @@ mod tests {
             ("8080:81", "is not published"),
             ("127.0.0.1:8080", "is not published"),
             ("9", "on several addresses"),
-            ("11", "is a part of 10-12:10-12/tcp"),
+            ("11", "is part of 10-12:10-12/tcp"),
         ] {
             let error = name(word).expect_err(word);
             assert!(error.to_string().contains(text), "{word}: {error}");

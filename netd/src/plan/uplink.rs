@@ -119,7 +119,7 @@ mod tests {
             assert_eq!(why(mode, &card, &[]), None);
             assert_eq!(why(mode, &ours, &[]), None);
             assert_eq!(why(mode, &card, std::slice::from_ref(&peer)), None, "no VLAN");
-            assert!(why(mode, &theirs, &[]).is_some_and(|why| why.contains("number 8")));
+            assert!(why(mode, &theirs, &[]).is_some_and(|why| why.contains("program 8")));
             assert!(why(mode, &tunnel, &[]).is_some());
             assert!(why(mode, &card, std::slice::from_ref(&vlan)).is_some());
         }

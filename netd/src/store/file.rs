@@ -342,7 +342,7 @@ mod tests {
         }
         for (first, last, target) in [(81, 80, 80), (0, 0, 80), (80, 80, 0), (8000, 8010, u16::MAX - 9)] {
             let error = parsed(&state(vec![publication((first, last), target, 0)])).unwrap_err();
-            assert_eq!(error.chain(), "understand state.json: a publication of web has no ports");
+            assert_eq!(error.chain(), "cannot parse state.json: a publication of web has no ports");
         }
     }
 

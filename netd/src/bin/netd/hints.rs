@@ -1,6 +1,8 @@
 //! What a user can do about a failure, in the words of the command line.
 
-use netd::{ContainerError, Error, HostError, Lack, NetworkError, PublicationError, StateError, SubnetFault};
+use netd::{
+    ContainerError, Error, Holder, HostError, Lack, NetworkError, PublicationError, StateError, SubnetFault,
+};
 
 /// What to do about a failure; none if there is nothing to advise.
 pub(crate) fn hint(error: &Error) -> Option<String> {
@@ -70,7 +72,21 @@ fn network(error: &NetworkError) -> Option<String> {
 
 fn container(error: &ContainerError) -> Option<String> {
     let advice = match error {
+        ContainerError::NotFound { name } if name.contains('.') => {
+            "host names are not resolved; use an IP address".to_owned()
+        }
         ContainerError::NotFound { .. } => "'netd container ls' lists the containers".to_owned(),
+        ContainerError::NoProcess { .. } => "give the ID of a process in the container".to_owned(),
+        ContainerError::NotConnected { container, .. } => {
+            format!("'netd container inspect {container}' shows its networks")
+        }
+        ContainerError::NetworkTwice { .. } | ContainerError::InterfaceTwice { .. } => {
+            "choose another network, or another name with --interface".to_owned()
+        }
+        ContainerError::InterfaceInUse { publication, .. } => format!("first: netd unpublish {publication}"),
+        ContainerError::NotAdoptable { interface } => {
+            format!("'ip -d link show {interface}' shows what it is")
+        }
         ContainerError::Exists { name } => format!("to remove it: netd container rm {name}"),
         ContainerError::NotANamespace { .. } => {
             "give a path such as /run/netns/NAME or /proc/PID/ns/net".to_owned()
@@ -114,7 +130,7 @@ fn publication(error: &PublicationError) -> Option<String> {
             format!("a range can only be unpublished as a whole: netd unpublish {whole}")
         }
         PublicationError::Ambiguous { .. } => "name the address, for example 127.0.0.1:8080".to_owned(),
-        PublicationError::Taken { holder: netd::Holder::Publication { .. }, .. } => {
+        PublicationError::Taken { holder: Holder::Publication { .. }, .. } => {
             "choose another host port, or move the port with --replace".to_owned()
         }
         PublicationError::Taken { .. } | PublicationError::RangeTaken { .. } => {

@@ -98,7 +98,32 @@ On a veth, XDP turns off TCP segmentation offload and needs complete checksums f
 
 /// The commands.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, for the life of the process")]
 pub(crate) enum Command {
+    /// Whatever needs root and a host
+    #[command(flatten)]
+    Host(HostCommand),
+    /// Print the completion script for a shell
+    #[command(after_help = "\
+Examples:
+  netd completions bash > /etc/bash_completion.d/netd
+  netd completions zsh > /usr/local/share/zsh/site-functions/_netd
+  netd completions fish > /etc/fish/completions/netd.fish")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual: a page for netd and one for each command
+    #[command(after_help = "\
+Examples:
+  netd man | man -l -
+  netd man > /usr/local/share/man/man1/netd.1")]
+    Man,
+}
+
+/// The commands that work on an instance.
+#[derive(Debug, Subcommand)]
+pub(crate) enum HostCommand {
     /// Manage networks (bridge, host and none are built in)
     #[command(subcommand)]
     Network(NetworkCommand),
@@ -188,22 +213,6 @@ unit, the number is in seconds.")]
         #[arg(long)]
         all: bool,
     },
-    /// Print the completion script for a shell
-    #[command(after_help = "\
-Examples:
-  netd completions bash > /etc/bash_completion.d/netd
-  netd completions zsh > /usr/local/share/zsh/site-functions/_netd
-  netd completions fish > /etc/fish/completions/netd.fish")]
-    Completions {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
-    /// Print the manual: a page for netd and one for each command
-    #[command(after_help = "\
-Examples:
-  netd man | man -l -
-  netd man > /usr/local/share/man/man1/netd.1")]
-    Man,
     /// Internal: attach the container of a run, wait for its command, remove the container
     #[command(hide = true)]
     Supervise(Supervise),

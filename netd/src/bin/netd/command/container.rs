@@ -1,4 +1,4 @@
-//! `netd container`.
+//! Carries out `netd container`.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
@@ -8,10 +8,9 @@ use std::process;
 use netd::report::Removed;
 use netd::{
     ContainerError, ContainerRequest, Error, InterfaceRequest, Name, NetworkMode, Result, Session, Settings,
-    Transaction,
 };
 
-use super::finish::finish;
+use super::change::change;
 use crate::cli::{AttachOptions, ContainerAdd, ContainerCommand};
 use crate::output::{Output, Published, Text as _};
 
@@ -22,21 +21,20 @@ pub(super) async fn execute(settings: &Settings, output: Output, command: Contai
     match command {
         ContainerCommand::Add(typed) => {
             let ContainerAdd { name, key, network, adopt, netns, pid, attach } = typed;
+            let of_process = pid.map(namespace_of).transpose()?;
             let network = NetworkMode::of(&network, |network| {
                 Ok(InterfaceRequest { adopt, ..interface(network, &attach)? })
             });
             let request = ContainerRequest {
                 name,
                 key,
-                sandbox: netns.or_else(|| pid.map(|pid| PathBuf::from(format!("/proc/{pid}/ns/net")))),
+                sandbox: netns.or(of_process),
                 network: checked(network?, &attach)?,
                 ports: attach.publish,
                 policy: super::publish::policy(attach.terms)?,
                 run: None,
             };
-            let mut transaction = Transaction::open(settings).await?;
-            let outcome = transaction.add_container(request).await;
-            let (name, session) = finish(transaction, outcome)?;
+            let (name, session) = change(settings, async |host| host.add_container(request).await).await?;
             let container = session.report_container(&name).await?;
             output.print_or(&container, || format!("{name}\n{}", Published(container.ports.clone()).text()))
         }
@@ -45,14 +43,21 @@ pub(super) async fn execute(settings: &Settings, output: Output, command: Contai
             output.print(&Session::open(settings)?.report_container(&name).await?)
         }
         ContainerCommand::Rm { names } => {
-            let mut transaction = Transaction::open(settings).await?;
-            let outcome = transaction.remove_containers(&names).await;
-            finish(transaction, outcome)?;
+            change(settings, async |host| host.remove_containers(&names).await).await?;
             output.print(&Removed { removed: names.iter().map(ToString::to_string).collect() })
         }
-        // It becomes another program, which `command` sees to.
+        // `exec` below, since this process becomes another program.
         ContainerCommand::Exec { .. } => Ok(()),
     }
+}
+
+/// The network namespace of a process.
+fn namespace_of(pid: i32) -> Result<PathBuf> {
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    if !process.exists() {
+        return Err(ContainerError::NoProcess { pid }.into());
+    }
+    Ok(process.join("ns/net"))
 }
 
 /// The interface that these options ask for.
@@ -74,7 +79,7 @@ pub(super) fn checked(network: NetworkMode, attach: &AttachOptions) -> Result<Ne
     Err(ContainerError::NoInterface { network: name.to_owned() }.into())
 }
 
-/// Becomes the command, inside; returns only if that fails.
+/// Becomes the command, in the container's namespace; returns only if that fails.
 pub(super) fn exec(settings: &Settings, name: &Name, command: &[OsString]) -> Error {
     match enter(settings, name) {
         Ok(()) => replace_self(command),

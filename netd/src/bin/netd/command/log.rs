@@ -1,4 +1,4 @@
-//! `netd log`.
+//! Carries out `netd log`.
 
 use netd::report::Dropped;
 use netd::{Result, Session, Settings};

@@ -1,9 +1,9 @@
-//! `netd network`.
+//! Carries out `netd network`.
 
 use netd::report::Removed;
-use netd::{GatewayModes, InterfaceRequest, NetworkRequest, Result, Session, Settings, Transaction};
+use netd::{GatewayModes, InterfaceRequest, NetworkRequest, Result, Session, Settings};
 
-use super::finish::finish;
+use super::change::change;
 use crate::cli::{NetworkCommand, NetworkConnect, NetworkCreate};
 use crate::output::Output;
 
@@ -11,9 +11,7 @@ pub(super) async fn execute(settings: &Settings, output: Output, command: Networ
     match command {
         NetworkCommand::Create(typed) => {
             let request = request(typed)?;
-            let mut transaction = Transaction::open(settings).await?;
-            let outcome = transaction.create_network(request).await;
-            let (name, session) = finish(transaction, outcome)?;
+            let (name, session) = change(settings, async |host| host.create_network(request).await).await?;
             output.print_or(&session.report_network(&name)?, || format!("{name}\n"))
         }
         NetworkCommand::Ls => output.print(&Session::open(settings)?.report_networks()),
@@ -21,21 +19,16 @@ pub(super) async fn execute(settings: &Settings, output: Output, command: Networ
         NetworkCommand::Connect(NetworkConnect { network, container, interface, ip, mac }) => {
             let request =
                 InterfaceRequest { addresses: ip, mac, ..InterfaceRequest::new(interface, network) };
-            let mut transaction = Transaction::open(settings).await?;
-            let outcome = transaction.connect(&container, &request).await;
-            let ((), session) = finish(transaction, outcome)?;
+            let ((), session) =
+                change(settings, async |host| host.connect(&container, &request).await).await?;
             output.print_or(&session.report_container(&container).await?, || format!("{container}\n"))
         }
         NetworkCommand::Disconnect { network, container } => {
-            let mut transaction = Transaction::open(settings).await?;
-            let outcome = transaction.disconnect(&container, &network).await;
-            finish(transaction, outcome)?;
+            change(settings, async |host| host.disconnect(&container, &network).await).await?;
             output.print(&Removed { removed: vec![format!("{container} from {network}")] })
         }
         NetworkCommand::Rm { name, force } => {
-            let mut transaction = Transaction::open(settings).await?;
-            let outcome = transaction.remove_network(&name, force).await;
-            finish(transaction, outcome)?;
+            change(settings, async |host| host.remove_network(&name, force).await).await?;
             output.print(&Removed { removed: vec![name.to_string()] })
         }
     }

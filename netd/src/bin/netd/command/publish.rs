@@ -1,4 +1,4 @@
-//! `netd publish`, `unpublish`, `ports` and `access`.
+//! Carries out `netd publish`, `unpublish`, `ports` and `access`.
 
 use std::fs;
 use std::io::Read as _;
@@ -8,15 +8,14 @@ use std::str::FromStr;
 use netd::report::Removed;
 use netd::{
     Doing as _, Error, Name, Policy, Publication, PublishRequest, Replace, Result, Session, Settings,
-    Transaction,
 };
 
-use super::finish::finish;
+use super::change::change;
 use crate::cli::{AccessOptions, Publish, PublishOptions, Unpublish};
 use crate::hints;
 use crate::output::{Output, Published};
 
-/// What the options say.
+/// The policy that these options ask for.
 pub(super) fn policy(options: PublishOptions) -> Result<Policy> {
     Ok(Policy { access: options.access.lists()?, interface: options.interface })
 }
@@ -30,14 +29,12 @@ pub(super) async fn publish(settings: &Settings, output: Output, typed: Publish)
         keep_source: typed.keep_source,
         replace: typed.replace.then_some(replace),
     };
-    let mut transaction = Transaction::open(settings).await?;
-    let outcome = transaction.publish(&request).await;
-    let (made, session) = finish(transaction, outcome)?;
+    let (made, session) = change(settings, async |host| host.publish(&request).await).await?;
     output.print(&Published(session.report_new(&made)?))
 }
 
-/// The words of the command line and those of a file (`-`: of standard input), which has as many on a line as it likes, and
-/// comments behind a `#`.
+/// The ports of the command line and those of a file (`-` for standard input). A line of the file has any number of ports; `#`
+/// starts a comment.
 fn with_file<T: FromStr<Err = Error>>(mut specs: Vec<T>, from: Option<&Path>) -> Result<Vec<T>> {
     let Some(path) = from else { return Ok(specs) };
     let mut text = String::new();
@@ -64,13 +61,14 @@ fn with_file<T: FromStr<Err = Error>>(mut specs: Vec<T>, from: Option<&Path>) ->
 
 pub(super) async fn unpublish(settings: &Settings, output: Output, request: Unpublish) -> Result<()> {
     let specs = with_file(request.specs, request.from.as_deref())?;
-    let mut transaction = Transaction::open(settings).await?;
-    let outcome = if request.all || request.container.is_some() {
-        transaction.unpublish_all(request.container.as_ref()).await
-    } else {
-        transaction.unpublish(&specs).await
-    };
-    let (removed, _) = finish(transaction, outcome)?;
+    let (removed, _) = change(settings, async |host| {
+        if request.all || request.container.is_some() {
+            host.unpublish_all(request.container.as_ref()).await
+        } else {
+            host.unpublish(&specs).await
+        }
+    })
+    .await?;
     output.print(&Removed { removed: removed.iter().map(Publication::spec).collect() })
 }
 
@@ -84,11 +82,10 @@ pub(super) async fn access(
     if !open && lists.is_empty() {
         return output.print(Session::open(settings)?.access());
     }
-    let mut transaction = Transaction::open(settings).await?;
-    let outcome = transaction.set_access(lists).await;
-    output.print(finish(transaction, outcome)?.1.access())
+    let ((), session) = change(settings, async |host| host.set_access(lists).await).await?;
+    output.print(session.access())
 }
 
-pub(super) fn ports(settings: &Settings, output: Output, container: Option<Name>) -> Result<()> {
-    output.print(&Session::open(settings)?.report_ports(container.as_ref())?)
+pub(super) fn ports(settings: &Settings, output: Output, container: Option<&Name>) -> Result<()> {
+    output.print(&Session::open(settings)?.report_ports(container)?)
 }

@@ -22,13 +22,13 @@ use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getppid, se
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::change::change;
 use super::container::{checked, interface, replace_self};
-use super::finish::finish;
 use crate::cli::{Become, Run, Supervise};
 use crate::output::{Output, Published, Text as _, note, raw};
 use netd::{
     ContainerRequest, Doing as _, Error, Name, Netns, NetworkMode, Result, Session, Settings, Source,
-    Transaction, this_process,
+    this_process,
 };
 
 /// How long a command has to end after its run was asked to, before it is killed; Docker gives ten seconds, but there a
@@ -63,7 +63,7 @@ pub(super) async fn launch(settings: &Settings, output: Output, run: Run) -> Res
     };
     if status.code().is_none() {
         // The supervisor was killed. Opening the instance removes what it left.
-        Transaction::open(settings).await?.finish()?;
+        change(settings, async |_host| Ok(())).await?;
     }
     Ok(exit_status(status))
 }
@@ -153,9 +153,7 @@ pub(super) async fn supervise(settings: &Settings, request: Supervise) -> Result
         policy: super::publish::policy(run.attach.terms)?,
         run: Some(this_process()?),
     };
-    let mut transaction = Transaction::open(settings).await?;
-    let outcome = transaction.add_container(request).await;
-    let (_, session) = finish(transaction, outcome)?;
+    let (_, session) = change(settings, async |host| host.add_container(request).await).await?;
     let sandbox = session.namespace(&name)?;
     let published = Published(session.report_ports(Some(&name))?);
     let log = session.folder().join(format!("{}.log", getpid()));
@@ -181,9 +179,7 @@ pub(super) async fn supervise(settings: &Settings, request: Supervise) -> Result
         // The log is of no use to anybody once its container is gone; a log that was removed already is no failure.
         let _gone = std::fs::remove_file(&log);
     }
-    let mut transaction = Transaction::open(settings).await?;
-    let removed = transaction.remove_if_there(&name).await;
-    finish(transaction, removed)?;
+    change(settings, async |host| host.remove_if_there(&name).await).await?;
     outcome
 }
 

@@ -58,8 +58,12 @@ impl Text for Vec<Port> {
                     bytes(port.bytes.out),
                     port.dropped.to_string(),
                 ];
-                // Few ports have access lists; they have lines of their own, as the table is wide enough.
-                let rules = port.access.rules().map(|(net, allowed)| format!("\n\t{} {net}", verb(allowed)));
+                // Few ports have access lists; they have lines of their own (with all cells, for the
+                // columns to go on), as the table is wide enough.
+                let rules = port
+                    .access
+                    .rules()
+                    .map(|(net, allowed)| format!("\n\t{} {net}\t\t\t\t\t", verb(allowed)));
                 cells.join("\t") + &rules.collect::<String>()
             }),
         )

@@ -63,7 +63,7 @@ fn restricted() -> Port {
 #[test]
 fn published_ports() {
     check("ports", &vec![port()]);
-    check("ports_restricted", &vec![port(), restricted()]);
+    check("ports_restricted", &vec![restricted(), port()]);
     expect![[r"
         *:8080->80/tcp web
         *%eth0:8080->80/tcp 192.0.2.10
