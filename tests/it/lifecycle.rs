@@ -275,7 +275,7 @@ fn without_tcx_everything_works_by_clsact_and_is_taken_away_as_well() {
     for _twice in 0..2 {
         lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), PATIENCE)).unwrap();
         lab.outside.run(|| tcp_first_line("198.19.0.1:8080", PATIENCE)).unwrap();
-        lab.netd(&["ports"]).ok();
+        lab.netd(&["sync"]).ok();
     }
     for uplink in ["up0", "up1"] {
         let filters = lab.host.sh(&format!("tc filter show dev {uplink} ingress"));
