@@ -227,13 +227,13 @@ fn unsafe_has_its_rooms() {
 
 #[test]
 fn walls_are_seen_through_re_exports() {
-    let files = |link, spec| {
+    let files = |link, plan| {
         [
-            ("netd/src/lib.rs", "mod dataplane; mod link; mod spec;"),
+            ("netd/src/lib.rs", "mod dataplane; mod link; mod plan;"),
             ("netd/src/dataplane/mod.rs", "mod maps; pub use aya::Ebpf; pub use self::maps::Maps;"),
             ("netd/src/dataplane/maps.rs", "pub struct Maps;"),
             ("netd/src/link/mod.rs", link),
-            ("netd/src/spec/mod.rs", spec),
+            ("netd/src/plan/mod.rs", plan),
         ]
     };
     assert_eq!(places(&files("", "use std::net::IpAddr;")), NOWHERE);
@@ -241,7 +241,7 @@ fn walls_are_seen_through_re_exports() {
     assert_eq!(places(&files("use crate::dataplane::Maps;", "")), [link]);
     assert_eq!(places(&files("use crate::dataplane::Ebpf;", "")), [link]);
     assert_eq!(places(&files("fn f() { use crate::*; dataplane::Maps::open(); }", "")), [link]);
-    let spec = "netd/src/spec/mod.rs:1";
+    let plan = "netd/src/plan/mod.rs:1";
     for text in [
         "use std::fs::File;",
         "use std::fs;\nfn f() { fs::read(\"x\"); }",
@@ -250,30 +250,30 @@ fn walls_are_seen_through_re_exports() {
         "fn f() { tokio::spawn(g()); }",
     ] {
         let place = places(&files("", text));
-        assert!(place[0].starts_with("netd/src/spec/mod.rs:"), "{text}: {place:?}");
+        assert!(place[0].starts_with("netd/src/plan/mod.rs:"), "{text}: {place:?}");
     }
-    assert_eq!(places(&files("", "use crate::dataplane::Maps;")), [spec]);
+    assert_eq!(places(&files("", "use crate::dataplane::Maps;")), [plan]);
 }
 
 #[test]
-fn only_the_engine_uses_the_store() {
-    let files = |spec| {
+fn only_a_transaction_uses_the_store() {
+    let files = |plan| {
         [
-            ("netd/src/lib.rs", "mod engine; mod spec; mod store;"),
-            ("netd/src/engine/mod.rs", "use crate::store::Store;"),
+            ("netd/src/lib.rs", "mod apply; mod plan; mod store;"),
+            ("netd/src/apply/mod.rs", "use crate::store::Store;"),
             ("netd/src/store/mod.rs", "mod file; pub use file::Store;"),
             ("netd/src/store/file.rs", "pub struct Store;"),
-            ("netd/src/spec/mod.rs", spec),
+            ("netd/src/plan/mod.rs", plan),
         ]
     };
     assert_eq!(places(&files("")), NOWHERE);
-    assert!(places(&files("use crate::store::Store;")).contains(&"netd/src/spec/mod.rs:1".to_owned()));
-    let other = [
+    assert!(places(&files("use crate::store::Store;")).contains(&"netd/src/plan/mod.rs:1".to_owned()));
+    let session = [
         ("netd/src/lib.rs", "mod a; mod store;"),
         ("netd/src/a.rs", "fn f() { super::store::Store::open(); }"),
         ("netd/src/store/mod.rs", "pub struct Store;"),
     ];
-    assert_eq!(places(&other), ["netd/src/a.rs:1"]);
+    assert_eq!(places(&session), ["netd/src/a.rs:1"]);
 }
 
 #[test]
