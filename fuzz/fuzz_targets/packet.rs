@@ -1,8 +1,8 @@
-//! Frames, as anybody's and as a container's: see `netd_fuzz::packet` and `netd_fuzz::guard`.
+//! Frames, as anybody's and as a container's: see `netd_fuzz::packet` and `netd_fuzz::source_guard`.
 
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     netd_fuzz::packet::holds(bytes);
-    netd_fuzz::guard::holds(bytes);
+    netd_fuzz::source_guard::holds(bytes);
 });

@@ -1,5 +1,5 @@
-//! Headers: what is read lies inside the packet and is what an independent decoder reads there, and a quoted packet is read
-//! as it would be on its own.
+//! Headers: nothing is read beyond the packet's end, the fields are those that an independent decoder reads, and a quoted
+//! packet is read like one that is not quoted.
 
 use std::fmt::Debug;
 use std::net::IpAddr;
@@ -28,7 +28,7 @@ pub fn holds(frame: &[u8]) {
     }
     let Some(bytes) = frame.get(ETHERNET_LEN..) else { return };
     if let Ok(theirs) = Ipv4HeaderSlice::from_slice(bytes) {
-        let ip = Ipv4::header(frame, IP_AT).expect("the other decoder takes it");
+        let ip = Ipv4::header(frame, IP_AT).expect("the other decoder accepts it");
         as_ipv4(&ip, &theirs);
         transport(&bytes[theirs.slice().len()..], frame, &ip);
     }
@@ -54,7 +54,7 @@ fn inside<A: Family>(frame: &[u8], ip: &Ip<A>) {
     }
 }
 
-/// A packet that is quoted is read as if it were sent.
+/// A quoted packet is read like one that is not quoted.
 fn quote<A: Family>(frame: &[u8], ip: &Ip<A>) {
     let Some(at) = u32::try_from(ip.transport_at.get() + 8).ok().and_then(Offset::new) else { return };
     let Ok(quoted) = A::header(frame, at) else { return };
@@ -64,7 +64,7 @@ fn quote<A: Family>(frame: &[u8], ip: &Ip<A>) {
     assert_eq!(moved(&quoted), moved(&sent));
     assert_eq!(quoted.transport_at.get(), sent.transport_at.get() + shift);
     assert_eq!(header::quoted(frame, &quoted), header::quoted(&frame[shift..], &sent));
-    // What a whole transport header says its first 8 bytes say as well.
+    // The first 8 bytes of a transport header agree with the whole header.
     if let (Ok(part), Ok(whole)) = (header::quoted(frame, &quoted), header::read(frame, &quoted)) {
         let ports = |of: &Transport| (of.src_port, of.dst_port, of.layout, of.sequence, sctp_tag(of));
         assert_eq!(ports(&part), ports(&whole));
@@ -92,7 +92,7 @@ fn as_ipv4(ip: &Ip<Ipv4>, theirs: &Ipv4HeaderSlice<'_>) {
     assert_eq!(ip.part, part);
 }
 
-/// The same fields by another decoder, which is led from header to header by RFC 8200 §4.
+/// The same fields, by another decoder that follows the extension headers as RFC 8200 §4 says.
 fn as_ipv6(frame: &[u8], theirs: &Ipv6HeaderSlice<'_>, mut rest: &[u8]) {
     let (mut number, mut part, mut fragments) = (theirs.next_header().0, Part::Whole, 0);
     let mut headers = 0;
@@ -122,18 +122,18 @@ fn as_ipv6(frame: &[u8], theirs: &Ipv6HeaderSlice<'_>, mut rest: &[u8]) {
         assert!(read.is_err(), "more headers than are followed");
         return;
     }
-    let ip = read.expect("the other decoder takes it");
+    let ip = read.expect("the other decoder accepts it");
     assert_eq!(IpAddr::V6(ip.src.into()), theirs.source_addr());
     assert_eq!(IpAddr::V6(ip.dst.into()), theirs.destination_addr());
     assert_eq!((ip.protocol, ip.ttl, ip.transport_at.get()), (number, theirs.hop_limit(), at));
-    // No host fragments a fragment, and of one that is the numbers are not told apart.
+    // No host fragments a fragment. If one does, it is open which of the identifications counts.
     if fragments < 2 {
         assert_eq!(ip.part, part);
     }
     transport(rest, frame, &ip);
 }
 
-/// A transport header, by another decoder. A later fragment has none, and nobody asks for it.
+/// A transport header, by another decoder. A later fragment has none.
 fn transport<A: Family>(bytes: &[u8], frame: &[u8], ip: &Ip<A>) {
     if matches!(ip.part, Part::Later(_)) {
         return;
@@ -171,7 +171,7 @@ fn transport<A: Family>(bytes: &[u8], frame: &[u8], ip: &Ip<A>) {
             );
         }
         _ if ip.protocol == A::ICMP => {
-            // The other decoder knows an echo only with code 0.
+            // The other decoder accepts echoes with code 0 only.
             let echo = if A::IS_V6 {
                 Icmpv6Slice::from_slice(bytes).ok().and_then(|theirs| match theirs.icmp_type() {
                     Icmpv6Type::EchoRequest(echo) => Some((echo.id, 0)),
@@ -194,5 +194,5 @@ fn transport<A: Family>(bytes: &[u8], frame: &[u8], ip: &Ip<A>) {
 }
 
 fn read(header: Result<Transport, impl Debug>) -> Transport {
-    header.expect("the other decoder takes it")
+    header.expect("the other decoder accepts it")
 }

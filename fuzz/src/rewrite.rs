@@ -1,5 +1,5 @@
-//! Translation: a packet becomes what its row says with every checksum right, the answer to it comes back as the answer to
-//! what was sent, and the two checksum changes of a row are enough for both.
+//! Rewriting: a translated packet has the tuple of its row and right checksums, and its answer is translated to the answer of
+//! what was sent.
 
 use netd_common::flow::nat::{Connection, Nat, Side};
 use netd_common::flow::rewrite::{self, Rewrite};
@@ -12,7 +12,7 @@ use netd_common::wire::transport::{self, Layout, Transport};
 /// Bytes of the tuple in front: two addresses, two ports.
 const TUPLE_LEN: usize = 2 * 16 + 2 * 2;
 
-/// A tuple, then the frame of a packet that becomes one of it.
+/// A tuple, then the frame of a packet that is translated to it.
 pub fn holds(bytes: &[u8]) {
     let Some((tuple, frame)) = bytes.split_first_chunk::<TUPLE_LEN>() else { return };
     let address = |at: usize| <[u8; 16]>::try_from(&tuple[at..at + 16]).expect("16 bytes");
@@ -24,7 +24,7 @@ pub fn holds(bytes: &[u8]) {
     there_and_back(frame, Tuple { src: six(0), dst: six(16), src_port, dst_port });
 }
 
-/// Translates a packet as `inner` says, turns it round as its receiver would, and translates that back.
+/// Translates a packet to `inner`, makes the receiver's answer, and translates that back.
 fn there_and_back<A: Rewritten>(frame: &[u8], inner: Tuple<A>) {
     let Ok(ip) = A::header(frame, IP_AT) else { return };
     let Ok(transport) = transport::read(frame, &ip) else { return };
@@ -104,7 +104,7 @@ fn put(frame: &mut [u8], at: usize, bytes: &[u8]) {
     frame[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
-/// Makes every checksum right, computed from nothing.
+/// Computes every checksum over the whole packet.
 fn finish<A: Rewritten>(frame: &mut [u8], transport_at: usize, number: u8) {
     if !A::IS_V6 {
         let at = ETHERNET_LEN + ipv4_at::CHECKSUM;

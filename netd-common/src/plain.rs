@@ -1,10 +1,9 @@
-//! The crate's one promise that the compiler cannot check: keys and rows that hold an address of either family are plain
-//! words.
+//! `Pod` for keys and rows that are generic over the family: they have no padding.
 //!
-//! `derive(Pod)` refuses every generic type, since it cannot count its padding. Here it is counted by hand, for the two
-//! families that there are.
+//! `derive(Pod)` refuses generic types, since it cannot compute their padding. Here the sizes are asserted for the two
+//! families.
 
-#![expect(unsafe_code, reason = "the promise")]
+#![expect(unsafe_code, reason = "`Pod` is an unsafe trait")]
 
 use bytemuck::{Pod, Zeroable};
 
@@ -12,7 +11,7 @@ use crate::abi::{BoundPortKey, DenyCacheRow, FlowRow, FragmentKey, QueuedFragmen
 use crate::flow::FlowKey;
 use crate::wire::bytes::{Address, Ipv4, Ipv6};
 
-/// Promises for types of one parameter that they are plain, with their sizes as the sums of their fields' sizes.
+/// Implements `Pod` for types with one parameter, whose sizes must be the sums of their fields' sizes.
 macro_rules! plain {
     ($($type:ident: $four:expr, $six:expr;)*) => {$(
         // SAFETY: every field is `Pod`, for which zero is a value.

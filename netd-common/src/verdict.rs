@@ -2,48 +2,48 @@
 
 /// Why a packet was dropped: the index of its counter.
 ///
-/// Below the entry points of the programs everything returns a reason; one `match` there turns it into an action.
+/// The programs' code returns reasons; only the BPF side's `stage::dispatch` turns them into actions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 #[must_use]
 pub enum Reason {
-    /// A header is cut short or its lengths lie (RFC 1122 §3.2.1.1 asks for silence).
+    /// A header is truncated or has wrong lengths (RFC 1122 §3.2.1.1 asks for silence).
     Malformed = 0,
-    /// From the wire, with an address that must never be on one: 127/8 at either end (RFC 1122 §3.2.1.3(g)).
+    /// From outside, with a loopback address as source or destination (RFC 1122 §3.2.1.3(g)).
     Martian = 1,
-    /// From the wire, claiming a container's address as its source.
+    /// From outside, with a container's address as its source.
     ForgedSource = 2,
-    /// From the wire, straight to a container's own address, to which its network lets nobody there.
+    /// From outside to a container's own address, which its network does not allow.
     DirectAccess = 3,
     /// From a container, with a source address that is not its own.
     Spoofed = 4,
-    /// From a container to one that it is kept apart from, of another network or of its own.
+    /// From a container to another one that it is isolated from, on another network or on its own.
     Isolated = 5,
-    /// To a place that a container's network has no way to, or by no uplink with an address.
+    /// To a destination that the container's network does not reach, or by an uplink without an address.
     NoWayOut = 6,
     /// TTL would reach zero (RFC 791 §3.2).
     TtlExceeded = 7,
     /// Larger than the MTU of the next link, and not a segmentation-offload packet.
     TooBig = 8,
-    /// The routing table has no way to the destination.
+    /// There is no route to the destination.
     NoRoute = 9,
-    /// The flow table refused a row.
+    /// The flow table has no room for a row.
     TableFull = 10,
-    /// No port is free that would tell the answers of a new connection from those of others.
+    /// No source port is free for a new connection.
     Collision = 11,
-    /// A later fragment that could not be held until its first comes.
+    /// A later fragment that could not be queued until the first one arrives.
     Fragment = 12,
     /// The kernel's helpers refused to change the packet.
     RewriteFailed = 13,
-    /// From a container: neither IP nor ARP, or with a VLAN tag. From the wire: what a VLAN tag of no VLAN hides.
+    /// From a container: neither IP nor ARP, or with a VLAN tag. From outside: behind a VLAN tag that names no VLAN.
     Foreign = 14,
-    /// The end of a TCP connection, or an answer to its beginning, of no connection that there is.
+    /// A FIN, RST or SYN-ACK of no known connection.
     OutOfState = 15,
-    /// An ICMP message about a packet, or an answer, of no flow that there is.
+    /// An ICMP error or reply that belongs to no known flow.
     NotRelated = 16,
     /// The source is not allowed to use the port.
     Denied = 17,
-    /// Of a flow between IPv6 and IPv4, and without words in the other family.
+    /// A packet of a NAT64 flow that has no equivalent in the other family.
     Untranslatable = 18,
 }
 
@@ -71,7 +71,7 @@ impl Reason {
         Self::Untranslatable,
     ];
 
-    /// The name programs see (`netd status --json`).
+    /// Its name in JSON (`netd status --json`).
     pub const fn name(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
@@ -96,28 +96,28 @@ impl Reason {
         }
     }
 
-    /// What it means, for people.
+    /// What it means, in words.
     pub const fn text(self) -> &'static str {
         match self {
-            Self::Malformed => "a header is cut short or its lengths lie",
-            Self::Martian => "a loopback address arrived from the wire",
-            Self::ForgedSource => "a container's address as source, arrived from the wire",
-            Self::DirectAccess => "from outside straight to a container's own address",
+            Self::Malformed => "a header is truncated or has wrong lengths",
+            Self::Martian => "a loopback address in a packet from outside",
+            Self::ForgedSource => "a container's address as the source of a packet from outside",
+            Self::DirectAccess => "from outside to a container's own address",
             Self::Spoofed => "a container used an address that is not its own",
-            Self::Isolated => "between containers that are kept apart",
+            Self::Isolated => "between containers that are isolated from each other",
             Self::NoWayOut => "no uplink with an address, or none for its network, leads there",
-            Self::TtlExceeded => "its time to live ran out",
-            Self::TooBig => "larger than the next link takes",
+            Self::TtlExceeded => "its TTL ran out",
+            Self::TooBig => "larger than the MTU of the next link",
             Self::NoRoute => "no route to the destination",
-            Self::TableFull => "the flow table took no new row",
-            Self::Collision => "no port was free to tell its answers from others'",
-            Self::Fragment => "a fragment for which there was no room until its first part comes",
-            Self::RewriteFailed => "the kernel refused to change it",
-            Self::Foreign => "neither IP nor ARP from a container, or hidden under VLAN tags",
-            Self::OutOfState => "it ends or answers a connection that does not exist",
-            Self::NotRelated => "an ICMP message about no flow that exists",
+            Self::TableFull => "the flow table has no room",
+            Self::Collision => "no source port was free",
+            Self::Fragment => "a fragment that could not be queued until the first one arrived",
+            Self::RewriteFailed => "the kernel refused to rewrite it",
+            Self::Foreign => "neither IP nor ARP from a container, or behind VLAN tags",
+            Self::OutOfState => "it ends or answers no known connection",
+            Self::NotRelated => "an ICMP message about no known flow",
             Self::Denied => "its source may not use the port",
-            Self::Untranslatable => "it cannot be said in the other IP version",
+            Self::Untranslatable => "it has no equivalent in the other IP version",
         }
     }
 }
@@ -126,10 +126,10 @@ impl Reason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Verdict {
-    /// Not ours: the next program and the stack see it untouched.
+    /// It is not for netd: the next program and the stack get it unchanged.
     Pass,
-    /// Nobody is to see it any more: what it was for is done.
+    /// It is dropped silently, since a copy of it is queued or has been sent on.
     Consumed,
-    /// It was translated and leaves as the helper noted that sends it on.
+    /// It was translated, and leaves as the redirect helper has noted.
     Redirected,
 }

@@ -1,4 +1,4 @@
-//! Packets that a guard is easily fooled by, each with a sentence.
+//! Packets that could pass the source guard by mistake.
 
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
@@ -32,7 +32,7 @@ fn endpoint() -> EndpointRow {
     }
 }
 
-/// A packet from the container: the number of what follows the fixed header, and that.
+/// A packet from the container: the next header's number and its payload.
 fn from_container(dst: &str, next: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0; 54];
     frame[6..12].copy_from_slice(&MAC);
@@ -45,7 +45,7 @@ fn from_container(dst: &str, next: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// What a neighbour says of an address, by the message's type.
+/// A neighbour discovery message of a type, about an address.
 fn discovery(kind: u8, about: &str) -> Vec<u8> {
     let mut message = vec![kind, 0, 0, 0, 0, 0, 0, 0];
     message.extend(about.parse::<Ipv6Addr>().unwrap().octets());
@@ -57,8 +57,8 @@ fn judge(frame: &[u8]) -> Result<bool, Reason> {
     source_guard::sender(frame, &ip, &endpoint())
 }
 
-/// What is behind more extension headers than are followed is refused: Linux reads on to it, and it may be an advertisement of
-/// another's address.
+/// A packet with more extension headers than netd follows is refused: Linux follows them, and there may be an advertisement of
+/// another address behind them.
 #[test]
 fn nothing_hides_behind_more_extension_headers_than_are_followed() {
     let behind = |headers: usize| {
@@ -74,8 +74,8 @@ fn nothing_hides_behind_more_extension_headers_than_are_followed() {
     assert_eq!(judge(&behind(7)), Err(Reason::Malformed));
 }
 
-/// Neighbour discovery to beyond the link is no link's own: a host that routes IPv6 would send it on, with the container's own
-/// address for its source.
+/// Neighbour discovery with a destination beyond the link does not count as staying on the link: a host that routes IPv6 would
+/// forward it, with the container's own address as its source.
 #[test]
 fn neighbour_discovery_stays_on_its_link() {
     for near in ["fd00::3", "fe80::3", "ff02::1:ff00:3"] {
@@ -85,7 +85,7 @@ fn neighbour_discovery_stays_on_its_link() {
     assert_eq!(judge(&far), Ok(false), "judged as what goes to outside");
 }
 
-/// The middle of a large ping is no message, whatever its first byte.
+/// The payload of a later fragment is not read as an ICMP header.
 #[test]
 fn the_middle_of_a_datagram_is_no_message() {
     for first in [134, 136, 137, 143] {

@@ -1,4 +1,5 @@
-//! Laws: there and back is identity, a changed checksum is the recomputed one, and no bytes make the parser panic.
+//! Properties that hold for all inputs: rows translate there and back, an updated checksum is the recomputed one, and no bytes
+//! make the parser panic.
 
 #![expect(clippy::cast_possible_truncation, reason = "parts of words are taken on purpose")]
 
@@ -19,7 +20,7 @@ use netd_common::wire::transport::tcp_flag::{ACK, FIN, RST, SYN};
 use netd_common::wire::transport::{self, Layout};
 use proptest::prelude::*;
 
-/// RFC 1071, straight from its text: the oracle for changed checksums.
+/// RFC 1071 as it is written, to compare updated checksums with.
 fn checksum(words: &[u16]) -> u16 {
     let mut sum: u64 = words.iter().map(|word| u64::from(*word)).sum();
     while sum >> 16 != 0 {
@@ -28,7 +29,7 @@ fn checksum(words: &[u16]) -> u16 {
     !(sum as u16)
 }
 
-/// Equal, taking both forms of zero for one.
+/// Whether two checksums are equal; both forms of zero count as one.
 fn same_sum(a: u16, b: u16) -> bool {
     a == b || (a == 0 && b == 0xffff) || (a == 0xffff && b == 0)
 }
@@ -74,13 +75,13 @@ fn there_and_back<A: Address>(
     let connection = connection(outer, inner, from, to);
     prop_assert_eq!(connection.original.tuple(), outer);
     prop_assert_eq!(connection.forward.tuple(), inner);
-    // The answer to what came out comes in under the reply's key, and leaves as the answer to what came in.
+    // The answer to the translated packet has the reply's key, and is translated to the answer of the original packet.
     prop_assert_eq!(connection.reply, FlowKey::new(inner.reversed(), protocol::TCP, to));
     prop_assert_eq!(connection.backward.tuple(), outer.reversed());
     prop_assert_eq!(connection.forward.is_outward(), to == Zone::OUTSIDE);
     prop_assert_eq!(connection.backward.is_outward(), from == Zone::OUTSIDE);
     prop_assert!(connection.backward.is_reply() && !connection.forward.is_reply());
-    // Each direction is enough to make the other anew.
+    // Each direction's row can be restored from the other's.
     let (key, row) = (connection.reply, connection.backward);
     prop_assert_eq!(nat::partner_key(&key, &row, from), connection.original);
     let mut restored = FlowRow::default();
@@ -153,7 +154,7 @@ proptest! {
 
     #[test]
     fn a_changed_checksum_is_the_recomputed_one(mut words in prop::collection::vec(any::<u16>(), 2..40), changes: Vec<(usize, u16)>) {
-        // A real header is never all zero, and of two forms of zero RFC 1624 keeps the right one only then.
+        // RFC 1624 gives the right form of zero only for headers that are not all zero, which no real header is.
         words[0] |= 1;
         let before = checksum(&words);
         let mut delta = Delta::NONE;
@@ -250,7 +251,7 @@ fn a_protocol_without_ports_has_no_row() {
     assert_eq!(port_index(protocol::ICMP, Be16::new(80)), None);
 }
 
-/// Reads everything that there is to read, and checks that it lies inside.
+/// Reads all headers, and checks that they lie inside the packet.
 fn read<A: Family>(bytes: &[u8]) -> Result<(), TestCaseError> {
     let Ok(ip) = A::header(bytes, IP_AT) else { return Ok(()) };
     prop_assert!((14 + A::HEADER_LEN..=191).contains(&ip.transport_at.get()));
@@ -278,7 +279,7 @@ fn short_and_lying_headers_are_refused() {
     assert!(transport::read(packet.as_slice(), &ip).is_err());
 }
 
-/// An IPv6 packet with these headers behind the fixed one, each with its kind in front, and UDP at the end.
+/// An IPv6 packet with these extension headers, each after its protocol number, and UDP at the end.
 fn chain(headers: &[(u8, [u8; 8])]) -> Vec<u8> {
     let mut bytes = vec![0; 54];
     bytes[14] = 0x60;
@@ -315,12 +316,12 @@ fn extension_headers_are_passed_over() {
     assert_eq!(part(&[fragment(8 | 1)]), Ok(Part::Later(id)));
     assert_eq!(part(&[fragment(8)]), Ok(Part::Later(id)), "the last");
     assert_eq!(part(&[fragment(0x1000)]), Ok(Part::Later(id)));
-    // What follows a later fragment's header is no header.
+    // A later fragment's payload is not read as a header.
     let mut bytes = chain(&[fragment(8)]);
     bytes[54] = 0;
     let ip = Ipv6::header(bytes.as_slice(), IP_AT).unwrap();
     assert_eq!((ip.protocol, ip.part), (0, Part::Later(id)));
-    // A chain without an end is nobody's.
+    // A chain without an end is refused.
     assert!(part(&[(60, [0, 255, 0, 0, 0, 0, 0, 0])]).is_err());
 }
 
@@ -433,7 +434,7 @@ fn a_tick_is_about_a_second() {
 
 #[test]
 fn every_port_that_may_be_tried_is_as_likely_as_any_other() {
-    // The first random number that leads to a port: the ports share 2^32 of them.
+    // The first random number that gives a port: the ports share 2^32 of them.
     let first = |port: u64| ((port - 1024) << 32).div_ceil(65_536 - 1024);
     for port in 1024..=u16::MAX {
         let (own, next) = (first(port.into()), first(u64::from(port) + 1).min(1 << 32));
@@ -443,7 +444,7 @@ fn every_port_that_may_be_tried_is_as_likely_as_any_other() {
     }
 }
 
-/// What a side has sent, in tcpdump's letters: `-` for nothing at all, `.` for packets without one of the flags.
+/// What a side has sent, in tcpdump's letters: `-` for no packet, `.` for packets without one of these flags.
 fn letters(seen: Seen) -> String {
     if !seen.any {
         return "-".to_owned();

@@ -6,6 +6,7 @@
 
 use aya_ebpf::programs::{SockAddrContext, SockContext};
 use netd_common::abi::{FamilyRows as _, SocketKey, SocketRow};
+use netd_common::flow::Handle;
 use netd_common::policy::publication::{self, Found};
 use netd_common::wire::bytes::{Address as _, Be16, Ipv4, Ipv6};
 use netd_common::wire::ip::protocol;
@@ -31,10 +32,11 @@ pub(crate) enum Call {
 #[inline(always)]
 pub(crate) fn outgoing4(ctx: &SockAddrContext, call: Call) -> i32 {
     if let Some(mut addr) = SockAddr::of_host(ctx)
-        && let Some((target, port)) = replacement(&addr, addr.address4(), call)
-        && let Some(target) = target.as_mapped()
+        && let Some(replacement) = lookup(&addr, addr.address4(), call)
+        && let Some(target) = replacement.target.as_mapped()
     {
-        addr.set4(target, port);
+        addr.set4(target, replacement.target_port);
+        remember(&addr, call, &replacement);
     }
     ALLOW
 }
@@ -44,12 +46,13 @@ pub(crate) fn outgoing4(ctx: &SockAddrContext, call: Call) -> i32 {
 pub(crate) fn outgoing6(ctx: &SockAddrContext, call: Call) -> i32 {
     if let Some(mut addr) = SockAddr::of_host(ctx) {
         let address = addr.address6();
-        let target = match address.as_mapped() {
-            Some(address) => replacement(&addr, address, call),
-            None => replacement(&addr, address, call),
+        let replacement = match address.as_mapped() {
+            Some(address) => lookup(&addr, address, call),
+            None => lookup(&addr, address, call),
         };
-        if let Some((target, port)) = target {
-            addr.set6(target, port);
+        if let Some(replacement) = replacement {
+            addr.set6(replacement.target, replacement.target_port);
+            remember(&addr, call, &replacement);
         }
     }
     ALLOW
@@ -59,7 +62,7 @@ pub(crate) fn outgoing6(ctx: &SockAddrContext, call: Call) -> i32 {
 #[inline(always)]
 pub(crate) fn peer4(ctx: &SockAddrContext) -> i32 {
     if let Some(mut addr) = SockAddr::of_host(ctx)
-        && let Some(row) = asked_for(&addr, Ipv6::mapped(addr.address4()))
+        && let Some(row) = original(&addr, Ipv6::mapped(addr.address4()))
         && let Some(address) = row.address.as_mapped()
     {
         addr.set4(address, row.port);
@@ -71,7 +74,7 @@ pub(crate) fn peer4(ctx: &SockAddrContext) -> i32 {
 #[inline(always)]
 pub(crate) fn peer6(ctx: &SockAddrContext) -> i32 {
     if let Some(mut addr) = SockAddr::of_host(ctx)
-        && let Some(row) = asked_for(&addr, addr.address6())
+        && let Some(row) = original(&addr, addr.address6())
     {
         addr.set6(row.address, row.port);
     }
@@ -99,31 +102,56 @@ fn key(cookie: u64, protocol: u8, target: Ipv6, target_port: Be16) -> SocketKey 
     SocketKey { cookie, target, target_port, protocol: Be16::new(u16::from(protocol)), pad: 0 }
 }
 
-/// The container's address and port for a destination that is published; remembers what was asked for.
+/// What a published destination is replaced by.
+struct Replacement {
+    /// The target's address, IPv4 in its mapped form.
+    target: Ipv6,
+    /// The target's port.
+    target_port: Be16,
+    /// The address that the application asked for, IPv4 in its mapped form.
+    asked_for: Ipv6,
+    /// The port that it asked for.
+    port: Be16,
+    /// The publication.
+    publication: Handle,
+}
+
+/// Looks up a destination; none if it is not published.
 #[inline(always)]
-fn replacement<A: Inet>(addr: &SockAddr<'_>, address: A, call: Call) -> Option<(Ipv6, Be16)> {
-    let (port, number) = (addr.port(), addr.protocol());
+fn lookup<A: Inet>(addr: &SockAddr<'_>, address: A, call: Call) -> Option<Replacement> {
+    let port = addr.port();
     let lookups = Kernel(addr.context());
-    let found = publication::find(&lookups, number, address, port)?;
+    let found = publication::find(&lookups, addr.protocol(), address, port)?;
     if !found.is_for(0) {
         return None;
     }
     if found.any_address && !address.is_loopback() && !tables::is_local(address) {
         return None;
     }
-    let target = target::<A>(&found, call)?;
-    let target_port = found.row.target_port(port);
-    let key = key(addr.cookie(), number, target, target_port);
-    let row = SocketRow::new(address.to_ipv6(), port);
+    Some(Replacement {
+        target: target::<A>(&found, call)?,
+        target_port: found.row.target_port(port),
+        asked_for: address.to_ipv6(),
+        port,
+        publication: found.row.handle,
+    })
+}
+
+/// Remembers what the application asked for, and counts the connection.
+#[inline(always)]
+fn remember(addr: &SockAddr<'_>, call: Call, replacement: &Replacement) {
+    let Replacement { target, target_port, asked_for, port, publication } = replacement;
+    let key = key(addr.cookie(), addr.protocol(), *target, *target_port);
+    let row = SocketRow::new(*asked_for, *port);
+    if call == Call::Send && tables::socket(&key) == Some(row) {
+        return;
+    }
     if call == Call::Connect {
         // For `released`.
-        seen_peers::add(target);
+        seen_peers::add(*target);
     }
-    if call == Call::Connect || tables::socket(&key) != Some(row) {
-        tables::put_socket(&key, &row);
-        tables::count_flow(found.row.handle);
-    }
-    Some((target, target_port))
+    tables::put_socket(&key, &row);
+    tables::count_flow(*publication);
 }
 
 /// The target's address in the family that was asked for, or else its IPv4 address, if the kernel accepts that.
@@ -143,6 +171,6 @@ fn target<A: Inet>(found: &Found<'_>, call: Call) -> Option<Ipv6> {
 
 /// The address that the application asked for when it got `target`.
 #[inline(always)]
-fn asked_for(addr: &SockAddr<'_>, target: Ipv6) -> Option<SocketRow> {
+fn original(addr: &SockAddr<'_>, target: Ipv6) -> Option<SocketRow> {
     tables::socket(&key(addr.cookie(), addr.protocol(), target, addr.port()))
 }

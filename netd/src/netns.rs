@@ -11,11 +11,12 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{FsType, fstatfs};
 
-use crate::error::{ContainerError, Doing as _, Error, Lack, Result};
+use crate::error::{ContainerError, Doing as _, Error, HostError, Lack, Result};
 
 /// Where named namespaces are, as iproute2 has it.
 const NAMED: &str = "/run/netns";
@@ -52,9 +53,12 @@ impl Netns {
             return Err(not_one());
         }
         let netns = Self { file: Arc::new(file), path: path.to_owned() };
-        // Joining asks for the kind too: a mount or user namespace is refused here.
-        netns.run(|| ()).map_err(|_refusal| not_one())?;
-        Ok(netns)
+        // Entering it also checks its kind: the kernel refuses a mount or user namespace here.
+        match on_a_thread(|| setns(&*netns.file, CloneFlags::CLONE_NEWNET))? {
+            Ok(()) => Ok(netns),
+            Err(Errno::EPERM) => Err(HostError::NotRoot.into()),
+            Err(_) => Err(not_one()),
+        }
     }
 
     /// Makes a namespace that has no name yet. It ends when this is dropped, unless [`Self::mount`] has given it one.
@@ -100,7 +104,7 @@ impl Netns {
         }
         match umount2(path, MntFlags::MNT_DETACH) {
             // Not mounted: only the file was made. Not there: removed already.
-            Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}
+            Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
             Err(errno) => return Err(Error::system(what(), errno)),
         }
         match fs::remove_file(path) {
@@ -152,7 +156,7 @@ impl Netns {
             setns(&*self.file, CloneFlags::CLONE_NEWNET)?;
             Ok(visit())
         })?
-        .map_err(|errno: nix::errno::Errno| {
+        .map_err(|errno: Errno| {
             Error::system(format!("enter network namespace {}", self.path.display()), errno)
         })
     }

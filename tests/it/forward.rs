@@ -222,7 +222,7 @@ fn a_containers_address_means_the_container() {
     lab.netd(&["publish", "8080:80", &address]).ok();
     assert_eq!(lab.port("tcp", 8080)["target"], web.as_str());
     assert_eq!(seen_by_server(&lab, &format!("{HOST}:8080")).unwrap(), CLIENT);
-    lab.netd(&["publish", "8081:80", &web, "--keep-source"]).fails(1, "--keep-source is not for container");
+    lab.netd(&["publish", "8081:80", &web, "--keep-source"]).fails(1, "is not for container");
 }
 
 #[test]

@@ -182,7 +182,7 @@ fn a_trusted_interface_lets_in_to_published_ports() {
     third.ip("address add 198.18.9.2/24 dev eth0");
     third.ip("link set eth0 up");
     third.ip("route add default via 198.18.9.1");
-    lab.netd(&["ports"]).ok();
+    lab.netd(&["sync"]).ok();
     reaches(&third, &web.addresses[0], [true, false, false]);
     // What another network trusts is none of this one's business.
     let other = network(&lab, 2, &[]);

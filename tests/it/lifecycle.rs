@@ -53,7 +53,7 @@ fn a_namespace_that_vanishes_does_not_keep_its_container_from_being_removed() {
     let web = lab.container("web", &["-p", "8080:80"]);
     netd_tests::netns::Netns::new("unused");
     std::process::Command::new("ip").args(["netns", "delete", &web]).status().unwrap();
-    lab.netd(&["container", "ls"]).ok();
+    lab.netd(&["sync"]).ok();
     lab.netd(&["container", "rm", &web]).ok();
     lab.container("web", &["-p", "8080:80"]);
 }
@@ -210,7 +210,7 @@ fn a_command_that_is_killed_at_any_moment_is_repaired_by_the_next() {
             for words in &commands {
                 lab.netd_killed(words, Duration::from_micros(micros));
             }
-            lab.netd(&["container", "ls"]).ok();
+            lab.netd(&["sync"]).ok();
             let _maybe_there = lab.netd(&["unpublish", "9600"]);
             let _maybe_there = lab.netd(&["container", "rm", &victim]);
             let _maybe_there = lab.netd(&["network", "rm", "victims"]);
@@ -275,7 +275,7 @@ fn without_tcx_everything_works_by_clsact_and_is_taken_away_as_well() {
     for _twice in 0..2 {
         lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), PATIENCE)).unwrap();
         lab.outside.run(|| tcp_first_line("198.19.0.1:8080", PATIENCE)).unwrap();
-        lab.netd(&["ports"]).ok();
+        lab.netd(&["sync"]).ok();
     }
     for uplink in ["up0", "up1"] {
         let filters = lab.host.sh(&format!("tc filter show dev {uplink} ingress"));

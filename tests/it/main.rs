@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod access;
+mod adopt;
 mod allocation;
 mod bad_input;
 mod bulk;

@@ -249,13 +249,13 @@ fn an_uplink_that_appears_later_is_attached_by_the_next_command() {
     third.ip("address add 198.20.0.2/24 dev eth0");
     third.ip("link set eth0 up");
     assert!(third.run(|| tcp_first_line("198.20.0.1:8080", SILENCE)).is_err());
-    lab.netd(&["ports"]).ok();
+    lab.netd(&["sync"]).ok();
     assert_eq!(third.run(|| tcp_first_line("198.20.0.1:8080", PATIENCE)).unwrap(), "198.20.0.2");
     // Chosen uplinks are the only ones.
-    lab.netd(&["--uplink", "up0", "ports"]).ok();
+    lab.netd(&["--uplink", "up0", "sync"]).ok();
     assert!(third.run(|| tcp_first_line("198.20.0.1:8080", SILENCE)).is_err());
     assert!(lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), PATIENCE)).is_ok());
-    lab.netd(&["--uplink", "nosuch", "ports"]).fails(1, "nosuch");
+    lab.netd(&["--uplink", "nosuch", "sync"]).fails(1, "nosuch");
 }
 
 #[test]
@@ -304,11 +304,11 @@ fn an_interface_is_known_by_its_name() {
     lab.host.ip("link set up0 up");
     third.ip("address add 198.20.0.2/24 dev eth0");
     third.ip("link set eth0 up");
-    lab.netd(&["ports"]).ok();
+    lab.netd(&["sync"]).ok();
     assert_eq!(third.run(|| tcp_first_line("198.20.0.1:8080", PATIENCE)).unwrap(), "198.20.0.2");
     // Where there is none of the name, nobody comes in.
     lab.host.ip("link delete up0");
-    lab.netd(&["ports"]).ok();
+    lab.netd(&["sync"]).ok();
     lab.outside.run(|| assert!(tcp_first_line(&format!("{HOST_OUTSIDE}:8080"), SILENCE).is_err()));
 }
 

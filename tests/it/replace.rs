@@ -116,6 +116,7 @@ fn a_port_changes_hands_without_a_refused_connection() {
     old.goes_on();
     // What has ended is gone, and the old connection keeps what it was made by.
     netd_tests::wait_for("the closed connections to end", PATIENCE, || {
+        lab.netd(&["sync"]).ok();
         let ports = lab.netd(&["--json", "ports"]).ok().json();
         ports.as_array().unwrap().len() == 2
     });
@@ -126,6 +127,7 @@ fn a_port_changes_hands_without_a_refused_connection() {
     old.goes_on();
     drop(old);
     netd_tests::wait_for("the old connection to end", PATIENCE, || {
+        lab.netd(&["sync"]).ok();
         lab.netd(&["--json", "ports"]).ok().json().as_array().unwrap().len() == 1
     });
 }

@@ -95,7 +95,8 @@ fn a_run_whose_processes_are_all_killed_is_repaired_by_the_next_command() {
     kill(Pid::from_raw(supervisor), Signal::SIGKILL).unwrap();
     run.wait();
     wait_for("the supervisor's end", PATIENCE, || !Path::new(&format!("/proc/{supervisor}")).exists());
-    wait_for("the record to be repaired", PATIENCE, || is_gone(&lab, &name));
+    lab.netd(&["sync"]).ok();
+    assert!(is_gone(&lab, &name), "the record was not repaired");
     lab.netd(&["down"]).ok();
     Snapshot::of(&lab).assert_same_as(&before);
 }

@@ -262,7 +262,7 @@ fn a_denied_flood_ends_in_the_driver_and_a_connection_of_before_goes_on() {
     let lab = lab();
     let web = lab.container("web", &["-p", "8080:80", "-p", "5353:53/udp"]);
     let (_tcp, _udp) = (Server::tcp_echo(&sandbox(&web), 80), Server::udp_echo(&sandbox(&web), 53));
-    lab.netd(&["--xdp", "native", "status"]).ok();
+    lab.netd(&["--xdp", "native", "sync"]).ok();
     assert_eq!(attached(&lab), ["up0", "up1"]);
     lab.client.run(|| tcp_echoes(&format!("{HOST}:8080"), 1 << 20));
     let stream = lab.client.run(|| TcpStream::connect(format!("{HOST}:8080")).unwrap());
@@ -297,11 +297,11 @@ fn the_stage_is_where_the_user_wants_it_and_replaces_nobody() {
     lab.container("web", &["-p", "8080:80"]);
     assert_eq!(attached(&lab), [""; 0], "never without being asked for");
     // What stands for a card here is none.
-    lab.netd(&["--xdp", "auto", "status"]).ok();
+    lab.netd(&["--xdp", "auto", "sync"]).ok();
     assert_eq!(attached(&lab), [""; 0]);
     let told = lab.netd(&["status"]).ok().stdout;
-    assert!(told.contains("up0 has no XDP stage: up0 is a veth"), "{told}");
-    lab.netd(&["--xdp", "native", "ports"]).ok();
+    assert!(told.contains("up0 has no XDP program: it is a veth"), "{told}");
+    lab.netd(&["--xdp", "native", "sync"]).ok();
     assert_eq!(attached(&lab), ["up0", "up1"]);
     let ours = program_on(&lab, "up0");
     // Another netd is somebody else.
@@ -311,21 +311,23 @@ fn the_stage_is_where_the_user_wants_it_and_replaces_nobody() {
     assert_eq!(program_on(&lab, "up0"), ours);
     lab.netd_in(&lab.host, &other, &["--xdp", "auto", "network", "create", "n"]).ok();
     let told = lab.netd_in(&lab.host, &other, &["status"]).ok().stdout;
-    assert!(told.contains("up0 has no XDP stage: up0 already has XDP program"), "{told}");
+    assert!(told.contains("up0 has no XDP program: up0 already has XDP program"), "{told}");
     lab.netd_in(&lab.host, &other, &["down"]).ok();
     assert_eq!(program_on(&lab, "up0"), ours);
     // Uplinks that come and go.
     lab.host.ip("link add up2 type veth peer name far2");
     lab.host.ip("address add 198.20.0.1/24 dev up2");
     lab.host.ip("link set up2 up");
+    lab.netd(&["sync"]).ok();
     assert_eq!(attached(&lab), ["up0", "up1", "up2"]);
     lab.host.ip("link delete up2");
+    lab.netd(&["sync"]).ok();
     assert_eq!(attached(&lab), ["up0", "up1"]);
-    lab.netd(&["--uplink", "up0", "status"]).ok();
+    lab.netd(&["--uplink", "up0", "sync"]).ok();
     assert_eq!((attached(&lab), program_on(&lab, "up1")), (vec!["up0".to_owned()], 0));
-    lab.netd(&["--xdp", "off", "status"]).ok();
+    lab.netd(&["--xdp", "off", "sync"]).ok();
     assert_eq!((attached(&lab), program_on(&lab, "up0")), (vec![], 0));
-    lab.netd(&["--xdp", "native", "status"]).ok();
+    lab.netd(&["--xdp", "native", "sync"]).ok();
     assert_ne!(program_on(&lab, "up0"), 0);
     lab.netd(&["down"]).ok();
     assert_eq!(program_on(&lab, "up0"), 0);

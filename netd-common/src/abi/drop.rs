@@ -26,7 +26,7 @@ pub struct DropRow {
 pub struct DenyCacheRow<A: Address> {
     /// The time of the decision in the low half, and in the high half the [`EPOCH`](super::name::EPOCH) that it was made in.
     pub stamp: u64,
-    /// The destination MAC address, see [`mac_words`](super::mac_words).
+    /// The destination MAC address, see [`mac_words`](crate::wire::ethernet::mac_words).
     pub mac: [u32; 2],
     /// Index of the interface that the packet came in by.
     pub ifindex: u32,

@@ -107,7 +107,7 @@ impl<A: Address> Subnet<A> {
 }
 
 /// What a network forbids or allows. Where the two families differ, IPv6's flag is the next bit, see
-/// [`Family::flag`](crate::wire::ip::Family::flag).
+/// [`FamilyRows::flag`](super::FamilyRows::flag).
 pub mod network_flag {
     /// Its containers do not reach each other directly.
     pub const NO_ICC: u32 = 1;
@@ -119,13 +119,9 @@ pub mod network_flag {
     pub const NO_MASQUERADE6: u32 = 8;
     /// Clients that route to the network reach every port by its containers' IPv4 addresses (`nat-unprotected`).
     pub const UNPROTECTED: u32 = 16;
-    /// The same for IPv6.
-    pub const UNPROTECTED6: u32 = 32;
     /// Clients that route to the network reach published ports by its containers' IPv4 addresses, and no client by the host's
     /// (`routed`).
     pub const ROUTED: u32 = 64;
-    /// The same for IPv6.
-    pub const ROUTED6: u32 = 128;
 }
 
 // What every packet reads of an endpoint is one cache line.

@@ -106,7 +106,7 @@ fn numbers(out: &mut String) {
         access { DENY, ALLOW }
         direction { INWARD, OUTWARD, REPLY, NAT64 }
         network_flag {
-            NO_ICC, INTERNAL, NO_MASQUERADE, NO_MASQUERADE6, UNPROTECTED, UNPROTECTED6, ROUTED, ROUTED6
+            NO_ICC, INTERNAL, NO_MASQUERADE, NO_MASQUERADE6, UNPROTECTED, ROUTED
         }
         publication_flag { DRAINING }
         uplink_flag { TAKES_FRAMES }

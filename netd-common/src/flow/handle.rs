@@ -1,22 +1,22 @@
-//! A slot of an array map together with its generation: what tells a live row from a stale one.
+//! A slot of an array map with its generation, which tells a live row from a stale one.
 
 #![expect(clippy::cast_possible_truncation, reason = "parts of words are taken on purpose")]
 
 use bytemuck::{Pod, Zeroable};
 
-/// A slot of an array map together with the generation of its present owner.
+/// A slot of an array map with the generation of its owner.
 ///
-/// Rows that point to an array slot carry its handle. When the slot's owner goes, the slot's own copy changes, and every
-/// row that still carries the old handle is dead at once, however many there are. Zero is nobody's handle.
+/// Rows that refer to a slot hold its handle. When the slot's owner is removed, the slot's own handle changes, and all rows
+/// that hold the old one are stale at once, without a walk over them. Zero is no handle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 #[repr(transparent)]
 pub struct Handle(u32);
 
 impl Handle {
-    /// Nobody's.
+    /// No handle.
     pub const NONE: Self = Self(0);
 
-    /// The slot's handle in its given generation; generation 0 is made 1, since a handle is never zero.
+    /// The handle of a slot in this generation. Generation 0 becomes 1, so that no handle is zero.
     pub const fn new(slot: u16, generation: u16) -> Self {
         let generation = if generation == 0 { 1 } else { generation };
         Self(slot as u32 | ((generation as u32) << 16))
@@ -33,12 +33,12 @@ impl Handle {
         self.0 as u16
     }
 
-    /// Which owner of the slot this is.
+    /// The generation of the slot's owner.
     pub const fn generation(self) -> u16 {
         (self.0 >> 16) as u16
     }
 
-    /// Whether it is nobody's.
+    /// Whether it is no handle.
     pub const fn is_none(self) -> bool {
         self.0 == 0
     }
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_changes_hands_and_is_never_nobodys() {
+    fn a_slot_gets_another_handle_that_is_never_none() {
         let last = Handle::new(7, u16::MAX);
         assert_eq!(last.next().slot(), 7);
         assert_ne!(last.next(), last);

@@ -6,8 +6,8 @@ use crate::wire::bytes::{Address, Be16};
 use crate::wire::ip::Ip;
 use crate::wire::transport::Transport;
 
-/// The side of netd a packet comes in from. It is part of a flow's key, so the networks' addresses may overlap and no
-/// container can send a packet that matches another container's flow.
+/// The side that a packet comes from. It is part of a flow's key, so networks may have the same addresses, and no container
+/// can send a packet that matches another container's flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Zone(u32);
 
@@ -29,12 +29,12 @@ impl Zone {
     }
 }
 
-/// One direction of a connection as its packets look when they come in (16 or 40 bytes, no padding). Aligned, because the
-/// verifier takes no double word across two of the stack's.
+/// One direction of a connection, as its packets are before translation (16 or 40 bytes, no padding). Aligned, because the
+/// verifier accepts no double word that spans two slots of the stack.
 ///
-/// An ICMP echo has its identifier for a port: the source port of the request, the destination port of the reply, and
-/// zero for the other; so the answer's tuple is the question's with source and destination exchanged, as for ports. A
-/// protocol that netd knows no ports of has zeros.
+/// The identifier of an ICMP echo takes the place of a port: the source port of a request, the destination port of a reply.
+/// The other port is zero. So the tuple of an answer has source and destination exchanged, as for TCP. A protocol without
+/// ports has zeros.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C, align(8))]
 pub struct FlowKey<A> {
@@ -98,7 +98,7 @@ pub struct Tuple<A> {
 }
 
 impl<A: Address> Tuple<A> {
-    /// That of the answer.
+    /// The tuple of an answer.
     #[inline(always)]
     #[must_use]
     pub const fn reversed(self) -> Self {

@@ -108,17 +108,25 @@ impl<A: Address> FlowRow<A> {
         Seen { any: self.last != 0, flags: (self.bits >> 8) as u8 }
     }
 
-    /// The conntrack state of the connection, and for how many ticks no packet has passed in either direction. `partner` is the row of
-    /// the other direction, if there is one.
+    /// The conntrack state of the connection. `partner` is the row of the other direction, if there is one.
     #[inline(always)]
-    pub const fn state_and_idle(&self, protocol: u8, partner: Option<&Self>, now: u32) -> (State, u32) {
-        let (there, last) = match partner {
-            Some(partner) => (partner.seen(), partner.last),
-            None => (Seen { any: false, flags: 0 }, 0),
+    pub const fn state(&self, protocol: u8, partner: Option<&Self>) -> State {
+        let there = match partner {
+            Some(partner) => partner.seen(),
+            None => Seen { any: false, flags: 0 },
         };
         let (originator, replier) = if self.is_reply() { (there, self.seen()) } else { (self.seen(), there) };
-        let last = if last > self.last { last } else { self.last };
-        (State::of(protocol, originator, replier), now.saturating_sub(last))
+        State::of(protocol, originator, replier)
+    }
+
+    /// For how many ticks no packet has passed in either direction.
+    #[inline(always)]
+    pub const fn idle(&self, partner: Option<&Self>, now: u32) -> u32 {
+        let last = match partner {
+            Some(partner) if partner.last > self.last => partner.last,
+            _ => self.last,
+        };
+        now.saturating_sub(last)
     }
 
     /// Adds TCP flags to those seen.

@@ -1,6 +1,6 @@
-//! How far a connection has come, and how long it may be idle before it is forgotten.
+//! The conntrack state of a connection, and how long it may be idle before it expires.
 //!
-//! No row holds a state: it follows from what each direction has seen, so the two rows never disagree.
+//! No row holds a state. It is computed from what each direction has seen, so the two rows never disagree.
 
 use crate::wire::ip::protocol;
 use crate::wire::transport::tcp_flag::{ACK, FIN, RST, SYN};
@@ -10,27 +10,27 @@ use crate::wire::transport::tcp_flag::{ACK, FIN, RST, SYN};
 pub struct Seen {
     /// Whether any packet passed.
     pub any: bool,
-    /// TCP flags, all packets together; a reset that was not credible is not among them.
+    /// TCP flags of all packets, without those of resets that were not credible.
     pub flags: u8,
 }
 
-/// How far a connection has come.
+/// The conntrack state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum State {
-    /// TCP, and SCTP in the same words: opened by one side, unanswered.
+    /// TCP or SCTP: opened by one side, unreplied.
     SynSent = 0,
-    /// TCP: answered, the handshake not finished.
+    /// TCP or SCTP: answered, the handshake not finished.
     SynReceived = 1,
-    /// TCP: open.
+    /// TCP or SCTP: open.
     Established = 2,
-    /// TCP: closed by one side.
+    /// TCP or SCTP: closed by one side.
     FinWait = 3,
-    /// TCP: closed by both.
+    /// TCP or SCTP: closed by both sides.
     TimeWait = 4,
-    /// TCP: reset.
+    /// TCP or SCTP: reset or aborted.
     Closed = 5,
-    /// UDP: unanswered.
+    /// UDP: unreplied.
     UdpOneWay = 6,
     /// UDP: answered.
     UdpTwoWay = 7,
@@ -55,7 +55,7 @@ impl State {
         Self::Generic,
     ];
 
-    /// The state of a number, as `as u32` gives it; generic for a number of none.
+    /// The state with this number (`as u32`); generic for an unknown number.
     #[inline(always)]
     pub const fn numbered(number: u32) -> Self {
         if (number as usize) < Self::ALL.len() { Self::ALL[number as usize] } else { Self::Generic }
@@ -82,20 +82,20 @@ impl State {
         }
     }
 
-    /// Whether both sides have shown that they want it: such a connection is kept apart from the half-open ones.
+    /// Whether both sides have shown that they want the connection. Assured connections are in a table of their own.
     #[inline(always)]
     pub const fn is_assured(self) -> bool {
         matches!(self, Self::Established | Self::FinWait | Self::UdpTwoWay)
     }
 
     /// Whether a SYN of the originator begins a new connection on the same tuple: the old one has ended (RFC 9293
-    /// §3.6.1; a client may use a port again as soon as it likes).
+    /// §3.6.1), and a client may use its port again at once.
     #[inline(always)]
     pub const fn may_begin_anew(self, flags: u8) -> bool {
         flags & (SYN | ACK) == SYN && matches!(self, Self::FinWait | Self::TimeWait | Self::Closed)
     }
 
-    /// The name programs see, as conntrack has them.
+    /// Its name in JSON, as in conntrack.
     pub const fn name(self) -> &'static str {
         match self {
             Self::SynSent => "syn_sent",
@@ -111,12 +111,11 @@ impl State {
         }
     }
 
-    /// How long a connection may be idle if nobody says otherwise, seconds.
+    /// The default idle timeout, seconds.
     ///
-    /// TCP and generic: the defaults of nf_conntrack (`tcp_timeouts`, nf_conntrack_proto_tcp.c), of which RFC 5382 REQ-5
-    /// asks 2 h 4 min for established and 4 min for transitory ones; so the transitory ones that conntrack forgets sooner
-    /// are 240 here. UDP: RFC 4787 REQ-5 asks for 2 minutes at least, conntrack's stream has 2, RFC 7857 nothing new.
-    /// Echo: RFC 5508 REQ-2 asks for 60.
+    /// TCP and generic: the defaults of nf_conntrack (`tcp_timeouts`, nf_conntrack_proto_tcp.c). RFC 5382 REQ-5 requires at
+    /// least 2 h 4 min for established and 4 min for transitory connections, so states that conntrack gives less time have
+    /// 240 here. UDP: RFC 4787 REQ-5 requires at least 2 minutes. Echo: RFC 5508 REQ-2 requires at least 60 seconds.
     pub const fn default_timeout(self) -> u32 {
         match self {
             Self::SynSent | Self::SynReceived | Self::FinWait | Self::TimeWait => 240,
@@ -129,7 +128,7 @@ impl State {
         }
     }
 
-    /// Where the default is from, for people.
+    /// The source of the default.
     pub const fn default_source(self) -> &'static str {
         match self {
             Self::SynSent | Self::SynReceived | Self::FinWait | Self::TimeWait => {
@@ -144,13 +143,13 @@ impl State {
     }
 }
 
-/// How far beyond what the other side has acknowledged a reset may be: what may be on its way. RFC 5961 §3.2 asks a host
-/// for an exact match, since it can send a challenge; who stands between cannot, and must not be fooled for long either.
+/// How far a reset's sequence number may be ahead of what the other side has acknowledged: the data that may be in flight.
+/// RFC 5961 §3.2 requires an exact match of a host, which can send a challenge ACK; a NAT cannot.
 const RESET_WINDOW: u32 = 1 << 17;
 
-/// Whether a reset with this sequence number may be the work of a true end: the number that the other side expects, or
-/// a little more. `expected` is the last that the other side acknowledged; `None` if it has acknowledged nothing, and then
-/// the connection is half open and there is nothing to shorten.
+/// Whether a reset with this sequence number may come from an end of the connection: it has the number that the other side
+/// expects, or a little more. `expected` is the last number that the other side acknowledged; `None` if it has acknowledged
+/// nothing, since a half-open connection may be reset by anybody.
 #[inline(always)]
 pub const fn is_credible_reset(sequence: u32, expected: Option<u32>) -> bool {
     match expected {
@@ -159,8 +158,8 @@ pub const fn is_credible_reset(sequence: u32, expected: Option<u32>) -> bool {
     }
 }
 
-/// Whether an SCTP packet that ends an association comes from one of its ends: it bears the tag of the packets that went
-/// its way, or of those that came the other (RFC 9260 §8.5.1). A tag is zero where none has been seen.
+/// Whether an SCTP packet that ends an association comes from one of its ends: it has the verification tag of one of the two
+/// directions (RFC 9260 §8.5.1). A tag is zero if none has been seen.
 #[inline(always)]
 pub const fn is_credible_abort(tag: u32, this_way: u32, other_way: u32) -> bool {
     tag == this_way || tag == other_way || (this_way == 0 && other_way == 0)

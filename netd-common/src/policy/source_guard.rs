@@ -1,4 +1,4 @@
-//! What a container may say on its own link: nothing in another's name.
+//! The source guard: a container sends with its own MAC and IP addresses only.
 
 use crate::abi::{EndpointRow, FamilyRows};
 use crate::verdict::Reason;
@@ -20,14 +20,14 @@ mod kind {
     pub(super) const REDIRECT: u8 = 137;
 }
 
-/// Judges a frame that is no IP: only ARP passes, and only in the container's own name.
+/// Checks a frame that is neither IPv4 nor IPv6: only ARP passes, and only with the container's own addresses.
 #[inline(always)]
 pub fn other<B: PacketBytes + ?Sized>(bytes: &B, endpoint: &EndpointRow) -> Result<(), Reason> {
     if ethertype(bytes) != Some(ETHERTYPE_ARP) {
         return Err(Reason::Foreign);
     }
     let address = Ipv4::from_wire(bytes.read(ARP_SENDER + 6).ok_or(Reason::Malformed)?);
-    // Unspecified is what a probe for a free address has (RFC 5227 §2.1.1).
+    // An ARP probe for a free address has the unspecified one (RFC 5227 §2.1.1).
     let own = address == endpoint.subnet4.address() || address == Ipv4::UNSPECIFIED;
     if own && is_own_mac(bytes, ARP_SENDER, endpoint) && is_own_mac(bytes, FRAME_SENDER, endpoint) {
         Ok(())
@@ -36,7 +36,7 @@ pub fn other<B: PacketBytes + ?Sized>(bytes: &B, endpoint: &EndpointRow) -> Resu
     }
 }
 
-/// Whether the container's MAC address is at `at`. By words, which the verifier can follow on the BPF side's stack.
+/// Whether the container's MAC address is at `at`. Compared by words, since the verifier loses track of single bytes.
 #[inline(always)]
 fn is_own_mac<B: PacketBytes + ?Sized>(bytes: &B, at: usize, endpoint: &EndpointRow) -> bool {
     let (head, tail) = endpoint.mac_words();
@@ -44,8 +44,8 @@ fn is_own_mac<B: PacketBytes + ?Sized>(bytes: &B, at: usize, endpoint: &Endpoint
         && bytes.read(at + 4).is_some_and(|half| u16::from_ne_bytes(half) == tail)
 }
 
-/// Judges the sender of an IP packet, and what it says of neighbours. Tells whether the packet is for the link only: to a
-/// group, to a link-local address, or to a neighbour of the neighbours' own protocol.
+/// Checks the source of an IP packet, and the addresses that it advertises to neighbours. Returns whether the packet stays on
+/// the link: it is for a group, for a link-local address, or neighbour discovery with a neighbour.
 #[inline(always)]
 pub fn sender<A: FamilyRows, B: PacketBytes + ?Sized>(
     bytes: &B,
@@ -69,11 +69,11 @@ pub fn sender<A: FamilyRows, B: PacketBytes + ?Sized>(
     if ip.dst.is_not_one_hosts() || ip.dst.is_link_local() {
         return Ok(true);
     }
-    // Nothing leaves the link in a name that is good on the link only.
+    // A link-local source must not leave the link.
     if own { Ok(false) } else { Err(Reason::Spoofed) }
 }
 
-/// Only a router advertises routes, and only its owner an address.
+/// A container advertises no routes, and no addresses but its own.
 #[inline(always)]
 fn advertises<A: FamilyRows, B: PacketBytes + ?Sized>(
     bytes: &B,
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn arp_is_spoken_in_ones_own_name() {
+    fn arp_passes_with_own_addresses_only() {
         let judge = |frame: &[u8]| other(frame, &endpoint());
         assert_eq!(judge(&arp(MAC, [172, 17, 0, 2])), Ok(()));
         assert_eq!(judge(&arp(MAC, [0; 4])), Ok(()));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_are_told_of_ones_own_addresses_only() {
+    fn only_own_addresses_are_advertised() {
         let judge = |frame: &[u8]| {
             let ip = Ipv6::header(frame, IP_AT)?;
             sender::<Ipv6, _>(frame, &ip, &endpoint())

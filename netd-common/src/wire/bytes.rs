@@ -1,7 +1,7 @@
-//! The words that packets and rows are made of, kept in network order: the one room where byte order changes.
+//! Addresses and numbers in network order. Only this file changes byte order.
 //!
-//! A wrapped integer holds the wire's bytes as they lie in memory. So a key can be filled straight from a packet, compared
-//! as a word, and summed for a checksum (RFC 1071 §2(B): the sum does not depend on byte order), all without swapping.
+//! Each type holds the bytes of the packet as they are in memory. So a key is filled from a packet, compared, and summed
+//! for a checksum without swapping bytes (RFC 1071 §2(B): the sum does not depend on byte order).
 
 use core::fmt;
 use core::hash::Hash;
@@ -11,39 +11,39 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::wire::checksum::Delta;
 
-/// An address of either family. Everything that does not depend on the family is written once over this; the two
-/// implementations are the only ones (rows of tables rely on that, see [`crate::plain`]).
+/// An address of either family. Code that does not depend on the family is generic over this trait. It has two
+/// implementations only, which `crate::plain` relies on.
 pub trait Address: Copy + Default + Eq + Hash + fmt::Debug + Pod + sealed::Sealed {
-    /// The words that make a row of the flow table a multiple of 8 bytes.
+    /// Padding that makes the size of a row of the flow table a multiple of 8 bytes.
     type Pad: Copy + Default + Eq + fmt::Debug + Pod;
-    /// 0.0.0.0 or ::, "any" in configuration.
+    /// 0.0.0.0 or ::.
     const UNSPECIFIED: Self;
-    /// Bits of an address.
+    /// Length of an address, bits.
     const BITS: u32;
 
-    /// Whether it lies in 127.0.0.0/8 (RFC 1122 §3.2.1.3(g)) or is ::1 (RFC 4291 §2.5.3).
+    /// Whether it is in 127.0.0.0/8 (RFC 1122 §3.2.1.3(g)) or is ::1 (RFC 4291 §2.5.3).
     fn is_loopback(self) -> bool;
-    /// Whether no single host can have it: multicast, and for IPv4 reserved addresses and the limited broadcast.
+    /// Whether it is not a unicast address: multicast, and for IPv4 also the reserved addresses and the limited broadcast.
     fn is_not_one_hosts(self) -> bool;
-    /// Whether it means something on one link only (RFC 3927 has no part in forwarding decisions of Linux; RFC 4291
-    /// §2.5.6 does).
+    /// Whether it is valid on one link only (RFC 4291 §2.5.6). Always false for IPv4: Linux forwards packets from
+    /// 169.254.0.0/16 (RFC 3927) like others.
     fn is_link_local(self) -> bool;
-    /// Whether it is an IPv4 address in IPv6's form (RFC 4291 §2.5.5.2).
+    /// Whether it is an IPv4-mapped IPv6 address (RFC 4291 §2.5.5.2).
     fn is_mapped(self) -> bool;
-    /// Whether both addresses agree in the bits of `mask`.
+    /// Whether both addresses are equal in the bits of `mask`.
     fn same_network(self, other: Self, mask: Self) -> bool;
-    /// What putting `new` in its place adds to a checksum.
+    /// The change of a checksum when `new` replaces it.
     fn change(self, new: Self) -> Delta;
     /// As an IPv6 address, the form that keys of both families share: an IPv4 address becomes IPv4-mapped.
     fn to_ipv6(self) -> Ipv6;
     /// The reverse of [`Self::to_ipv6`]; unspecified for an address of the other family.
     fn from_ipv6(address: Ipv6) -> Self;
-    /// For people.
+    /// The standard library's address.
     fn to_ip(self) -> IpAddr;
 }
 
 mod sealed {
-    /// Nobody else may be an address.
+    /// Prevents other implementations of `Address`.
     pub trait Sealed {}
     impl Sealed for super::Ipv4 {}
     impl Sealed for super::Ipv6 {}
@@ -55,27 +55,27 @@ mod sealed {
 pub struct Be16(u16);
 
 impl Be16 {
-    /// From the number as people write it.
+    /// From the number in host order.
     pub const fn new(number: u16) -> Self {
         Self(number.to_be())
     }
 
-    /// From two bytes as they travel.
+    /// From two bytes of a packet.
     pub const fn from_wire(bytes: [u8; 2]) -> Self {
         Self(u16::from_ne_bytes(bytes))
     }
 
-    /// The number as people write it.
+    /// The number in host order.
     pub const fn get(self) -> u16 {
         u16::from_be(self.0)
     }
 
-    /// The bytes as they travel.
+    /// The bytes of a packet.
     pub const fn to_wire(self) -> [u8; 2] {
         self.0.to_ne_bytes()
     }
 
-    /// The wire's bytes as a native word: for sums, not for people.
+    /// The bytes of a packet as a native word, for sums.
     pub const fn word(self) -> u16 {
         self.0
     }
@@ -87,12 +87,12 @@ impl fmt::Debug for Be16 {
     }
 }
 
-/// A 32-bit number as it travels, read.
+/// The number in host order of four bytes of a packet.
 pub const fn number(bytes: [u8; 4]) -> u32 {
     u32::from_be_bytes(bytes)
 }
 
-/// A 32-bit number, as a native word of wire bytes.
+/// The bytes in a packet of a number in host order, as a native word.
 pub const fn word(number: u32) -> u32 {
     number.to_be()
 }
@@ -103,22 +103,22 @@ pub const fn word(number: u32) -> u32 {
 pub struct Ipv4(u32);
 
 impl Ipv4 {
-    /// From four bytes as they travel.
+    /// From four bytes of a packet.
     pub const fn from_wire(bytes: [u8; 4]) -> Self {
         Self(u32::from_ne_bytes(bytes))
     }
 
-    /// From the wire's bytes already loaded as a native word (a `__be32` of the kernel).
+    /// From the bytes of a packet as a native word (the kernel's `__be32`).
     pub const fn from_word(word: u32) -> Self {
         Self(word)
     }
 
-    /// The bytes as they travel.
+    /// The bytes of a packet.
     pub const fn to_wire(self) -> [u8; 4] {
         self.0.to_ne_bytes()
     }
 
-    /// The wire's bytes as a native word.
+    /// The bytes of a packet as a native word.
     pub const fn word(self) -> u32 {
         self.0
     }
@@ -175,7 +175,7 @@ impl Address for Ipv4 {
     }
 }
 
-/// An IPv6 address in network order, as four words of wire bytes.
+/// An IPv6 address in network order, as four native words of a packet's bytes.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 #[repr(transparent)]
 pub struct Ipv6([u32; 4]);
@@ -186,29 +186,29 @@ impl Ipv6 {
     /// The third word of an IPv4-mapped address, ::ffff:0:0/96 (RFC 4291 §2.5.5.2).
     const MAPPED: u32 = 0x0000_ffff_u32.to_be();
 
-    /// From the wire's bytes already loaded as four native words (an `in6_addr` of the kernel).
+    /// From the bytes of a packet as four native words (the kernel's `in6_addr`).
     pub const fn from_words(words: [u32; 4]) -> Self {
         Self(words)
     }
 
-    /// The wire's bytes as four native words.
+    /// The bytes of a packet as four native words.
     pub const fn words(self) -> [u32; 4] {
         self.0
     }
 
-    /// An IPv4 address in IPv6's form.
+    /// The IPv4-mapped form of an IPv4 address.
     pub const fn mapped(address: Ipv4) -> Self {
         Self([0, 0, Self::MAPPED, address.0])
     }
 
-    /// The IPv4 address in an IPv4-mapped one.
+    /// The IPv4 address of an IPv4-mapped one.
     #[inline(always)]
     pub const fn as_mapped(self) -> Option<Ipv4> {
         let [a, b, c, d] = self.0;
         if a == 0 && b == 0 && c == Self::MAPPED { Some(Ipv4(d)) } else { None }
     }
 
-    /// The first two bytes, where an address's kind is written.
+    /// The first two bytes, which tell an address's kind.
     const fn head(self) -> [u8; 2] {
         let [a, b, _, _] = self.0[0].to_ne_bytes();
         [a, b]

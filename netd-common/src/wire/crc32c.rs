@@ -1,14 +1,15 @@
-//! SCTP's checksum (RFC 9260 appendix A) as a value that can be changed without reading the packet.
+//! SCTP's checksum (RFC 9260 appendix A), updated without reading the whole packet.
 //!
-//! A CRC is linear: what other bytes in one place add to it depends on how they differ and on how many bytes follow, not on
-//! what those are. So new ports are put into a packet of any length with a few dozen exclusive-ors.
+//! A CRC is linear: if some bytes change, the CRC changes by a value that depends on the difference of these bytes and on
+//! how many bytes follow, but not on the bytes that follow. So for new ports a few dozen exclusive-ors are enough.
 
-/// The polynomial x³² + x²⁸ + … + 1 of Castagnoli, bits reversed, as SCTP counts them.
+/// The polynomial x³² + x²⁸ + … + 1 of Castagnoli, bits reversed, as SCTP uses it.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
-/// Bits of an IP packet's length.
+/// Length of an IP packet's length field, bits.
 const LEN_BITS: usize = 16;
 
-/// What no and what 2ⁿ zero bytes make of a remainder: the image of each of its bits.
+/// Two linear maps for each n: what appending no byte, and what appending 2ⁿ zero bytes does to a remainder. Each is given
+/// by the images of the remainder's bits.
 static ZEROS: [[[u32; 32]; 2]; LEN_BITS] = zeros();
 
 const fn zeros() -> [[[u32; 32]; 2]; LEN_BITS] {
@@ -42,7 +43,7 @@ const fn zeros() -> [[[u32; 32]; 2]; LEN_BITS] {
     maps
 }
 
-/// What a linear map makes of a remainder.
+/// Applies a linear map to a remainder.
 #[inline(always)]
 const fn image(map: &[u32; 32], remainder: u32) -> u32 {
     let mut sum = 0;
@@ -54,13 +55,13 @@ const fn image(map: &[u32; 32], remainder: u32) -> u32 {
     sum
 }
 
-/// What an SCTP packet's checksum is to be exclusive-ored with, if its first four bytes are. Both are bytes as they travel,
-/// in native words; `len` is the packet's length from the SCTP header on, bytes.
+/// The exclusive-or difference of an SCTP packet's checksum for a difference `first` of its first four bytes. Both are native
+/// words of the packet's bytes; `len` is the packet's length from the SCTP header on, bytes.
 #[inline(always)]
 pub fn change(first: u32, len: u32) -> u32 {
     let mut remainder = u32::from_le_bytes(first.to_ne_bytes());
-    // Each bit of the length chooses a map, the same way whatever it is: a branch the kernel's verifier would follow both
-    // ways, sixteen times over.
+    // Each bit of the length selects a map by index, without a branch: the verifier would follow both sides of sixteen
+    // branches.
     for (power, maps) in ZEROS.iter().enumerate() {
         remainder = image(&maps[(len as usize >> power) & 1], remainder);
     }
@@ -77,7 +78,7 @@ mod tests {
 
     use super::*;
 
-    /// Bit by bit, as the polynomial's division is written.
+    /// The polynomial division, bit by bit.
     fn crc32c(bytes: &[u8]) -> u32 {
         let mut remainder = u32::MAX;
         for byte in bytes {

@@ -1,4 +1,4 @@
-//! IPv4 and IPv6 headers. Judges only what must be right for the fields to mean anything.
+//! IPv4 and IPv6 headers. Checks only what has to be right for the fields to be valid.
 
 #![expect(clippy::cast_possible_truncation, reason = "parts of words are taken on purpose")]
 
@@ -70,18 +70,18 @@ pub mod ipv6_at {
     pub const DESTINATION: usize = 24;
 }
 
-/// An IP header's meaning, whichever family.
+/// The fields of an IP header that netd uses, of either family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ip<A> {
     /// Source address.
     pub src: A,
     /// Destination address.
     pub dst: A,
-    /// Protocol number of what follows, extension headers passed over.
+    /// Protocol number of the transport header, after all extension headers.
     pub protocol: u8,
     /// Time to live or hop limit.
     pub ttl: u8,
-    /// IPv4's header checksum, a native word of wire bytes; zero for IPv6.
+    /// IPv4's header checksum, a native word of the packet's bytes; zero for IPv6.
     pub checksum: u16,
     /// Which part of a larger datagram it is.
     pub part: Part,
@@ -92,11 +92,11 @@ pub struct Ip<A> {
 /// Which part of a larger datagram a packet is (RFC 791 §3.2, RFC 8200 §4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// All of it.
+    /// The whole datagram.
     Whole,
-    /// The first fragment, which holds the transport header; the datagram's number.
+    /// The first fragment, which holds the transport header; the datagram's identification.
     First(u32),
-    /// A later fragment; the datagram's number.
+    /// A later fragment; the datagram's identification.
     Later(u32),
 }
 
@@ -110,16 +110,17 @@ impl<A: Family> Ip<A> {
     }
 }
 
-/// What one look at a frame's front says of a packet without options: all that a refusal depends on, in a few words.
+/// A quick classification of a packet without options: all that a decision to drop it early depends on, except the
+/// interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Class<A> {
-    /// The MAC address that the frame is for, see [`mac_words`].
+    /// Destination MAC address, see [`mac_words`].
     pub mac: [u32; 2],
     /// Source address.
     pub src: A,
     /// Destination address.
     pub dst: A,
-    /// Destination port in the low half (a native word of wire bytes), protocol number above.
+    /// Destination port in the low half (a native word of the packet's bytes), protocol number above.
     pub port_and_protocol: u32,
 }
 
@@ -137,7 +138,7 @@ impl<A> Class<A> {
     }
 }
 
-/// The shortest transport header that is not read twice: TCP's.
+/// How much of the transport header must be there: the length of TCP's fixed part, so that one check is enough for all.
 const CLASSIFIED: usize = 20;
 
 /// What differs between the families in reading a packet.
@@ -155,20 +156,20 @@ pub trait Family: Address {
     /// Length of a header without options, bytes.
     const HEADER_LEN: usize;
 
-    /// Reads the header that starts at `at`, with whatever comes before the transport header.
+    /// Reads the header that starts at `at`, with its extension headers.
     fn header<B: PacketBytes + ?Sized>(bytes: &B, at: Offset) -> Result<Ip<Self>, Reason>;
 
-    /// Reads the header of a frame that is neither a fragment nor has IPv6 extension headers; `None` for another one.
+    /// Reads the header of a frame as if it had no IPv6 extension headers; `None` for an IPv4 fragment.
     fn plain<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Ip<Self>>;
 
-    /// Looks at a frame of the family, by its EtherType. `None` for whatever takes another look: options, extension headers,
-    /// fragments, what is too old to be sent on, a protocol without ports, and a frame that TCP's header would not fit.
+    /// Classifies a frame whose EtherType is of this family. `None` for options, extension headers, fragments, a TTL that runs
+    /// out, a protocol without ports, and a frame that is too short for a TCP header.
     fn classify<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Class<Self>>;
 
     /// What an ICMP message of this type is for.
     fn message(kind: u8) -> Message;
 
-    /// Whether it is an address that an interface with this MAC address has on its link without being given it.
+    /// Whether an interface with this MAC address may use it on its link without having been assigned it.
     fn is_own_on_link(self, mac: [u8; 6]) -> bool;
 }
 
@@ -204,7 +205,7 @@ impl Family for Ipv4 {
             return Err(Reason::Malformed);
         }
         let id = u32::from(u16::from_ne_bytes([id0, id1]));
-        // Bits of the offset; then more-fragments. Don't-fragment (0x40) and the reserved bit (0x80) do not count.
+        // The offset's bits, then more-fragments. Don't-fragment (0x40) and the reserved bit (0x80) are ignored.
         let part = if flags_and_offset & 0x1f != 0 || offset != 0 {
             Part::Later(id)
         } else if flags_and_offset & 0x20 != 0 {
@@ -239,7 +240,7 @@ impl Family for Ipv4 {
         let src = Self::from_wire(bytes.read(ETHERNET_LEN + ipv4_at::SOURCE)?);
         let dst = Self::from_wire(bytes.read(ETHERNET_LEN + ipv4_at::DESTINATION)?);
         let port = bytes.read(PORTS_AT + 2)?;
-        // More fragments, and the offset, of which there is none.
+        // More-fragments and the offset.
         let is_part = u16::from_ne_bytes(flags_and_offset) & u16::from_ne_bytes([0x3f, 0xff]) != 0;
         if version_and_length != 0x45 || is_part || ttl <= 1 || !protocol::has_ports(number) {
             return None;
@@ -271,7 +272,7 @@ impl Family for Ipv6 {
         let mut ip = fixed(bytes, at)?;
         let mut next_at = at.get() as u32 + IPV6_LEN as u32;
         let (mut fragment, mut id) = (fragment::NONE, 0);
-        // Six are more than any host sends (RFC 8200 §4.1 knows of seven kinds, two of which hide the rest).
+        // No host sends more than six (RFC 8200 §4.1 defines seven kinds, and two of them hide the rest).
         for _header in 0..6 {
             let fragmented = ip.protocol == extension::FRAGMENT;
             if !(fragmented || extension::is_skipped(ip.protocol)) || fragment & fragment::LATER != 0 {
@@ -281,7 +282,7 @@ impl Family for Ipv6 {
             let [next, len, offset, flags, i0, i1, i2, i3] =
                 bytes.read(bytes.place(place)).ok_or(Reason::Malformed)?;
             ip.protocol = next;
-            // Without a branch for each kind, so that what has to be proved of the loop stays small.
+            // Without a branch for each kind: the verifier would follow every combination.
             let only = |value: u32| if fragmented { value } else { 0 };
             next_at = place.get() as u32 + 8 + if fragmented { 0 } else { u32::from(len) * 8 };
             id |= only(u32::from_ne_bytes([i0, i1, i2, i3]));
@@ -290,7 +291,7 @@ impl Family for Ipv6 {
         let word = bytes.opaque(u32::from(ip.protocol) | (next_at << 16));
         let (fragment, id) = (bytes.opaque(fragment), bytes.opaque(id));
         ip.protocol = word as u8;
-        // What is behind more headers than are followed is not to be taken for a protocol of their number.
+        // If more extension headers follow, their number must not be taken for a transport protocol.
         let is_extension = ip.protocol == extension::FRAGMENT || extension::is_skipped(ip.protocol);
         if is_extension && fragment & fragment::LATER == 0 {
             return Err(Reason::Malformed);
@@ -300,7 +301,7 @@ impl Family for Ipv6 {
         } else if fragment & fragment::MORE != 0 {
             Part::First(id)
         } else {
-            // Without more to come it is an atomic fragment, which is whole (RFC 6946).
+            // A fragment header without offset and more-fragments is an atomic fragment: a whole datagram (RFC 6946).
             Part::Whole
         };
         ip.transport_at = Offset::new(word >> 16).ok_or(Reason::Malformed)?;
@@ -332,7 +333,7 @@ impl Family for Ipv6 {
         icmp::message_v6(kind)
     }
 
-    /// The link-local address, and none: for finding out whether an address is free (RFC 4862 §5.4).
+    /// Its link-local address, and the unspecified one for duplicate address detection (RFC 4862 §5.4).
     #[inline(always)]
     fn is_own_on_link(self, mac: [u8; 6]) -> bool {
         self == Self::link_local(mac) || self == Self::UNSPECIFIED
@@ -346,23 +347,23 @@ mod extension {
     pub(super) const FRAGMENT: u8 = 44;
     pub(super) const DESTINATION: u8 = 60;
 
-    /// Whether it has its length in its second byte and is of no interest here.
+    /// Whether it is skipped: its length is in its second byte.
     #[inline(always)]
     pub(super) const fn is_skipped(number: u8) -> bool {
         matches!(number, HOP_BY_HOP | ROUTING | DESTINATION)
     }
 }
 
-/// What fragment headers say (RFC 8200 §4.5).
+/// Bits of a fragment header (RFC 8200 §4.5).
 mod fragment {
     pub(super) const NONE: u32 = 0;
     /// More fragments follow.
     pub(super) const MORE: u32 = 1;
-    /// Bits of the offset: what follows is the middle of something.
+    /// Bits of the offset: a later fragment.
     pub(super) const LATER: u32 = 0xfff8;
 }
 
-/// Reads an IPv6 header as if no extension followed.
+/// Reads an IPv6 header without its extension headers.
 #[inline(always)]
 fn fixed<B: PacketBytes + ?Sized>(bytes: &B, at: Offset) -> Result<Ip<Ipv6>, Reason> {
     let start = bytes.place(at);

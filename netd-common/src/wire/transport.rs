@@ -14,11 +14,11 @@ pub mod tcp_flag {
     pub const SYN: u8 = 0x02;
     /// Reset.
     pub const RST: u8 = 0x04;
-    /// The acknowledgement number means something.
+    /// The acknowledgement number is valid.
     pub const ACK: u8 = 0x10;
 }
 
-/// What a transport header says of its place in a connection.
+/// The fields of a transport header that netd uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transport {
     /// Source port, see [`FlowKey`](crate::flow::FlowKey).
@@ -27,7 +27,7 @@ pub struct Transport {
     pub dst_port: Be16,
     /// Where ports and checksum are.
     pub layout: Layout,
-    /// TCP's flags; for SCTP those that say the same as its first chunk, see [`sctp`]; zero for others.
+    /// TCP's flags; for SCTP the flags that correspond to its first chunk, see [`sctp`]; zero for others.
     pub tcp_flags: u8,
     /// Length of a TCP header with its options, bytes; zero for others.
     pub tcp_len: u8,
@@ -43,7 +43,7 @@ pub struct Transport {
 pub enum Layout {
     /// TCP: both ports in front, the checksum at 16.
     Tcp,
-    /// UDP: both ports in front, the checksum at 6, where zero is none.
+    /// UDP: both ports in front, the checksum at 6, where zero means none.
     Udp,
     /// SCTP: both ports in front, the checksum at 8, see [`crate::wire::crc32c`].
     Sctp,
@@ -51,12 +51,12 @@ pub enum Layout {
     EchoRequest,
     /// An ICMP echo reply: the identifier at 4 is the destination port, the checksum at 2.
     EchoReply,
-    /// Nothing to be changed: a later fragment, or a protocol whose ports netd does not know.
+    /// Neither: a later fragment, or a protocol without ports that netd knows.
     Bare,
 }
 
 impl Layout {
-    /// The layout of a number, as `as u32` gives it; bare for a number of none.
+    /// The layout with this number (`as u32`); bare for an unknown number.
     #[inline(always)]
     pub const fn of(number: u32) -> Self {
         const TCP: u32 = Layout::Tcp as u32;
@@ -76,7 +76,7 @@ impl Layout {
 }
 
 impl Transport {
-    /// Of a packet that has no transport header to be changed.
+    /// The header of a packet whose transport header is not read.
     #[inline(always)]
     pub const fn bare(src_port: Be16, dst_port: Be16) -> Self {
         Self {
@@ -90,7 +90,7 @@ impl Transport {
         }
     }
 
-    /// Whether it asks for a connection: TCP's SYN without an acknowledgement, or what says the same in SCTP.
+    /// Whether it opens a connection: a TCP SYN without ACK, or an SCTP INIT.
     #[inline(always)]
     pub const fn opens(&self) -> bool {
         self.tcp_flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN
@@ -130,8 +130,8 @@ mod chunk {
     pub(super) const SHUTDOWN_COMPLETE: u8 = 14;
 }
 
-/// Reads SCTP's header and the type of its first chunk, which says where in an association the packet stands: no packet
-/// bundles anything before a chunk that begins or ends one (RFC 9260 §3.1, §6.10).
+/// Reads SCTP's header and the type of its first chunk. A chunk that opens or ends an association is always the first one
+/// (RFC 9260 §3.1, §6.10).
 #[inline(always)]
 pub fn sctp<B: PacketBytes + ?Sized>(bytes: &B, at: Offset) -> Result<Transport, Reason> {
     use tcp_flag::{ACK, FIN, RST, SYN};
@@ -152,8 +152,8 @@ pub fn sctp<B: PacketBytes + ?Sized>(bytes: &B, at: Offset) -> Result<Transport,
     })
 }
 
-/// Reads the first 8 bytes of a transport header: all that an ICMP error must quote (RFC 792), and enough for the tuple.
-/// Fails for an ICMP message that is part of no exchange.
+/// Reads the first 8 bytes of a transport header: an ICMP error need not quote more (RFC 792), and
+/// they hold the ports. Fails for an ICMP message that is not an echo.
 #[inline(always)]
 pub fn quoted<A: Family, B: PacketBytes + ?Sized>(bytes: &B, ip: &Ip<A>) -> Result<Transport, Reason> {
     let at = bytes.place(ip.transport_at);
@@ -194,7 +194,7 @@ pub fn echo<A: Family, B: PacketBytes + ?Sized>(bytes: &B, at: Offset) -> Result
     }
 }
 
-/// Reads the transport header of a packet that has one.
+/// Reads the transport header of a packet that is not a later fragment.
 #[inline(always)]
 pub fn read<A: Family, B: PacketBytes + ?Sized>(bytes: &B, ip: &Ip<A>) -> Result<Transport, Reason> {
     match ip.protocol {

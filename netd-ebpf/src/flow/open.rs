@@ -111,7 +111,8 @@ fn holder<A: Inet, T: Table<A>>(connection: &mut Connection<A>) -> Holder {
         if row.last == 0 && partner.is_none() {
             return holder;
         }
-        let (state, idle) = row.state_and_idle(key.protocol(), partner, clock::now());
+        let state = row.state(key.protocol(), partner);
+        let idle = row.idle(partner, clock::now());
         let is_closed = matches!(state, State::TimeWait | State::Closed) && idle > 1;
         if !is_closed && !is_expired(state, idle) && (partner.is_some() || !is_own) {
             return holder;

@@ -142,9 +142,9 @@ pub(crate) fn find<A: Inet, T: Table<A>>(
         flows::remove(T::rows(), key);
         return None;
     }
-    let (state, idle) = row.state_and_idle(key.protocol(), Some(partner), clock::now());
+    let state = row.state(key.protocol(), Some(partner));
     let state = State::numbered(frame::opaque(state as u32, row.last));
-    if is_expired(state, idle) {
+    if is_expired(state, row.idle(Some(partner), clock::now())) {
         flows::remove(T::rows(), key);
         flows::remove(T::rows(), other);
         return None;

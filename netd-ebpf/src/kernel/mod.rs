@@ -14,9 +14,9 @@
 //! | [`frame`] | the contiguous front of a packet |
 //! | [`host_socket`] | the host's own sockets |
 //! | [`inet`] | what differs between the families in speaking to the kernel |
-//! | [`license`] | the licence of the programs |
 //! | [`lookups`] | what the policy asks |
 //! | [`maps`] | the maps themselves |
+//! | `object` | the licence and the panic handler |
 //! | [`scratch`] | room for what a stack of 512 bytes does not hold |
 //! | [`seen_peers`] | the Bloom filter of addresses that have had a connection |
 //! | [`skb`] | a packet in TC |
@@ -36,9 +36,9 @@ pub(crate) mod fragments;
 pub(crate) mod frame;
 pub(crate) mod host_socket;
 pub(crate) mod inet;
-mod license;
 pub(crate) mod lookups;
 pub(crate) mod maps;
+mod object;
 pub(crate) mod scratch;
 pub(crate) mod seen_peers;
 pub(crate) mod skb;

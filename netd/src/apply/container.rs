@@ -1,5 +1,6 @@
 //! Containers on the host: a namespace, its interfaces, its published ports.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use nix::sys::signal::{Signal, kill};
@@ -139,7 +140,7 @@ impl Transaction {
     /// Attaches a container and publishes its ports, all or nothing.
     pub async fn add_container(&mut self, request: ContainerRequest) -> Result<Name> {
         plan::check(self.view(), &request)?;
-        let (sandbox, namespace) = self.sandbox(&request)?;
+        let (sandbox, namespace) = sandbox(&request)?;
         plan::check_sandbox(self.view(), &sandbox, self.cookie)?;
         // Everything that can be known to fail is asked before anything is made.
         let wanted = match &request.network {
@@ -157,7 +158,7 @@ impl Transaction {
             run: request.run,
         };
         let target = Target::Container(request.name.clone());
-        let ports = self.new_publications(&target, &request.ports, &request.policy, &Default::default())?;
+        let ports = self.new_publications(&target, &request.ports, &request.policy, &HashMap::new())?;
         self.make(&Attached { container, ports, namespace }).await?;
         Ok(request.name)
     }
@@ -219,27 +220,6 @@ impl Transaction {
         }
     }
 
-    /// The namespace that a request is about: an existing one, or a new one that has no name yet.
-    fn sandbox(&self, request: &ContainerRequest) -> Result<(Sandbox, Option<Netns>)> {
-        if matches!(request.network, NetworkMode::Host) {
-            return Ok((Sandbox::Host, None));
-        }
-        let (path, namespace) = match &request.sandbox {
-            Some(path) => {
-                let path = std::path::absolute(path).doing(|| format!("find {}", path.display()))?;
-                let namespace = Netns::open(&path)?;
-                (path, namespace)
-            }
-            None => (named_namespace(request.name.as_str()), Netns::create()?),
-        };
-        let made = request.sandbox.is_none();
-        if made && path.exists() {
-            return Err(ContainerError::NamespaceExists { path }.into());
-        }
-        let cookie = namespace.cookie()?;
-        Ok((Sandbox::Namespace { path, cookie, made }, Some(namespace)))
-    }
-
     /// The records of new interfaces of a container.
     async fn new_interfaces(
         &mut self,
@@ -274,6 +254,27 @@ impl Transaction {
         }
         Ok(others.split_off(before))
     }
+}
+
+/// The namespace that a request is about: an existing one, or a new one that has no name yet.
+fn sandbox(request: &ContainerRequest) -> Result<(Sandbox, Option<Netns>)> {
+    if matches!(request.network, NetworkMode::Host) {
+        return Ok((Sandbox::Host, None));
+    }
+    let (path, namespace) = match &request.sandbox {
+        Some(path) => {
+            let path = std::path::absolute(path).doing(|| format!("find {}", path.display()))?;
+            let namespace = Netns::open(&path)?;
+            (path, namespace)
+        }
+        None => (named_namespace(request.name.as_str()), Netns::create()?),
+    };
+    let made = request.sandbox.is_none();
+    if made && path.exists() {
+        return Err(ContainerError::NamespaceExists { path }.into());
+    }
+    let cookie = namespace.cookie()?;
+    Ok((Sandbox::Namespace { path, cookie, made }, Some(namespace)))
 }
 
 /// The namespace of a container, proven by its cookie; none if it is the host's.

@@ -40,7 +40,8 @@ impl Transaction {
     async fn adopt_interface(&self, interface: &Interface, network: &Network) -> Result<()> {
         let link = self.netlink.interface(&interface.host).await?;
         let Some(link) = link.filter(|link| is_host_end_of(interface, link)) else {
-            return Err(super::transaction::vanished(&interface.host));
+            let name = interface.host.to_string();
+            return Err(HostError::InterfaceVanished { name }.into());
         };
         self.guard(interface, network, link.index)
     }

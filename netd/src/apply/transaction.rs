@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use netd_common::abi::capacity;
+use netd_common::flow::Handle;
 
 use crate::dataplane::Dataplane;
-use crate::error::{Error, HostError, Result, StateError};
+use crate::error::{Result, StateError};
 use crate::link::Netlink;
-use crate::model::{Access, Name, OwnerKey, TimeoutSpec, Timeouts};
+use crate::model::{Access, Name, OwnerKey, Source, TimeoutSpec, Timeouts};
 use crate::netns::Netns;
 use crate::observe::Observed;
 use crate::plan::View;
@@ -153,7 +154,6 @@ impl Transaction {
 
     /// Changes who may use the publications that have no lists of their own. Existing connections go on.
     pub async fn set_access(&mut self, access: Access) -> Result<()> {
-        use netd_common::flow::Handle;
         self.ensure_dataplane().await?;
         let before = std::mem::replace(&mut self.store.state.access, access.clone());
         self.store.save()?;
@@ -163,9 +163,7 @@ impl Transaction {
             return tables.forget_access(Handle::NONE, &before);
         }
         let stays = [access.allow.as_slice(), access.deny.as_slice()].concat();
-        let gone = |list: Vec<crate::model::Source>| {
-            list.into_iter().filter(|source| !stays.contains(source)).collect()
-        };
+        let gone = |list: Vec<Source>| list.into_iter().filter(|source| !stays.contains(source)).collect();
         let old = Access { allow: gone(before.allow), deny: gone(before.deny) };
         tables.forget_rules(Handle::NONE, &old)
     }
@@ -174,9 +172,4 @@ impl Transaction {
 /// Refuses to give existing tables another size: their connections would be lost.
 fn check_room(present: u32, wanted: u32) -> Result<()> {
     if present == wanted { Ok(()) } else { Err(StateError::Capacity { present, wanted }.into()) }
-}
-
-/// What the kernel says if an interface that was just made is not there.
-pub(super) fn vanished(name: impl ToString) -> Error {
-    HostError::InterfaceVanished { name: name.to_string() }.into()
 }

@@ -68,7 +68,7 @@ pub(super) fn pair<A: Address>(
         let to = if row.is_outward() { Zone::OUTSIDE } else { Zone::container(owner.ifindex) };
         let other = nat::partner_key(key, row, to);
         let partner = rows.get(&other);
-        let (state, idle) = row.state_and_idle(key.protocol(), partner, now);
+        let (state, idle) = (row.state(key.protocol(), partner), row.idle(partner, now));
         connections.push(Connection {
             protocol: key.protocol(),
             state,

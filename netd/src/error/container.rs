@@ -56,7 +56,7 @@ pub enum ContainerError {
         path: PathBuf,
     },
     /// The namespace at the path is not the one that was recorded.
-    #[error("network namespace {} is no longer that of container {container}", path.display())]
+    #[error("the namespace of container {container} is not at {} any more", path.display())]
     NamespaceReplaced {
         /// The path.
         path: PathBuf,

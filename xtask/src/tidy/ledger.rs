@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 /// Where the tests that the ledger names may be: `module::test` is in a file of that name.
-const TESTS: [&str; 3] = ["tests/it", "netd-common/tests", "netd-common/src/flow"];
+const TESTS: [&str; 3] = ["tests/it", "netd-common/tests", "netd-common/src"];
 
 /// What is wrong with the ledger: a test that does not exist, or a requirement that is kept without one.
 pub(crate) fn check(root: &Path) -> Result<Vec<String>> {

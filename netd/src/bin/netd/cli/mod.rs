@@ -207,6 +207,11 @@ unit, the number is in seconds.")]
         #[arg(short, long)]
         follow: bool,
     },
+    /// Follow changes of the host: new uplinks, ended runs, what a killed command left
+    #[command(after_help = "\
+Every command that changes something does this first. Commands that only show
+something change nothing.")]
+    Sync,
     /// Remove everything that this instance made
     Down {
         /// Also remove what is left of network namespaces that are gone

@@ -3,6 +3,7 @@
 use netd::report::{Removed, RemovedItem};
 use netd::{Result, Session, Settings, Transaction};
 
+use super::change::change;
 use crate::output::Output;
 
 pub(super) async fn status(settings: &Settings, output: Output) -> Result<()> {
@@ -26,4 +27,9 @@ fn describe(item: &RemovedItem) -> Option<String> {
         RemovedItem::Instance { cookie } => Some(format!("what was left of namespace {cookie}")),
         _ => None,
     }
+}
+
+/// Opens a transaction, which follows the host and repairs, and does nothing else.
+pub(super) async fn sync(settings: &Settings) -> Result<()> {
+    change(settings, async |_transaction| Ok(())).await.map(|_session| ())
 }

@@ -72,6 +72,7 @@ async fn dispatch(settings: &Settings, output: Output, command: HostCommand) -> 
             flows::timeouts(settings, output, &changes, reset).await?;
         }
         HostCommand::Status => instance::status(settings, output).await?,
+        HostCommand::Sync => instance::sync(settings).await?,
         HostCommand::Log { follow } => log::execute(settings, output, follow)?,
         HostCommand::Down { all } => instance::down(settings, output, all).await?,
     }

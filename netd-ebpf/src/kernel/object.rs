@@ -1,4 +1,11 @@
-//! The licence that the programs declare to the kernel: some helpers are for GPL programs only.
+//! What the object needs beside programs and maps.
+
+/// A loop without end: a panic that the optimiser does not remove is refused by the verifier.
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
 
 // SAFETY: the kernel reads the section of this name as the programs' licence; nothing else has it.
 #[unsafe(link_section = "license")]

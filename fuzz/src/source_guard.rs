@@ -1,4 +1,4 @@
-//! What a container says: whatever passes is in its own name, and nothing that is good on its link only goes beyond.
+//! The source guard: what passes has the container's own addresses, and no link-local source leaves the link.
 
 use netd_common::abi::{EndpointRow, FamilyRows, Subnet};
 use netd_common::policy::source_guard;
@@ -11,7 +11,7 @@ const MAC: [u8; 6] = [2, 0x42, 172, 17, 0, 2];
 /// Its addresses.
 const FOUR: [u8; 4] = [172, 17, 0, 2];
 const SIX: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
-/// The one that its interface makes of its MAC address.
+/// The link-local address of its MAC address.
 const LINK_LOCAL: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0x42, 0xac, 0xff, 0xfe, 0x11, 0, 2];
 
 /// A container on 172.17.0.0/16 and fd00::/64.
@@ -49,7 +49,7 @@ pub fn holds(frame: &[u8]) {
     }
 }
 
-/// Judges a packet whose source is these bytes. Tells whether it passes, and whether on the link only.
+/// Checks a packet whose source is these bytes. Returns whether it stays on the link; none if it does not pass.
 fn judge<A: FamilyRows>(
     frame: &[u8],
     ip: &Ip<A>,
@@ -58,26 +58,26 @@ fn judge<A: FamilyRows>(
     own: &[&[u8]],
 ) -> Option<bool> {
     let on_link = source_guard::sender(frame, ip, endpoint).ok()?;
-    assert_eq!(frame[6..12], MAC, "by another's MAC address");
-    assert!(own.contains(&source), "in another's name");
+    assert_eq!(frame[6..12], MAC, "another MAC address");
+    assert!(own.contains(&source), "another source address");
     let subnet = A::subnet(endpoint);
     if on_link {
         let near = ip.dst.is_not_one_hosts()
             || ip.dst.is_link_local()
             || ip.dst.same_network(subnet.address(), subnet.mask());
-        assert!(near, "what goes further is judged as such");
+        assert!(near, "a packet that leaves the link must not count as staying on it");
     } else {
-        assert_eq!(source, own[0], "a name that is good on the link only");
+        assert_eq!(source, own[0], "a source that is valid on the link only");
         assert!(!ip.dst.is_not_one_hosts());
     }
     Some(on_link)
 }
 
-/// A message that passed: no router's, and about no address but the container's own.
+/// A message that passed: not a router's, and it advertises no address but the container's own.
 fn advertises(message: &[u8]) {
     match message[0] {
         134 | 137 => panic!("a router's message"),
-        136 => assert!(message[8..24] == SIX || message[8..24] == LINK_LOCAL, "of another's address"),
+        136 => assert!(message[8..24] == SIX || message[8..24] == LINK_LOCAL, "another address"),
         _ => {}
     }
 }
