@@ -229,9 +229,9 @@ fn a_containers_address_means_the_container() {
 fn a_target_that_cannot_be_is_refused_and_nothing_made() {
     let lab = Lab::new();
     for (target, part) in [
-        (HOST, "198.18.0.1 is this host itself"),
-        ("127.0.0.1", "127.0.0.1 is this host itself"),
-        (HOST6, "2001:db8:18::1 is this host itself"),
+        (HOST, "198.18.0.1 is an address of this host"),
+        ("127.0.0.1", "127.0.0.1 is an address of this host"),
+        (HOST6, "2001:db8:18::1 is an address of this host"),
         ("0.0.0.0", "no address that one host has"),
         ("224.0.0.1", "no address that one host has"),
         ("fe80::1", "no address that one host has"),

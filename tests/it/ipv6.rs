@@ -49,11 +49,12 @@ fn a_network_has_a_subnet_of_each_family() {
     assert!(subnet.starts_with("fd") && subnet.ends_with("::/64"), "{subnet}");
     // And those that cannot be.
     lab.netd(&["network", "create", "x", "--subnet", "fd00:6:0:0:8000::/65"]).fails(1, "overlaps");
-    lab.netd(&["network", "create", "x", "--subnet", "fe80::/64"]).fails(1, "no host may have");
+    lab.netd(&["network", "create", "x", "--subnet", "fe80::/64"]).fails(1, "contains reserved addresses");
     lab.netd(&["network", "create", "x", "--subnet", "fd00:7::/64", "--gateway", "fd00:8::1"])
         .fails(1, "not a usable address");
     let name = lab.name("x");
-    lab.netd(&["container", "add", &name, "--ip", "fd00:6::9"]).fails(1, "a family that network bridge");
+    lab.netd(&["container", "add", &name, "--ip", "fd00:6::9"])
+        .fails(1, "network bridge has no further subnet for address fd00:6::9");
     lab.netd(&["container", "add", &name, "--network", "six", "--ip", "fd00:6::abcd"])
         .fails(1, "is the address");
 }
@@ -147,7 +148,7 @@ fn one_family_alone_may_be_published() {
     let _tcp = Server::tcp_echo(&sandbox(&web), 80);
     // The other family of the port is free.
     lab.netd(&["publish", "0.0.0.0:8080:81", &web]).ok();
-    lab.netd(&["publish", "8080:82", &web]).fails(1, "taken");
+    lab.netd(&["publish", "8080:82", &web]).fails(1, "is in use");
     lab.client.run(|| {
         assert!(tcp_first_line(&format!("[{HOST6}]:8080"), PATIENCE).is_ok());
         assert!(tcp_first_line(&format!("{HOST}:8081"), PATIENCE).is_ok());

@@ -279,7 +279,7 @@ fn a_port_may_be_for_one_interface_only() {
     let _own = Server::tcp_echo(&lab.host.path(), 8080);
     assert!(by_up1(HOST_OUTSIDE, PATIENCE));
     assert_eq!(lab.port("tcp", 8080)["flows"]["total"], 2);
-    lab.netd(&["publish", "8080:81", &web, "--interface", "up1"]).fails(1, "8080:80/tcp by interface up0");
+    lab.netd(&["publish", "8080:81", &web, "--interface", "up1"]).fails(1, "8080:80/tcp on interface up0");
     lab.netd(&["publish", "8081:80", &web, "--interface", "nosuch"]).fails(1, "there is no interface nosuch");
     lab.netd(&["publish", "8081:80", &web, "--interface", "netd0"]).fails(1, "netd0 is not an uplink");
     lab.netd(&["publish", "8081:80", &web, "--interface", "a/b"]).fails(2, "a/b");

@@ -325,7 +325,7 @@ fn the_stage_is_where_the_user_wants_it_and_replaces_nobody() {
     assert_eq!(attached(&lab), ["up0", "up1"]);
     lab.netd(&["--uplink", "up0", "sync"]).ok();
     assert_eq!((attached(&lab), program_on(&lab, "up1")), (vec!["up0".to_owned()], 0));
-    lab.netd(&["--xdp", "off", "sync"]).ok();
+    lab.netd(&["--xdp", "off", "status"]).ok();
     assert_eq!((attached(&lab), program_on(&lab, "up0")), (vec![], 0));
     lab.netd(&["--xdp", "native", "sync"]).ok();
     assert_ne!(program_on(&lab, "up0"), 0);

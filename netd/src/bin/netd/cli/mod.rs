@@ -207,10 +207,11 @@ unit, the number is in seconds.")]
         #[arg(short, long)]
         follow: bool,
     },
-    /// Follow changes of the host: new uplinks, ended runs, what a killed command left
+    /// Adapt to changes of the host, and remove what a killed command left
     #[command(after_help = "\
-Every command that changes something does this first. Commands that only show
-something change nothing.")]
+New uplinks get their programs, new host addresses are used, and containers whose
+run has ended are removed. Every command that changes something does this first;
+commands that only show something do not.")]
     Sync,
     /// Remove everything that this instance made
     Down {
@@ -224,6 +225,27 @@ something change nothing.")]
     /// Internal: become the command of a run
     #[command(hide = true)]
     Become(Become),
+}
+
+impl HostCommand {
+    /// Whether the command only shows something.
+    pub(crate) fn only_shows(&self) -> bool {
+        match self {
+            Self::Ports { .. } | Self::Flows { .. } | Self::Status | Self::Log { .. } => true,
+            Self::Network(command) => {
+                matches!(command, NetworkCommand::Ls | NetworkCommand::Inspect { .. })
+            }
+            Self::Container(command) => {
+                matches!(
+                    command,
+                    ContainerCommand::Ls | ContainerCommand::Inspect { .. } | ContainerCommand::Exec { .. }
+                )
+            }
+            Self::Access { lists, open } => !open && lists.allow.is_empty() && lists.deny.is_empty(),
+            Self::Timeouts { changes, reset } => !reset && changes.is_empty(),
+            _ => false,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -52,6 +52,10 @@ pub(crate) fn execute(cli: Cli) -> Result<u8> {
 }
 
 async fn dispatch(settings: &Settings, output: Output, command: HostCommand) -> Result<u8> {
+    if command.only_shows() && (settings.xdp.is_some() || !settings.uplinks.is_empty()) {
+        // Only commands that change something apply settings, and here they were asked for.
+        instance::sync(settings).await?;
+    }
     match command {
         HostCommand::Network(command) => network::execute(settings, output, command).await?,
         HostCommand::Container(ContainerCommand::Exec { name, command }) => {
