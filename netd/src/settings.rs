@@ -1,7 +1,9 @@
 //! What a session and a transaction are told, and whether the machine can run netd.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use netd_common::abi::capacity;
 use nix::unistd::Uid;
 
 use crate::dataplane::TcHook;
@@ -28,6 +30,11 @@ pub struct Settings {
     pub xdp: Option<XdpMode>,
     /// How TC programs are attached.
     pub tc: TcHook,
+}
+
+impl Settings {
+    /// What [`Self::max_connections`] may be.
+    pub const CONNECTIONS: RangeInclusive<u32> = capacity::FEWEST_CONNECTIONS..=capacity::MOST_CONNECTIONS;
 }
 
 /// Fails if the machine cannot run netd; asked before anything is touched.

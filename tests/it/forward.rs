@@ -222,7 +222,7 @@ fn a_containers_address_means_the_container() {
     lab.netd(&["publish", "8080:80", &address]).ok();
     assert_eq!(lab.port("tcp", 8080)["target"], web.as_str());
     assert_eq!(seen_by_server(&lab, &format!("{HOST}:8080")).unwrap(), CLIENT);
-    lab.netd(&["publish", "8081:80", &web, "--keep-source"]).fails(1, "is not for container");
+    lab.netd(&["publish", "8081:80", &web, "--keep-source"]).fails(1, "not for container");
 }
 
 #[test]
@@ -232,15 +232,14 @@ fn a_target_that_cannot_be_is_refused_and_nothing_made() {
         (HOST, "198.18.0.1 is an address of this host"),
         ("127.0.0.1", "127.0.0.1 is an address of this host"),
         (HOST6, "2001:db8:18::1 is an address of this host"),
-        ("0.0.0.0", "no address that one host has"),
-        ("224.0.0.1", "no address that one host has"),
-        ("fe80::1", "no address that one host has"),
-        ("::ffff:192.0.2.1", "no address that one host has"),
+        ("0.0.0.0", "is not the unicast address of a host"),
+        ("224.0.0.1", "is not the unicast address of a host"),
+        ("fe80::1", "is not the unicast address of a host"),
+        ("::ffff:192.0.2.1", "is not the unicast address of a host"),
     ] {
         lab.netd(&["publish", "8080:80", target]).fails(1, part);
     }
-    lab.netd(&["publish", "8080:80", "192.0.2.10:80"])
-        .fails(2, "neither a container's name nor an IP address");
+    lab.netd(&["publish", "8080:80", "192.0.2.10:80"]).fails(2, "is not a container name or an IP address");
     lab.netd(&["publish", &format!("{HOST6}:8080:80"), OUTSIDE]).fails(2, "brackets");
     lab.netd(&["publish", &format!("[{HOST6}]:8080:80"), OUTSIDE]).fails(1, "of different IP versions");
     lab.host.ip("route add unreachable 192.0.2.0/24");
@@ -252,7 +251,7 @@ fn a_target_that_cannot_be_is_refused_and_nothing_made() {
         .fails(1, "the route to 203.0.113.1 leads through side0, which is not an uplink");
     assert!(!lab.state_dir().exists());
     lab.container("web", &[]);
-    lab.netd(&["publish", "8080:80", "172.17.0.99"]).fails(1, "no container has it");
+    lab.netd(&["publish", "8080:80", "172.17.0.99"]).fails(1, "no container has address 172.17.0.99");
     assert_eq!(lab.netd(&["--json", "ports"]).ok().json(), serde_json::json!([]));
 }
 

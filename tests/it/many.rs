@@ -76,6 +76,8 @@ fn several_ports_are_replaced_by_one_command() {
     for port in 8080..8083 {
         assert!(greets(&lab, port, PATIENCE), "{port}");
     }
+    // What has no connections left goes with the next command that changes something.
+    lab.netd(&["sync"]).ok();
     let ports = lab.netd(&["--json", "ports"]).ok().json();
     let of = |name: &str| ports.as_array().unwrap().iter().filter(|port| port["target"] == name).count();
     assert_eq!((of(&blue), of(&green)), (1, 3), "{ports}");
@@ -195,6 +197,7 @@ fn many_ports_are_there_or_not_also_if_the_command_is_killed() {
         let mut seen = BTreeSet::new();
         for step in 0..40 {
             lab.netd_killed(&words, Duration::from_micros(600 * step));
+            lab.netd(&["sync"]).ok();
             let left = published(&lab);
             assert!([all, none].contains(&left), "{words:?} {step}: {left}");
             assert!(greets(&lab, 80, PATIENCE));

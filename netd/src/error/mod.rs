@@ -73,6 +73,8 @@ pub enum Lack {
     BpfFs,
     /// Cookies of network namespaces (kernel 5.14).
     NetnsCookies,
+    /// A free port of a bridge: Linux has at most 1,023 (`BR_MAX_PORTS`).
+    BridgePort,
     /// A route of the host to this address.
     Route(std::net::IpAddr),
 }

@@ -9,7 +9,7 @@ use rtnetlink::packet_route::link::{
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkUnspec};
 
 use super::netlink::{Netlink, errno, refused};
-use crate::error::{Error, HostError, Result};
+use crate::error::{Error, HostError, Lack, Result};
 use crate::model::{Count, IfName, Link, Mac};
 
 impl From<LinkMessage> for Link {
@@ -119,12 +119,12 @@ impl Netlink {
 
     /// Makes an interface a port of a bridge.
     pub(crate) async fn set_master(&self, index: u32, bridge: u32) -> Result<()> {
-        self.change(
-            LinkUnspec::new_with_index(index).controller(bridge).build(),
-            "put into its bridge",
-            index,
-        )
-        .await
+        let link = LinkUnspec::new_with_index(index).controller(bridge).build();
+        self.handle.link().set(link).execute().await.map_err(|error| {
+            let is_full = errno(&error) == Some(libc::EXFULL);
+            let error = refused(format!("add interface {index} to its bridge"), error);
+            if is_full { error.lacks(Lack::BridgePort) } else { error }
+        })
     }
 
     /// Keeps a bridge's port apart from others that are kept apart (`IFLA_BRPORT_ISOLATED`, kernel 4.18): frames pass between
@@ -135,7 +135,7 @@ impl Netlink {
             .set_port(LinkBridgePort::new(index).isolated(true).build())
             .execute()
             .await
-            .map_err(|error| refused(format!("keep interface {index} apart from other ports"), error))
+            .map_err(|error| refused(format!("isolate interface {index} on its bridge"), error))
     }
 
     /// Sets an interface up.

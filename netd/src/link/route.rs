@@ -108,6 +108,6 @@ impl Netlink {
             .add(route)
             .execute()
             .await
-            .map_err(|error| refused(format!("add a default route by {gateway}"), error))
+            .map_err(|error| refused(format!("add a default route via {gateway}"), error))
     }
 }

@@ -241,6 +241,9 @@ fn lacking(lack: &Lack) -> String {
         Lack::NetnsCookies => {
             "network namespaces have cookies since Linux 5.14; netd needs 5.15 or newer".to_owned()
         }
+        Lack::BridgePort => {
+            "a Linux bridge has at most 1,023 ports; use another network: netd network create".to_owned()
+        }
         Lack::Route(address) => {
             format!("the host itself must reach the address; see 'ip route get {address}'")
         }

@@ -56,11 +56,10 @@ pub(crate) struct ContainerAdd {
     /// Network to attach to
     #[arg(long, value_name = "NETWORK", default_value = "bridge")]
     pub(crate) network: Name,
-    /// Key that the container's owner knows it by, such as a runtime's container ID
+    /// The owner's key for the container, for example a runtime's container ID
     #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<OwnerKey>,
-    /// Use the existing veth whose host end is this interface; its other end must be eth0 in the
-    /// container
+    /// Use an existing veth: its host end is this interface, its other end eth0 in the container
     #[arg(long, value_name = "IFACE")]
     pub(crate) adopt: Option<IfName>,
     /// Attach the network namespace at this path

@@ -74,10 +74,10 @@ pub(crate) struct NetworkConnect {
     /// Name of the interface in the container
     #[arg(long, value_name = "IFACE", default_value = "eth1")]
     pub(crate) interface: IfName,
-    /// Address, at most one for each subnet [default: the lowest free one]
+    /// Address of the container, at most one IPv4 and one IPv6 [default: the lowest free]
     #[arg(long, value_name = "IP", value_parser = value::address)]
     pub(crate) ip: Vec<IpAddr>,
-    /// MAC address [default: made of the IPv4 address]
+    /// MAC address of the container [default: 02:42 and its IPv4 address]
     #[arg(long, value_name = "MAC")]
     pub(crate) mac: Option<Mac>,
 }
@@ -96,7 +96,7 @@ pub(crate) struct NetworkCreate {
     /// Name of the bridge interface
     #[arg(long, value_name = "IFACE")]
     pub(crate) bridge: Option<IfName>,
-    /// Existing bridge to use as it is; netd never removes it
+    /// Use this existing bridge; netd never removes it
     #[arg(long, value_name = "IFACE", conflicts_with_all = ["bridge", "mtu"])]
     pub(crate) adopt: Option<IfName>,
     /// MTU in bytes [default: MTU of the default route's interface]

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use netd::Error;
-use netd::{Access, IfName, Name, PortSpec, Source, TargetSpec, UnpublishSpec};
+use netd::{Access, Error, IfName, Name, PortSpec, Source, TargetSpec, UnpublishSpec};
 
 use super::value;
 

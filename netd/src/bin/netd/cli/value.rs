@@ -7,9 +7,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
-use netd::Error;
-use netd::{PortSpec, TargetSpec, UnpublishSpec};
-use netd_common::abi::capacity;
+use netd::{Error, PortSpec, Settings, TargetSpec, UnpublishSpec};
 
 use crate::hints;
 
@@ -76,11 +74,7 @@ pub(super) fn port(text: &str) -> Result<u16, Refused> {
 
 /// How many connections the tables have room for.
 pub(super) fn connections(text: &str) -> Result<u32, Refused> {
-    number(
-        text,
-        &(capacity::FEWEST_CONNECTIONS..=capacity::MOST_CONNECTIONS),
-        "the maximum number of connections",
-    )
+    number(text, &Settings::CONNECTIONS, "the maximum number of connections")
 }
 
 /// An IP address.

@@ -79,7 +79,7 @@ pub(super) fn checked(network: NetworkMode, attach: &AttachOptions) -> Result<Ne
     Err(ContainerError::NoInterface { network: name.to_owned() }.into())
 }
 
-/// Becomes the command, in the container's namespace; returns only if that fails.
+/// Becomes the command, in the container's namespace. Returns only if that fails.
 pub(super) fn exec(settings: &Settings, name: &Name, command: &[OsString]) -> Error {
     match enter(settings, name) {
         Ok(()) => replace_self(command),
@@ -94,7 +94,7 @@ fn enter(settings: &Settings, name: &Name) -> Result<()> {
     }
 }
 
-/// Becomes another program; returns only if that fails.
+/// Becomes another program. Returns only if that fails.
 pub(super) fn replace_self(command: &[OsString]) -> Error {
     let Some((program, arguments)) = command.split_first() else {
         return Error::malformed("there is no command to run");

@@ -1,12 +1,13 @@
-//! `netd run`: a command in a container of its own, and everything down when it ends.
+//! Carries out `netd run`: a command in a new container, which is removed when the command ends.
 //!
 //! ```text
 //! netd run ──── supervise ──── become ⇒ CMD
 //! ```
 //!
-//! The supervisor attaches the container, waits for the command and takes everything down. It dies with nobody: if
-//! `netd run` is killed, it ends the command and takes everything down all the same; if the supervisor itself is killed,
-//! the kernel kills the command, and `netd run` (or the next command, since the record names its owner) takes it down.
+//! The supervisor adds the container, waits for the command and removes the container. If `netd run` is killed, the
+//! supervisor ends the command and removes the container all the same. If the supervisor is killed, the kernel kills the
+//! command, and `netd run` removes the container, or else the next command that changes something: the container's record
+//! names the supervisor.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -31,14 +32,15 @@ use netd::{
     this_process,
 };
 
-/// How long a command has to end after its run was asked to, before it is killed; Docker gives ten seconds, but there a
-/// user asked for it, and here nobody is left to wait.
+/// How long a command has to end by SIGTERM once `netd run` is gone, before it is killed. Docker waits ten seconds, but there
+/// a user has asked for the end and waits; here nobody does.
 const GRACE: Duration = Duration::from_secs(2);
-/// What shells return for a command that was not found, and for one that cannot be executed (POSIX, sh, 2.8.2).
+/// Exit status for a command that is not found (POSIX, Shell Command Language, 2.8.2).
 pub(super) const NOT_FOUND: u8 = 127;
+/// Exit status for a command that cannot be executed (the same).
 const NOT_EXECUTABLE: u8 = 126;
 
-/// Starts the supervisor and stands for it: signals go through, its exit status comes back.
+/// Starts the supervisor, forwards signals to it, and returns its exit status.
 pub(super) async fn launch(settings: &Settings, output: Output, run: Run) -> Result<u8> {
     let name = match &run.name {
         Some(name) => name.clone(),
@@ -62,13 +64,13 @@ pub(super) async fn launch(settings: &Settings, output: Output, run: Run) -> Res
         }
     };
     if status.code().is_none() {
-        // The supervisor was killed. Opening the instance removes what it left.
+        // The supervisor was killed. A transaction removes what it left.
         change(settings, async |_host| Ok(())).await?;
     }
     Ok(exit_status(status))
 }
 
-/// The words for the supervisor.
+/// The supervisor's command line.
 fn arguments(settings: &Settings, name: &Name, run: Run) -> Vec<OsString> {
     let mut words: Vec<OsString> = vec!["--state-dir".into(), settings.state_dir.clone().into()];
     for uplink in &settings.uplinks {
@@ -108,7 +110,7 @@ fn arguments(settings: &Settings, name: &Name, run: Run) -> Vec<OsString> {
     words
 }
 
-/// Waits until the container is up (the supervisor then closes its output) and prints its name.
+/// Waits until the container is ready (the supervisor then closes its output) and prints the container's name.
 async fn detached(settings: &Settings, output: Output, name: &Name, mut supervisor: Child) -> Result<u8> {
     let mut said = String::new();
     if let Some(mut stdout) = supervisor.stdout.take() {
@@ -123,16 +125,16 @@ async fn detached(settings: &Settings, output: Output, name: &Name, mut supervis
             output
                 .print_or(&container, || format!("{name}\n{}", Published(container.ports.clone()).text()))?;
         }
-        // A command that ends at once has taken its container along.
+        // The command may have ended already, and its container with it.
         Err(_) => raw(&format!("{name}\n"))?,
     }
     Ok(0)
 }
 
-/// What the supervisor says when the container is up.
+/// What the supervisor prints when the container is ready.
 const READY: &str = "ready";
 
-/// Takes a run through its life.
+/// The supervisor: adds the container, runs the command, removes the container.
 pub(super) async fn supervise(settings: &Settings, request: Supervise) -> Result<u8> {
     let Supervise { parent, run } = request;
     let mut signals = Signals::new()?;
@@ -176,17 +178,17 @@ pub(super) async fn supervise(settings: &Settings, request: Supervise) -> Result
         Err(error) => Err(Error::system("start the run's command", error)),
     };
     if run.detach {
-        // The log is of no use to anybody once its container is gone; a log that was removed already is no failure.
+        // The log is of no use once its container is gone. It may have been removed already.
         let _gone = std::fs::remove_file(&log);
     }
     change(settings, async |host| host.remove_if_there(&name).await).await?;
     outcome
 }
 
-/// Leaves the terminal and the pipes of whoever started the run; what the command says goes to a file.
+/// Detaches from the terminal and the pipes of the caller. The command's output goes to a file.
 fn leave_terminal(log: &std::path::Path) -> Result<()> {
     let what = || format!("write {}", log.display());
-    // A process group's leader cannot; then it has left its terminal already.
+    // Fails for the leader of a process group, which has no controlling terminal of the caller's.
     let _leader = setsid();
     raw(&format!("{READY}\n"))?;
     let null = File::open("/dev/null").doing(|| "open /dev/null".into())?;
@@ -196,8 +198,7 @@ fn leave_terminal(log: &std::path::Path) -> Result<()> {
     dup2_stderr(&log).doing(what)
 }
 
-/// Waits for the command; signals go through to it. When the parent that must not be outlived is gone, the command has
-/// [`GRACE`] to end.
+/// Waits for the command and forwards signals to it. Once `parent` is gone, the command has [`GRACE`] to end.
 async fn attend(mut child: Child, signals: &mut Signals, parent: Option<i32>) -> Result<u8> {
     let mut deadline = None;
     loop {
@@ -227,7 +228,7 @@ async fn attend(mut child: Child, signals: &mut Signals, parent: Option<i32>) ->
     }
 }
 
-/// Becomes a run's command; returns only if that fails.
+/// Becomes the command of a run. Returns only if that fails.
 pub(super) fn become_command(request: &Become) -> Error {
     match prepare(request) {
         Ok(()) => replace_self(&request.command),
@@ -246,7 +247,7 @@ fn prepare(request: &Become) -> Result<()> {
     }
 }
 
-/// The exit status for a command that could not be started, as shells have it; none for other failures.
+/// The exit status of shells for a command that could not be started. None for other failures.
 pub(super) fn status_of(error: &Error) -> Option<u8> {
     let cause = std::error::Error::source(error)?.downcast_ref::<std::io::Error>()?;
     match cause.kind() {
@@ -256,13 +257,13 @@ pub(super) fn status_of(error: &Error) -> Option<u8> {
     }
 }
 
-/// A process's exit status as a shell tells it: 128 and the signal's number for one that was killed.
+/// An exit status as shells return it: 128 plus the signal's number for a process that was killed.
 fn exit_status(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     u8::try_from(code).unwrap_or(1)
 }
 
-/// The signals that users send to programs.
+/// The signals that are forwarded.
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
@@ -291,7 +292,7 @@ impl Signals {
     }
 }
 
-/// Passes a signal on, unless the terminal has sent it to the whole process group already.
+/// Forwards a signal, unless the terminal has sent it to the whole process group already.
 fn forward(child: &Child, signal: Signal) {
     let from_terminal = matches!(signal, Signal::SIGINT | Signal::SIGQUIT) && std::io::stdin().is_terminal();
     if !from_terminal {
@@ -301,7 +302,7 @@ fn forward(child: &Child, signal: Signal) {
 
 fn send(child: &Child, signal: Signal) {
     if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-        // It may have ended by itself.
+        // The process may have ended meanwhile.
         let _gone = kill(Pid::from_raw(pid), signal);
     }
 }
