@@ -97,9 +97,15 @@ impl Netns {
     /// nothing or another namespace is at the path, that is fine and stays.
     pub fn remove(path: &Path, cookie: u64) -> Result<()> {
         let what = || format!("remove network namespace {}", path.display());
-        // A killed command may leave the empty file on which it was about to mount the namespace.
-        let is_empty_file = || fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0);
-        if Self::proven(path, cookie)?.is_none() && (Self::open(path).is_ok() || !is_empty_file()) {
+        let is_ours = match Self::open(path) {
+            Ok(netns) => netns.cookie()? == cookie,
+            // A killed command may leave the empty file on which it was about to mount the namespace.
+            Err(Error::Container(_)) => {
+                fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0)
+            }
+            Err(error) => return Err(error),
+        };
+        if !is_ours {
             return Ok(());
         }
         match umount2(path, MntFlags::MNT_DETACH) {

@@ -30,7 +30,7 @@ pub struct DenyCacheRow<A: Address> {
     pub mac: [u32; 2],
     /// Index of the interface that the packet came in by.
     pub ifindex: u32,
-    /// Destination port and protocol, see [`Glance`](crate::wire::ip::Class).
+    /// Destination port and protocol, see [`Class`](crate::wire::ip::Class).
     pub port_and_protocol: u32,
     /// The number of the [`Reason`](crate::verdict::Reason).
     pub reason: u32,
