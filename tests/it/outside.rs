@@ -87,5 +87,6 @@ fn a_network_may_leave_in_another_name_of_the_hosts() {
     });
     lab.netd(&["network", "create", "x", "--snat-address", "192.0.2.1"])
         .fails(1, "is not an address of this host");
-    lab.netd(&["network", "create", "x", "--snat-address", "2001:db8:19::77"]).fails(1, "of no subnet");
+    lab.netd(&["network", "create", "x", "--snat-address", "2001:db8:19::77"])
+        .fails(1, "there is no subnet for");
 }

@@ -255,6 +255,7 @@ fn a_replacement_that_is_killed_leaves_the_old_target() {
                 &["publish", "--replace", spec, target(&name)],
                 Duration::from_micros(600 * step),
             );
+            lab.netd(&["sync"]).ok();
             let shown = lab.port("tcp", port);
             assert_eq!(shown["draining"], false);
             let (near, far) = greets();
