@@ -6,9 +6,9 @@ use std::path::Path;
 use netd_common::flow::Zone;
 
 use super::transaction::Transaction;
-use crate::dataplane::HookPoint;
+use crate::dataplane::{Dataplane, HookPoint};
 use crate::error::{ContainerError, Error, HostError, Result};
-use crate::link::{Family, Netlink, Sysctl, Veth};
+use crate::link::{Family, Netlink, Sysctl, Veth, end_sockets};
 use crate::model::{IfName, Interface, Network};
 use crate::netns::Netns;
 use crate::plan::container::is_host_end_of;
@@ -89,6 +89,13 @@ impl Transaction {
         let mut errors = Vec::new();
         if let Some(dataplane) = &self.dataplane {
             errors.extend(dataplane.tables.remove_endpoint(interface.handle()).err());
+            if let Err(error) = end_sockets_to(&interface.addresses, dataplane, self.host()) {
+                tracing::warn!(
+                    "connections of the host to {} were not ended: {}",
+                    interface.name,
+                    error.chain()
+                );
+            }
         }
         if !interface.adopted {
             match self.netlink.interface(&interface.host).await {
@@ -109,6 +116,17 @@ impl Transaction {
         }
         Error::all(errors)
     }
+}
+
+/// Ends the host's own connections to a container's addresses: whoever gets these addresses next must not get their packets.
+fn end_sockets_to(addresses: &[IpAddr], dataplane: &Dataplane, host: &Netns) -> Result<()> {
+    let sockets = dataplane.tables.sockets_to(addresses)?;
+    if sockets.is_empty() {
+        return Ok(());
+    }
+    let cookies = sockets.iter().map(|socket| socket.cookie).collect();
+    end_sockets(host, &cookies, addresses)?;
+    dataplane.tables.forget_sockets(&sockets)
 }
 
 /// Brings the loopback interface up.

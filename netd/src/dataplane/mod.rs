@@ -10,6 +10,7 @@ mod log;
 mod object;
 mod pins;
 mod publish;
+mod sockets;
 mod tables;
 mod version;
 mod wire;

@@ -91,7 +91,7 @@ impl Tables {
         HashMap::try_from(Map::HashMap(self.open(name)?)).doing(|| format!("open BPF map {name}"))
     }
 
-    fn lru<K: bytemuck::Pod, V: bytemuck::Pod>(
+    pub(super) fn lru<K: bytemuck::Pod, V: bytemuck::Pod>(
         &self,
         name: &'static str,
     ) -> Result<HashMap<MapData, Wire<K>, Wire<V>>> {
@@ -476,7 +476,7 @@ fn addresses(row: &EndpointRow) -> impl Iterator<Item = Ipv6> {
 }
 
 /// An address, IPv4 in its mapped form.
-fn unified(address: IpAddr) -> Ipv6 {
+pub(super) fn unified(address: IpAddr) -> Ipv6 {
     match address {
         IpAddr::V4(address) => Ipv6::mapped(address.into()),
         IpAddr::V6(address) => address.into(),

@@ -5,10 +5,12 @@ mod features;
 mod interface;
 mod netlink;
 mod route;
+mod sockets;
 mod sysctl;
 mod veth;
 
 pub(crate) use features::takes_xdp_frames;
 pub(crate) use netlink::Netlink;
+pub(crate) use sockets::end_sockets;
 pub(crate) use sysctl::{Family, Sysctl};
 pub(crate) use veth::Veth;

@@ -108,7 +108,13 @@ pub(crate) const ONLY: &[Only] = &[
         why: "only the dataplane knows the BPF library",
     },
     Only {
-        what: What::Path(&["rtnetlink", "netlink_sys", "netlink_packet_route"]),
+        what: What::Path(&[
+            "rtnetlink",
+            "netlink_packet_core",
+            "netlink_packet_route",
+            "netlink_packet_sock_diag",
+            "netlink_sys",
+        ]),
         rooms: &["netd/src/link/"],
         why: "only link knows the netlink library",
     },
