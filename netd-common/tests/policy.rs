@@ -39,6 +39,7 @@ published port                  | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:8080  
 in a range                      | eth0 | udp 203.0.113.9:4000 > 192.0.2.1:3005              | 203.0.113.9:4000 > 172.17.0.3:5005 to db
 IPv6                            | eth0 | tcp [2001:db8:9::9]:4000 > [2001:db8::1]:8080      | [2001:db8:9::9]:4000 > [fd00:17::2]:80 to web
 on another address of the host  | eth0 | tcp 203.0.113.9:4000 > 192.0.2.7:8443              | 203.0.113.9:4000 > 172.17.0.3:443 to db
+on an address that has left     | eth0 | tcp 203.0.113.9:4000 > 192.0.2.50:8444             | host
 not on that address             | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:8443              | host
 not published                   | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:22                | host
 not addressed to the host       | eth0 | tcp 203.0.113.9:4000 > 198.51.100.77:8080          | host
@@ -88,6 +89,7 @@ masquerade, port published           | web    | tcp 172.17.0.2:8080 > 203.0.113.
 masquerade, port of a socket         | web    | udp 172.17.0.2:53 > 203.0.113.9:443         | 192.0.2.1:? > 203.0.113.9:443 to outside
 masquerade, by the other uplink      | web    | tcp 172.17.0.2:4000 > 203.0.114.9:443       | 198.51.100.1:4000 > 203.0.114.9:443 to outside
 SNAT address of the network          | snat   | tcp 10.8.0.2:4000 > 203.0.113.9:443         | 192.0.2.7:4000 > 203.0.113.9:443 to outside
+to a published address that has left | web    | tcp 172.17.0.2:4000 > 192.0.2.50:8444       | 192.0.2.1:4000 > 192.0.2.50:8444 to outside
 routed network is masqueraded        | routed | tcp 10.2.0.2:4000 > 203.0.113.9:443         | 192.0.2.1:4000 > 203.0.113.9:443 to outside
 no masquerade                        | plain  | tcp 10.7.0.2:4000 > 203.0.113.9:443         | 10.7.0.2:4000 > 203.0.113.9:443 to outside
 TTL 1                                | web    | tcp 172.17.0.2:4000 > 203.0.113.9:443 ttl 1 | dropped: ttl_exceeded

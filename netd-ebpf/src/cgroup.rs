@@ -125,7 +125,7 @@ fn lookup<A: Inet>(addr: &SockAddr<'_>, address: A, call: Call) -> Option<Replac
     if !found.is_for(0) {
         return None;
     }
-    if found.any_address && !address.is_loopback() && !tables::is_local(address) {
+    if !address.is_loopback() && !tables::is_local(address) {
         return None;
     }
     Some(Replacement {

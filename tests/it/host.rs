@@ -1,11 +1,11 @@
 //! Journeys from the host itself: localhost and the host's own addresses, by the socket hooks.
 
-use std::io::{BufRead as _, BufReader, Lines, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Lines, Read as _, Write as _};
 use std::net::{TcpStream, UdpSocket};
 
 use aya::maps::{HashMap, Map, MapData};
 use netd_common::abi::{SocketKey, SocketRow, name};
-use netd_tests::lab::{HOST, HOST_OUTSIDE, Lab};
+use netd_tests::lab::{CLIENT, HOST, HOST_OUTSIDE, Lab};
 use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask, udp_socket};
 use netd_tests::wait_for;
@@ -110,6 +110,98 @@ fn connections_of_the_host_go_on_beside_a_containers_to_its_own_port() {
         ask(&mut before, &mut lines_before, what);
         ask(&mut hairpin, &mut lines_hairpin, what);
         ask(&mut after, &mut lines_after, what);
+    }
+}
+
+#[test]
+fn connections_of_the_host_end_with_their_container() {
+    let lab = Lab::new();
+    let web = lab.container("web", &["-p", "8080:80", "-p", "5353:53/udp", "--ip", "172.17.0.9"]);
+    let servers = (Server::tcp_echo(&sandbox(&web), 80), Server::udp_echo(&sandbox(&web), 53));
+    let ask = |socket: &UdpSocket| {
+        socket.send(b"x")?;
+        socket.recv(&mut [0; 16])
+    };
+    let (stream, datagrams, unconnected, other) = lab.host.run(|| {
+        let mut stream = TcpStream::connect("127.0.0.1:8080").unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // The greeting.
+        assert_ne!(stream.read(&mut [0; 64]).unwrap(), 0);
+        let datagrams =
+            [("0.0.0.0:0", "127.0.0.1:5353"), ("[::]:0", "[::ffff:127.0.0.1]:5353")].map(|(from, to)| {
+                let socket = UdpSocket::bind(from).unwrap();
+                socket.set_read_timeout(Some(PATIENCE)).unwrap();
+                socket.connect(to).unwrap();
+                ask(&socket).unwrap();
+                socket
+            });
+        let unconnected = udp_socket(PATIENCE);
+        udp_ask(&unconnected, "127.0.0.1:5353", b"x").unwrap();
+        // A socket that asked for no published port is not netd's.
+        let other = udp_socket(PATIENCE);
+        other.connect("172.17.0.9:53").unwrap();
+        ask(&other).unwrap();
+        (stream, datagrams, unconnected, other)
+    });
+    lab.netd(&["container", "rm", &web]).ok();
+    drop(servers);
+    // Somebody else gets the address.
+    let stranger = lab.container("stranger", &["--ip", "172.17.0.9"]);
+    let _stranger = Server::udp_echo(&sandbox(&stranger), 53);
+    let (mut stream, unconnected) = (stream, unconnected);
+    let ended = stream.read_to_end(&mut Vec::new()).unwrap_err();
+    assert_eq!(ended.kind(), ErrorKind::ConnectionAborted);
+    for socket in &datagrams {
+        // The first call says why, those after it that there is no peer.
+        assert!(
+            [ErrorKind::ConnectionAborted, ErrorKind::NotConnected]
+                .contains(&socket.recv(&mut [0; 16]).unwrap_err().kind())
+        );
+        socket.send(b"x").unwrap_err();
+    }
+    ask(&other).unwrap();
+    let green = lab.container("green", &["-p", "5353:53/udp"]);
+    let _green = Server::udp_echo(&sandbox(&green), 53);
+    lab.host.run(|| udp_ask(&unconnected, "127.0.0.1:5353", b"x").unwrap());
+}
+
+#[test]
+fn a_published_address_is_served_while_the_host_has_it() {
+    let lab = Lab::new();
+    // A failover address that the host does not have yet.
+    let vip = "198.18.0.50";
+    let web = lab.container("web", &[]);
+    let _web = Server::tcp_echo(&sandbox(&web), 80);
+    lab.netd(&["publish", &format!("{vip}:8080:80"), &web]).fails(1, "is not an address of this host");
+    lab.host.sh("sysctl -qw net.ipv4.ip_nonlocal_bind=1");
+    lab.netd(&["publish", &format!("{vip}:8080:80"), &web]).ok();
+    let ask = || tcp_first_line(&format!("{vip}:8080"), PATIENCE);
+    lab.host.ip(&format!("address add {vip}/24 dev up0"));
+    lab.netd(&["sync"]).ok();
+    assert_eq!(lab.client.run(ask).unwrap(), CLIENT);
+    assert!(lab.host.run(ask).is_ok());
+    // It moves to another machine: there the host and its containers reach it, as everybody does.
+    lab.host.ip(&format!("address del {vip}/24 dev up0"));
+    lab.client.ip(&format!("address add {vip}/24 dev eth0"));
+    lab.netd(&["sync"]).ok();
+    let _other = Server::tcp(&lab.client.path(), 8080, |mut stream, _| {
+        let _told = stream.write_all(b"other\n");
+    });
+    assert_eq!(lab.host.run(ask).unwrap(), "other");
+    assert_eq!(lab.run_in(&web, ask).unwrap(), "other");
+}
+
+#[test]
+fn addresses_that_are_local_by_a_route_are_published() {
+    let lab = Lab::new();
+    let web = lab.container("web", &["-p", "8082:80"]);
+    let _web = Server::tcp_echo(&sandbox(&web), 80);
+    lab.host.ip("route add local 192.0.2.0/24 dev lo");
+    lab.client.ip(&format!("route add 192.0.2.0/24 via {HOST}"));
+    lab.netd(&["publish", "192.0.2.7:8081:80", &web]).ok();
+    for to in ["192.0.2.7:8081", "192.0.2.9:8082"] {
+        assert_eq!(lab.client.run(|| tcp_first_line(to, PATIENCE)).unwrap(), CLIENT, "{to}");
+        assert!(lab.host.run(|| tcp_first_line(to, PATIENCE)).is_ok(), "{to}");
     }
 }
 

@@ -91,10 +91,10 @@ fn pins_without_a_version_are_refused() {
 #[test]
 fn a_map_of_other_flags_is_refused() {
     refused(
-        |lab| drop(replace(lab, name::LOCALS, Kind::Hash, NO_PREALLOC)),
+        |lab| drop(replace(lab, name::TRUSTED, Kind::Hash, NO_PREALLOC)),
         &[
-            "pinned is map LOCALS of type 1, key 16, value 4, 4096 rows, flags 0x1",
-            "this netd has type 1, key 16, value 4, 4096 rows, flags 0x0",
+            "pinned is map TRUSTED of type 1, key 8, value 4, 4096 rows, flags 0x1",
+            "this netd has type 1, key 8, value 4, 4096 rows, flags 0x0",
         ],
     );
 }
@@ -102,8 +102,8 @@ fn a_map_of_other_flags_is_refused() {
 #[test]
 fn a_map_of_another_kind_is_refused() {
     refused(
-        |lab| drop(replace(lab, name::LOCALS, Kind::LruHash, 0)),
-        &["pinned is map LOCALS of type 9, key 16", "this netd has type 1, key 16"],
+        |lab| drop(replace(lab, name::TRUSTED, Kind::LruHash, 0)),
+        &["pinned is map TRUSTED of type 9, key 8", "this netd has type 1, key 8"],
     );
 }
 

@@ -152,8 +152,9 @@ maps! {
     UPLINKS: Hash<u32, UplinkRow>, capacity::UPLINKS;
     /// Hash, used as a set: [`TrustKey`](crate::abi::TrustKey).
     TRUSTED: Hash<TrustKey, u32>, capacity::TRUSTED;
-    /// Hash, used as a set: the host's own addresses, IPv4 in its mapped form, for the socket hooks.
-    LOCALS: Hash<Ipv6, u32>, capacity::LOCALS;
+    /// LPM trie, used as a set: the host's own addresses, and prefixes that are local by a route, IPv4 in its mapped form. For
+    /// the socket hooks.
+    LOCALS: LpmTrie<Ipv6, u32>, capacity::LOCALS;
     /// LRU hash: [`SocketKey`](crate::abi::SocketKey) → [`SocketRow`](crate::abi::SocketRow).
     SOCKETS: LruHash<SocketKey, SocketRow>, capacity::SOCKETS;
     /// Array: conntrack [`State`](crate::flow::state::State) → how long a connection may be idle in it, in
@@ -232,7 +233,7 @@ pub mod capacity {
     pub const UPLINKS: u32 = 1024;
     /// Interfaces that networks trust, of all networks together.
     pub const TRUSTED: u32 = 4096;
-    /// Host addresses.
+    /// Host addresses and local prefixes.
     pub const LOCALS: u32 = 4096;
     /// Host sockets whose packets are sent to a container.
     pub const SOCKETS: u32 = 1 << 16;

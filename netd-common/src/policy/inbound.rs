@@ -58,13 +58,10 @@ fn find<'a, A: FamilyRows, L: Lookups<A>>(
     is_ours.then_some(found)
 }
 
-/// Whether the destination is an address of the host, which only a publication on all addresses has to ask.
+/// Whether the destination is an address of the host.
 #[inline(always)]
 fn is_to_host<A: FamilyRows, L: Lookups<A>>(lookups: &L, ip: &Ip<A>, found: &Found<'_>) -> bool {
-    if ip.dst.is_loopback() {
-        return false;
-    }
-    !found.any_address || matches!(lookups.route(found.endpoint.bridge, ip.src, ip.dst), Route::Local)
+    !ip.dst.is_loopback() && matches!(lookups.route(found.endpoint.bridge, ip.src, ip.dst), Route::Local)
 }
 
 /// A packet to no publication, by its addresses alone: for the host, for a container's own address, or forged.

@@ -15,12 +15,12 @@ pub struct Found<'a> {
     pub row: &'a PublicationRow,
     /// Its target.
     pub endpoint: &'a EndpointRow,
-    /// Whether it is on all of the host's addresses: then the destination still has to be checked to be one of them.
-    pub any_address: bool,
 }
 
 /// The publication that a packet to `address` and `port` is for: one on that address first, then one on all addresses
 /// of the family, then one on all addresses. A network that is routed in the family has none on the host.
+///
+/// The caller still has to check that the address is the host's: an address that was published may have left the host.
 #[inline(always)]
 pub fn find<A: FamilyRows, L: Lookups<A>>(
     lookups: &L,
@@ -41,17 +41,17 @@ fn on_host<A: FamilyRows, L: Lookups<A>>(
     let row = lookups.port(protocol, port)?;
     if row.bound != 0 {
         if let Some(handle) = lookups.bound_port(protocol, address, port)
-            && let Some(found) = live(lookups, handle, false)
+            && let Some(found) = live(lookups, handle)
         {
             return Some(found);
         }
         if let Some(handle) = lookups.bound_port(protocol, A::UNSPECIFIED, port)
-            && let Some(found) = live(lookups, handle, true)
+            && let Some(found) = live(lookups, handle)
         {
             return Some(found);
         }
     }
-    live(lookups, row.any, true)
+    live(lookups, row.any)
 }
 
 /// The publication whose target is a container's port. A draining one is found as well: packets of its connections must
@@ -63,14 +63,14 @@ pub fn of_target<A: FamilyRows, L: Lookups<A>>(
     protocol: u8,
     port: Be16,
 ) -> Option<Found<'_>> {
-    live(lookups, lookups.target_port(endpoint, protocol, port)?, false)
+    live(lookups, lookups.target_port(endpoint, protocol, port)?)
 }
 
 #[inline(always)]
-fn live<L: Tables>(lookups: &L, handle: Handle, any_address: bool) -> Option<Found<'_>> {
+fn live<L: Tables>(lookups: &L, handle: Handle) -> Option<Found<'_>> {
     let row = lookups.publication(handle)?;
     let endpoint = lookups.endpoint(row.endpoint)?;
-    Some(Found { row, endpoint, any_address })
+    Some(Found { row, endpoint })
 }
 
 /// Whether an endpoint's network is reached by its containers' own addresses only.

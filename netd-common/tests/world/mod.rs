@@ -179,6 +179,8 @@ impl World {
         let web = self.port(TCP, None, 8080, 1, "web", 80);
         self.port(UDP, None, 3000, 10, "db", 5000);
         self.port(TCP, Some("192.0.2.7"), 8443, 1, "db", 443);
+        // An address that the host does not have.
+        self.port(TCP, Some("192.0.2.50"), 8444, 1, "db", 444);
         let on_eth1 = self.port(TCP, None, 5000, 1, "web", 50);
         self.row(on_eth1).interface = ETH1;
         self.port(TCP, None, 6000, 1, "four", 60);

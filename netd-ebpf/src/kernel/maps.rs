@@ -71,7 +71,7 @@ pub(super) static UPLINKS: HashMap<u32, UplinkRow> = HashMap::with_max_entries(c
 #[map]
 pub(super) static TRUSTED: HashMap<TrustKey, u32> = HashMap::with_max_entries(capacity::TRUSTED, 0);
 #[map]
-pub(super) static LOCALS: HashMap<Ipv6, u32> = HashMap::with_max_entries(capacity::LOCALS, 0);
+pub(super) static LOCALS: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(capacity::LOCALS, 0);
 #[map]
 pub(super) static SOCKETS: LruHashMap<SocketKey, SocketRow> =
     LruHashMap::with_max_entries(capacity::SOCKETS, 0);

@@ -7,7 +7,7 @@ use netd_common::abi::{
     TrustKey, UplinkRow, access, port_index,
 };
 use netd_common::flow::{Handle, State};
-use netd_common::wire::bytes::{Be16, Ipv6};
+use netd_common::wire::bytes::{Address as _, Be16, Ipv6};
 
 use super::inet::Inet;
 use super::maps::{self, BPF_ANY};
@@ -126,7 +126,7 @@ pub(crate) fn is_in_network<A: Inet>(address: A) -> bool {
 /// Whether an address was the host's own when the user side last looked.
 #[inline(always)]
 pub(crate) fn is_local<A: Inet>(address: A) -> bool {
-    maps::LOCALS.get_ptr(address.to_ipv6()).is_some()
+    longest(&maps::LOCALS, Ipv6::BITS, address.to_ipv6()).is_some()
 }
 
 /// The address that a socket of the host asked for.

@@ -31,8 +31,7 @@ impl Transaction {
         for uplink in uplinks.iter().filter(|uplink| uplink.ethernet) {
             dataplane.attach(HookPoint::Uplink, uplink.index, &uplink.name)?;
         }
-        let own: Vec<IpAddr> = self.observed.addresses.iter().map(|address| address.net.addr()).collect();
-        dataplane.tables.set_locals(&own)?;
+        dataplane.tables.set_locals(self.observed.locals())?;
         let ethernet = uplinks.iter().filter(|uplink| uplink.ethernet);
         let rows: Vec<Uplink> = ethernet.map(|uplink| self.uplink_row(uplink)).collect::<Result<_>>()?;
         dataplane.tables.set_uplinks(&rows)?;

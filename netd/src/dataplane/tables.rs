@@ -1,6 +1,6 @@
 //! The maps of one instance: endpoints, subnets, access lists, uplinks, counters and flows. Publications are in `publish`.
 
-use std::collections::HashMap as Table;
+use std::collections::{HashMap as Table, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
@@ -210,10 +210,29 @@ impl Tables {
         epoch.set(0, Wire(before.wrapping_add(1)), ANY).doing(what)
     }
 
-    /// Writes the host's own addresses, for the socket hooks, which cannot ask the routing table.
-    pub(crate) fn set_locals(&self, addresses: &[IpAddr]) -> Result<()> {
-        let wanted = addresses.iter().map(|address| (unified(*address), 1_u32)).collect();
-        self.set_all(name::LOCALS, &wanted)
+    /// Writes the host's own addresses and local prefixes, for the socket hooks, which cannot ask the routing table. A row that
+    /// stays is never missing meanwhile.
+    pub(crate) fn set_locals(&self, locals: impl Iterator<Item = IpNet>) -> Result<()> {
+        let what = || format!("write {}", name::LOCALS);
+        let wanted: HashSet<(u32, Ipv6)> = locals
+            .map(|net| {
+                let before = if net.addr().is_ipv4() { SourceKey::MAPPED_BITS } else { 0 };
+                (before + u32::from(net.prefix_len()), unified(net.network()))
+            })
+            .collect();
+        let mut rows = self.trie::<Ipv6, u32>(name::LOCALS)?;
+        let present: HashSet<(u32, Ipv6)> = rows
+            .keys()
+            .map(|key| key.map(|key| (key.prefix_len(), key.data().0)))
+            .collect::<Result<_, _>>()
+            .doing(what)?;
+        for (bits, net) in wanted.difference(&present) {
+            rows.insert(&Key::new(*bits, Wire(*net)), Wire(1), ANY).doing(what)?;
+        }
+        for (bits, net) in present.difference(&wanted) {
+            absent_is_fine(rows.remove(&Key::new(*bits, Wire(*net)))).doing(what)?;
+        }
+        if present == wanted { Ok(()) } else { self.begin_epoch() }
     }
 
     /// Writes the uplinks.

@@ -12,8 +12,19 @@ use super::netlink::{Netlink, refused};
 use crate::error::{Lack, Result};
 use crate::model::Route;
 
-/// What a message says, if it is about a unicast route of the main table that leads beyond a link.
-fn route(message: &RouteMessage) -> Option<Route> {
+/// The table of the host's own addresses (linux/rtnetlink.h).
+const RT_TABLE_LOCAL: u8 = 255;
+
+/// What a message is about.
+enum Described {
+    /// A unicast route that leads beyond a link.
+    Route(Route),
+    /// A prefix that is the host's own.
+    Local(IpNet),
+}
+
+/// What a message says; none if it is about anything else.
+fn described(message: &RouteMessage) -> Option<Described> {
     let mut table = u32::from(message.header.table);
     let mut interfaces = Vec::new();
     let mut metric = 0;
@@ -35,9 +46,6 @@ fn route(message: &RouteMessage) -> Option<Route> {
             _ => {}
         }
     }
-    if table != u32::from(RouteHeader::RT_TABLE_MAIN) || message.header.kind != RouteType::Unicast {
-        return None;
-    }
     let len = message.header.destination_prefix_length;
     let everywhere = if message.header.address_family == AddressFamily::Inet6 {
         IpAddr::V6(Ipv6Addr::UNSPECIFIED)
@@ -45,32 +53,39 @@ fn route(message: &RouteMessage) -> Option<Route> {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED)
     };
     let destination = IpNet::new(destination.unwrap_or(everywhere), len).ok()?;
+    let is_local_table = table == u32::from(RT_TABLE_LOCAL);
+    match message.header.kind {
+        RouteType::Local if is_local_table => return Some(Described::Local(destination)),
+        RouteType::Unicast if !is_local_table => {}
+        _ => return None,
+    }
     // Every interface with IPv6 has these; they lead nowhere beyond its link.
     if matches!(destination.addr(), IpAddr::V6(address) if address.is_unicast_link_local() || address.is_multicast())
     {
         return None;
     }
-    Some(Route { destination, interfaces, metric })
+    let main = table == u32::from(RouteHeader::RT_TABLE_MAIN);
+    Some(Described::Route(Route { destination, interfaces, metric, main }))
 }
 
 impl Netlink {
-    /// The unicast routes of the main table, of both families, that lead beyond a link.
-    pub(crate) async fn routes(&self) -> Result<Vec<Route>> {
-        let mut routes = self.routes_of(RouteMessageBuilder::<Ipv4Addr>::new().build()).await?;
-        routes.extend(self.routes_of(RouteMessageBuilder::<Ipv6Addr>::new().build()).await?);
-        Ok(routes)
-    }
-
-    async fn routes_of(&self, all: RouteMessage) -> Result<Vec<Route>> {
-        let messages: Vec<RouteMessage> = self
-            .handle
-            .route()
-            .get(all)
-            .execute()
-            .try_collect()
-            .await
-            .map_err(|error| refused("list routes".into(), error))?;
-        Ok(messages.iter().filter_map(route).collect())
+    /// The unicast routes of all tables, of both families, that lead beyond a link; and the prefixes that are the host's own.
+    pub(crate) async fn routes(&self) -> Result<(Vec<Route>, Vec<IpNet>)> {
+        let (mut routes, mut locals) = (Vec::new(), Vec::new());
+        let all =
+            [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
+        for all in all {
+            let mut messages = self.handle.route().get(all).execute();
+            let refused = |error| refused("list routes".into(), error);
+            while let Some(message) = messages.try_next().await.map_err(refused)? {
+                match described(&message) {
+                    Some(Described::Route(route)) => routes.push(route),
+                    Some(Described::Local(prefix)) => locals.push(prefix),
+                    None => {}
+                }
+            }
+        }
+        Ok((routes, locals))
     }
 
     /// The interface that the host's own packets to an address leave by, as `ip route get` has it.

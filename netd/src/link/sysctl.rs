@@ -15,7 +15,17 @@ pub(crate) enum Family {
     V6,
 }
 
-/// One switch of one interface.
+impl Family {
+    /// The folder of its switches.
+    fn folder(self) -> PathBuf {
+        Path::new("/proc/sys/net").join(match self {
+            Self::V4 => "ipv4",
+            Self::V6 => "ipv6",
+        })
+    }
+}
+
+/// One switch, of one interface or of all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sysctl {
     path: PathBuf,
@@ -24,11 +34,17 @@ pub(crate) struct Sysctl {
 impl Sysctl {
     /// `net.ipv4.conf.INTERFACE.NAME` or its IPv6 twin.
     pub(crate) fn interface(family: Family, interface: &str, name: &str) -> Self {
-        let family = match family {
-            Family::V4 => "ipv4",
-            Family::V6 => "ipv6",
-        };
-        Self { path: Path::new("/proc/sys/net").join(family).join("conf").join(interface).join(name) }
+        Self { path: family.folder().join("conf").join(interface).join(name) }
+    }
+
+    /// `net.ipv4.NAME` or its IPv6 twin.
+    pub(crate) fn global(family: Family, name: &str) -> Self {
+        Self { path: family.folder().join(name) }
+    }
+
+    /// Whether it is there and has this value, in `netns`.
+    pub(crate) fn is(&self, netns: &Netns, value: &str) -> Result<bool> {
+        Ok(netns.run(|| self.exists())? && self.get(netns)? == value)
     }
 
     /// Switches IPv6 on an interface on or off, in `netns`. On means: with the addresses that netd gives it and the link-local

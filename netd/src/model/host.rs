@@ -53,7 +53,7 @@ pub(crate) struct Address {
     pub global: bool,
 }
 
-/// A unicast route of the main table that leads beyond a link.
+/// A unicast route that leads beyond a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
     /// Where it leads.
@@ -62,6 +62,8 @@ pub(crate) struct Route {
     pub interfaces: Vec<u32>,
     /// Its preference, the lowest first.
     pub metric: u32,
+    /// Whether it is in the main table.
+    pub main: bool,
 }
 
 impl Address {

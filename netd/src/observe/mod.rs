@@ -6,6 +6,8 @@ mod process;
 use std::cell::OnceCell;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::error::Result;
 use crate::link::{Family, Netlink, Sysctl};
 use crate::model::{Address, IfName, Link, Route};
@@ -25,6 +27,10 @@ pub(crate) struct Observed {
     pub addresses: Vec<Address>,
     /// Its routes.
     pub routes: Vec<Route>,
+    /// Prefixes all of whose addresses are the host's, by local routes (`ip route add local`).
+    pub local_prefixes: Vec<IpNet>,
+    /// Whether programs may bind IPv4 addresses that the host does not have (`net.ipv4.ip_nonlocal_bind`), and IPv6 ones.
+    pub nonlocal_bind: [bool; 2],
     /// Whether the kernel has IPv6.
     pub has_ipv6: bool,
     pub(crate) listeners: OnceCell<Listeners>,
@@ -34,20 +40,21 @@ pub(crate) struct Observed {
 impl Observed {
     /// Asks the kernel for everything but sockets and ports, which are asked for when they are needed.
     pub(crate) async fn read(netns: &Netns, netlink: &Netlink) -> Result<Self> {
-        Ok(Self {
-            links: netlink.interfaces().await?,
-            addresses: netlink.addresses().await?,
-            routes: netlink.routes().await?,
+        let nonlocal = |family| Sysctl::global(family, "ip_nonlocal_bind").is(netns, "1");
+        let mut observed = Self {
             has_ipv6: netns.run(|| Sysctl::interface(Family::V6, "all", "forwarding").exists())?,
+            nonlocal_bind: [nonlocal(Family::V4)?, nonlocal(Family::V6)?],
             ..Self::default()
-        })
+        };
+        observed.refresh(netlink).await?;
+        Ok(observed)
     }
 
     /// Asks again for what changes with an interface.
     pub(crate) async fn refresh(&mut self, netlink: &Netlink) -> Result<()> {
         self.links = netlink.interfaces().await?;
         self.addresses = netlink.addresses().await?;
-        self.routes = netlink.routes().await?;
+        (self.routes, self.local_prefixes) = netlink.routes().await?;
         Ok(())
     }
 
@@ -93,10 +100,18 @@ impl Observed {
         self.addresses.iter().filter(|address| address.global).map(Address::ip).collect()
     }
 
+    /// All of the host's own addresses, as prefixes.
+    pub(crate) fn locals(&self) -> impl Iterator<Item = IpNet> {
+        self.addresses
+            .iter()
+            .map(|address| IpNet::from(address.ip()))
+            .chain(self.local_prefixes.iter().copied())
+    }
+
     /// MTU of the default route's interface, of the preferred one if there are several; 1500 without a default route.
     pub(crate) fn default_mtu(&self) -> u32 {
         const ETHERNET: u32 = 1500;
-        let routes = self.routes.iter().filter(|route| route.destination.prefix_len() == 0);
+        let routes = self.routes.iter().filter(|route| route.main && route.destination.prefix_len() == 0);
         let best = routes.min_by_key(|route| route.metric);
         let index = best.and_then(|route| route.interfaces.first());
         index.and_then(|index| self.link_at(*index)).map_or(ETHERNET, |link| link.mtu)

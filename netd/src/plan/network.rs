@@ -200,8 +200,10 @@ fn in_use(view: View<'_>, adopted: Option<&Link>) -> Vec<Held> {
         let holder = format!("network {}", network.name);
         network.subnets.iter().map(move |subnet| Held { net: subnet.net, holder: holder.clone() })
     });
-    let routes =
-        observed.routes.iter().filter(|route| !route.interfaces.iter().any(|index| is_adopted(*index)));
+    let routes = observed
+        .routes
+        .iter()
+        .filter(|route| route.main && !route.interfaces.iter().any(|index| is_adopted(*index)));
     let routes = routes.map(|route| {
         let by = route.interfaces.first().map_or_else(|| "nothing".to_owned(), |index| name_of(*index));
         Held { net: route.destination, holder: format!("the host's route by {by}") }
@@ -271,6 +273,7 @@ mod tests {
             destination: net.parse().unwrap(),
             interfaces: vec![index],
             metric: 0,
+            main: true,
         };
         Observed {
             links: vec![link(2, "eth0", None, 1450), link(3, "br0", Some("bridge"), 1500)],

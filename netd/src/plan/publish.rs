@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use super::View;
 use super::uplink::uplinks;
@@ -11,7 +12,7 @@ use crate::model::{
     HostPorts, IfName, Lifecycle, Place, Policy, PortRange, PortSpec, Ports, Protocol, Publication, Target,
     meet,
 };
-use std::sync::Arc;
+use crate::observe::Observed;
 
 /// Host ports that somebody has or is about to have.
 #[derive(Debug, Default)]
@@ -56,12 +57,11 @@ pub(crate) fn publications(view: View<'_>, wanted: Wanted<'_>, places: &[Place])
     let Wanted { target, specs, policy, replaced } = wanted;
     check_interface(view, policy.interface.as_ref())?;
     let (shared, targets) = (policy.clone().shared(), view.state.targets(target));
-    let own = view.observed.own_addresses();
     let taken = taken(view);
     let mut new = Taken::default();
     let mut planned: Vec<Publication> = Vec::with_capacity(specs.len());
     for (spec, place) in specs.iter().zip(places) {
-        let host_ip = host_address(spec, &own)?;
+        let host_ip = host_address(view.observed, spec)?;
         let at = |host: PortRange| Publication {
             lifecycle: Lifecycle::Adding,
             number: place.number,
@@ -158,15 +158,19 @@ fn check_interface(view: View<'_>, wanted: Option<&IfName>) -> Result<()> {
     Err(PublicationError::NotAnUplink { interface: wanted.to_string(), uplinks }.into())
 }
 
-/// The one host address of a specification, if it has one; it must be the host's.
-fn host_address(spec: &PortSpec, own: &[IpAddr]) -> Result<Option<IpAddr>> {
-    match spec.host_ip {
-        Some(address) if !(address.is_unspecified() || address.is_loopback() || own.contains(&address)) => {
-            let own = own.iter().filter(|own| own.is_ipv4() == address.is_ipv4()).copied().collect();
-            Err(PublicationError::NotOwnAddress { spec: spec.to_string(), address, own }.into())
-        }
-        address => Ok(address),
+/// The one host address of a specification, if it has one. It must be the host's, or the host must allow programs to bind
+/// addresses that it may get later, as those that keepalived moves.
+fn host_address(observed: &Observed, spec: &PortSpec) -> Result<Option<IpAddr>> {
+    let Some(address) = spec.host_ip else { return Ok(None) };
+    let [nonlocal4, nonlocal6] = observed.nonlocal_bind;
+    let may_come = if address.is_ipv4() { nonlocal4 } else { nonlocal6 };
+    let own = observed.own_addresses();
+    let is_own = own.contains(&address) || observed.local_prefixes.iter().any(|net| net.contains(&address));
+    if is_own || may_come || address.is_unspecified() || address.is_loopback() {
+        return Ok(Some(address));
     }
+    let own = own.into_iter().filter(|own| own.is_ipv4() == address.is_ipv4()).collect();
+    Err(PublicationError::NotOwnAddress { spec: spec.to_string(), address, own }.into())
 }
 
 /// The publications that have the very ports of these specifications, for those that somebody has.
@@ -207,7 +211,7 @@ mod tests {
     use super::*;
     use crate::error::{Error, Kind};
     use crate::model::{Address, Link, Mac, Route, State, TargetSet};
-    use crate::observe::{Listener, Observed};
+    use crate::observe::Listener;
 
     /// A host with eth0 (192.0.2.1/24) that holds the default route; ports 32768 to 32771 are the kernel's to hand out.
     fn host(listeners: Vec<Listener>) -> Observed {
@@ -222,7 +226,12 @@ mod tests {
         let observed = Observed {
             links: vec![link],
             addresses: vec![Address { interface: 2, net, global: true }],
-            routes: vec![Route { destination: "0.0.0.0/0".parse().unwrap(), interfaces: vec![2], metric: 0 }],
+            routes: vec![Route {
+                destination: "0.0.0.0/0".parse().unwrap(),
+                interfaces: vec![2],
+                metric: 0,
+                main: true,
+            }],
             ..Observed::default()
         };
         observed.with_ports(listeners, (32768..=32771).collect())
@@ -313,6 +322,17 @@ mod tests {
             "{error}"
         );
         assert!(plan(&state(&[]), &observed, &["[::]:8080:80"], false).is_ok());
+    }
+
+    #[test]
+    fn an_address_that_is_not_the_hosts_must_be_local_by_a_route_or_allowed() {
+        let publish = |observed: &Observed| plan(&state(&[]), observed, &["192.0.2.9:80:80"], false);
+        let by_a_route =
+            Observed { local_prefixes: vec!["192.0.2.8/29".parse().unwrap()], ..host(Vec::new()) };
+        let allowed = |nonlocal_bind| Observed { nonlocal_bind, ..host(Vec::new()) };
+        assert!(publish(&by_a_route).is_ok());
+        assert!(publish(&allowed([true, false])).is_ok());
+        assert!(publish(&allowed([false, true])).is_err());
     }
 
     #[test]

@@ -146,9 +146,13 @@ fn publication(error: &PublicationError) -> Option<String> {
             )
         }
         PublicationError::NotOwnAddress { own, .. } if own.is_empty() => return None,
-        PublicationError::NotOwnAddress { own, .. } => {
+        PublicationError::NotOwnAddress { address, own, .. } => {
             let own: Vec<_> = own.iter().map(ToString::to_string).collect();
-            format!("the host has {}", own.join(", "))
+            let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
+            let own = own.join(", ");
+            format!(
+                "the host has {own}; for an address that it gets later set net.{family}.ip_nonlocal_bind=1"
+            )
         }
         PublicationError::Families { .. } => {
             "another host can only serve clients of its own IP version".to_owned()
