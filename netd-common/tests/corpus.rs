@@ -54,7 +54,7 @@ fn discovery(kind: u8, about: &str) -> Vec<u8> {
 
 fn judge(frame: &[u8]) -> Result<bool, Reason> {
     let ip = Ipv6::header(frame, IP_AT)?;
-    source_guard::sender(frame, &ip, &endpoint())
+    source_guard::sender(frame, &ip, &endpoint(), |_| false)
 }
 
 /// A packet with more extension headers than netd follows is refused: Linux follows them, and there may be an advertisement of

@@ -6,11 +6,13 @@
 
 mod world;
 
+use std::net::Ipv4Addr;
+
 use netd_common::abi::FamilyRows;
 use netd_common::flow::Zone;
 use netd_common::flow::nat::Nat;
 use netd_common::policy::{
-    Decision, Packet, Refusal, Then, direct, early_drop, forward, inbound, outbound, source_port,
+    Decision, Packet, Refusal, Then, broadcast, direct, early_drop, forward, inbound, outbound, source_port,
 };
 use netd_common::verdict::Reason;
 use netd_common::wire::bytes::{Ipv4, Ipv6};
@@ -41,6 +43,7 @@ IPv6                            | eth0 | tcp [2001:db8:9::9]:4000 > [2001:db8::1
 on another address of the host  | eth0 | tcp 203.0.113.9:4000 > 192.0.2.7:8443              | 203.0.113.9:4000 > 172.17.0.3:443 to db
 on an address that has left     | eth0 | tcp 203.0.113.9:4000 > 192.0.2.50:8444             | host
 not on that address             | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:8443              | host
+unicast to a broadcast address  | eth0 | udp 203.0.113.9:4000 > 192.0.2.255:3005            | host
 not published                   | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:22                | host
 not addressed to the host       | eth0 | tcp 203.0.113.9:4000 > 198.51.100.77:8080          | host
 by the right interface          | eth1 | tcp 203.0.113.9:4000 > 192.0.2.1:5000              | 203.0.113.9:4000 > 172.17.0.2:50 to web
@@ -99,6 +102,12 @@ answer of a lost connection          | web    | synack 172.17.0.2:80 > 203.0.113
 answer on one address                | db     | ack 172.17.0.3:443 > 203.0.113.9:4000       | rebuilt: 203.0.113.9:4000 > 172.17.0.3:443, was to 192.0.2.7:8443
 new connection from a published port | web    | tcp 172.17.0.2:80 > 203.0.113.9:443         | 192.0.2.1:80 > 203.0.113.9:443 to outside
 answer of a draining publication     | web    | ack 172.17.0.2:81 > 203.0.113.9:4000        | dropped: out_of_state
+from an allowed address              | vpn    | tcp 10.244.1.9:4000 > 203.0.113.9:443       | 192.0.2.1:4000 > 203.0.113.9:443 to outside
+from an address that is not allowed  | vpn    | tcp 10.244.2.9:4000 > 203.0.113.9:443       | dropped: spoofed
+from a neighbour's address, allowed  | vpn    | tcp 172.17.0.3:4000 > 203.0.113.9:443       | dropped: spoofed
+from the gateway's address, allowed  | vpn    | tcp 10.11.0.1:4000 > 203.0.113.9:443        | dropped: spoofed
+by a neighbour                       | vpn    | tcp 10.244.1.9:4000 > 203.0.113.9:443 by web | host
+by a neighbour without ICC           | shut   | tcp 10.12.0.2:4000 > 203.0.113.9:443 by web | dropped: isolated
 forged source                        | web    | tcp 172.17.0.3:4000 > 203.0.113.9:443       | dropped: spoofed
 to a neighbour                       | web    | tcp 172.17.0.2:4000 > 172.17.0.3:443        | host
 to a neighbour without ICC           | lone   | tcp 10.5.0.2:4000 > 10.5.0.3:443            | dropped: isolated
@@ -148,6 +157,27 @@ fn each_packet_gets_its_nat() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_broadcast_reaches_a_published_port_as_if_it_were_sent_to_the_host() {
+    let world = World::new();
+    for (from, text, expected) in [
+        ("eth0", "udp 192.0.2.9:4000 > 192.0.2.255:3005", Some("192.0.2.1")),
+        ("eth0", "udp 192.0.2.9:4000 > 255.255.255.255:3005", Some("192.0.2.1")),
+        ("eth1", "udp 192.0.2.9:4000 > 255.255.255.255:3005", Some("198.51.100.1")),
+        ("eth0", "udp 192.0.2.9:4000 > 192.0.2.255:3999", None),
+        ("eth0", "udp 192.0.2.9:4000 > 192.0.2.1:3005", None),
+        ("eth0", "tcp 192.0.2.9:4000 > 192.0.2.255:8080", None),
+        ("eth0", "udp 172.17.0.2:4000 > 192.0.2.255:3005", None),
+        ("eth0", "udp 0.0.0.0:4000 > 255.255.255.255:3005", None),
+    ] {
+        let bytes = frame(&world, from, text);
+        let ip = read::<Ipv4>(&bytes);
+        let receiver = broadcast::receiver(&world, &packet(&world, from, &bytes, &ip));
+        let expected = expected.map(|address| Ipv4::from(address.parse::<Ipv4Addr>().unwrap()));
+        assert_eq!(receiver, expected, "{from} {text}");
+    }
 }
 
 #[test]

@@ -110,6 +110,12 @@ pub fn nat46_track_new(ctx: TcContext) -> i32 {
     dispatch::nat46_track_new(&ctx)
 }
 
+/// An IPv4 packet that was broadcast on an uplink's link.
+#[classifier]
+pub fn broadcast(ctx: TcContext) -> i32 {
+    dispatch::broadcast(&ctx)
+}
+
 /// A dropped packet that is reported.
 #[classifier]
 pub fn report(ctx: TcContext) -> i32 {

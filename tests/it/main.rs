@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod access;
+mod addresses;
 mod adopt;
 mod allocation;
 mod bad_input;
+mod broadcast;
 mod bulk;
 mod capacity;
 mod cross;

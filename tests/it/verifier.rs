@@ -5,7 +5,7 @@
 /// because the first command waits for it.
 const WALKED: u32 = 100_000;
 /// The most translated bytes that each program may have (`bpf_prog_info.xlated_prog_len`).
-const BUDGET: [(&str, u32); 41] = [
+const BUDGET: [(&str, u32); 42] = [
     ("uplink_xdp", 40_000),
     ("uplink_ingress", 8_000),
     ("container_ingress", 11_000),
@@ -32,6 +32,7 @@ const BUDGET: [(&str, u32); 41] = [
     ("fragment_queue6", 18_000),
     ("fragment_first", 12_000),
     ("fragment_first6", 20_000),
+    ("broadcast", 8_000),
     ("nat64", 12_000),
     ("nat46_track", 20_000),
     ("nat46_track_new", 20_000),

@@ -59,6 +59,13 @@ impl EndpointRow {
         (self.ethernet[0], u16::from_ne_bytes([a, b]))
     }
 
+    /// The bridge's MAC address, as [`Self::mac_words`] of the wire's bytes.
+    #[inline(always)]
+    pub const fn bridge_mac_words(&self) -> (u16, u32) {
+        let [_, _, a, b] = self.ethernet[1].to_ne_bytes();
+        (u16::from_ne_bytes([a, b]), self.ethernet[2])
+    }
+
     /// The container's MAC address.
     #[inline(always)]
     pub fn mac(&self) -> [u8; 6] {
@@ -106,7 +113,24 @@ impl<A: Address> Subnet<A> {
     }
 }
 
-/// What a network forbids or allows. Where the two families differ, IPv6's flag is the next bit, see
+/// A further address of a container, as the data of an LPM trie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[repr(C)]
+pub struct AllowedAddressKey {
+    /// The endpoint.
+    pub endpoint: Handle,
+    /// The address, or the first one of a prefix; IPv4 in its mapped form.
+    pub address: Ipv6,
+}
+
+impl AllowedAddressKey {
+    /// Bits before the address.
+    pub const ENDPOINT_BITS: u32 = 32;
+    /// Bits of the whole key, for one address.
+    pub const BITS: u32 = Self::ENDPOINT_BITS + Ipv6::BITS;
+}
+
+/// What a network forbids or allows, and two facts about an endpoint. Where the two families differ, IPv6's flag is the next bit, see
 /// [`FamilyRows::flag`](super::FamilyRows::flag).
 pub mod network_flag {
     /// Its containers do not reach each other directly.
@@ -122,6 +146,10 @@ pub mod network_flag {
     /// Clients that route to the network reach published ports by its containers' IPv4 addresses, and no client by the host's
     /// (`routed`).
     pub const ROUTED: u32 = 64;
+    /// The bridge is netd's own, so its MAC address never changes.
+    pub const OWN_BRIDGE: u32 = 256;
+    /// The container may use further addresses, see [`ALLOWED`](super::super::name::ALLOWED).
+    pub const MORE_ADDRESSES: u32 = 512;
 }
 
 // What every packet reads of an endpoint is one cache line.

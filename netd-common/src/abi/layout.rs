@@ -83,6 +83,7 @@ fn rows(out: &mut String) {
         PortRow { any, bound }
         TargetPortKey { endpoint, protocol, port }
         SourceKey { publication, source }
+        AllowedAddressKey { endpoint, address }
         UplinkRow { address4, mtu, address6, mac, flags }
         TrustKey { network, ifindex }
         SocketKey { cookie, target, target_port, protocol, pad }
@@ -106,10 +107,11 @@ fn numbers(out: &mut String) {
         access { DENY, ALLOW }
         direction { INWARD, OUTWARD, REPLY, NAT64 }
         network_flag {
-            NO_ICC, INTERNAL, NO_MASQUERADE, NO_MASQUERADE6, UNPROTECTED, ROUTED
+            NO_ICC, INTERNAL, NO_MASQUERADE, NO_MASQUERADE6, UNPROTECTED, ROUTED, OWN_BRIDGE, MORE_ADDRESSES
         }
         publication_flag { DRAINING }
         uplink_flag { TAKES_FRAMES }
+        local { OWN, BROADCAST }
     }
     let _ = writeln!(out, "pending: a packet of 1 byte is {:#x}", pending::packet(1));
     let _ = writeln!(out, "tick: 2³⁰ ns are {}", tick::of_nanos(1 << 30));

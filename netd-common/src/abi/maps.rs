@@ -1,9 +1,9 @@
 //! The maps: name, kind, key, value and capacity of each.
 
 use crate::abi::{
-    BoundPortKey, DenyCacheRow, DropRow, EndpointRow, FlowRow, FragmentKey, FragmentRow, PortRow,
-    PublicationRow, QueuedFragmentKey, QueuedFragmentRow, SocketKey, SocketRow, SourceKey, TargetPortKey,
-    TrustKey, UplinkRow, VersionRow,
+    AllowedAddressKey, BoundPortKey, DenyCacheRow, DropRow, EndpointRow, FlowRow, FragmentKey, FragmentRow,
+    PortRow, PublicationRow, QueuedFragmentKey, QueuedFragmentRow, SocketKey, SocketRow, SourceKey,
+    TargetPortKey, TrustKey, UplinkRow, VersionRow,
 };
 use crate::flow::state::State;
 use crate::flow::{FlowKey, Handle};
@@ -148,12 +148,15 @@ maps! {
     SUBNETS6: LpmTrie<Ipv6, u32>, capacity::SUBNETS;
     /// LPM trie: [`SourceKey`](crate::abi::SourceKey) → [`access`](crate::abi::access).
     SOURCES: LpmTrie<SourceKey, u32>, capacity::SOURCES;
+    /// LPM trie, used as a set: [`AllowedAddressKey`](crate::abi::AllowedAddressKey), what containers may use besides their own
+    /// addresses.
+    ALLOWED: LpmTrie<AllowedAddressKey, u32>, capacity::ALLOWED;
     /// Hash: interface index → [`UplinkRow`](crate::abi::UplinkRow).
     UPLINKS: Hash<u32, UplinkRow>, capacity::UPLINKS;
     /// Hash, used as a set: [`TrustKey`](crate::abi::TrustKey).
     TRUSTED: Hash<TrustKey, u32>, capacity::TRUSTED;
-    /// LPM trie, used as a set: the host's own addresses, and prefixes that are local by a route, IPv4 in its mapped form. For
-    /// the socket hooks.
+    /// LPM trie: the host's own addresses, prefixes that are local by a route, and broadcast addresses, IPv4 in its mapped form
+    /// → [`local`](crate::abi::local). For the socket hooks, and for what the routing table does not tell apart.
     LOCALS: LpmTrie<Ipv6, u32>, capacity::LOCALS;
     /// LRU hash: [`SocketKey`](crate::abi::SocketKey) → [`SocketRow`](crate::abi::SocketRow).
     SOCKETS: LruHash<SocketKey, SocketRow>, capacity::SOCKETS;
@@ -229,6 +232,8 @@ pub mod capacity {
     pub const SUBNETS: u32 = 4096;
     /// Sources that are allowed or denied, of all publications together.
     pub const SOURCES: u32 = 1 << 18;
+    /// Further addresses and prefixes, of all containers together.
+    pub const ALLOWED: u32 = 1 << 16;
     /// Interfaces that lead outside.
     pub const UPLINKS: u32 = 1024;
     /// Interfaces that networks trust, of all networks together.

@@ -21,7 +21,7 @@ mod version;
 
 pub use access::SourceKey;
 pub use drop::{DenyCacheRow, DropRow};
-pub use endpoint::{EndpointRow, Subnet, network_flag};
+pub use endpoint::{AllowedAddressKey, EndpointRow, Subnet, network_flag};
 pub use event::DropEvent;
 pub use family::FamilyRows;
 pub use fragment::{FRAGMENT_TICKS, FragmentKey, FragmentRow, QueuedFragmentKey, QueuedFragmentRow};
@@ -31,7 +31,7 @@ pub use publication::{
     BoundPortKey, PortRow, PublicationCounters, PublicationRow, TargetPortKey, port_index, publication_flag,
 };
 pub use socket::{SocketKey, SocketRow};
-pub use uplink::{TrustKey, UplinkRow, uplink_flag};
+pub use uplink::{TrustKey, UplinkRow, local, uplink_flag};
 pub use version::{ABI, VersionRow};
 
 pub use crate::flow::row::{FlowRow, direction, pending};

@@ -15,6 +15,7 @@
 /// an error about no flow: icmp_error ──▶ uplink_new, container_new
 /// a later fragment: uplink_new, hairpin, masquerade, direct ──▶ fragment_queue; conntrack, if the first one has come meanwhile
 /// a first fragment: conntrack ──▶ fragment_first ──▶ conntrack; if others are queued, all of them are received again
+/// a broadcast: uplink_ingress ──▶ broadcast ──▶ conntrack, as if it had been sent to the host alone
 /// NAT64: conntrack6, conntrack_new6 ──▶ nat64         hairpin ──▶ nat46_track, nat46_track_new ──▶ nat46
 /// ```
 pub mod stage {
@@ -76,9 +77,11 @@ pub mod stage {
     pub const FORWARD: u32 = 27;
     /// The same, IPv6.
     pub const FORWARD6: u32 = 28;
+    /// An IPv4 packet that was broadcast on an uplink's link.
+    pub const BROADCAST: u32 = 29;
 
     /// The programs in the order of their numbers.
-    pub const PROGRAMS: [&str; 29] = [
+    pub const PROGRAMS: [&str; 30] = [
         "conntrack",
         "conntrack6",
         "conntrack_new",
@@ -108,6 +111,7 @@ pub mod stage {
         "direct6",
         "forward",
         "forward6",
+        "broadcast",
     ];
 }
 

@@ -36,3 +36,11 @@ pub struct TrustKey {
     /// The interface's index.
     pub ifindex: u32,
 }
+
+/// What an address in [`LOCALS`](super::name::LOCALS) is.
+pub mod local {
+    /// The host's own.
+    pub const OWN: u32 = 1;
+    /// The broadcast address of one of its IPv4 networks.
+    pub const BROADCAST: u32 = 2;
+}

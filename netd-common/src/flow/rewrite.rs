@@ -8,7 +8,7 @@
 use bytemuck::Pod;
 
 use crate::verdict::Reason;
-use crate::wire::bytes::{Be16, Ipv4, Ipv6};
+use crate::wire::bytes::{Address as _, Be16, Ipv4, Ipv6};
 use crate::wire::checksum::Delta;
 use crate::wire::crc32c;
 use crate::wire::ethernet::{ETHERNET_LEN, Offset, PacketBytes};
@@ -166,6 +166,20 @@ pub fn translate<A: Rewrite, P: PacketWrite + ?Sized>(
     write_ports(packet, at, ip, transport, row)?;
     A::rewrite_header(packet, ip, row)?;
     update_checksum(packet, at, ip, transport, row)
+}
+
+/// Sends a UDP packet of no flow to another address, with the checksums.
+#[inline(always)]
+pub fn set_destination<P: PacketWrite + ?Sized>(
+    packet: &mut P,
+    ip: &Ip<Ipv4>,
+    dst: Ipv4,
+) -> Result<(), Reason> {
+    let change = ip.dst.change(dst);
+    packet.write(ETHERNET_LEN + ipv4_at::CHECKSUM, change.apply(ip.checksum))?;
+    packet.write(ETHERNET_LEN + ipv4_at::DESTINATION, dst.word())?;
+    let update = ChecksumUpdate { pseudo_header: Some(change), data: Delta::NONE, zero_means_none: true };
+    packet.update_checksum(packet.place(ip.transport_at) + 6, update)
 }
 
 /// Rewrites the transport header only: the IP header will be replaced by one of the other family.

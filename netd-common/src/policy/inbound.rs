@@ -58,10 +58,13 @@ fn find<'a, A: FamilyRows, L: Lookups<A>>(
     is_ours.then_some(found)
 }
 
-/// Whether the destination is an address of the host.
+/// Whether the destination is an address of the host. The routing table does not tell it from a broadcast address, from which
+/// nobody must answer (RFC 1122 §3.2.1.3).
 #[inline(always)]
 fn is_to_host<A: FamilyRows, L: Lookups<A>>(lookups: &L, ip: &Ip<A>, found: &Found<'_>) -> bool {
-    !ip.dst.is_loopback() && matches!(lookups.route(found.endpoint.bridge, ip.src, ip.dst), Route::Local)
+    !ip.dst.is_loopback()
+        && matches!(lookups.route(found.endpoint.bridge, ip.src, ip.dst), Route::Local)
+        && !lookups.is_broadcast(ip.dst)
 }
 
 /// A packet to no publication, by its addresses alone: for the host, for a container's own address, or forged.

@@ -6,6 +6,7 @@
 //! | room | decides about |
 //! |---|---|
 //! | [`inbound`] | packets from outside |
+//! | [`broadcast`] | packets that are broadcast on an uplink's link |
 //! | [`outbound`] | packets from containers |
 //! | [`direct`] | packets to a container's own address from beyond its network |
 //! | [`forward`] | packets to a published port whose target is not a container |
@@ -14,6 +15,7 @@
 //! | [`source_guard`] | the addresses that a container may send from |
 //! | [`publication`] | which publication a packet is for |
 
+pub mod broadcast;
 pub mod direct;
 pub mod early_drop;
 pub mod forward;
@@ -41,6 +43,9 @@ pub trait Tables {
     fn endpoint(&self, handle: Handle) -> Option<&EndpointRow>;
     /// The container whose host-side veth has this interface index.
     fn endpoint_behind(&self, ifindex: u32) -> Option<&EndpointRow>;
+    /// Whether a container may use an address (IPv4 in its mapped form) that is not its own: it was allowed to, and no other
+    /// container has it.
+    fn is_allowed_address(&self, endpoint: &EndpointRow, address: Ipv6) -> bool;
     /// The uplink of this interface index.
     fn uplink(&self, ifindex: u32) -> Option<&UplinkRow>;
     /// Whether a network (by number) trusts what arrives on an interface.
@@ -60,6 +65,8 @@ pub trait Lookups<A>: Tables {
     fn endpoint_at(&self, address: A) -> Option<&EndpointRow>;
     /// Whether an address lies in the subnet of a netd network.
     fn is_in_network(&self, address: A) -> bool;
+    /// Whether an address is the broadcast address of one of the host's IPv4 networks.
+    fn is_broadcast(&self, address: A) -> bool;
     /// The kernel's route from `src` to `dst`, for a packet that arrives on the interface `input`.
     fn route(&self, input: u32, src: A, dst: A) -> Route<A>;
     /// The local socket that would receive packets of `key`.

@@ -21,16 +21,19 @@ pub fn decide<A: FamilyRows, B: PacketBytes + ?Sized, L: Lookups<A>>(
     ip: &Ip<A>,
     sender: &EndpointRow,
 ) -> Result<Decision, Reason> {
-    if source_guard::sender(bytes, ip, sender)? {
+    let allowed = |address| source_guard::is_allowed(lookups, sender, address);
+    if source_guard::sender(bytes, ip, sender, allowed)? {
         return Ok(Decision::Pass);
     }
     let subnet = A::subnet(sender);
     let is_internal = sender.flags & network_flag::INTERNAL != 0;
-    if ip.dst == subnet.gateway() {
+    // The container's own routes may lead by a neighbour, as to a VPN that runs in a container.
+    let by_neighbour = source_guard::is_to_neighbour(bytes, sender);
+    if ip.dst == subnet.gateway() && !by_neighbour {
         // An internal network has no published ports.
         return Ok(if is_internal { Decision::Pass } else { Decision::Hairpin });
     }
-    if ip.dst.same_network(subnet.address(), subnet.mask()) {
+    if by_neighbour || ip.dst.same_network(subnet.address(), subnet.mask()) {
         let is_isolated = sender.flags & network_flag::NO_ICC != 0;
         return if is_isolated { Err(Reason::Isolated) } else { Ok(Decision::Pass) };
     }

@@ -1,11 +1,13 @@
-//! The source guard: a container sends with its own MAC and IP addresses only.
+//! The source guard: a container sends with its own MAC and IP addresses only, and with the addresses that it was allowed.
 
-use crate::abi::{EndpointRow, FamilyRows};
+use crate::abi::{EndpointRow, FamilyRows, network_flag};
 use crate::verdict::Reason;
 use crate::wire::bytes::{Address, Ipv4, Ipv6};
 use crate::wire::ethernet::{ETHERTYPE_ARP, PacketBytes, ethertype};
 use crate::wire::icmp::{self, Message};
 use crate::wire::ip::{Ip, Part};
+
+use super::Tables;
 
 /// Offset of the sender's MAC address in an Ethernet frame.
 const FRAME_SENDER: usize = 6;
@@ -20,15 +22,43 @@ mod kind {
     pub(super) const REDIRECT: u8 = 137;
 }
 
-/// Checks a frame that is neither IPv4 nor IPv6: only ARP passes, and only with the container's own addresses.
+/// Whether a container may use an address besides its own: never that of its gateway.
 #[inline(always)]
-pub fn other<B: PacketBytes + ?Sized>(bytes: &B, endpoint: &EndpointRow) -> Result<(), Reason> {
+pub fn is_allowed<L: Tables>(lookups: &L, endpoint: &EndpointRow, address: Ipv6) -> bool {
+    let is_gateway =
+        address == endpoint.subnet6.gateway() || address == Ipv6::mapped(endpoint.subnet4.gateway());
+    endpoint.flags & network_flag::MORE_ADDRESSES != 0
+        && !is_gateway
+        && lookups.is_allowed_address(endpoint, address)
+}
+
+/// Whether a frame is for another port of the container's bridge, which carries it there. Known only of bridges whose MAC
+/// address never changes.
+#[inline(always)]
+pub fn is_to_neighbour<B: PacketBytes + ?Sized>(bytes: &B, endpoint: &EndpointRow) -> bool {
+    let (head, tail) = endpoint.bridge_mac_words();
+    let (Some(first), Some(rest)) = (bytes.read::<2>(0), bytes.read::<4>(2)) else { return false };
+    let is_group = first[0] & 1 != 0;
+    let is_bridge = u16::from_ne_bytes(first) == head && u32::from_ne_bytes(rest) == tail;
+    endpoint.flags & network_flag::OWN_BRIDGE != 0 && !is_group && !is_bridge
+}
+
+/// Checks a frame that is neither IPv4 nor IPv6: only ARP passes, and only with addresses of the container. `allowed` says which
+/// it may use besides its own.
+#[inline(always)]
+pub fn other<B: PacketBytes + ?Sized>(
+    bytes: &B,
+    endpoint: &EndpointRow,
+    allowed: impl FnOnce(Ipv6) -> bool,
+) -> Result<(), Reason> {
     if ethertype(bytes) != Some(ETHERTYPE_ARP) {
         return Err(Reason::Foreign);
     }
     let address = Ipv4::from_wire(bytes.read(ARP_SENDER + 6).ok_or(Reason::Malformed)?);
     // An ARP probe for a free address has the unspecified one (RFC 5227 §2.1.1).
-    let own = address == endpoint.subnet4.address() || address == Ipv4::UNSPECIFIED;
+    let own = address == endpoint.subnet4.address()
+        || address == Ipv4::UNSPECIFIED
+        || allowed(Ipv6::mapped(address));
     if own && is_own_mac(bytes, ARP_SENDER, endpoint) && is_own_mac(bytes, FRAME_SENDER, endpoint) {
         Ok(())
     } else {
@@ -44,24 +74,32 @@ fn is_own_mac<B: PacketBytes + ?Sized>(bytes: &B, at: usize, endpoint: &Endpoint
         && bytes.read(at + 4).is_some_and(|half| u16::from_ne_bytes(half) == tail)
 }
 
-/// Checks the source of an IP packet, and the addresses that it advertises to neighbours. Returns whether the packet stays on
-/// the link: it is for a group, for a link-local address, or neighbour discovery with a neighbour.
+/// Checks the source of an IP packet, and the addresses that it advertises to neighbours. `allowed` says which addresses the
+/// container may use besides its own. Returns whether the packet stays on the link: it is for a group, for a link-local address,
+/// or neighbour discovery with a neighbour.
 #[inline(always)]
 pub fn sender<A: FamilyRows, B: PacketBytes + ?Sized>(
     bytes: &B,
     ip: &Ip<A>,
     endpoint: &EndpointRow,
+    allowed: impl Fn(Ipv6) -> bool,
 ) -> Result<bool, Reason> {
     let subnet = A::subnet(endpoint);
     let address = subnet.address();
-    let own = ip.src == address && address != A::UNSPECIFIED;
-    if !is_own_mac(bytes, FRAME_SENDER, endpoint) || !(own || A::is_own_on_link(ip.src, endpoint.mac())) {
+    let mut own = ip.src == address && address != A::UNSPECIFIED;
+    if !own && !A::is_own_on_link(ip.src, endpoint.mac()) {
+        own = allowed(ip.src.to_ipv6());
+        if !own {
+            return Err(Reason::Spoofed);
+        }
+    }
+    if !is_own_mac(bytes, FRAME_SENDER, endpoint) {
         return Err(Reason::Spoofed);
     }
     let is_message = ip.protocol == A::ICMP && !matches!(ip.part, Part::Later(_));
     let kind = if is_message { icmp::kind(bytes, ip.transport_at)? } else { 0 };
     if is_message && A::message(kind) == Message::Link {
-        advertises(bytes, ip, kind, endpoint)?;
+        advertises(bytes, ip, kind, endpoint, allowed)?;
         if address != A::UNSPECIFIED && ip.dst.same_network(address, subnet.mask()) {
             return Ok(true);
         }
@@ -80,6 +118,7 @@ fn advertises<A: FamilyRows, B: PacketBytes + ?Sized>(
     ip: &Ip<A>,
     message: u8,
     endpoint: &EndpointRow,
+    allowed: impl FnOnce(Ipv6) -> bool,
 ) -> Result<(), Reason> {
     match message {
         kind::ROUTER_ADVERTISEMENT | kind::REDIRECT => Err(Reason::Spoofed),
@@ -87,11 +126,8 @@ fn advertises<A: FamilyRows, B: PacketBytes + ?Sized>(
             let words =
                 bytes.read_words(bytes.place(ip.transport_at) + ADVERTISED).ok_or(Reason::Malformed)?;
             let target = Ipv6::from_words(words);
-            if target == endpoint.subnet6.address() || target == Ipv6::link_local(endpoint.mac()) {
-                Ok(())
-            } else {
-                Err(Reason::Spoofed)
-            }
+            let own = target == endpoint.subnet6.address() || target == Ipv6::link_local(endpoint.mac());
+            if own || allowed(target) { Ok(()) } else { Err(Reason::Spoofed) }
         }
         _ => Ok(()),
     }
@@ -129,7 +165,7 @@ mod tests {
 
     #[test]
     fn arp_passes_with_own_addresses_only() {
-        let judge = |frame: &[u8]| other(frame, &endpoint());
+        let judge = |frame: &[u8]| other(frame, &endpoint(), |_| false);
         assert_eq!(judge(&arp(MAC, [172, 17, 0, 2])), Ok(()));
         assert_eq!(judge(&arp(MAC, [0; 4])), Ok(()));
         assert_eq!(judge(&arp(MAC, [172, 17, 0, 3])), Err(Reason::Spoofed));
@@ -140,6 +176,21 @@ mod tests {
         assert_eq!(judge(&arp(MAC, [172, 17, 0, 2])[..30]), Err(Reason::Malformed));
         frame[13] = 0xcc;
         assert_eq!(judge(&frame), Err(Reason::Foreign));
+    }
+
+    #[test]
+    fn allowed_addresses_are_used_as_own_ones() {
+        let allowed = |address: Ipv6| {
+            let four = Ipv6::mapped(Ipv4::from(Ipv4Addr::new(172, 17, 0, 3)));
+            [four, Ipv6::from("fd00::3".parse::<Ipv6Addr>().unwrap())].contains(&address)
+        };
+        assert_eq!(other(&arp(MAC, [172, 17, 0, 3])[..], &endpoint(), allowed), Ok(()));
+        assert_eq!(other(&arp(MAC, [172, 17, 0, 4])[..], &endpoint(), allowed), Err(Reason::Spoofed));
+        let frame = &discovery("fd00::2", 136, "fd00::3")[..];
+        let ip = Ipv6::header(frame, IP_AT).unwrap();
+        assert_eq!(sender(frame, &ip, &endpoint(), allowed), Ok(true));
+        let other_mac = EndpointRow { ethernet: EndpointRow::ethernet([2; 6], [2; 6]), ..endpoint() };
+        assert_eq!(sender(frame, &ip, &other_mac, allowed), Err(Reason::Spoofed));
     }
 
     /// An ICMPv6 message of a type, about an address.
@@ -159,7 +210,7 @@ mod tests {
     fn only_own_addresses_are_advertised() {
         let judge = |frame: &[u8]| {
             let ip = Ipv6::header(frame, IP_AT)?;
-            sender::<Ipv6, _>(frame, &ip, &endpoint())
+            sender::<Ipv6, _>(frame, &ip, &endpoint(), |_| false)
         };
         for src in ["fd00::2", "fe80::42:acff:fe11:2", "::"] {
             assert_eq!(judge(&discovery(src, 135, "fd00::3")), Ok(true), "a question from {src}");

@@ -103,6 +103,9 @@ pub const fn word(number: u32) -> u32 {
 pub struct Ipv4(u32);
 
 impl Ipv4 {
+    /// Every host on the link (RFC 919 §7).
+    pub const LIMITED_BROADCAST: Self = Self(u32::MAX);
+
     /// From four bytes of a packet.
     pub const fn from_wire(bytes: [u8; 4]) -> Self {
         Self(u32::from_ne_bytes(bytes))

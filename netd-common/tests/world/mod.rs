@@ -18,6 +18,12 @@ const ETH1: u32 = 2;
 /// An uplink without addresses.
 const BARE: u32 = 3;
 
+/// The broadcast address of eth0's network.
+pub(crate) const BROADCAST: &str = "192.0.2.255";
+
+/// The MAC address of every bridge.
+const BRIDGE: [u8; 6] = [2; 6];
+
 /// The host.
 pub(crate) struct World {
     endpoints: Vec<EndpointRow>,
@@ -99,7 +105,7 @@ impl World {
         self.endpoints.push(EndpointRow {
             handle: Handle::new(u16::try_from(number).unwrap(), 1),
             ifindex: 100 + number,
-            ethernet: EndpointRow::ethernet([2, 0, 0, 0, 0, u8::try_from(number).unwrap()], [2; 6]),
+            ethernet: EndpointRow::ethernet([2, 0, 0, 0, 0, u8::try_from(number).unwrap()], BRIDGE),
             bridge: 50 + network,
             network,
             flags,
@@ -125,6 +131,9 @@ impl World {
         snat.subnet4 =
             Subnet::new(four("10.8.0.2"), four("255.255.0.0"), four("10.8.0.1"), four("192.0.2.7"));
         self.container("bad", 9, "10.9.0.2", 0);
+        let more = network_flag::OWN_BRIDGE | network_flag::MORE_ADDRESSES;
+        self.container("vpn", 11, "10.11.0.2", more);
+        self.container("shut", 12, "10.12.0.2", network_flag::OWN_BRIDGE | network_flag::NO_ICC);
         for (name, address, flags) in [
             ("remote", "203.0.113.200", 0),
             ("keep", "203.0.113.201", network_flag::NO_MASQUERADE),
@@ -265,6 +274,16 @@ impl Tables for World {
         self.uplinks.get(&ifindex)
     }
 
+    /// `vpn` may use 10.244.1.0/24, and 10.11.0.0/16 and 172.17.0.0/16 as far as nobody else has the address.
+    fn is_allowed_address(&self, endpoint: &EndpointRow, address: Ipv6) -> bool {
+        let Some(address) = address.as_mapped() else { return false };
+        let [a, b, c, _] = Ipv4Addr::from(address).octets();
+        let owner = Lookups::<Ipv4>::endpoint_at(self, address);
+        endpoint.handle == self.of("vpn").handle
+            && ([a, b, c] == [10, 244, 1] || [[10, 11], [172, 17]].contains(&[a, b]))
+            && owner.is_none_or(|owner| owner.handle == endpoint.handle)
+    }
+
     fn is_trusted(&self, network: u32, ifindex: u32) -> bool {
         network == 1 && ifindex == ETH1
     }
@@ -292,10 +311,14 @@ impl<A: FamilyRows> Lookups<A> for World {
         self.is_in_subnet(address.to_ip())
     }
 
+    fn is_broadcast(&self, address: A) -> bool {
+        address.to_ip() == ip(BROADCAST)
+    }
+
     /// 203.0.114.0/24 is behind eth1, 203.0.115.0/24 is forbidden, 203.0.116.0/24 is behind an uplink without an address,
     /// 240.0.0.0/4 has no route, and everything else is behind eth0.
     fn route(&self, _input: u32, _src: A, dst: A) -> Route<A> {
-        if self.locals.contains(&dst.to_ip()) {
+        if self.locals.contains(&dst.to_ip()) || self.is_broadcast(dst) {
             return Route::Local;
         }
         let out = match dst.to_ip() {
@@ -317,11 +340,13 @@ impl<A: FamilyRows> Lookups<A> for World {
     }
 }
 
-/// The frame of a packet, written as `KIND SRC > DST [ttl N]`. Kinds: tcp (a SYN), ack, synack, rst, udp, ping, later (a later
+/// The frame of a packet, written as `KIND SRC > DST [ttl N]`, or with `by NAME` if a container sends it to a neighbour's MAC
+/// address instead of the bridge's. Kinds: tcp (a SYN), ack, synack, rst, udp, ping, later (a later
 /// fragment).
 pub(crate) fn frame(world: &World, from: &str, packet: &str) -> Vec<u8> {
     let words: Vec<&str> = packet.split(' ').collect();
-    let (kind, ttl) = (words[0], words.get(5).map_or(64, |ttl| ttl.parse().unwrap()));
+    let option = |name| words.get(4).filter(|word| **word == name).map(|_| words[5]);
+    let (kind, ttl) = (words[0], option("ttl").map_or(64, |ttl| ttl.parse().unwrap()));
     let end = |text: &str| text.parse::<SocketAddr>().unwrap_or_else(|_| SocketAddr::new(ip(text), 0));
     let (src, dst) = (end(words[1]), end(words[3]));
     let ports = [src.port().to_be_bytes(), dst.port().to_be_bytes()].concat();
@@ -337,8 +362,8 @@ pub(crate) fn frame(world: &World, from: &str, packet: &str) -> Vec<u8> {
     };
     let mut bytes = vec![0; 14];
     if !from.starts_with("eth") {
-        let mac = world.of(from).mac();
-        bytes[6..12].copy_from_slice(&mac);
+        bytes[..6].copy_from_slice(&option("by").map_or(BRIDGE, |name| world.of(name).mac()));
+        bytes[6..12].copy_from_slice(&world.of(from).mac());
     }
     match (src.ip(), dst.ip()) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {

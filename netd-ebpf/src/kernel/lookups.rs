@@ -34,6 +34,11 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
+    fn is_allowed_address(&self, endpoint: &EndpointRow, address: Ipv6) -> bool {
+        tables::is_allowed_address(endpoint, address)
+    }
+
+    #[inline(always)]
     fn uplink(&self, ifindex: u32) -> Option<&UplinkRow> {
         tables::uplink(ifindex)
     }
@@ -68,6 +73,11 @@ impl<A: Inet> Lookups<A> for Kernel {
     #[inline(always)]
     fn is_in_network(&self, address: A) -> bool {
         tables::is_in_network(address)
+    }
+
+    #[inline(always)]
+    fn is_broadcast(&self, address: A) -> bool {
+        tables::is_broadcast(address)
     }
 
     #[inline(always)]

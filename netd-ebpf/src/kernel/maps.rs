@@ -6,9 +6,9 @@ use aya_ebpf::bindings::bpf_fib_lookup;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use netd_common::abi::{
-    BoundPortKey, DenyCacheRow, DropRow, EndpointRow, FragmentKey, FragmentRow, PortRow, PublicationRow,
-    QueuedFragmentKey, QueuedFragmentRow, SocketKey, SocketRow, SourceKey, TargetPortKey, TrustKey,
-    UplinkRow, VersionRow, capacity,
+    AllowedAddressKey, BoundPortKey, DenyCacheRow, DropRow, EndpointRow, FragmentKey, FragmentRow, PortRow,
+    PublicationRow, QueuedFragmentKey, QueuedFragmentRow, SocketKey, SocketRow, SourceKey, TargetPortKey,
+    TrustKey, UplinkRow, VersionRow, capacity,
 };
 use netd_common::flow::nat::{Connection, Nat};
 use netd_common::flow::{FlowKey, FlowRow, Handle};
@@ -66,6 +66,8 @@ static SUBNETS: LpmTrie<Ipv4, u32> = LpmTrie::with_max_entries(capacity::SUBNETS
 static SUBNETS6: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(capacity::SUBNETS, 0);
 #[map]
 pub(super) static SOURCES: LpmTrie<SourceKey, u32> = LpmTrie::with_max_entries(capacity::SOURCES, 0);
+#[map]
+pub(super) static ALLOWED: LpmTrie<AllowedAddressKey, u32> = LpmTrie::with_max_entries(capacity::ALLOWED, 0);
 #[map]
 pub(super) static UPLINKS: HashMap<u32, UplinkRow> = HashMap::with_max_entries(capacity::UPLINKS, 0);
 #[map]

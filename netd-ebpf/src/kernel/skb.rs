@@ -29,6 +29,8 @@ use super::stack::Aligned;
 const VLAN_ID: u32 = 0x0fff;
 /// `PACKET_HOST` of if_packet.h: addressed to this host.
 const PACKET_HOST: u32 = 0;
+/// `PACKET_BROADCAST` of if_packet.h: addressed to every station of the link.
+const PACKET_BROADCAST: u32 = 1;
 /// Ethernet, the longest IPv4 header and TCP's fixed part: what is read of an established connection's packet.
 const HEADERS_LEN: u32 = ETHERNET_LEN as u32 + 60 + 20;
 /// What is read of a packet that needs a decision: an ICMP error's headers and those that it quotes.
@@ -107,8 +109,18 @@ impl Skb {
     /// which it reaches after this program. A tag that names no VLAN but a priority (IEEE 802.1Q §9.6) does not count.
     #[inline(always)]
     pub(crate) fn is_for_this_interface(&self) -> bool {
-        let is_in_vlan = self.has_vlan_tag() && self.fields().vlan_tci & VLAN_ID != 0;
-        self.fields().pkt_type == PACKET_HOST && !is_in_vlan
+        self.fields().pkt_type == PACKET_HOST && !self.is_in_vlan()
+    }
+
+    /// Whether the frame is addressed to every station of the link, and not in a VLAN.
+    #[inline(always)]
+    pub(crate) fn is_broadcast(&self) -> bool {
+        self.fields().pkt_type == PACKET_BROADCAST && !self.is_in_vlan()
+    }
+
+    #[inline(always)]
+    fn is_in_vlan(&self) -> bool {
+        self.has_vlan_tag() && self.fields().vlan_tci & VLAN_ID != 0
     }
 
     /// The frame's bytes, made contiguous as far as the headers of an established connection's packet go.

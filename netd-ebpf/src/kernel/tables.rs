@@ -3,8 +3,8 @@
 use aya_ebpf::maps::LpmTrie;
 use aya_ebpf::maps::lpm_trie::Key;
 use netd_common::abi::{
-    BoundPortKey, EndpointRow, PortRow, PublicationRow, SocketKey, SocketRow, SourceKey, TargetPortKey,
-    TrustKey, UplinkRow, access, port_index,
+    AllowedAddressKey, BoundPortKey, EndpointRow, PortRow, PublicationRow, SocketKey, SocketRow, SourceKey,
+    TargetPortKey, TrustKey, UplinkRow, access, local, port_index,
 };
 use netd_common::flow::{Handle, State};
 use netd_common::wire::bytes::{Address as _, Be16, Ipv6};
@@ -57,6 +57,15 @@ pub(crate) fn endpoint_at<A: Inet>(address: A) -> Option<&'static EndpointRow> {
     // SAFETY: as in `endpoint_behind`, with the address as the key.
     let handle = unsafe { maps::ADDRESSES.get(address.to_ipv6()) }?;
     endpoint(*handle)
+}
+
+/// Whether a container may use an address that is not its own: it was allowed to, and no other container has it.
+#[inline(always)]
+pub(crate) fn is_allowed_address(endpoint: &EndpointRow, address: Ipv6) -> bool {
+    let data = AllowedAddressKey { endpoint: endpoint.handle, address };
+    let place = stack::Aligned::<_>::new(Key::new(AllowedAddressKey::BITS, data));
+    maps::ALLOWED.get(&place.value).is_some()
+        && endpoint_at(address).is_none_or(|owner| owner.handle == endpoint.handle)
 }
 
 /// Whether a network trusts what arrives on an interface.
@@ -126,7 +135,13 @@ pub(crate) fn is_in_network<A: Inet>(address: A) -> bool {
 /// Whether an address was the host's own when the user side last looked.
 #[inline(always)]
 pub(crate) fn is_local<A: Inet>(address: A) -> bool {
-    longest(&maps::LOCALS, Ipv6::BITS, address.to_ipv6()).is_some()
+    longest(&maps::LOCALS, Ipv6::BITS, address.to_ipv6()) == Some(local::OWN)
+}
+
+/// Whether an address was the broadcast address of one of the host's networks when the user side last looked.
+#[inline(always)]
+pub(crate) fn is_broadcast<A: Inet>(address: A) -> bool {
+    !A::IS_V6 && longest(&maps::LOCALS, Ipv6::BITS, address.to_ipv6()) == Some(local::BROADCAST)
 }
 
 /// The address that a socket of the host asked for.

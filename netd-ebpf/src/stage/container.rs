@@ -8,6 +8,7 @@ use netd_common::wire::ip::protocol;
 use crate::flow::fast::Sender;
 use crate::flow::packet::Packet;
 use crate::kernel::inet::Inet;
+use crate::kernel::lookups::Kernel;
 use crate::kernel::skb::Skb;
 use crate::kernel::{host_socket, seen_peers, tables};
 
@@ -15,7 +16,9 @@ use crate::kernel::{host_socket, seen_peers, tables};
 #[inline(always)]
 pub(crate) fn other(skb: &Skb) -> Result<Verdict, Reason> {
     let endpoint = tables::endpoint_behind(skb.ifindex()).ok_or(Reason::NoWayOut)?;
-    source_guard::other(&skb.frame(), endpoint).map(|()| Verdict::Pass)
+    let lookups = Kernel(skb.context());
+    let allowed = |address| source_guard::is_allowed(&lookups, endpoint, address);
+    source_guard::other(&skb.frame(), endpoint, allowed).map(|()| Verdict::Pass)
 }
 
 /// A container, as the sender of a packet.
@@ -38,7 +41,7 @@ impl Sender for Container {
         ip.protocol == protocol::TCP
             && !transport.opens()
             && ip.dst == A::subnet(endpoint).gateway()
-            && source_guard::sender(frame, ip, endpoint) == Ok(false)
+            && source_guard::sender(frame, ip, endpoint, |_| false) == Ok(false)
             && (!may_have_flow || host_socket::is_connected(skb.context(), key))
     }
 }

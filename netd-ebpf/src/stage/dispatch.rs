@@ -20,7 +20,7 @@ use crate::kernel::{clock, drops};
 use crate::stage::answer::{self, Answer};
 use crate::stage::container::{self, Container};
 use crate::stage::new::{self, New};
-use crate::stage::{fragment, icmp, nat64, report};
+use crate::stage::{broadcast, fragment, icmp, nat64, report};
 
 /// The number of a stage in the family `A`; `v4` is the number of IPv4's, and IPv6's follows it.
 #[inline(always)]
@@ -33,7 +33,11 @@ fn of<A: Inet>(v4: u32) -> u32 {
 pub(crate) fn uplink(ctx: &TcContext) -> i32 {
     let skb = Skb::new(ctx);
     if !skb.is_for_this_interface() {
-        return TC_ACT_UNSPEC;
+        return if skb.is_broadcast() && !skb.is_v6() {
+            begin(ctx, &skb, Zone::OUTSIDE, None, stage::BROADCAST)
+        } else {
+            TC_ACT_UNSPEC
+        };
     }
     let frame = skb.frame();
     let (outcome, next) = match ethertype(&frame) {
@@ -194,10 +198,8 @@ fn next<A: Inet>(ctx: &TcContext, skb: &Skb, outcome: Result<New, Reason>, own: 
         Decision::Direct => go_on(ctx, skb, of::<A>(stage::DIRECT)),
         Decision::Forward => go_on(ctx, skb, of::<A>(stage::FORWARD)),
         Decision::Hairpin => go_on(ctx, skb, of::<A>(stage::HAIRPIN)),
-        Decision::Leave(oif) => {
-            skb.set_cb(cb::OIF, oif);
-            go_on(ctx, skb, of::<A>(stage::MASQUERADE))
-        }
+        // `new` has noted the interface.
+        Decision::Leave(_) => go_on(ctx, skb, of::<A>(stage::MASQUERADE)),
         Decision::MayBeNat46 => go_on(ctx, skb, stage::NAT46_TRACK),
         Decision::Queue(then) => {
             skb.set_cb(cb::AFTER_QUEUE, then as u32);
@@ -226,6 +228,17 @@ pub(crate) fn fragment_first<A: Inet>(ctx: &TcContext) -> i32 {
             skb.set_cb(cb::PORTS_NOTED, 1);
             go_on(ctx, &skb, of::<A>(stage::CONNTRACK))
         }
+    }
+}
+
+/// A packet that is broadcast on an uplink's link.
+#[inline(always)]
+pub(crate) fn broadcast(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    match broadcast::to_host(&skb) {
+        None => action(ctx, &skb, Ok(Verdict::Pass)),
+        Some(Ok(())) => go_on(ctx, &skb, stage::CONNTRACK),
+        Some(Err(reason)) => action(ctx, &skb, Err(reason)),
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`dispatch`] | which stage follows, and what TC is told |
 //! | [`new`] | of no flow: the policy decides, and a flow is opened |
+//! | [`broadcast`] | that are broadcast on an uplink's link |
 //! | [`container`] | from a container that are not of an established flow |
 //! | [`icmp`] | ICMP errors about a flow's packets |
 //! | [`fragment`] | fragments that wait for the first of their datagram |
@@ -12,6 +13,7 @@
 //! | [`report`] | that are dropped and reported |
 
 pub(crate) mod answer;
+pub(crate) mod broadcast;
 pub(crate) mod container;
 pub(crate) mod dispatch;
 pub(crate) mod fragment;

@@ -50,7 +50,12 @@ pub(crate) fn container<A: Inet>(skb: &Skb) -> Result<New, Reason> {
     let ip = A::header(&frame, IP_AT)?;
     // While the container is being removed its veth still exists, and its row does not.
     let sender = tables::endpoint_behind(skb.ifindex()).ok_or(Reason::NoWayOut)?;
-    outbound::decide(&Kernel(skb.context()), &frame, &ip, sender).map(New::Decided)
+    let decision = outbound::decide(&Kernel(skb.context()), &frame, &ip, sender)?;
+    // Noted here, since the verifier refuses a decision of which a part is undefined, as that of the others would be.
+    if let Decision::Leave(oif) = decision {
+        skb.set_cb(cb::OIF, oif);
+    }
+    Ok(New::Decided(decision))
 }
 
 /// A packet from a container to an address of the host.

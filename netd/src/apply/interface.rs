@@ -80,6 +80,7 @@ impl Transaction {
         }
         let bridge = bridge_of(&self.observed, network)?.index;
         let dataplane = self.dataplane()?;
+        dataplane.tables.allow_addresses(interface.handle(), &interface.allowed)?;
         dataplane.tables.put_endpoint(&rows::interface(interface, network, index, bridge))?;
         dataplane.attach(HookPoint::Container, index, interface.host.as_str())
     }
@@ -89,6 +90,7 @@ impl Transaction {
         let mut errors = Vec::new();
         if let Some(dataplane) = &self.dataplane {
             errors.extend(dataplane.tables.remove_endpoint(interface.handle()).err());
+            errors.extend(dataplane.tables.forget_addresses(interface.handle(), &interface.allowed).err());
             if let Err(error) = end_sockets_to(&interface.addresses, dataplane, self.host()) {
                 tracing::warn!(
                     "connections of the host to {} were not ended: {}",

@@ -31,7 +31,7 @@ impl Transaction {
         for uplink in uplinks.iter().filter(|uplink| uplink.ethernet) {
             dataplane.attach(HookPoint::Uplink, uplink.index, &uplink.name)?;
         }
-        dataplane.tables.set_locals(self.observed.locals())?;
+        dataplane.tables.set_locals(self.observed.locals(), self.observed.broadcasts.iter().copied())?;
         let ethernet = uplinks.iter().filter(|uplink| uplink.ethernet);
         let rows: Vec<Uplink> = ethernet.map(|uplink| self.uplink_row(uplink)).collect::<Result<_>>()?;
         dataplane.tables.set_uplinks(&rows)?;

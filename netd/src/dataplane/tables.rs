@@ -1,6 +1,6 @@
 //! The maps of one instance: endpoints, subnets, access lists, uplinks, counters and flows. Publications are in `publish`.
 
-use std::collections::{HashMap as Table, HashSet};
+use std::collections::HashMap as Table;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
@@ -8,8 +8,8 @@ use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netd_common::abi::{
-    DenyCacheRow, DropRow, EndpointRow, FlowRow, PublicationCounters, PublicationRow, SourceKey, TrustKey,
-    UplinkRow, access, capacity, name, pending, tick, uplink_flag,
+    AllowedAddressKey, DenyCacheRow, DropRow, EndpointRow, FlowRow, PublicationCounters, PublicationRow,
+    SourceKey, TrustKey, UplinkRow, access, capacity, local, name, pending, tick, uplink_flag,
 };
 use netd_common::flow::state::State;
 use netd_common::flow::{FlowKey, Handle};
@@ -142,6 +142,30 @@ impl Tables {
         })
     }
 
+    /// Writes what a container may use besides its own addresses.
+    pub(crate) fn allow_addresses(&self, endpoint: Handle, nets: &[IpNet]) -> Result<()> {
+        if nets.is_empty() {
+            return Ok(());
+        }
+        let mut rows = self.trie::<AllowedAddressKey, u32>(name::ALLOWED)?;
+        nets.iter().try_for_each(|net| {
+            rows.insert(&allowed_key(endpoint, *net), Wire(1), ANY)
+                .doing(|| format!("write to {}", name::ALLOWED))
+        })
+    }
+
+    /// Removes it. Absent is fine.
+    pub(crate) fn forget_addresses(&self, endpoint: Handle, nets: &[IpNet]) -> Result<()> {
+        if nets.is_empty() {
+            return Ok(());
+        }
+        let mut rows = self.trie::<AllowedAddressKey, u32>(name::ALLOWED)?;
+        nets.iter().try_for_each(|net| {
+            absent_is_fine(rows.remove(&allowed_key(endpoint, *net)))
+                .doing(|| format!("remove a row of {}", name::ALLOWED))
+        })
+    }
+
     /// Adds a network's subnet: packets from outside may neither come from it nor go straight to it.
     pub(crate) fn put_subnet(&self, subnet: IpNet, network: u32) -> Result<()> {
         let what = || format!("write {subnet} to the table of subnets");
@@ -210,26 +234,27 @@ impl Tables {
         epoch.set(0, Wire(before.wrapping_add(1)), ANY).doing(what)
     }
 
-    /// Writes the host's own addresses and local prefixes, for the socket hooks, which cannot ask the routing table. A row that
-    /// stays is never missing meanwhile.
-    pub(crate) fn set_locals(&self, locals: impl Iterator<Item = IpNet>) -> Result<()> {
+    /// Writes the host's own addresses and local prefixes, and its broadcast addresses: for the socket hooks, which cannot ask
+    /// the routing table, and for what that does not tell apart. A row that stays is never missing meanwhile.
+    pub(crate) fn set_locals(
+        &self,
+        own: impl Iterator<Item = IpNet>,
+        broadcast: impl Iterator<Item = IpAddr>,
+    ) -> Result<()> {
         let what = || format!("write {}", name::LOCALS);
-        let wanted: HashSet<(u32, Ipv6)> = locals
-            .map(|net| {
-                let before = if net.addr().is_ipv4() { SourceKey::MAPPED_BITS } else { 0 };
-                (before + u32::from(net.prefix_len()), unified(net.network()))
-            })
-            .collect();
+        let own = own.map(|net| (unified_prefix(net), local::OWN));
+        let broadcast = broadcast.map(|address| (unified_prefix(address.into()), local::BROADCAST));
+        let wanted: Table<(u32, Ipv6), u32> = broadcast.chain(own).collect();
         let mut rows = self.trie::<Ipv6, u32>(name::LOCALS)?;
-        let present: HashSet<(u32, Ipv6)> = rows
-            .keys()
-            .map(|key| key.map(|key| (key.prefix_len(), key.data().0)))
+        let present: Table<(u32, Ipv6), u32> = rows
+            .iter()
+            .map(|row| row.map(|(key, Wire(row))| ((key.prefix_len(), key.data().0), row)))
             .collect::<Result<_, _>>()
             .doing(what)?;
-        for (bits, net) in wanted.difference(&present) {
-            rows.insert(&Key::new(*bits, Wire(*net)), Wire(1), ANY).doing(what)?;
+        for ((bits, net), row) in wanted.iter().filter(|(key, row)| present.get(key) != Some(row)) {
+            rows.insert(&Key::new(*bits, Wire(*net)), Wire(*row), ANY).doing(what)?;
         }
-        for (bits, net) in present.difference(&wanted) {
+        for (bits, net) in present.keys().filter(|key| !wanted.contains_key(key)) {
             absent_is_fine(rows.remove(&Key::new(*bits, Wire(*net)))).doing(what)?;
         }
         if present == wanted { Ok(()) } else { self.begin_epoch() }
@@ -502,6 +527,17 @@ pub(super) fn unified(address: IpAddr) -> Ipv6 {
     }
 }
 
+/// A prefix, as its length and its first address; IPv4 in its mapped form.
+fn unified_prefix(net: IpNet) -> (u32, Ipv6) {
+    let before = if net.addr().is_ipv4() { SourceKey::MAPPED_BITS } else { 0 };
+    (before + u32::from(net.prefix_len()), unified(net.network()))
+}
+
+fn allowed_key(endpoint: Handle, net: IpNet) -> Key<Wire<AllowedAddressKey>> {
+    let (bits, address) = unified_prefix(net);
+    Key::new(AllowedAddressKey::ENDPOINT_BITS + bits, Wire(AllowedAddressKey { endpoint, address }))
+}
+
 fn subnet_key4(subnet: Ipv4Net) -> Key<Wire<Ipv4>> {
     Key::new(u32::from(subnet.prefix_len()), Wire(subnet.network().into()))
 }
@@ -516,8 +552,8 @@ fn source_keys(publication: Handle, access: &Access) -> impl Iterator<Item = (Ke
         Key::new(SourceKey::PUBLICATION_BITS + bits, Wire(SourceKey { publication, source }))
     };
     let rules = access.rules().map(move |(net, allowed)| {
-        let before = if net.addr().is_ipv4() { SourceKey::MAPPED_BITS } else { 0 };
-        (key(before + u32::from(net.prefix_len()), unified(net.network())), allowed)
+        let (bits, source) = unified_prefix(net);
+        (key(bits, source), allowed)
     });
     rules.chain(access.others().map(|allowed| (key(0, Ipv6::UNSPECIFIED), allowed)))
 }

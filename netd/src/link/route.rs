@@ -10,21 +10,13 @@ use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, 
 
 use super::netlink::{Netlink, refused};
 use crate::error::{Lack, Result};
-use crate::model::Route;
+use crate::model::{Route, Routes};
 
 /// The table of the host's own addresses (linux/rtnetlink.h).
 const RT_TABLE_LOCAL: u8 = 255;
 
-/// What a message is about.
-enum Described {
-    /// A unicast route that leads beyond a link.
-    Route(Route),
-    /// A prefix that is the host's own.
-    Local(IpNet),
-}
-
-/// What a message says; none if it is about anything else.
-fn described(message: &RouteMessage) -> Option<Described> {
+/// Adds what a message is about, if it is about one of them.
+fn add(message: &RouteMessage, routes: &mut Routes) {
     let mut table = u32::from(message.header.table);
     let mut interfaces = Vec::new();
     let mut metric = 0;
@@ -52,40 +44,38 @@ fn described(message: &RouteMessage) -> Option<Described> {
     } else {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED)
     };
-    let destination = IpNet::new(destination.unwrap_or(everywhere), len).ok()?;
+    let Ok(destination) = IpNet::new(destination.unwrap_or(everywhere), len) else { return };
     let is_local_table = table == u32::from(RT_TABLE_LOCAL);
     match message.header.kind {
-        RouteType::Local if is_local_table => return Some(Described::Local(destination)),
-        RouteType::Unicast if !is_local_table => {}
-        _ => return None,
+        RouteType::Local if is_local_table => routes.local.push(destination),
+        RouteType::Broadcast if is_local_table => routes.broadcast.push(destination.addr()),
+        RouteType::Unicast if !is_local_table && !is_of_link(destination.addr()) => {
+            let main = table == u32::from(RouteHeader::RT_TABLE_MAIN);
+            routes.unicast.push(Route { destination, interfaces, metric, main });
+        }
+        _ => {}
     }
-    // Every interface with IPv6 has these; they lead nowhere beyond its link.
-    if matches!(destination.addr(), IpAddr::V6(address) if address.is_unicast_link_local() || address.is_multicast())
-    {
-        return None;
-    }
-    let main = table == u32::from(RouteHeader::RT_TABLE_MAIN);
-    Some(Described::Route(Route { destination, interfaces, metric, main }))
+}
+
+/// Every interface with IPv6 has routes to these addresses; they lead nowhere beyond its link.
+const fn is_of_link(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local() || address.is_multicast())
 }
 
 impl Netlink {
-    /// The unicast routes of all tables, of both families, that lead beyond a link; and the prefixes that are the host's own.
-    pub(crate) async fn routes(&self) -> Result<(Vec<Route>, Vec<IpNet>)> {
-        let (mut routes, mut locals) = (Vec::new(), Vec::new());
+    /// The routes of all tables, of both families.
+    pub(crate) async fn routes(&self) -> Result<Routes> {
+        let mut routes = Routes::default();
         let all =
             [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
         for all in all {
             let mut messages = self.handle.route().get(all).execute();
             let refused = |error| refused("list routes".into(), error);
             while let Some(message) = messages.try_next().await.map_err(refused)? {
-                match described(&message) {
-                    Some(Described::Route(route)) => routes.push(route),
-                    Some(Described::Local(prefix)) => locals.push(prefix),
-                    None => {}
-                }
+                add(&message, &mut routes);
             }
         }
-        Ok((routes, locals))
+        Ok(routes)
     }
 
     /// The interface that the host's own packets to an address leave by, as `ip route get` has it.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use netd_common::flow::Handle;
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +68,8 @@ pub struct InterfaceRequest {
     pub mac: Option<Mac>,
     /// Its default gateways, at most one for each subnet; those of the network if none.
     pub gateways: Option<Vec<IpAddr>>,
+    /// Further addresses and prefixes that the container may use, as for a failover address or a subnet behind it.
+    pub allowed: Vec<IpNet>,
     /// The host's end, if somebody else has made the veth pair and brought it up: netd then takes name, addresses and MAC
     /// address of the container's end as they are, and never removes the pair.
     pub adopt: Option<IfName>,
@@ -75,7 +78,15 @@ pub struct InterfaceRequest {
 impl InterfaceRequest {
     /// An interface with everything chosen.
     pub const fn new(name: IfName, network: Name) -> Self {
-        Self { name, network, addresses: Vec::new(), mac: None, gateways: None, adopt: None }
+        Self {
+            name,
+            network,
+            addresses: Vec::new(),
+            mac: None,
+            gateways: None,
+            allowed: Vec::new(),
+            adopt: None,
+        }
     }
 }
 
@@ -175,6 +186,9 @@ pub struct Interface {
     pub mac: Mac,
     /// Its addresses: one in each subnet of its network.
     pub addresses: Vec<IpAddr>,
+    /// Further addresses and prefixes that the container may use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<IpNet>,
     /// Where its default routes lead; none if it has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gateways: Vec<IpAddr>,

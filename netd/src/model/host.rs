@@ -66,6 +66,17 @@ pub(crate) struct Route {
     pub main: bool,
 }
 
+/// All routes of the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Routes {
+    /// Unicast routes that lead beyond a link.
+    pub unicast: Vec<Route>,
+    /// Prefixes that are the host's own.
+    pub local: Vec<IpNet>,
+    /// The broadcast addresses of its networks.
+    pub broadcast: Vec<IpAddr>,
+}
+
 impl Address {
     /// The address itself.
     pub(crate) fn ip(&self) -> IpAddr {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use super::access::Access;
@@ -188,6 +189,8 @@ pub struct Interface {
     pub mtu: u32,
     /// Its addresses.
     pub addresses: Vec<Address>,
+    /// Further addresses and prefixes that the container may use.
+    pub allowed_addresses: Vec<IpNet>,
     /// Whether somebody else made it, so that netd does not remove it.
     pub adopted: bool,
 }

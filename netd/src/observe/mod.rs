@@ -29,6 +29,8 @@ pub(crate) struct Observed {
     pub routes: Vec<Route>,
     /// Prefixes all of whose addresses are the host's, by local routes (`ip route add local`).
     pub local_prefixes: Vec<IpNet>,
+    /// The broadcast addresses of its IPv4 networks.
+    pub broadcasts: Vec<IpAddr>,
     /// Whether programs may bind IPv4 addresses that the host does not have (`net.ipv4.ip_nonlocal_bind`), and IPv6 ones.
     pub nonlocal_bind: [bool; 2],
     /// Whether the kernel has IPv6.
@@ -54,7 +56,10 @@ impl Observed {
     pub(crate) async fn refresh(&mut self, netlink: &Netlink) -> Result<()> {
         self.links = netlink.interfaces().await?;
         self.addresses = netlink.addresses().await?;
-        (self.routes, self.local_prefixes) = netlink.routes().await?;
+        let routes = netlink.routes().await?;
+        self.routes = routes.unicast;
+        self.local_prefixes = routes.local;
+        self.broadcasts = routes.broadcast;
         Ok(())
     }
 

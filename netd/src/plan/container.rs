@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use netd_common::flow::Handle;
 
 use super::{View, ipam, mac_of};
@@ -124,6 +125,7 @@ pub(crate) fn interface(
         adopted: adopted.is_some(),
         mac: found.map(|end| end.mac).or(request.mac).unwrap_or_else(made_of),
         addresses,
+        allowed: request.allowed.iter().map(IpNet::trunc).collect(),
         gateways: if adopted.is_some() { Vec::new() } else { gateways },
         mtu: adopted.map_or(network.mtu, |(link, _)| link.mtu),
         slot: handle.slot(),

@@ -104,6 +104,7 @@ impl Session {
             mac: interface.mac.to_string(),
             mtu: interface.mtu,
             addresses: interface.addresses.iter().map(address).collect(),
+            allowed_addresses: interface.allowed.clone(),
             adopted: interface.adopted,
         }
     }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use ipnet::IpNet;
 use netd::{IfName, Mac, Name, OwnerKey, PortSpec};
 
 use super::publish::PublishOptions;
@@ -82,6 +83,9 @@ pub(crate) struct AttachOptions {
     /// MAC address of the container [default: 02:42 and its IPv4 address]
     #[arg(long, value_name = "MAC")]
     pub(crate) mac: Option<Mac>,
+    /// Another address or prefix that the container may use, as for a failover address (repeatable)
+    #[arg(long, value_name = "IP[/LEN]", value_parser = value::prefix)]
+    pub(crate) allowed_address: Vec<IpNet>,
     /// Publish a port: [HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp|sctp] (repeatable)
     #[arg(short, long, value_name = "PORT")]
     pub(crate) publish: Vec<PortSpec>,

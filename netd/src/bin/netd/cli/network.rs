@@ -80,6 +80,9 @@ pub(crate) struct NetworkConnect {
     /// MAC address of the container [default: 02:42 and its IPv4 address]
     #[arg(long, value_name = "MAC")]
     pub(crate) mac: Option<Mac>,
+    /// Another address or prefix that the container may use (repeatable)
+    #[arg(long, value_name = "IP[/LEN]", value_parser = value::prefix)]
+    pub(crate) allowed_address: Vec<IpNet>,
 }
 
 /// A network to be created.

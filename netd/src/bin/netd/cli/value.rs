@@ -93,6 +93,14 @@ pub(super) fn subnet(text: &str) -> Result<IpNet, Refused> {
     })
 }
 
+/// An address or a prefix.
+pub(super) fn prefix(text: &str) -> Result<IpNet, Refused> {
+    text.parse().or_else(|_not_one| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_neither| {
+        Refused::new(format!("'{text}' is neither an IP address nor a prefix"))
+            .hint("for example 10.20.0.50 or 10.244.1.0/24".to_owned())
+    })
+}
+
 /// Whether a word can only be meant as a name: it begins with a letter, and has nothing that separates ports.
 fn is_name(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic()) && !text.contains([':', '/'])

@@ -63,7 +63,8 @@ fn namespace_of(pid: i32) -> Result<PathBuf> {
 /// The interface that these options ask for.
 pub(super) fn interface(network: Name, attach: &AttachOptions) -> Result<InterfaceRequest> {
     let interface = InterfaceRequest::new(INTERFACE.parse()?, network);
-    Ok(InterfaceRequest { addresses: attach.ip.clone(), mac: attach.mac, ..interface })
+    let allowed = attach.allowed_address.clone();
+    Ok(InterfaceRequest { addresses: attach.ip.clone(), mac: attach.mac, allowed, ..interface })
 }
 
 /// Refuses addresses for networks that have no interface.
@@ -73,7 +74,7 @@ pub(super) fn checked(network: NetworkMode, attach: &AttachOptions) -> Result<Ne
         NetworkMode::Host => "host",
         NetworkMode::None => "none",
     };
-    if attach.ip.is_empty() && attach.mac.is_none() {
+    if attach.ip.is_empty() && attach.mac.is_none() && attach.allowed_address.is_empty() {
         return Ok(network);
     }
     Err(ContainerError::NoInterface { network: name.to_owned() }.into())

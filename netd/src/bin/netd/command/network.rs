@@ -16,9 +16,20 @@ pub(super) async fn execute(settings: &Settings, output: Output, command: Networ
         }
         NetworkCommand::Ls => output.print(&Session::open(settings)?.report_networks()),
         NetworkCommand::Inspect { name } => output.print(&Session::open(settings)?.report_network(&name)?),
-        NetworkCommand::Connect(NetworkConnect { network, container, interface, ip, mac }) => {
-            let request =
-                InterfaceRequest { addresses: ip, mac, ..InterfaceRequest::new(interface, network) };
+        NetworkCommand::Connect(NetworkConnect {
+            network,
+            container,
+            interface,
+            ip,
+            mac,
+            allowed_address,
+        }) => {
+            let request = InterfaceRequest {
+                addresses: ip,
+                mac,
+                allowed: allowed_address,
+                ..InterfaceRequest::new(interface, network)
+            };
             let ((), session) =
                 change(settings, async |host| host.connect(&container, &request).await).await?;
             output.print_or(&session.report_container(&container).await?, || format!("{container}\n"))

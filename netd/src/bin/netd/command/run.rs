@@ -87,6 +87,9 @@ fn arguments(settings: &Settings, name: &Name, run: Run) -> Vec<OsString> {
     for address in &run.attach.ip {
         words.extend(["--ip".into(), address.to_string().into()]);
     }
+    for net in &run.attach.allowed_address {
+        words.extend(["--allowed-address".into(), net.to_string().into()]);
+    }
     if let Some(mac) = run.attach.mac {
         words.extend(["--mac".into(), mac.to_string().into()]);
     }

@@ -40,6 +40,9 @@ impl Text for Container {
             lines.push(("address", format!("{}/{}", address.ip, address.prefix_len)));
             lines.push(("gateway", or_dash(address.gateway)));
         }
+        for net in self.interfaces.iter().flat_map(|one| &one.allowed_addresses) {
+            lines.push(("allowed address", net.to_string()));
+        }
         for port in &self.ports {
             lines.push(("port", arrow(port)));
         }
