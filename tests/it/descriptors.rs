@@ -1,4 +1,4 @@
-//! What the tests open does not leak into the programs that they start.
+//! Programs that the tests start inherit no descriptors of the tests.
 
 use std::net::TcpStream;
 use std::process::Command;
@@ -24,12 +24,12 @@ fn every_descriptor_is_closed_in_programs_that_tests_start() {
     let _raw = lab.client.run(|| (tap::raw(AddressFamily::Inet), tap::raw(AddressFamily::Inet6)));
     let _tap = Tap::open(&lab.client.path(), "eth0");
     let _sleeper = lab.client.spawn("sleep 60");
-    // Those of other tests that run meanwhile as well.
+    // This includes descriptors of other tests that run at the same time.
     let found = leaking(std::process::id());
     assert!(found.is_empty(), "{found:?}");
 }
 
-/// The check above is able to fail.
+/// Shows that the check above can fail.
 #[test]
 fn a_descriptor_that_leaks_is_found() {
     let mut shell = Command::new("sh");

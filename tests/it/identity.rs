@@ -1,4 +1,4 @@
-//! A namespace is the one that was recorded, or it is left alone: names and process numbers are used again.
+//! netd uses a namespace only if it is the recorded one, since names and process numbers are reused.
 
 use std::process::Command;
 
@@ -47,7 +47,7 @@ fn a_run_whose_namespace_was_replaced_kills_no_stranger() {
 fn a_path_that_leads_elsewhere_by_now_is_not_entered() {
     let lab = Lab::new();
     let (ours, other) = (Netns::new("ours"), Netns::new("other"));
-    // As with a process number that is used again: the path stays, and what it leads to changes.
+    // Like a reused process number: the path is the same, but leads to another namespace.
     let path = lab.folder.path().join("namespace");
     std::os::unix::fs::symlink(ours.path(), &path).unwrap();
     let name = lab.name("linked");
