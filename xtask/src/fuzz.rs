@@ -88,7 +88,7 @@ fn build() -> Result<PathBuf> {
     Ok(folder.join(host).join("fuzz"))
 }
 
-/// The folder for binaries and found inputs.
+/// The folder for binaries and for the inputs that were found.
 fn folder() -> PathBuf {
     build::target().join("fuzz")
 }

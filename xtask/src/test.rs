@@ -40,7 +40,7 @@ fn rounds(filter: &[String], repeat: u32) -> Result<()> {
     Ok(())
 }
 
-/// Does `work` while this many threads do nothing but keep a CPU busy.
+/// Runs `work` while this many threads each keep a CPU busy.
 fn beside<T>(busy: u32, work: impl FnOnce() -> T) -> T {
     let is_done = AtomicBool::new(false);
     thread::scope(|scope| {

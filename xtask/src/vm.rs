@@ -44,7 +44,7 @@ const TESTS: [&str; 17] = [
     "path::a_container_of_1500_bytes_speaks_over_uplinks_of_1280",
     "fragment::parts_come_in_any_order_to_a_published_port_and_to_outside",
 ];
-/// Tests among them that take too long there: they send millions of packets.
+/// Tests of these modules that take too long there: they send millions of packets.
 const NOT_RUN: [&str; 1] = ["flood"];
 /// Kernel options that make an emulated processor faster and change nothing that is tested.
 const APPEND: &str = "console=ttyS0 panic=-1 quiet mitigations=off init_on_alloc=0 hardened_usercopy=off";

@@ -23,7 +23,7 @@ fn crates_of(sources: &BTreeMap<String, Source>) -> Vec<Crate> {
         .collect()
 }
 
-/// The circles, each as its files in order.
+/// The circles, each as a list of files in order.
 fn circles(files: &[(&str, &str)]) -> Vec<Vec<String>> {
     let sources = tree(files);
     let modules = Modules::of(&sources, &crates_of(&sources)).unwrap();
@@ -32,7 +32,7 @@ fn circles(files: &[(&str, &str)]) -> Vec<Vec<String>> {
     graph.circles().iter().map(|circle| circle.iter().map(short).collect()).collect()
 }
 
-/// How many rules are broken, and by which line, but for rooms that a small tree does not have.
+/// How many rules are broken, and on which lines. Errors about rooms that the small tree lacks are left out.
 fn broken(files: &[(&str, &str)]) -> Vec<String> {
     let sources = tree(files);
     let modules = Modules::of(&sources, &crates_of(&sources)).unwrap();
@@ -133,12 +133,12 @@ fn a_parent_may_re_export_its_children_but_not_be_imported_by_them() {
     let files = |parent, one| [lib, ("netd/src/a/mod.rs", parent), two, ("netd/src/a/one.rs", one)];
     let parent = "mod one; mod two; pub use one::One; pub use self::two::*;";
     assert_eq!(circles(&files(parent, "pub struct One;")), NONE);
-    // By way of the parent it is a circle of the two children.
+    // Through the parent's re-exports it is a circle of the two children.
     assert_eq!(circles(&files(parent, "use crate::Two; pub struct One;")), [["a/one.rs", "a/two.rs"]]);
-    // Everything of the parent is the parent.
+    // A glob import of the parent needs the parent's file.
     let all = circles(&files(parent, "use super::*; pub struct One;"));
     assert_eq!(all[0], ["a/mod.rs", "a/one.rs"]);
-    // What the parent defines itself.
+    // An item that the parent defines itself.
     let parent = "mod one; mod two; pub use one::One; pub use two::Two; pub struct Own;";
     let own = circles(&files(parent, "use super::Own; pub struct One;"));
     assert_eq!(own[0], ["a/mod.rs", "a/one.rs"]);
