@@ -1,4 +1,4 @@
-//! The host's own connections: which address a socket asked for, so that the answers can name it.
+//! The host's own connections: the address that a socket asked for, which getpeername and recvfrom then return.
 
 use bytemuck::{Pod, Zeroable};
 

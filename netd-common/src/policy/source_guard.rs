@@ -1,4 +1,4 @@
-//! The source guard: a container sends with its own MAC and IP addresses only.
+//! The source guard: a container may send only with its own MAC and IP addresses.
 
 use crate::abi::{EndpointRow, FamilyRows};
 use crate::verdict::Reason;
@@ -44,8 +44,8 @@ fn is_own_mac<B: PacketBytes + ?Sized>(bytes: &B, at: usize, endpoint: &Endpoint
         && bytes.read(at + 4).is_some_and(|half| u16::from_ne_bytes(half) == tail)
 }
 
-/// Checks the source of an IP packet, and the addresses that it advertises to neighbours. Returns whether the packet stays on
-/// the link: it is for a group, for a link-local address, or neighbour discovery with a neighbour.
+/// Checks the source of an IP packet, and the addresses that it advertises to neighbours. Returns whether the packet
+/// stays on the link: to multicast, to a link-local address, or neighbour discovery with a neighbour.
 #[inline(always)]
 pub fn sender<A: FamilyRows, B: PacketBytes + ?Sized>(
     bytes: &B,
@@ -73,7 +73,7 @@ pub fn sender<A: FamilyRows, B: PacketBytes + ?Sized>(
     if own { Ok(false) } else { Err(Reason::Spoofed) }
 }
 
-/// A container advertises no routes, and no addresses but its own.
+/// A container may advertise no routes, and only its own addresses.
 #[inline(always)]
 fn advertises<A: FamilyRows, B: PacketBytes + ?Sized>(
     bytes: &B,

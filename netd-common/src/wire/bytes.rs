@@ -1,7 +1,7 @@
 //! Addresses and numbers in network order. Only this file changes byte order.
 //!
-//! Each type holds the bytes of the packet as they are in memory. So a key is filled from a packet, compared, and summed
-//! for a checksum without swapping bytes (RFC 1071 §2(B): the sum does not depend on byte order).
+//! Each type holds the bytes of the packet as they are in memory. So keys are filled, compared and summed without
+//! swapping bytes (RFC 1071 §2(B): the sum does not depend on byte order).
 
 use core::fmt;
 use core::hash::Hash;
@@ -11,8 +11,8 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::wire::checksum::Delta;
 
-/// An address of either family. Code that does not depend on the family is generic over this trait. It has two
-/// implementations only, which `crate::plain` relies on.
+/// An address of either family. Code that does not depend on the family is generic over this trait. It has only two
+/// implementations, which `crate::plain` relies on.
 pub trait Address: Copy + Default + Eq + Hash + fmt::Debug + Pod + sealed::Sealed {
     /// Padding that makes the size of a row of the flow table a multiple of 8 bytes.
     type Pad: Copy + Default + Eq + fmt::Debug + Pod;
@@ -208,13 +208,13 @@ impl Ipv6 {
         if a == 0 && b == 0 && c == Self::MAPPED { Some(Ipv4(d)) } else { None }
     }
 
-    /// The first two bytes, which tell an address's kind.
+    /// The first two bytes, which identify the kind of an address.
     const fn head(self) -> [u8; 2] {
         let [a, b, _, _] = self.0[0].to_ne_bytes();
         [a, b]
     }
 
-    /// The link-local address that an interface makes of its MAC address (RFC 4291 appendix A).
+    /// The link-local address that an interface derives from its MAC address (RFC 4291 appendix A).
     pub const fn link_local(mac: [u8; 6]) -> Self {
         let [a, b, c, d, e, f] = mac;
         Self([

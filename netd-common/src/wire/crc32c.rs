@@ -8,8 +8,8 @@ const POLYNOMIAL: u32 = 0x82f6_3b78;
 /// Length of an IP packet's length field, bits.
 const LEN_BITS: usize = 16;
 
-/// Two linear maps for each n: what appending no byte, and what appending 2ⁿ zero bytes does to a remainder. Each is given
-/// by the images of the remainder's bits.
+/// Two linear maps of a remainder for each n: appending no byte, and appending 2ⁿ zero bytes. Each is stored as the
+/// images of the remainder's bits.
 static ZEROS: [[[u32; 32]; 2]; LEN_BITS] = zeros();
 
 const fn zeros() -> [[[u32; 32]; 2]; LEN_BITS] {

@@ -25,7 +25,7 @@ pub struct Transport {
     pub src_port: Be16,
     /// Destination port.
     pub dst_port: Be16,
-    /// Where ports and checksum are.
+    /// The offsets of ports and checksum.
     pub layout: Layout,
     /// TCP's flags; for SCTP the flags that correspond to its first chunk, see [`sctp`]; zero for others.
     pub tcp_flags: u8,
@@ -37,7 +37,7 @@ pub struct Transport {
     pub acknowledgement: u32,
 }
 
-/// Where ports and checksum are in a transport header.
+/// The offsets of ports and checksum in a transport header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Layout {
