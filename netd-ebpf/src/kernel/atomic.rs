@@ -1,7 +1,7 @@
 //! Atomic operations on words that several CPUs change. Rust's own atomics have none of these on this target.
 //!
-//! The words are in map values, whose memory outlives a program's run; there all programs change them by these functions
-//! only.
+//! The words are in map values, whose memory outlives a program's run. All programs change them only by these
+//! functions.
 
 use core::arch::asm;
 

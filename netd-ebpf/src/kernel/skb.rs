@@ -29,9 +29,9 @@ use super::stack::Aligned;
 const VLAN_ID: u32 = 0x0fff;
 /// `PACKET_HOST` of if_packet.h: addressed to this host.
 const PACKET_HOST: u32 = 0;
-/// Ethernet, the longest IPv4 header and TCP's fixed part: what is read of an established connection's packet.
+/// Ethernet, the longest IPv4 header and TCP's fixed part: the bytes that the fast path reads.
 const HEADERS_LEN: u32 = ETHERNET_LEN as u32 + 60 + 20;
-/// What is read of a packet that needs a decision: an ICMP error's headers and those that it quotes.
+/// The bytes that are read of a packet that needs a decision: an ICMP error's headers and the quoted ones.
 const FRONT_LEN: u32 = Offset::MAX + 1 + 20;
 
 /// A packet in TC.
@@ -65,13 +65,13 @@ impl Skb {
         self.fields().len
     }
 
-    /// Payload bytes of each segment that the kernel will cut it into; 0 if it is one packet.
+    /// Payload bytes of each segment, if the kernel will segment it; 0 if it is one packet.
     #[inline(always)]
     pub(crate) fn gso_size(&self) -> u32 {
         self.fields().gso_size
     }
 
-    /// Sets a control-block word for the stages behind, see [`netd_common::abi::cb`].
+    /// Sets a control-block word for the next stages, see [`netd_common::abi::cb`].
     #[inline(always)]
     pub(crate) fn set_cb(&self, at: usize, word: u32) {
         // SAFETY: the context is valid and these words of it are the programs' own; `at` is one of the constants of the
@@ -111,13 +111,13 @@ impl Skb {
         self.fields().pkt_type == PACKET_HOST && !is_in_vlan
     }
 
-    /// The frame's bytes, made contiguous as far as the headers of an established connection's packet go.
+    /// The frame's bytes, contiguous up to the headers that the fast path reads.
     #[inline(always)]
     pub(crate) fn frame(&self) -> Frame {
         self.contiguous(HEADERS_LEN)
     }
 
-    /// The frame's bytes, made contiguous as far as any decision reads.
+    /// The frame's bytes, contiguous up to the headers that any decision reads.
     #[inline(always)]
     pub(crate) fn front(&self) -> Frame {
         self.contiguous(FRONT_LEN)
@@ -152,7 +152,7 @@ impl Skb {
         SkbWriter { skb: self, frame }
     }
 
-    /// Writes words at an offset, and keeps a checksum of the device over the whole packet (CHECKSUM_COMPLETE) right. The
+    /// Writes words at an offset, and updates the device's checksum over the whole packet (CHECKSUM_COMPLETE). The
     /// frame is not valid after it.
     #[inline(always)]
     pub(crate) fn store<W: Pod, const N: usize>(&self, at: usize, words: &[W; N]) -> Result<(), Reason> {
@@ -181,7 +181,7 @@ impl Skb {
         if code == 0 { Ok(()) } else { Err(Reason::Malformed) }
     }
 
-    /// Replaces the packet by a queued one, padded to at least so many bytes. The frame is not valid after it.
+    /// Replaces the packet by a queued one, padded to at least this many bytes. The frame is not valid after it.
     #[inline(always)]
     pub(crate) fn become_copy(&self, of: &QueuedFragmentRow, least: usize) -> Result<(), Reason> {
         // First to a length that the verifier knows.
@@ -191,7 +191,7 @@ impl Skb {
         self.set_len(if len < least { least } else { len })
     }
 
-    /// Makes a copy of the packet come in again by the interface that it came in by. The frame is not valid after it.
+    /// Makes the kernel receive a copy of the packet again on the same interface. The frame is not valid after it.
     #[inline(always)]
     pub(crate) fn receive_again(&self) -> Result<(), Reason> {
         let flags = u64::from(BPF_F_INGRESS);
@@ -209,7 +209,7 @@ impl Skb {
         if code == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
     }
 
-    /// Makes room for so many bytes behind the Ethernet header. The frame is not valid after it.
+    /// Inserts this many bytes after the Ethernet header. The frame is not valid after it.
     #[inline(always)]
     pub(crate) fn make_room(&self, len: usize) -> Result<(), Reason> {
         // SAFETY: the context is valid; the helper checks the length.
@@ -217,7 +217,7 @@ impl Skb {
         if code == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
     }
 
-    /// Out by the interface that it came in by.
+    /// Redirects the packet out by the interface that it came in by.
     #[inline(always)]
     pub(crate) fn send_back(&self) -> Verdict {
         // SAFETY: the helper only notes where the packet goes; without flags it refuses nothing.
@@ -225,13 +225,13 @@ impl Skb {
         Verdict::Redirected
     }
 
-    /// Into the container behind this host-side veth, without a second pass through the host's stack (kernel 5.10).
+    /// Redirects the packet into the container behind this host-side veth, without a second pass through the host's
+    /// stack (kernel 5.10).
     #[inline(always)]
     pub(crate) fn redirect_to_peer(&self, ifindex: u32) -> Verdict {
         if self.fields().pkt_type != PACKET_HOST {
-            // A container's frame is addressed to the bridge, not to the veth. From now on the mark concerns the target; from
-            // 6.15 on the kernel sets it itself.
-            // SAFETY: the context is valid.
+            // A container's frame is addressed to the bridge, not to the veth, so the packet type is set for the
+            // target. From 6.15 on the kernel sets it itself. SAFETY: the context is valid.
             unsafe { bpf_skb_change_type(self.raw, PACKET_HOST) };
         }
         // SAFETY: the helper only notes where the packet goes; without flags it refuses nothing.
@@ -239,8 +239,8 @@ impl Skb {
         Verdict::Redirected
     }
 
-    /// Out by this interface to the next hop, whose link address the kernel finds (kernel 5.10). If the next hop is
-    /// unspecified, the kernel finds the route as well.
+    /// Redirects the packet out by this interface to the next hop; the kernel resolves its MAC address (kernel 5.10).
+    /// If the next hop is unspecified, the kernel also looks up the route.
     #[inline(always)]
     pub(crate) fn redirect_to_neighbour<A: Inet>(ifindex: u32, next_hop: A) -> Verdict {
         if next_hop == A::UNSPECIFIED {
@@ -265,7 +265,7 @@ impl Skb {
     }
 }
 
-/// A packet in TC that is changed in place. Checksums are updated by helpers, since the device may finish them later.
+/// A packet in TC that is changed in place. Checksums are updated by helpers, since the device may complete them later.
 ///
 /// The fences keep the compiler from moving direct writes behind a helper: the verifier refuses them there, since the helper
 /// may have moved the packet.
@@ -302,8 +302,8 @@ impl PacketWrite for SkbWriter<'_> {
         self.frame.write(at, value)
     }
 
-    /// By the helper that keeps CHECKSUM_COMPLETE right: unlike IPv4, IPv6 has no header checksum that would cancel the
-    /// change out.
+    /// Uses the helper that updates CHECKSUM_COMPLETE: unlike IPv4, IPv6 has no header checksum that would cancel the
+    /// change.
     #[inline(always)]
     fn write_ipv6(&mut self, at: usize, words: [u32; 9]) -> Result<(), Reason> {
         compiler_fence(Ordering::SeqCst);

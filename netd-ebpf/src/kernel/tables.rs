@@ -75,7 +75,7 @@ pub(crate) fn publication(handle: Handle) -> Option<&'static mut PublicationRow>
     if row.handle == handle && !handle.is_none() { Some(row) } else { None }
 }
 
-/// Counts a packet that a publication lost; none is fine.
+/// Counts a dropped packet of a publication, if there is one.
 #[inline(always)]
 pub(crate) fn count_dropped(publication: Handle, packets: u32) {
     if let Some(row) = self::publication(publication) {
@@ -83,7 +83,7 @@ pub(crate) fn count_dropped(publication: Handle, packets: u32) {
     }
 }
 
-/// Counts a connection of a publication; none is fine.
+/// Counts a connection of a publication, if there is one.
 #[inline(always)]
 pub(crate) fn count_flow(publication: Handle) {
     if let Some(row) = self::publication(publication) {
@@ -91,7 +91,7 @@ pub(crate) fn count_flow(publication: Handle) {
     }
 }
 
-/// Who has a host port.
+/// The publications of a host port.
 #[inline(always)]
 pub(crate) fn port(protocol: u8, port: Be16) -> Option<PortRow> {
     maps::PORTS.get(port_index(protocol, port)?).copied()
@@ -137,14 +137,14 @@ pub(crate) fn socket(key: &SocketKey) -> Option<SocketRow> {
     unsafe { maps::SOCKETS.get(key) }.copied()
 }
 
-/// Remembers the address that a socket of the host asked for.
+/// Stores the address that a socket of the host asked for.
 #[inline(always)]
 pub(crate) fn put_socket(key: &SocketKey, row: &SocketRow) {
-    // If the table has no room, the application sees the container's address.
+    // If the table is full, the application sees the container's address.
     let _full = maps::SOCKETS.insert(key, row, BPF_ANY);
 }
 
-/// Forgets it.
+/// Deletes it.
 #[inline(always)]
 pub(crate) fn remove_socket(key: &SocketKey) {
     let _absent = maps::SOCKETS.remove(key);

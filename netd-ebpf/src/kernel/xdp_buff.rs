@@ -41,7 +41,7 @@ impl XdpBuff {
         unsafe { (*self.raw).ingress_ifindex }
     }
 
-    /// Notes that the packet leaves by an interface. It does once the program returns `XDP_REDIRECT`.
+    /// Sets the interface that the packet leaves by when the program returns `XDP_REDIRECT`.
     #[inline(always)]
     pub(crate) fn redirect(ifindex: u32) {
         // SAFETY: the helper only notes where the packet goes; without flags it refuses nothing.
