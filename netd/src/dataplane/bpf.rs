@@ -1,4 +1,5 @@
-//! Commands of bpf(2) that aya lacks: taking a link off its hook at once, freezing a map, and many rows of a map in one call.
+//! Commands of bpf(2) that aya lacks: detaching a link at once, freezing a map, and reading or writing many rows of a
+//! map in one call.
 
 use std::ffi::CString;
 use std::io;
@@ -34,13 +35,13 @@ struct LinkDetach {
     link_fd: u32,
 }
 
-/// Takes the link that is pinned at `pin` off its hook before returning; a link whose interface is gone is off already.
+/// Detaches the link that is pinned at `pin` before returning; a link whose interface is gone is already detached.
 ///
-/// Removing the pin alone is not enough: the kernel lets go of a pinned object after a grace period and on a work queue
-/// (kernel/bpf/inode.c, `bpf_free_inode`), and until then the program still sees packets.
+/// Removing the pin is not enough: the kernel releases a pinned object after a grace period and on a work queue
+/// (kernel/bpf/inode.c, `bpf_free_inode`), and until then the program still receives packets.
 ///
 /// # Errors
-/// What the kernel says; `NotFound` if there is no such pin.
+/// The kernel's error; `NotFound` if there is no such pin.
 pub(super) fn detach(pin: &Path) -> io::Result<()> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let mut get = ObjGet { pathname: path.as_ptr().expose_provenance() as u64, bpf_fd: 0, file_flags: 0 };
@@ -62,7 +63,7 @@ struct MapFreeze {
 /// Refuses every later change of a map from the user side (kernel 5.2). The map must not be mapped into memory.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub(super) fn freeze(map: &MapData) -> io::Result<()> {
     let map_fd = map.fd().as_fd().as_raw_fd().cast_unsigned();
     // SAFETY: `MAP_FREEZE` reads its attribute, which points nowhere.
@@ -73,9 +74,9 @@ pub(super) fn freeze(map: &MapData) -> io::Result<()> {
 /// `union bpf_attr` as the batch commands read it; the kernel writes back how many rows it has done.
 #[repr(C)]
 struct Batch {
-    /// Where the key lies behind which to begin.
+    /// Pointer to the key after which to start.
     after: u64,
-    /// Where to write the key that was come to.
+    /// Pointer to where the last key is written.
     reached: u64,
     keys: u64,
     values: u64,
@@ -127,7 +128,7 @@ impl Batch {
 
 /// Reads the rows of an array map from `first` on (kernel 5.6).
 pub(super) fn read_rows<V: Pod>(map: &MapData, first: u32, rows: &mut [V]) -> io::Result<()> {
-    // The kernel begins behind the key that it is given.
+    // The kernel starts after the given key.
     let before = first.checked_sub(1);
     let (mut reached, mut keys) = (0_u32, vec![0_u32; rows.len()]);
     let batch = Batch {
@@ -153,7 +154,7 @@ pub(super) fn write_rows<K: Pod, V: Pod>(map: &MapData, keys: &[K], rows: &[V]) 
     unsafe { batch.run(BPF_MAP_UPDATE_BATCH) }
 }
 
-/// Removes rows, all of which are there (as [`write_rows`]).
+/// Removes rows, all of which must exist (as [`write_rows`]).
 pub(super) fn remove_rows<K: Pod>(map: &MapData, keys: &[K]) -> io::Result<()> {
     let batch = Batch {
         keys: keys.as_ptr().expose_provenance() as u64,

@@ -43,7 +43,7 @@ pub(crate) struct Uplink {
     pub ifindex: u32,
     /// MTU, bytes.
     pub mtu: u32,
-    /// The source address of IPv4 connections that are masqueraded by it.
+    /// The source address of IPv4 connections that are masqueraded on it.
     pub address4: Option<Ipv4Addr>,
     /// The same for IPv6.
     pub address6: Option<Ipv6Addr>,
@@ -53,14 +53,14 @@ pub(crate) struct Uplink {
     pub takes_frames: bool,
 }
 
-/// How full the flow tables are.
+/// The usage of the flow tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Fill {
     /// Rows in use.
     pub rows: u64,
-    /// Rows that they have room for.
+    /// Rows in total.
     pub capacity: u64,
-    /// Established IPv4 connections that they have room for.
+    /// The maximum number of established IPv4 connections.
     pub max_connections: u32,
 }
 
@@ -123,7 +123,7 @@ impl Tables {
         })
     }
 
-    /// Clears the row of an endpoint: all of its flows are dead from now on. Absent is fine.
+    /// Clears the row of an endpoint: all of its flows are stale from now on. It may be absent.
     pub(crate) fn remove_endpoint(&self, handle: Handle) -> Result<()> {
         let slot = u32::from(handle.slot());
         let what = || format!("clear row {slot} of {}", name::ENDPOINTS);
@@ -142,7 +142,7 @@ impl Tables {
         })
     }
 
-    /// Adds a network's subnet: packets from outside may neither come from it nor go straight to it.
+    /// Adds a network's subnet: packets from outside with a source in it are forged, and those to it are direct access.
     pub(crate) fn put_subnet(&self, subnet: IpNet, network: u32) -> Result<()> {
         let what = || format!("write {subnet} to the table of subnets");
         match subnet {
@@ -155,7 +155,7 @@ impl Tables {
         }
     }
 
-    /// Removes a subnet. Absent is fine.
+    /// Removes a subnet. It may be absent.
     pub(crate) fn remove_subnet(&self, subnet: IpNet) -> Result<()> {
         let removed = match subnet {
             IpNet::V4(net) => self.trie::<Ipv4, u32>(name::SUBNETS)?.remove(&subnet_key4(net)),
@@ -164,8 +164,8 @@ impl Tables {
         absent_is_fine(removed).doing(|| format!("remove {subnet} from the table of subnets"))
     }
 
-    /// Writes the access list of a publication; that of [`Handle::NONE`] holds for the publications that have no list of their own.
-    /// Rows of an earlier list stay until [`Self::forget_rules`] removes them.
+    /// Writes the access list of a publication; that of [`Handle::NONE`] applies to publications without their own
+    /// list. Rows of an earlier list stay until [`Self::forget_rules`] removes them.
     pub(crate) fn set_access(&self, publication: Handle, access: &Access) -> Result<()> {
         if access.is_empty() {
             return Ok(());
@@ -179,12 +179,12 @@ impl Tables {
         self.begin_epoch()
     }
 
-    /// Removes the rows of an access list. Absent is fine.
+    /// Removes the rows of an access list. They may be absent.
     pub(crate) fn forget_access(&self, publication: Handle, access: &Access) -> Result<()> {
         self.forget_sources(source_keys(publication, access))
     }
 
-    /// The same, but keeps the row that stands for all other sources.
+    /// The same, but keeps the row for all other sources.
     pub(crate) fn forget_rules(&self, publication: Handle, access: &Access) -> Result<()> {
         let others = SourceKey::PUBLICATION_BITS;
         self.forget_sources(source_keys(publication, access).filter(|(key, _)| key.prefix_len() != others))
@@ -210,8 +210,8 @@ impl Tables {
         epoch.set(0, Wire(before.wrapping_add(1)), ANY).doing(what)
     }
 
-    /// Writes the host's own addresses and local prefixes, for the socket hooks, which cannot ask the routing table. A row that
-    /// stays is never missing meanwhile.
+    /// Writes the host's own addresses and local prefixes, for the socket hooks, which cannot ask the routing table.
+    /// Rows that stay are never missing in between.
     pub(crate) fn set_locals(&self, locals: impl Iterator<Item = IpNet>) -> Result<()> {
         let what = || format!("write {}", name::LOCALS);
         let wanted: HashSet<(u32, Ipv6)> = locals
@@ -259,7 +259,7 @@ impl Tables {
         self.set_all(name::TRUSTED, &wanted)
     }
 
-    /// Makes a map hold exactly these rows. A row that stays is never missing meanwhile.
+    /// Makes a map contain exactly these rows. Rows that stay are never missing in between.
     fn set_all<K: bytemuck::Pod + Eq + std::hash::Hash, V: bytemuck::Pod + PartialEq>(
         &self,
         name: &'static str,
@@ -281,7 +281,7 @@ impl Tables {
         if present == *wanted { Ok(()) } else { self.begin_epoch() }
     }
 
-    /// Sets how long connections may be idle: seconds, by state.
+    /// Sets the idle timeout of each state, seconds.
     pub(crate) fn set_timeouts(&self, seconds: impl Fn(State) -> u32) -> Result<()> {
         let mut rows = self.array(name::TIMEOUTS)?;
         for state in State::ALL {
@@ -324,7 +324,7 @@ impl Tables {
             .collect()
     }
 
-    /// Packets that XDP has dropped and not yet added to their publication's counter.
+    /// Packets that XDP has dropped and that are not yet in their publication's counter.
     pub(crate) fn refused(&self) -> Result<Table<Handle, u64>> {
         let mut denied = Table::new();
         self.each_denial(|_, publication, packets, _| *denied.entry(publication).or_default() += packets)?;
@@ -363,7 +363,8 @@ impl Tables {
         for entry in &flows {
             match entry {
                 Ok((Wire(key), Wire(row))) => visit(key, row),
-                // The row that the walk had reached was evicted. The kernel would start over and rows would be counted twice.
+                // The current row of the walk was evicted. The kernel would start again, and rows would be counted
+                // twice.
                 Err(MapError::KeyNotFound) => break,
                 Err(error) => return Err(Error::system(format!("read the rows of {name}"), error)),
             }
@@ -422,7 +423,7 @@ impl Tables {
 
     fn connections_of<A: Address>(&self, names: [&'static str; 2]) -> Result<Vec<Connection>> {
         let mut rows = Table::new();
-        // A connection that is being moved is in both tables; the later one counts.
+        // A connection that is being moved is in both tables; the second one is used.
         for name in names {
             self.each_flow::<A>(name, |key, row| {
                 rows.insert(key, row);
@@ -436,7 +437,7 @@ impl Tables {
         Ok(connections::pair(&rows, endpoint, now()?))
     }
 
-    /// How full the flow tables are.
+    /// The usage of the flow tables.
     pub(crate) fn flow_fill(&self) -> Result<Fill> {
         let mut rows = 0;
         for name in [name::FLOWS, name::UNREPLIED] {
@@ -452,18 +453,18 @@ impl Tables {
         Ok(Fill { rows, capacity, max_connections: self.max_connections()? })
     }
 
-    /// How many established IPv4 connections there is room for.
+    /// The maximum number of established IPv4 connections.
     pub(crate) fn max_connections(&self) -> Result<u32> {
         Ok(self.room(name::FLOWS)? / 2)
     }
 
-    /// How many rows a map has room for.
+    /// The capacity of a map, rows.
     fn room(&self, name: &'static str) -> Result<u32> {
         Ok(self.open(name)?.info().doing(|| format!("inspect {name}"))?.max_entries())
     }
 }
 
-/// The time now, in ticks of the flow table's clock.
+/// The current time in ticks.
 fn now() -> Result<u32> {
     let time =
         nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).doing(|| "read the clock".into())?;
@@ -510,7 +511,8 @@ fn subnet_key6(subnet: Ipv6Net) -> Key<Wire<Ipv6>> {
     Key::new(u32::from(subnet.prefix_len()), Wire(subnet.network().into()))
 }
 
-/// The rows of an access list. The row for all other sources comes last, so that nobody is denied before the list is complete.
+/// The rows of an access list. The row for all other sources comes last, so that no source is denied before the list is
+/// complete.
 fn source_keys(publication: Handle, access: &Access) -> impl Iterator<Item = (Key<Wire<SourceKey>>, bool)> {
     let key = move |bits, source| {
         Key::new(SourceKey::PUBLICATION_BITS + bits, Wire(SourceKey { publication, source }))

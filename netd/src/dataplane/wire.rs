@@ -1,6 +1,6 @@
 //! `bytemuck::Pod` → `aya::Pod`: lets aya copy the keys and rows of `netd_common::abi`.
 
-/// A row or key on its way into or out of a map.
+/// A row or key that is copied into or out of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub(super) struct Wire<T>(pub(super) T);

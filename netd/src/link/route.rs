@@ -15,15 +15,15 @@ use crate::model::Route;
 /// The table of the host's own addresses (linux/rtnetlink.h).
 const RT_TABLE_LOCAL: u8 = 255;
 
-/// What a message is about.
+/// The kind of a route message.
 enum Described {
     /// A unicast route that leads beyond a link.
     Route(Route),
-    /// A prefix that is the host's own.
+    /// A prefix of addresses that are the host's own (a local route).
     Local(IpNet),
 }
 
-/// What a message says; none if it is about anything else.
+/// Reads a message; none if it is about anything else.
 fn described(message: &RouteMessage) -> Option<Described> {
     let mut table = u32::from(message.header.table);
     let mut interfaces = Vec::new();
@@ -59,7 +59,7 @@ fn described(message: &RouteMessage) -> Option<Described> {
         RouteType::Unicast if !is_local_table => {}
         _ => return None,
     }
-    // Every interface with IPv6 has these; they lead nowhere beyond its link.
+    // Every interface with IPv6 has these; they do not lead beyond its link.
     if matches!(destination.addr(), IpAddr::V6(address) if address.is_unicast_link_local() || address.is_multicast())
     {
         return None;
@@ -88,7 +88,7 @@ impl Netlink {
         Ok((routes, locals))
     }
 
-    /// The interface that the host's own packets to an address leave by, as `ip route get` has it.
+    /// The interface that the host's own packets to an address leave by, as `ip route get` shows it.
     pub(crate) async fn interface_towards(&self, address: IpAddr) -> Result<Option<u32>> {
         let question = match address {
             IpAddr::V4(address) => {
@@ -108,7 +108,7 @@ impl Netlink {
         }))
     }
 
-    /// Adds a default route by an interface.
+    /// Adds a default route through an interface.
     pub(crate) async fn add_default_route(&self, gateway: IpAddr, index: u32) -> Result<()> {
         let route = match gateway {
             IpAddr::V4(gateway) => {
