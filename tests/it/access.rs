@@ -14,7 +14,7 @@ fn reach(lab: &Lab, port: u16, client: bool, outside: bool) {
 }
 
 #[test]
-fn a_publications_lists_say_who_may_use_it() {
+fn access_lists_of_a_publication_apply() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "8080:80", "--deny", OUTSIDE]);
     let _server = Server::tcp_echo(&sandbox(&web), 80);
@@ -59,7 +59,7 @@ fn a_publications_lists_say_who_may_use_it() {
 }
 
 #[test]
-fn a_host_may_be_closed_unless_a_port_says_otherwise() {
+fn default_lists_apply_to_ports_without_their_own() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "8080:80"]);
     let _server = Server::tcp_echo(&sandbox(&web), 80);
@@ -82,7 +82,7 @@ fn a_host_may_be_closed_unless_a_port_says_otherwise() {
 }
 
 #[test]
-fn established_connections_outlive_a_closing() {
+fn open_connections_survive_new_access_lists() {
     use std::io::{BufRead as _, BufReader, Write as _};
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "8080:80"]);

@@ -41,7 +41,7 @@ fn reaches(lab: &Lab, patience: std::time::Duration) -> bool {
 }
 
 #[test]
-fn an_adopted_interface_is_published_and_left_as_it_was() {
+fn an_adopted_interface_is_published_and_not_changed() {
     let lab = Lab::new();
     let inside = stranger(&lab);
     let (before, within) = (Snapshot::of(&lab), inside.sh("ip address; ip route"));
@@ -79,7 +79,7 @@ fn down_leaves_adopted_interfaces() {
 }
 
 #[test]
-fn an_adopted_interface_that_is_gone_is_swept_with_its_ports() {
+fn a_deleted_adopted_interface_is_removed_with_its_ports() {
     let lab = Lab::new();
     let inside = stranger(&lab);
     adopt(&lab, &inside, &["-p", "8080:80"]);

@@ -157,12 +157,12 @@ fn nobody_shares(make: Make) {
 }
 
 #[test]
-fn four_at_once_never_get_one_udp_tuple_twice() {
+fn four_threads_never_get_the_same_udp_tuple() {
     nobody_shares(Packet::udp);
 }
 
 #[test]
-fn four_at_once_never_get_one_tcp_tuple_twice() {
+fn four_threads_never_get_the_same_tcp_tuple() {
     nobody_shares(|from, to| {
         let flags = if from.0 == FAR { "SA" } else { "S" };
         Packet::tcp(from, to, flags)
@@ -170,7 +170,7 @@ fn four_at_once_never_get_one_tcp_tuple_twice() {
 }
 
 #[test]
-fn a_packet_that_is_sent_again_meanwhile_leaves_by_the_same_port() {
+fn a_retransmitted_packet_gets_the_same_source_port() {
     const ROUNDS: u16 = 2000;
     let lab = Lab::new();
     let senders = senders(&lab, 2);
@@ -206,7 +206,7 @@ fn a_packet_that_is_sent_again_meanwhile_leaves_by_the_same_port() {
 }
 
 #[test]
-fn neither_published_ports_nor_those_of_the_hosts_sockets_are_handed_out() {
+fn published_ports_and_ports_of_host_sockets_are_not_allocated() {
     /// The first port that is not published.
     const FREE: u16 = 64_512;
     const FLOWS: u16 = 1500;

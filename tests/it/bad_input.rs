@@ -5,7 +5,7 @@ use netd_tests::snapshot::Snapshot;
 use serde_json::json;
 
 #[test]
-fn words_that_make_no_sense_are_usage_errors_that_name_them() {
+fn invalid_arguments_are_usage_errors_that_name_them() {
     let lab = Lab::new();
     let table: &[(&[&str], &str)] = &[
         (&["publish", "8080:", "web"], "8080:"),
@@ -51,7 +51,7 @@ fn words_that_make_no_sense_are_usage_errors_that_name_them() {
 }
 
 #[test]
-fn requests_that_cannot_be_met_say_why_and_change_nothing() {
+fn refused_requests_say_why_and_change_nothing() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "8080:80"]);
     lab.netd(&["network", "create", "lab", "--subnet", "10.20.0.0/24"]).ok();
@@ -137,7 +137,7 @@ fn requests_that_cannot_be_met_say_why_and_change_nothing() {
 }
 
 #[test]
-fn a_step_that_fails_half_way_is_undone() {
+fn a_failed_command_is_rolled_back() {
     let lab = Lab::new();
     lab.container("web", &[]);
     let before = Snapshot::of(&lab);
@@ -160,7 +160,7 @@ fn a_step_that_fails_half_way_is_undone() {
 }
 
 #[test]
-fn who_is_not_root_is_told_so() {
+fn without_root_the_error_says_so() {
     let lab = Lab::new();
     let line = format!(
         "setpriv --reuid=65534 --regid=65534 --clear-groups {} --state-dir /tmp/nothing-here status",

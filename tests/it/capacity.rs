@@ -30,7 +30,7 @@ fn greeted() -> std::io::Result<()> {
 }
 
 #[test]
-fn a_small_table_serves_more_than_it_holds() {
+fn a_small_table_serves_more_connections_than_it_holds() {
     let lab = Lab::new();
     let web = lab.name("web");
     lab.netd(&["--max-connections", "1000", "container", "add", &web, "-p", "8080:80"]).ok();
@@ -48,7 +48,7 @@ fn a_small_table_serves_more_than_it_holds() {
 }
 
 #[test]
-fn a_table_is_as_large_as_it_was_asked_for() {
+fn tables_have_the_requested_size() {
     let lab = Lab::new();
     let web = lab.name("web");
     let mut command = lab.netd_command(&["container", "add", &web]);

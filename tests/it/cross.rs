@@ -45,7 +45,7 @@ fn an_ipv6_client_reaches_a_container_that_has_only_ipv4() {
 }
 
 #[test]
-fn a_smaller_uplink_tells_the_container_in_its_own_words() {
+fn a_smaller_uplink_mtu_reaches_the_container_as_an_ipv4_error() {
     let lab = Lab::with_mtu(1280);
     lab.netd(&["network", "create", "wide", "--subnet", "10.20.0.0/24", "--mtu", "1500"]).ok();
     let web = lab.container("web", &["--network", "wide", "-p", "8080:80", "-p", "5353:53/udp"]);
@@ -57,7 +57,7 @@ fn a_smaller_uplink_tells_the_container_in_its_own_words() {
 }
 
 #[test]
-fn it_ends_with_the_container_and_its_port() {
+fn a_nat64_flow_ends_with_its_container_or_port() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "5353:53/udp"]);
     let _udp = Server::udp_echo(&sandbox(&web), 53);

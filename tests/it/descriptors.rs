@@ -12,7 +12,7 @@ use netd_tests::wait_for;
 use nix::sys::socket::AddressFamily;
 
 #[test]
-fn every_descriptor_is_closed_in_programs_that_tests_start() {
+fn programs_that_tests_start_inherit_no_descriptors() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "8080:80"]);
     let (_tcp, _udp) = (Server::tcp_echo(&sandbox(&web), 80), Server::udp_echo(&sandbox(&web), 53));
@@ -31,7 +31,7 @@ fn every_descriptor_is_closed_in_programs_that_tests_start() {
 
 /// Shows that the check above can fail.
 #[test]
-fn a_descriptor_that_leaks_is_found() {
+fn a_leaked_descriptor_is_found() {
     let mut shell = Command::new("sh");
     let process = Process::new(shell.args(["-c", "exec 9>/dev/null; exec sleep 60"]));
     let number = process.pid().try_into().unwrap();

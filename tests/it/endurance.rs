@@ -65,7 +65,7 @@ impl Echo {
 }
 
 #[test]
-fn connections_stay_whole_while_a_hundred_containers_come_and_go() {
+fn connections_survive_while_a_hundred_containers_come_and_go() {
     let lab = lab();
     let web = container(&lab, "web", &["-p", "8080:80", "-p", "8081:81"]);
     let folder = lab.folder.path();
@@ -181,7 +181,7 @@ fn reuse(from: &Path, to: SocketAddr, server: &Path, count: u64) {
 }
 
 #[test]
-fn a_tuple_may_be_used_again_as_soon_as_its_connection_is_closed() {
+fn a_tuple_can_be_reused_after_its_connection_is_closed() {
     let lab = lab();
     let web = container(&lab, "web", &["-p", "8080:80"]);
     let few_ports = "sysctl -qw net.ipv4.ip_local_port_range='40000 40199' net.ipv4.tcp_max_tw_buckets=0";
@@ -232,7 +232,7 @@ fn stranger(number: u32) -> ([u8; 4], u16) {
 }
 
 #[test]
-fn a_full_table_forgets_the_oldest_of_its_like_and_serves_whoever_comes_again() {
+fn a_full_table_evicts_the_oldest_flows_and_accepts_new_ones() {
     const CLIENTS: u32 = 2 * capacity::UNREPLIED;
     let lab = lab();
     let web = container(&lab, "web", &["-p", "8080:80"]);
@@ -284,7 +284,7 @@ fn flood(raw: &Raw, connection: ([u8; 4], u16), stop: &AtomicBool) -> u32 {
 }
 
 #[test]
-fn nothing_that_is_established_breaks_in_a_minute_of_floods() {
+fn established_connections_survive_a_minute_of_floods() {
     let lab = lab();
     let ports = ["-p", "8080:80", "-p", "8081:81", "-p", "8082:81", "-p", "5353:53/udp"];
     let web = container(&lab, "web", &ports);
@@ -403,7 +403,7 @@ fn forget<A: Address, const KEY: usize, const ROW: usize>(
 }
 
 #[test]
-fn a_published_connection_outlives_its_rows_whoever_speaks_first() {
+fn a_published_connection_survives_the_loss_of_its_rows() {
     let lab = lab();
     let web = container(&lab, "web", &["-p", "8080:80"]);
     let pins: PathBuf = lab.netd(&["--json", "status"]).ok().json()["pins"].as_str().unwrap().into();
@@ -455,7 +455,7 @@ fn delivered(lab: &Lab, container: &str) -> u64 {
 }
 
 #[test]
-fn what_is_taken_back_is_cut_at_once_and_never_reaches_a_successor() {
+fn an_unpublished_flow_is_cut_and_never_reaches_the_next_container() {
     let lab = lab();
     for removal in [true, false] {
         let ports = ["-p", "8080:80", "-p", "5353:53/udp", "--ip", "10.6.0.9", "--ip", "fd00:6::9"];

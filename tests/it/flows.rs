@@ -14,7 +14,7 @@ fn flows(lab: &Lab, words: &[&str]) -> Vec<Value> {
 }
 
 #[test]
-fn connections_are_listed_with_their_phase_and_both_directions() {
+fn connections_are_listed_with_their_state_and_both_directions() {
     let lab = Lab::new();
     assert!(flows(&lab, &[]).is_empty());
     let web = lab.container("web", &["-p", "8080:80"]);

@@ -31,7 +31,7 @@ fn behind_outside(lab: &Lab, mtu: u32) -> Netns {
 }
 
 #[test]
-fn a_host_beyond_is_reached_in_the_hosts_name() {
+fn a_port_of_another_host_is_reached_with_snat() {
     let lab = Lab::new();
     let (_tcp, _udp) = (Server::tcp_echo(&lab.outside.path(), 80), Server::udp_echo(&lab.outside.path(), 53));
     let said = lab.netd(&["publish", "8080:80", OUTSIDE]).ok();
@@ -69,7 +69,7 @@ fn a_host_beyond_is_reached_in_the_hosts_name() {
 }
 
 #[test]
-fn the_host_and_its_containers_reach_it_as_well() {
+fn the_host_and_its_containers_reach_a_port_of_another_host() {
     let lab = Lab::new();
     let (_tcp, _udp) = (Server::tcp_echo(&lab.outside.path(), 80), Server::udp_echo(&lab.outside.path(), 53));
     let web = lab.container("web", &[]);
@@ -110,7 +110,7 @@ fn the_host_and_its_containers_reach_it_as_well() {
 }
 
 #[test]
-fn a_target_may_see_the_clients_own_addresses() {
+fn keep_source_shows_the_clients_address() {
     let lab = Lab::new();
     let (_tcp, _udp) = (Server::tcp_echo(&lab.outside.path(), 80), Server::udp_echo(&lab.outside.path(), 53));
     for (spec, target) in [("8080:80", OUTSIDE), ("8086:80", OUTSIDE6), ("5353:53/udp", OUTSIDE)] {
@@ -126,7 +126,7 @@ fn a_target_may_see_the_clients_own_addresses() {
 }
 
 #[test]
-fn what_is_told_on_the_way_comes_back() {
+fn icmp_errors_return_to_the_client() {
     let lab = Lab::new();
     let web = lab.container("web", &[]);
     for options in [&[][..], &["--keep-source"]] {
@@ -157,7 +157,7 @@ fn what_is_told_on_the_way_comes_back() {
 }
 
 #[test]
-fn a_path_that_is_narrower_further_out_is_found() {
+fn a_smaller_mtu_behind_the_uplink_is_found() {
     let lab = Lab::new();
     // A router behind the uplink, whose next link has a smaller MTU.
     let far = behind_outside(&lab, 1280);
@@ -176,7 +176,7 @@ fn a_path_that_is_narrower_further_out_is_found() {
 }
 
 #[test]
-fn it_is_let_in_counted_and_cut_like_any_other() {
+fn access_lists_counters_and_unpublish_apply_to_other_hosts() {
     let lab = Lab::new();
     let _server = Server::tcp_echo(&lab.outside.path(), 80);
     let _echo = Server::udp_echo(&lab.outside.path(), 53);
@@ -204,7 +204,7 @@ fn it_is_let_in_counted_and_cut_like_any_other() {
 }
 
 #[test]
-fn everything_is_gone_with_the_instance() {
+fn down_removes_ports_of_other_hosts() {
     let lab = Lab::new();
     let before = netd_tests::snapshot::Snapshot::of(&lab);
     lab.netd(&["publish", "8080:80", OUTSIDE]).ok();
@@ -226,7 +226,7 @@ fn a_containers_address_means_the_container() {
 }
 
 #[test]
-fn a_target_that_cannot_be_is_refused_and_nothing_made() {
+fn an_invalid_target_is_refused_and_changes_nothing() {
     let lab = Lab::new();
     for (target, part) in [
         (HOST, "198.18.0.1 is an address of this host"),
@@ -256,7 +256,7 @@ fn a_target_that_cannot_be_is_refused_and_nothing_made() {
 }
 
 #[test]
-fn lost_rows_are_made_anew_by_the_clients_next_packet() {
+fn lost_rows_are_rebuilt_by_the_clients_next_packet() {
     let lab = Lab::new();
     let _server = Server::tcp_echo(&lab.outside.path(), 80);
     lab.netd(&["publish", "8080:80", OUTSIDE]).ok();

@@ -110,7 +110,7 @@ const ORDERS: [Order; 4] = [
 ];
 
 #[test]
-fn parts_come_in_any_order_to_a_published_port_and_to_outside() {
+fn fragments_arrive_in_any_order_at_a_published_port_and_outside() {
     let lab = Lab::new();
     lab.netd(&["network", "create", "six", "--subnet", "10.6.0.0/24", "--subnet", "fd00:6::/64"]).ok();
     let web = lab.container("web", &["--network", "six", "-p", "5353:53/udp"]);
@@ -134,7 +134,7 @@ fn parts_come_in_any_order_to_a_published_port_and_to_outside() {
 }
 
 #[test]
-fn the_hosts_own_datagrams_come_in_any_order_too() {
+fn the_hosts_own_fragments_arrive_in_any_order() {
     let lab = Lab::new();
     lab.container("web", &["-p", "5353:53/udp"]);
     let _own = Server::udp_echo(&lab.host.path(), 53);

@@ -57,7 +57,7 @@ fn answers(from: &Netns, to: &str, must: bool) {
 }
 
 #[test]
-fn each_mode_lets_in_what_it_says_in_each_family() {
+fn each_gateway_mode_applies_in_each_family() {
     let lab = Lab::new();
     let table = [
         ("nat", [false, false, false], true),
@@ -95,7 +95,7 @@ fn each_mode_lets_in_what_it_says_in_each_family() {
 }
 
 #[test]
-fn each_family_has_a_mode_of_its_own() {
+fn each_family_has_its_own_gateway_mode() {
     let lab = Lab::new();
     let web = network(&lab, 1, &["--gateway-mode", "ipv4=routed", "--gateway-mode", "ipv6=nat"]);
     let [four, six] = &web.addresses;
@@ -108,7 +108,7 @@ fn each_family_has_a_mode_of_its_own() {
 }
 
 #[test]
-fn a_routed_port_is_its_publications() {
+fn a_routed_port_follows_its_publications() {
     let lab = Lab::new();
     let web = network(&lab, 1, &["--gateway-mode", "routed"]);
     let [four, six] = &web.addresses;
@@ -135,7 +135,7 @@ fn a_routed_port_is_its_publications() {
 }
 
 #[test]
-fn a_routers_hop_and_errors_come_back_from_a_routed_network() {
+fn traceroute_and_errors_return_from_a_routed_network() {
     let lab = Lab::new();
     let web = network(&lab, 1, &["--gateway-mode", "routed"]);
     lab.netd(&["publish", "5353:53/udp", &web.name]).ok();
@@ -163,7 +163,7 @@ fn a_routers_hop_and_errors_come_back_from_a_routed_network() {
 }
 
 #[test]
-fn a_trusted_interface_lets_in_to_published_ports() {
+fn a_trusted_interface_reaches_published_ports_by_container_address() {
     let lab = Lab::new();
     let web = network(&lab, 1, &["--trusted-interface", "up0", "--trusted-interface", "up2"]);
     for address in &web.addresses {
@@ -189,7 +189,7 @@ fn a_trusted_interface_lets_in_to_published_ports() {
 }
 
 #[test]
-fn another_networks_containers_are_let_in_as_outside_is() {
+fn containers_of_another_network_have_the_access_of_outside() {
     let lab = Lab::new();
     let far = lab.container("far", &[]);
     let own = lab.address(&far);
@@ -232,7 +232,7 @@ fn an_isolated_network_has_no_gateway() {
 }
 
 #[test]
-fn modes_that_contradict_what_is_asked_for_are_refused() {
+fn contradictory_gateway_modes_are_refused() {
     let lab = Lab::new();
     let create = |options: &[&str]| {
         lab.netd(&[&["network", "create", "x", "--subnet", "10.6.0.0/24"], options].concat())
@@ -252,7 +252,7 @@ fn modes_that_contradict_what_is_asked_for_are_refused() {
 }
 
 #[test]
-fn what_a_container_sends_from_a_port_of_the_hosts_own_leaves_in_the_hosts_name() {
+fn packets_from_a_port_published_on_localhost_are_masqueraded() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "127.0.0.1:5353:53/udp"]);
     let _server = Server::udp_echo(&lab.outside.path(), 53);
@@ -265,7 +265,7 @@ fn what_a_container_sends_from_a_port_of_the_hosts_own_leaves_in_the_hosts_name(
 
 /// The host forwards packets here, as a router does: the stack delivers packets that netd passes on.
 #[test]
-fn tags_and_options_are_no_way_around_on_a_host_that_forwards() {
+fn tags_and_options_bypass_nothing_on_a_forwarding_host() {
     let lab = Lab::new();
     lab.host.sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
     let (closed, open) = (network(&lab, 1, &[]), network(&lab, 2, &["--gateway-mode", "nat-unprotected"]));

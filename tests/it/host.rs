@@ -62,7 +62,7 @@ fn a_host_program_sees_the_peer_that_it_asked_for() {
 }
 
 #[test]
-fn what_a_host_socket_asked_for_is_forgotten_with_it() {
+fn the_row_of_a_host_socket_is_deleted_with_it() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "8080:80", "-p", "5353:53/udp"]);
     let _tcp = Server::tcp_echo(&sandbox(&web), 80);
@@ -87,7 +87,7 @@ fn what_a_host_socket_asked_for_is_forgotten_with_it() {
 }
 
 #[test]
-fn connections_of_the_host_go_on_beside_a_containers_to_its_own_port() {
+fn connections_of_the_host_work_beside_a_containers_hairpin_connection() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "8080:80"]);
     let _server = Server::tcp_echo(&sandbox(&web), 80);

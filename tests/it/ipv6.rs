@@ -100,7 +100,7 @@ fn a_published_port_is_reached_from_the_host_itself() {
 }
 
 #[test]
-fn a_container_reaches_outside_and_is_seen_as_the_host() {
+fn a_container_reaches_outside_with_the_hosts_address() {
     let lab = lab();
     let web = container(&lab, "web", &[]);
     let (_tcp, _udp) = (Server::tcp_echo(&lab.outside.path(), 80), Server::udp_echo(&lab.outside.path(), 53));
@@ -142,7 +142,7 @@ fn containers_reach_each_other_and_published_ports() {
 }
 
 #[test]
-fn one_family_alone_may_be_published() {
+fn a_port_can_be_published_in_one_family() {
     let lab = lab();
     let web = container(&lab, "web", &["-p", "[::]:8080:80", "-p", "0.0.0.0:8081:80"]);
     let _tcp = Server::tcp_echo(&sandbox(&web), 80);
@@ -165,7 +165,7 @@ fn one_family_alone_may_be_published() {
 }
 
 #[test]
-fn large_datagrams_and_narrow_links_are_no_obstacle() {
+fn large_datagrams_pass_links_with_a_small_mtu() {
     let lab = Lab::with_mtu(1280);
     lab.netd(&[
         "network",

@@ -150,17 +150,17 @@ fn a_gib_each_way(family: &Family) {
 }
 
 #[test]
-fn a_gib_arrives_whole_each_way_by_every_journey_in_ipv4() {
+fn a_gib_arrives_intact_each_way_on_every_path_in_ipv4() {
     a_gib_each_way(&IPV4);
 }
 
 #[test]
-fn a_gib_arrives_whole_each_way_by_every_journey_in_ipv6() {
+fn a_gib_arrives_intact_each_way_on_every_path_in_ipv6() {
     a_gib_each_way(&IPV6);
 }
 
 #[test]
-fn dig_asks_a_name_server_by_udp_and_tcp_by_every_journey() {
+fn dig_gets_answers_by_udp_and_tcp_on_every_path() {
     let scene = Scene::new(&["-p", "5300:53/udp", "-p", "5300:53/tcp"]);
     let line = "exec dnsmasq --no-daemon --no-resolv --no-hosts --conf-file=/dev/null --user=root \
                 --address=/netd.test/192.0.2.7 --address=/netd.test/2001:db8::7 --log-facility=/dev/null";
@@ -184,7 +184,7 @@ fn dig_asks_a_name_server_by_udp_and_tcp_by_every_journey() {
 }
 
 #[test]
-fn every_hop_answers_and_every_ping_comes_back() {
+fn every_hop_and_every_ping_is_answered() {
     let scene = Scene::new(&["-p", "8080:80", "-p", "5353:53/udp"]);
     let lab = &scene.lab;
     let [web, near, far] = [&scene.web, &scene.near, &scene.far].map(|name| sandbox(name));
@@ -232,7 +232,7 @@ fn every_hop_answers_and_every_ping_comes_back() {
 }
 
 #[test]
-fn a_datagrams_answer_leaves_from_the_address_that_it_was_sent_to() {
+fn a_udp_reply_has_the_address_that_the_request_was_sent_to() {
     let scene = Scene::new(&["-p", "5353:53/udp"]);
     for address in ["198.18.0.11/24", "198.18.0.12/24", "2001:db8:18::11/64", "2001:db8:18::12/64"] {
         scene.lab.host.ip(&format!("address add {address} dev up0"));

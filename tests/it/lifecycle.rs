@@ -48,7 +48,7 @@ fn removing_a_container_removes_its_veth_namespace_and_ports() {
 }
 
 #[test]
-fn a_namespace_that_vanishes_does_not_keep_its_container_from_being_removed() {
+fn a_container_without_its_namespace_can_be_removed() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "8080:80"]);
     netd_tests::netns::Netns::new("unused");
@@ -59,7 +59,7 @@ fn a_namespace_that_vanishes_does_not_keep_its_container_from_being_removed() {
 }
 
 #[test]
-fn a_client_that_keeps_asking_is_served_again_when_its_container_comes_back() {
+fn a_udp_client_is_served_again_after_its_container_returns() {
     let lab = Lab::new();
     let name = lab.container("echo", &["-p", "5353:53/udp", "-p", "8080:80"]);
     let mut servers = (Server::udp_echo(&sandbox(&name), 53), Server::tcp_echo(&sandbox(&name), 80));
@@ -155,7 +155,7 @@ fn two_instances_in_one_namespace_do_not_disturb_each_other() {
 }
 
 #[test]
-fn commands_at_once_take_turns_and_none_is_lost() {
+fn concurrent_commands_take_turns_and_none_is_lost() {
     let lab = Lab::new();
     let names: Vec<String> = (0..8).map(|number| lab.name(&format!("c{number}"))).collect();
     let ports: Vec<String> = (0..8).map(|number| format!("{}:80", 8000 + number)).collect();
@@ -240,7 +240,7 @@ fn a_first_command_that_is_killed_is_repaired_by_the_next() {
 }
 
 #[test]
-fn traffic_flows_while_no_netd_runs_and_down_all_clears_what_dead_hosts_left() {
+fn traffic_needs_no_netd_process_and_down_all_removes_dead_hosts() {
     let lab = Lab::new();
     let ghost = netd_tests::netns::Netns::new("ghost");
     let ghostly = lab.name("ghostly");
@@ -264,7 +264,7 @@ fn traffic_flows_while_no_netd_runs_and_down_all_clears_what_dead_hosts_left() {
 }
 
 #[test]
-fn without_tcx_everything_works_by_clsact_and_is_taken_away_as_well() {
+fn without_tcx_clsact_is_used_and_removed() {
     let mut lab = Lab::new();
     lab.clsact = true;
     // A foreign qdisc and filter stay; netd's own qdisc is removed.

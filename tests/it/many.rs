@@ -84,7 +84,7 @@ fn several_ports_are_replaced_by_one_command() {
 }
 
 #[test]
-fn a_file_says_what_is_published_and_taken_back() {
+fn ports_are_published_and_unpublished_from_a_file() {
     let lab = Lab::new();
     let web = lab.container("web", &[]);
     let _server = Server::tcp_echo(&sandbox(&web), 80);
@@ -114,7 +114,7 @@ fn a_file_says_what_is_published_and_taken_back() {
 }
 
 #[test]
-fn ports_that_lead_to_one_host_beyond_come_and_go_one_by_one() {
+fn ports_of_another_host_are_added_and_removed_one_by_one() {
     let lab = Lab::new();
     let _server = Server::tcp_echo(&lab.outside.path(), 80);
     lab.netd(&["publish", "8080:80", "8081:80", OUTSIDE]).ok();
@@ -127,7 +127,7 @@ fn ports_that_lead_to_one_host_beyond_come_and_go_one_by_one() {
 }
 
 #[test]
-fn ten_thousand_ports_are_published_and_taken_back_at_once() {
+fn ten_thousand_ports_are_published_and_unpublished_at_once() {
     const COUNT: u16 = 10_000;
     let lab = Lab::new();
     let web = lab.container("web", &[]);
@@ -185,7 +185,7 @@ fn one_port_among_fifty_thousand_is_as_quick_as_the_first() {
 }
 
 #[test]
-fn many_ports_are_there_or_not_also_if_the_command_is_killed() {
+fn a_killed_command_publishes_all_ports_or_none() {
     const COUNT: u16 = 2_000;
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "80:80"]);

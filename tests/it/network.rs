@@ -84,7 +84,7 @@ fn inspect_agrees_with_what_ip_shows() {
 }
 
 #[test]
-fn a_network_of_the_users_is_as_it_was_asked_for() {
+fn a_created_network_has_the_requested_options() {
     let lab = Lab::new();
     let words = [
         "network",
@@ -219,7 +219,7 @@ fn mode_none_has_loopback_only_and_mode_host_is_the_host() {
 }
 
 #[test]
-fn a_namespace_of_somebody_elses_is_attached_and_left() {
+fn a_foreign_namespace_is_attached_and_not_removed() {
     let lab = Lab::new();
     let theirs = netd_tests::netns::Netns::new("theirs");
     let name = lab.name("app");

@@ -7,7 +7,7 @@ use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_echoes, tcp_first_line, u
 const GATEWAY: &str = "172.17.0.1";
 
 #[test]
-fn a_container_reaches_outside_and_is_seen_as_the_host() {
+fn a_container_reaches_outside_with_the_hosts_address() {
     let lab = Lab::new();
     let web = lab.container("web", &[]);
     let (_tcp, _udp) = (Server::tcp_echo(&lab.outside.path(), 80), Server::udp_echo(&lab.outside.path(), 53));
@@ -25,7 +25,7 @@ fn a_container_reaches_outside_and_is_seen_as_the_host() {
 }
 
 #[test]
-fn a_megabyte_goes_out_and_back_unharmed() {
+fn a_megabyte_is_echoed_intact() {
     let lab = Lab::new();
     let web = lab.container("web", &[]);
     let _server = Server::tcp_echo(&lab.outside.path(), 80);
@@ -70,7 +70,7 @@ fn a_network_without_masquerade_keeps_its_addresses() {
 }
 
 #[test]
-fn a_network_may_leave_in_another_name_of_the_hosts() {
+fn a_network_can_have_another_snat_address() {
     let lab = Lab::new();
     lab.host.ip("address add 198.19.0.77/24 dev up1");
     lab.host.ip("address add 2001:db8:19::77/64 dev up1");

@@ -57,7 +57,7 @@ fn a_packet_to_a_published_port_and_its_answer_are_translated_to_the_byte() {
 }
 
 #[test]
-fn a_packet_that_is_not_ours_is_handed_on_untouched() {
+fn a_packet_that_is_not_for_netd_is_passed_on_unchanged() {
     let bench = Bench::new();
     let fragment = |mut bytes: Vec<u8>| {
         bytes[20] = 0x20;
@@ -162,7 +162,7 @@ fn each_drop_is_counted_by_its_reason_and_by_no_other() {
 }
 
 #[test]
-fn one_client_port_may_speak_to_one_container_port_by_two_ways() {
+fn one_client_port_can_use_two_publications_of_a_container_port() {
     let bench = Bench::new();
     let web = bench.lab.name("web");
     bench.lab.netd(&["publish", "8081:80", &web]).ok();
@@ -183,7 +183,7 @@ fn one_client_port_may_speak_to_one_container_port_by_two_ways() {
 }
 
 #[test]
-fn a_flow_of_a_container_that_is_gone_is_nobodys() {
+fn a_flow_of_a_removed_container_is_stale() {
     let bench = Bench::new();
     let asked = Packet::udp((CLIENT, 40_000), (HOST, 5353));
     assert_eq!(bench.uplink(&asked).0, REDIRECT);
@@ -198,7 +198,7 @@ fn a_flow_of_a_container_that_is_gone_is_nobodys() {
 }
 
 #[test]
-fn a_container_speaks_to_outside_in_the_hosts_name() {
+fn a_containers_connection_to_outside_is_masqueraded() {
     let bench = Bench::new();
     for make in [
         (|from, to| Packet::tcp(from, to, "S")) as fn(_, _) -> Packet,
@@ -234,7 +234,7 @@ fn a_container_speaks_to_outside_in_the_hosts_name() {
 }
 
 #[test]
-fn two_containers_with_one_source_port_are_told_apart() {
+fn two_containers_with_the_same_source_port_are_distinguished() {
     let bench = Bench::new();
     let port = |frame: &[u8]| u16::from_be_bytes([frame[34], frame[35]]);
     let (_, first) = bench.container(&Packet::udp((WEB, 40_000), (FAR, 53)));
@@ -254,7 +254,7 @@ fn two_containers_with_one_source_port_are_told_apart() {
 }
 
 #[test]
-fn a_masqueraded_port_is_never_a_published_one_nor_one_of_a_socket_of_the_host() {
+fn a_masqueraded_port_is_never_published_or_used_by_a_host_socket() {
     let bench = Bench::new();
     let port = |frame: &[u8]| u16::from_be_bytes([frame[34], frame[35]]);
     let (verdict, out) = bench.container(&Packet::udp((WEB, 5353), (FAR, 53)));
@@ -281,7 +281,7 @@ fn a_masqueraded_port_is_never_a_published_one_nor_one_of_a_socket_of_the_host()
 }
 
 #[test]
-fn only_a_credible_end_shortens_a_connection() {
+fn only_a_credible_reset_or_abort_shortens_the_timeout() {
     let bench = Bench::new();
     let (client, host, web) = ((CLIENT, 40_000), (HOST, 8080), (WEB, 80));
     let phase = |proto: &str| {
@@ -353,7 +353,7 @@ fn a_published_port_is_reached_by_the_hosts_address_from_inside() {
 }
 
 #[test]
-fn a_connection_outlives_its_rows() {
+fn a_connection_survives_the_loss_of_its_rows() {
     let bench = Bench::new();
     let client = (CLIENT, 40_000);
     let to_web = Packet::tcp(client, (HOST, 8080), "A");
@@ -388,7 +388,7 @@ fn a_connection_outlives_its_rows() {
 }
 
 #[test]
-fn a_container_speaks_in_its_own_name_only() {
+fn a_container_can_use_only_its_own_addresses() {
     let bench = Bench::new();
     let arp = |mac: [u8; 6], address: [u8; 4]| {
         let mut frame = vec![0xff; 6];
@@ -416,7 +416,7 @@ fn a_container_speaks_in_its_own_name_only() {
 }
 
 #[test]
-fn an_error_about_a_flows_packet_is_told_in_its_senders_words() {
+fn an_icmp_error_about_a_flow_is_translated() {
     let bench = Bench::new();
     let (client, host) = ((CLIENT, 40_000), (HOST, 8080));
     let (inside, far) = ((WEB, 40_000), (FAR, 80));
@@ -465,7 +465,7 @@ fn an_error_about_a_flows_packet_is_told_in_its_senders_words() {
 }
 
 #[test]
-fn an_error_about_no_flow_goes_nowhere_but_to_the_host() {
+fn an_icmp_error_about_no_flow_reaches_only_the_host() {
     let bench = Bench::new();
     let quote = |from, to| Packet::udp(from, to).bytes()[14..].to_vec();
     let own = icmp_error(FAR, HOST_OUTSIDE, 64, [3, 3], 0, &quote((HOST_OUTSIDE, 9), (FAR, 53)));
@@ -486,7 +486,7 @@ fn an_error_about_no_flow_goes_nowhere_but_to_the_host() {
 }
 
 #[test]
-fn who_sends_too_far_or_too_much_is_answered() {
+fn expired_ttl_and_oversized_packets_are_answered() {
     let bench = Bench::new();
     let old = |packet: Packet| Packet { ttl: 1, ..packet };
     let large = |packet: Packet| Packet { payload: vec![7; 1500], ..packet };
@@ -587,7 +587,7 @@ fn fragments_follow_their_first() {
 }
 
 #[test]
-fn a_flood_pushes_out_its_like_and_no_established_connection() {
+fn a_flood_evicts_only_unreplied_connections() {
     const FLOOD: u32 = 3_000_000;
     let bench = Bench::new();
     let web = bench.lab.name("web");
@@ -627,7 +627,7 @@ fn a_flood_pushes_out_its_like_and_no_established_connection() {
 }
 
 #[test]
-fn a_routed_containers_packets_are_its_own_and_their_flow_is_rebuilt() {
+fn a_routed_containers_flow_is_rebuilt_without_nat() {
     let bench = Bench::new();
     let words = ["network", "create", "own", "--subnet", "10.6.0.0/24", "--gateway-mode", "routed"];
     bench.lab.netd(&words).ok();
@@ -658,7 +658,7 @@ fn a_routed_containers_packets_are_its_own_and_their_flow_is_rebuilt() {
 }
 
 #[test]
-fn extension_headers_hide_no_container() {
+fn extension_headers_do_not_hide_a_containers_address() {
     let bench = Bench::new();
     let net = |name, subnet| {
         bench.lab.netd(&["network", "create", name, "--ipv6", "--subnet", subnet]).ok();

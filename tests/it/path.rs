@@ -30,7 +30,7 @@ fn carries(lab: &Lab, web: &str) {
 }
 
 #[test]
-fn a_container_of_1500_bytes_speaks_over_uplinks_of_1280() {
+fn a_container_with_mtu_1500_works_over_uplinks_with_mtu_1280() {
     let lab = Lab::with_mtu(1280);
     lab.netd(&["network", "create", "wide", "--subnet", "10.20.0.0/24", "--mtu", "1500"]).ok();
     let web = lab.container("web", &["--network", "wide", "-p", "8080:80", "-p", "5353:53/udp"]);
@@ -38,7 +38,7 @@ fn a_container_of_1500_bytes_speaks_over_uplinks_of_1280() {
 }
 
 #[test]
-fn uplinks_of_1500_bytes_reach_a_container_of_1280() {
+fn uplinks_with_mtu_1500_reach_a_container_with_mtu_1280() {
     let lab = Lab::new();
     lab.netd(&["network", "create", "narrow", "--subnet", "10.20.0.0/24", "--mtu", "1280"]).ok();
     let web = lab.container("web", &["--network", "narrow", "-p", "8080:80", "-p", "5353:53/udp"]);
@@ -91,7 +91,7 @@ fn every_hop_answers_a_traceroute() {
 }
 
 #[test]
-fn a_closed_port_says_so_at_once() {
+fn a_closed_port_is_refused_at_once() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "8080:80", "-p", "5353:53/udp"]);
     let refused = std::io::ErrorKind::ConnectionRefused;

@@ -21,7 +21,7 @@ fn a_published_tcp_port_is_reached_from_outside_with_the_clients_address() {
 }
 
 #[test]
-fn a_published_udp_port_answers_from_the_address_that_was_written_to() {
+fn a_udp_port_replies_from_the_address_that_the_request_was_sent_to() {
     let lab = Lab::new();
     let echo = lab.container("echo", &["-p", "5353:53/udp"]);
     let _server = Server::udp_echo(&sandbox(&echo), 53);
@@ -114,7 +114,7 @@ fn a_port_on_one_address_is_not_on_the_others() {
 }
 
 #[test]
-fn a_range_leads_each_port_to_its_own() {
+fn each_port_of_a_range_leads_to_its_target_port() {
     let lab = Lab::new();
     let game = lab
         .container("game", &["-p", "30000-30099:7000-7099", "-p", &format!("{HOST}:31001-31007:7001-7007")]);
@@ -137,7 +137,7 @@ fn a_range_leads_each_port_to_its_own() {
 }
 
 #[test]
-fn a_free_port_is_chosen_and_told() {
+fn a_free_port_is_chosen_and_printed() {
     let lab = Lab::new();
     let web = lab.container("web", &[]);
     let _server = Server::tcp_echo(&sandbox(&web), 80);
@@ -156,7 +156,7 @@ fn a_free_port_is_chosen_and_told() {
 }
 
 #[test]
-fn ports_are_listed_with_what_passed() {
+fn ports_are_listed_with_their_traffic() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "8080:80", "-p", &format!("{HOST}:8081:81/udp")]);
     let _server = Server::tcp_echo(&sandbox(&web), 80);
@@ -192,7 +192,7 @@ fn ports_are_listed_with_what_passed() {
 }
 
 #[test]
-fn a_port_is_published_and_taken_back_while_the_container_runs() {
+fn a_port_is_published_and_unpublished_while_the_container_runs() {
     let lab = Lab::new();
     let web = lab.container("web", &[]);
     let _server = Server::tcp_echo(&sandbox(&web), 80);
@@ -211,7 +211,7 @@ fn a_port_is_published_and_taken_back_while_the_container_runs() {
 }
 
 #[test]
-fn taking_a_port_back_cuts_its_flows() {
+fn unpublishing_a_port_cuts_its_flows() {
     let lab = Lab::new();
     let echo = lab.container("echo", &["-p", "5353:53/udp"]);
     let _server = Server::udp_echo(&sandbox(&echo), 53);
@@ -259,7 +259,7 @@ fn an_uplink_that_appears_later_is_attached_by_the_next_command() {
 }
 
 #[test]
-fn a_port_may_be_for_one_interface_only() {
+fn a_port_can_be_for_one_interface_only() {
     let lab = Lab::new();
     let web = lab.container("web", &["--interface", "up0", "-p", "8080:80"]);
     let near = lab.container("near", &[]);

@@ -72,7 +72,7 @@ fn syns_sent_again(netns: &Netns) -> u64 {
 }
 
 #[test]
-fn a_port_changes_hands_without_a_refused_connection() {
+fn a_port_is_replaced_without_a_refused_connection() {
     let lab = Lab::new();
     let (blue, green) = (lab.container("blue", &[]), lab.container("green", &[]));
     let _servers = (named(&sandbox(&blue), "blue"), named(&sandbox(&green), "green"));
@@ -133,7 +133,7 @@ fn a_port_changes_hands_without_a_refused_connection() {
 }
 
 #[test]
-fn an_ended_connections_tuple_begins_anew_at_the_new_target() {
+fn a_reused_tuple_leads_to_the_new_target() {
     let lab = Lab::new();
     let (blue, green) = (lab.container("blue", &[]), lab.container("green", &[]));
     let _servers = (named(&sandbox(&blue), "blue"), named(&sandbox(&green), "green"));
@@ -159,7 +159,7 @@ fn an_ended_connections_tuple_begins_anew_at_the_new_target() {
 }
 
 #[test]
-fn the_old_connections_may_be_cut() {
+fn open_connections_can_be_cut() {
     let lab = Lab::new();
     let (blue, green) = (lab.container("blue", &[]), lab.container("green", &[]));
     let _servers = (named(&sandbox(&blue), "blue"), named(&sandbox(&green), "green"));
@@ -192,7 +192,7 @@ fn the_old_connections_may_be_cut() {
 }
 
 #[test]
-fn everything_about_a_port_can_change_but_its_place() {
+fn everything_but_the_host_port_can_be_replaced() {
     let lab = Lab::new();
     let (blue, green) = (lab.container("blue", &[]), lab.container("green", &[]));
     let _blue = (named(&sandbox(&blue), "blue"), Server::udp_echo(&sandbox(&blue), 53));
@@ -233,7 +233,7 @@ fn everything_about_a_port_can_change_but_its_place() {
 }
 
 #[test]
-fn a_replacement_that_is_killed_leaves_the_old_target() {
+fn a_killed_replacement_keeps_the_old_target() {
     let lab = Lab::new();
     let (blue, green) = (lab.container("blue", &[]), lab.container("green", &[]));
     let _servers = (named(&sandbox(&blue), "blue"), named(&sandbox(&green), "green"));

@@ -130,7 +130,7 @@ fn a_bar_is_judged_by_the_median_and_says_where_rounds_disagree() {
 }
 
 #[test]
-fn numbers_have_the_digits_that_mean_something() {
+fn numbers_have_only_significant_digits() {
     let table = [
         (0.0, "0"),
         (0.4234, "0.423"),
@@ -189,7 +189,7 @@ fn json_holds_every_round_and_is_read_back() {
 }
 
 #[test]
-fn markdown_goes_between_its_marks_and_nowhere_else() {
+fn markdown_replaces_only_the_text_between_its_marks() {
     let body = markdown::body(&sample(), |table| (table.id == "connect").then(|| "connect.svg".to_owned()));
     expect_test::expect_file!["report.md"].assert_eq(&body);
     let file = format!("# Speed\n\n{}\nold\n{}\n\nwritten by hand\n", markdown::BEGIN, markdown::END);

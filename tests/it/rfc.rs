@@ -91,7 +91,7 @@ fn a_simultaneous_open_is_one_connection() {
 }
 
 #[test]
-fn whoever_speaks_from_a_published_port_is_seen_by_it_everywhere() {
+fn packets_from_a_published_port_always_have_its_host_port() {
     let bench = Bench::new();
     for last in 1..=20 {
         let peer = ([203, 0, 113, last], 5000 + u16::from(last));
@@ -105,7 +105,7 @@ fn whoever_speaks_from_a_published_port_is_seen_by_it_everywhere() {
 }
 
 #[test]
-fn packets_either_way_keep_a_mapping_alive_and_silence_ends_it() {
+fn packets_of_both_directions_refresh_a_mapping() {
     let bench = Bench::new();
     let question = Packet::udp((WEB, 40_000), (FAR, 53));
     let answer = Packet::udp((FAR, 53), (HOST_OUTSIDE, 40_000));
@@ -124,7 +124,7 @@ fn packets_either_way_keep_a_mapping_alive_and_silence_ends_it() {
 }
 
 #[test]
-fn an_error_neither_ends_a_mapping_nor_keeps_it_alive() {
+fn an_icmp_error_neither_ends_nor_refreshes_a_mapping() {
     let bench = Bench::new();
     let make: [fn() -> Packet; 2] =
         [|| Packet::udp((WEB, 40_000), (FAR, 53)), || Packet::echo(WEB, FAR, 7, true)];
@@ -141,7 +141,7 @@ fn an_error_neither_ends_a_mapping_nor_keeps_it_alive() {
 }
 
 #[test]
-fn a_reset_of_a_connection_is_translated_and_one_of_none_goes_nowhere() {
+fn only_a_reset_of_a_connection_is_translated() {
     let bench = Bench::new();
     let (inside, outer, far) = ((WEB, 40_000), (HOST_OUTSIDE, 40_000), (FAR, 80));
     assert_eq!(bench.leaves(&Packet::tcp(inside, far, "R")), None);

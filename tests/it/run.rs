@@ -44,7 +44,7 @@ fn the_exit_status_is_the_commands() {
 }
 
 #[test]
-fn a_run_is_taken_down_after_a_signal() {
+fn a_run_is_removed_after_a_signal() {
     let lab = Lab::new();
     let name = lab.name("web");
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
@@ -58,7 +58,7 @@ fn a_run_is_taken_down_after_a_signal() {
 }
 
 #[test]
-fn a_run_is_taken_down_when_netd_is_killed() {
+fn a_run_is_removed_when_netd_is_killed() {
     let lab = Lab::new();
     let name = lab.name("web");
     let mut run = started(&lab, &name);
@@ -71,7 +71,7 @@ fn a_run_is_taken_down_when_netd_is_killed() {
 }
 
 #[test]
-fn a_run_is_taken_down_when_its_supervisor_is_killed() {
+fn a_run_is_removed_when_its_supervisor_is_killed() {
     let lab = Lab::new();
     let name = lab.name("web");
     let mut run = started(&lab, &name);

@@ -12,7 +12,7 @@ fn timeout(lab: &Lab, phase: &str) -> Value {
 }
 
 #[test]
-fn a_connection_ends_when_it_was_idle_for_longer_than_its_phase_may_be() {
+fn a_connection_ends_after_the_idle_timeout_of_its_state() {
     let lab = Lab::new();
     // Timeouts that are set before the programs are loaded apply afterwards.
     lab.netd(&["timeouts", "one_way=1s"]).ok();

@@ -108,7 +108,7 @@ fn a_map_of_another_kind_is_refused() {
 }
 
 #[test]
-fn nobody_changes_the_version_that_is_pinned() {
+fn the_pinned_version_cannot_be_changed() {
     let lab = Lab::new();
     lab.container("web", &["-p", "8080:80"]);
     let version = pinned(&lab);

@@ -142,7 +142,7 @@ fn drops(lab: &Lab) -> BTreeMap<String, u64> {
 }
 
 #[test]
-fn what_goes_beyond_another_interface_never_becomes_an_skb() {
+fn packets_to_other_hosts_get_no_skb() {
     let lab = lab();
     let _servers = (Server::tcp_echo(&lab.outside.path(), 80), Server::udp_echo(&lab.outside.path(), 53));
     for (spec, target) in
@@ -178,7 +178,7 @@ fn what_goes_beyond_another_interface_never_becomes_an_skb() {
 }
 
 #[test]
-fn what_is_dropped_before_the_stack_is_what_tc_would_drop() {
+fn early_drop_drops_only_what_tc_would_drop() {
     let lab = lab();
     let web = lab.container("web", &["-p", "8080:80", "-p", "5353:53/udp", "-p", "9899:9898/sctp"]);
     lab.netd(&["publish", "8081:80", &web, "--interface", "up1"]).ok();
@@ -257,7 +257,7 @@ fn what_is_dropped_before_the_stack_is_what_tc_would_drop() {
 }
 
 #[test]
-fn a_denied_flood_ends_in_the_driver_and_a_connection_of_before_goes_on() {
+fn a_denied_flood_is_dropped_early_and_older_connections_continue() {
     const FLOOD: u64 = 20_000;
     let lab = lab();
     let web = lab.container("web", &["-p", "8080:80", "-p", "5353:53/udp"]);
@@ -292,7 +292,7 @@ fn a_denied_flood_ends_in_the_driver_and_a_connection_of_before_goes_on() {
 }
 
 #[test]
-fn the_stage_is_where_the_user_wants_it_and_replaces_nobody() {
+fn xdp_is_attached_as_requested_and_replaces_no_other_program() {
     let lab = lab();
     lab.container("web", &["-p", "8080:80"]);
     assert_eq!(attached(&lab), [""; 0], "never without being asked for");

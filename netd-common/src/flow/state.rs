@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_goes_through_its_phases() {
+    fn a_connection_goes_through_its_states() {
         let tcp = |originator, replier| State::of(protocol::TCP, originator, replier);
         assert_eq!(tcp(seen(SYN), NONE), State::SynSent);
         assert_eq!(tcp(seen(SYN), seen(SYN | ACK)), State::SynReceived);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_originators_syn_begins_an_ended_connection_anew() {
+    fn only_the_originators_syn_reopens_an_ended_connection() {
         for state in [State::FinWait, State::TimeWait, State::Closed] {
             assert!(state.may_begin_anew(SYN));
             assert!(!state.may_begin_anew(ACK));
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn timeouts_keep_to_the_rfcs() {
+    fn timeouts_meet_the_rfcs() {
         let hours = |h: u32, m: u32| h * 3600 + m * 60;
         assert!(State::Established.default_timeout() >= hours(2, 4), "RFC 5382 REQ-5");
         for state in [State::SynSent, State::SynReceived, State::FinWait, State::TimeWait] {

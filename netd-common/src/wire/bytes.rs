@@ -321,7 +321,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_survives_the_wire() {
+    fn a_number_keeps_its_value_in_network_order() {
         let port = Be16::new(8080);
         assert_eq!(port.to_wire(), [0x1f, 0x90]);
         assert_eq!(Be16::from_wire([0x1f, 0x90]), port);

@@ -91,14 +91,14 @@ mod tests {
     }
 
     #[test]
-    fn the_yardstick_is_true() {
+    fn the_reference_crc_is_correct() {
         // RFC 3720 appendix B.4.
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
     }
 
     #[test]
-    fn a_changed_packet_has_the_checksum_of_one_made_anew() {
+    fn an_updated_checksum_equals_a_computed_one() {
         for len in [12_usize, 13, 16, 29, 100, 1480, 4096, 65_515] {
             let mut packet: Vec<u8> = (0..len).map(|at| (at * 7 + len) as u8).collect();
             let old = [packet[0], packet[1], packet[2], packet[3]];

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_attribute_is_found_behind_others() {
+    fn an_attribute_is_found_after_others() {
         let attributes = [5, 0, 1, 0, 9, 0, 0, 0, 8, 0, 3, 0, 1, 2, 3, 4];
         assert_eq!(attribute::<4>(&attributes, 3), Some([1, 2, 3, 4]));
         assert_eq!(attribute::<2>(&attributes, 3), None, "another length");

@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wildcard_socket_meets_every_address() {
+    fn a_wildcard_socket_conflicts_with_every_address() {
         let meets = |bound: &str, address: Option<&str>| {
             super::meets(bound.parse().unwrap(), address.map(|address| address.parse().unwrap()))
         };
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn reserved_ports_are_not_handed_out() {
+    fn reserved_ports_are_not_assigned() {
         assert_eq!(handed_out("10 14\n", "11,13-20\n"), [10, 12]);
         assert_eq!(handed_out("10 12", "\n"), [10, 11, 12]);
     }

@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn a_written_state_is_read_again() {
         let web = publication((8080, 8081), 80, 0);
         let remote =
             Remote { address: "192.0.2.10".parse().unwrap(), keep_source: true, slot: 4, generation: 2 };
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_of_targets_stands_once_in_the_file() {
+    fn a_set_of_targets_is_stored_once() {
         let (text, _) =
             write(&state(vec![publication((80, 80), 80, 0), publication((81, 81), 80, 1)]), BOOT).unwrap();
         let text: serde_json::Value = serde_json::from_slice(&text).unwrap();
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_publication_without_ports_is_not_understood() {
+    fn a_publication_without_ports_is_refused() {
         for (first, last, target) in [(80, 80, 80), (1, u16::MAX, 1), (8000, 8010, u16::MAX - 10)] {
             let state = state(vec![publication((first, last), target, 0)]);
             assert_eq!(parsed(&state).unwrap(), state);
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_dies_between_two_files_leaves_what_the_next_can_repair() {
+    fn a_command_that_dies_between_two_files_can_be_repaired() {
         let folder = tempfile();
         let open = || Store::open(&folder, 1).unwrap();
         let mut store = open();

@@ -75,7 +75,7 @@ fn a_circle_of_three_files_is_found_once() {
 }
 
 #[test]
-fn a_circle_is_told_with_its_imports() {
+fn a_circle_is_reported_with_its_imports() {
     let sources = tree(&[
         ("netd/src/lib.rs", "mod a; mod b;"),
         ("netd/src/a.rs", "//! a\nuse crate::b::B;\npub struct A;"),
@@ -110,7 +110,7 @@ fn paths_in_code_macros_and_attributes_count() {
 }
 
 #[test]
-fn what_is_for_tests_or_only_a_module_is_no_import() {
+fn test_code_and_module_names_are_no_imports() {
     let lib = ("netd/src/lib.rs", "mod a; mod b;");
     let a = ("netd/src/a.rs", "use crate::b::B; pub struct A; pub fn f() -> u8 { 1 }");
     for b in [
@@ -172,7 +172,7 @@ fn imports_of_everything_of_each_other_end() {
 }
 
 #[test]
-fn the_library_prints_nothing_and_asks_nobody() {
+fn the_library_uses_no_stdout_environment_or_exit() {
     let lib = |text| [("netd/src/lib.rs", text)];
     for text in [
         "fn f() { println!(); }",
@@ -203,7 +203,7 @@ fn the_library_prints_nothing_and_asks_nobody() {
 }
 
 #[test]
-fn unsafe_has_its_rooms() {
+fn unsafe_is_allowed_only_in_its_rooms() {
     let files = |text| {
         [
             ("netd-ebpf/src/main.rs", "mod kernel; mod stage;"),
@@ -226,7 +226,7 @@ fn unsafe_has_its_rooms() {
 }
 
 #[test]
-fn walls_are_seen_through_re_exports() {
+fn walls_follow_re_exports() {
     let files = |link, plan| {
         [
             ("netd/src/lib.rs", "mod dataplane; mod link; mod plan;"),
@@ -277,7 +277,7 @@ fn only_a_transaction_uses_the_store() {
 }
 
 #[test]
-fn other_crates_see_the_door_only() {
+fn other_crates_see_only_public_modules() {
     assert_eq!(
         broken(&[
             ("netd/src/lib.rs", "mod a; pub(crate) mod b; pub use a::A;"),
@@ -290,7 +290,7 @@ fn other_crates_see_the_door_only() {
 }
 
 #[test]
-fn a_rule_needs_a_room_and_a_file_a_crate() {
+fn rules_need_existing_rooms_and_files_need_a_crate() {
     let sources = tree(&[("netd/src/lib.rs", "mod a;"), ("netd/src/a.rs", ""), ("netd/src/b.rs", "")]);
     assert_eq!(walls::missing_rooms(&sources, &["netd/src/", "netd/src/a.rs"]), NOWHERE);
     assert_eq!(walls::missing_rooms(&sources, &["netd/src/a/", "netd/src/c.rs"]).len(), 2);
@@ -299,7 +299,7 @@ fn a_rule_needs_a_room_and_a_file_a_crate() {
 }
 
 #[test]
-fn files_and_functions_have_a_length() {
+fn files_and_functions_have_a_length_limit() {
     let sources = tree(&[("netd/src/lib.rs", "//! x\nfn f() {\n}\nimpl X {\n    fn g() {\n\n\n    }\n}\n")]);
     assert_eq!(size::too_long(&sources, 9, 4), NOWHERE);
     assert_eq!(size::too_long(&sources, 8, 4).len(), 1);

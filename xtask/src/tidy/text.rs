@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_says_what_it_owns_and_leaves_nothing_undone() {
+    fn a_file_starts_with_its_description_and_has_no_unfinished_marks() {
         assert!(check_source("a.rs", "//! a\n").is_empty());
         assert_eq!(check_source("a.rs", "fn a() {}\n").len(), 1);
         assert_eq!(

@@ -72,7 +72,7 @@ mod tests {
     const DARK: &str = "#0d1117";
 
     #[test]
-    fn every_colour_stands_out_from_its_page() {
+    fn every_colour_has_enough_contrast() {
         for ink in INKS {
             assert!(contrast(ink.light, LIGHT) >= 3.0, "{}: {}", ink.light, contrast(ink.light, LIGHT));
             assert!(contrast(ink.dark, DARK) >= 4.5, "{}: {}", ink.dark, contrast(ink.dark, DARK));

@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_growing_parameter_is_placed_by_its_size_and_zero_apart() {
+    fn ascending_values_are_placed_by_size_with_zero_apart() {
         let places =
             |values: &[&str]| places(&values.iter().map(|&value| value.to_owned()).collect::<Vec<_>>());
         assert_eq!(places(&["1", "10", "1,000"]), (vec![0.0, 1.0 / 3.0, 1.0], false));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn names_keep_apart_and_inside() {
+    fn names_do_not_overlap_and_stay_inside() {
         for wanted in [&[100.0, 100.5, 101.0][..], &[340.0, 345.0, 348.0], &[62.0, 62.0], &[100.0, 200.0]] {
             let heights = apart(wanted);
             assert!(heights.windows(2).all(|two| two[1] - two[0] >= NAME - 1e-9), "{heights:?}");

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_are_round_and_hold_every_figure_between_them() {
+    fn ticks_are_round_and_enclose_every_figure() {
         for figures in
             [&[690.0, 2020.0][..], &[0.003, 0.0171], &[5.4, 1630.0], &[1.0, 1.0], &[29_400.0, 31_000.0]]
         {
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_zero_have_a_place() {
+    fn an_axis_without_figures_or_with_zero_works() {
         for scale in [Scale::Linear, Scale::Log] {
             assert!(axis(scale, &[]).at(0.0).abs() < 1e-9);
             assert!(axis(scale, &[0.0]).at(0.0).abs() < 1e-9);
