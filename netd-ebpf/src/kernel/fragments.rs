@@ -32,8 +32,8 @@ pub(crate) fn insert_datagram<A: Inet>(key: &FragmentKey<A>, row: &FragmentRow) 
 /// A fragment in the queue.
 #[inline(always)]
 pub(crate) fn queued<A: Inet>(key: &QueuedFragmentKey<A>) -> Option<&'static QueuedFragmentRow> {
-    // SAFETY: the kernel frees no row under a running program. A row that is reused meanwhile holds another fragment, which
-    // then arrives twice or damaged, as any packet may.
+    // SAFETY: the kernel frees no row under a running program. If the row is reused meanwhile, it holds another
+    // fragment, which then arrives twice or damaged, as any packet may.
     unsafe { A::fragment_queue().get(key) }
 }
 

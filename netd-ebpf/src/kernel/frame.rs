@@ -97,7 +97,8 @@ impl PacketBytes for Frame {
     #[inline(always)]
     fn read_words(&self, at: usize) -> Option<[u32; 4]> {
         let place = self.at::<[u32; 4]>(at)?.cast::<u32>();
-        // One by one, since the compiler copies an array byte by byte. SAFETY: as in `read`.
+        // One by one, since the compiler copies an array byte by byte.
+        // SAFETY: as in `read`.
         Some(unsafe {
             [
                 place.read_unaligned(),

@@ -231,6 +231,6 @@ pub(crate) fn tail_call<C: EbpfContext>(ctx: &C, stage: u32) {
 #[inline(always)]
 pub(crate) fn neighbour<A: FamilyMaps>(hash: u32) -> Option<&'static mut NeighbourRow<A>> {
     let row = A::neighbours().get_ptr_mut(hash & (NEIGHBOURS_KEPT - 1))?;
-    // SAFETY: this CPU's copy, which nobody else writes, and of which a program asks for one.
+    // SAFETY: this CPU's copy, which no other CPU writes, and of which a program takes one reference.
     Some(unsafe { &mut *row })
 }

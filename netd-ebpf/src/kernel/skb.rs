@@ -130,7 +130,8 @@ impl Skb {
             return frame;
         }
         let wanted = if self.len() < len { self.len() } else { len };
-        // SAFETY: the context is valid. If the helper refuses, the packet is as it was, and the reader finds it short.
+        // SAFETY: the context is valid. If the helper refuses, the packet is unchanged, and the reader finds it too
+        // short.
         unsafe { bpf_skb_pull_data(self.raw, wanted) };
         self.linear()
     }
@@ -138,8 +139,8 @@ impl Skb {
     #[inline(always)]
     fn linear(&self) -> Frame {
         let salt = self.fields().len;
-        // SAFETY: as for the fields. Volatile, since the compiler keeps what it has read before in halves of registers, of
-        // which the verifier no longer knows that they point into the packet.
+        // SAFETY: as for the fields. Volatile, since the compiler would otherwise keep an earlier value in half
+        // registers, which the verifier no longer accepts as packet pointers.
         let (start, end) = unsafe {
             ((&raw const (*self.raw).data).read_volatile(), (&raw const (*self.raw).data_end).read_volatile())
         };
@@ -176,7 +177,7 @@ impl Skb {
     #[inline(always)]
     pub(crate) fn load<const N: usize>(&self, at: usize, into: &mut [u64; N]) -> Result<(), Reason> {
         let (raw, place) = (self.raw.cast(), into.as_mut_ptr().cast());
-        // SAFETY: the context is valid; the place has room for the bytes that are asked for, and the helper writes no more.
+        // SAFETY: the context is valid; the buffer has room for the requested bytes, and the helper writes no more.
         let code = unsafe { bpf_skb_load_bytes(raw, at as u32, place, size_of::<[u64; N]>() as u32) };
         if code == 0 { Ok(()) } else { Err(Reason::Malformed) }
     }
@@ -204,7 +205,7 @@ impl Skb {
     /// is not valid after it.
     #[inline(always)]
     pub(crate) fn change_family<A: Inet>(&self) -> Result<(), Reason> {
-        // SAFETY: the context is valid; the helper refuses what it cannot do.
+        // SAFETY: the context is valid; the helper returns an error if it cannot do it.
         let code = unsafe { bpf_skb_change_proto(self.raw, A::ETHERTYPE.word(), 0) };
         if code == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
     }
@@ -231,7 +232,8 @@ impl Skb {
     pub(crate) fn redirect_to_peer(&self, ifindex: u32) -> Verdict {
         if self.fields().pkt_type != PACKET_HOST {
             // A container's frame is addressed to the bridge, not to the veth, so the packet type is set for the
-            // target. From 6.15 on the kernel sets it itself. SAFETY: the context is valid.
+            // target. From 6.15 on the kernel sets it itself.
+            // SAFETY: the context is valid.
             unsafe { bpf_skb_change_type(self.raw, PACKET_HOST) };
         }
         // SAFETY: the helper only notes where the packet goes; without flags it refuses nothing.

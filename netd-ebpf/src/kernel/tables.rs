@@ -30,8 +30,8 @@ pub(crate) fn timeout(state: State) -> Option<u32> {
 /// The uplink of this interface index.
 #[inline(always)]
 pub(crate) fn uplink(ifindex: u32) -> Option<&'static UplinkRow> {
-    // SAFETY: the kernel frees no row under a running program, and the user side replaces rows as a whole. A new address
-    // that appears half way would give one connection an address that nobody has.
+    // SAFETY: the kernel frees no row under a running program, and the user side replaces rows as a whole. If a new
+    // address were read in part, one connection would get a wrong address.
     unsafe { maps::UPLINKS.get(ifindex) }
 }
 
@@ -45,8 +45,8 @@ pub(crate) fn endpoint(handle: Handle) -> Option<&'static EndpointRow> {
 /// The container whose host-side veth has this index.
 #[inline(always)]
 pub(crate) fn endpoint_behind(ifindex: u32) -> Option<&'static EndpointRow> {
-    // SAFETY: the row is one aligned word, read once. A row that is reused meanwhile holds another container's handle only if
-    // that container's veth has taken over the index.
+    // SAFETY: the row is one aligned word, read once. If the row is reused meanwhile, it holds another container's
+    // handle only if that container's veth has got the index.
     let handle = unsafe { maps::ENDPOINT_OF.get(ifindex) }?;
     endpoint(*handle)
 }

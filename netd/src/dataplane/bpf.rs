@@ -116,7 +116,7 @@ impl Batch {
         if count == 0 {
             return Ok(());
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: as the caller guarantees.
         unsafe { bpf(command, &mut self) }?;
         if self.count == count {
             Ok(())
@@ -138,8 +138,8 @@ pub(super) fn read_rows<V: Pod>(map: &MapData, first: u32, rows: &mut [V]) -> io
         values: rows.as_mut_ptr().expose_provenance() as u64,
         ..Batch::new(map, size_of::<u32>(), Some(size_of::<V>()), rows.len())?
     };
-    // SAFETY: all four are alive and as long as is counted, those that are written are borrowed for that, and every byte
-    // pattern is a `V`.
+    // SAFETY: `after` and `reached` point to one key, `keys` and `values` to `count` elements. Those that are written are
+    // borrowed mutably, and every byte pattern is a `V`.
     unsafe { batch.run(BPF_MAP_LOOKUP_BATCH) }
 }
 
@@ -150,7 +150,7 @@ pub(super) fn write_rows<K: Pod, V: Pod>(map: &MapData, keys: &[K], rows: &[V]) 
         values: rows.as_ptr().expose_provenance() as u64,
         ..Batch::new(map, size_of::<K>(), Some(size_of::<V>()), keys.len().min(rows.len()))?
     };
-    // SAFETY: the command only reads both, and they are at least as long as is counted.
+    // SAFETY: the command only reads both, and they have at least `count` elements.
     unsafe { batch.run(BPF_MAP_UPDATE_BATCH) }
 }
 
@@ -160,7 +160,7 @@ pub(super) fn remove_rows<K: Pod>(map: &MapData, keys: &[K]) -> io::Result<()> {
         keys: keys.as_ptr().expose_provenance() as u64,
         ..Batch::new(map, size_of::<K>(), None, keys.len())?
     };
-    // SAFETY: the command only reads the keys, which are as many as is counted.
+    // SAFETY: the command only reads the keys, which have `count` elements.
     unsafe { batch.run(BPF_MAP_DELETE_BATCH) }
 }
 
@@ -169,7 +169,7 @@ pub(super) fn remove_rows<K: Pod>(map: &MapData, keys: &[K]) -> io::Result<()> {
 /// # Safety
 /// `attr` is what the command takes, and what it points to is alive and long enough.
 unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<i32> {
-    // SAFETY: `attr` is alive for the call and its size is given; for what it points to the caller has promised
+    // SAFETY: `attr` is valid for the call and its size is given; the caller guarantees the same of what it points to
     // (kernel/bpf/syscall.c).
     let code = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
     if code < 0 { Err(io::Error::last_os_error()) } else { i32::try_from(code).map_err(io::Error::other) }
