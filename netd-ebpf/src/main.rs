@@ -134,8 +134,8 @@ pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
     cgroup::outgoing4(&ctx, Call::Send)
 }
 
-/// A host process sends a datagram to an address (IPv6). The kernel does not accept an IPv4 address here, so for a container
-/// without IPv6 the socket has to be connected.
+/// A host process sends a datagram to an address (IPv6). The kernel does not accept an IPv4 address here, so for a
+/// container without IPv6 the socket has to be connected.
 #[cgroup_sock_addr(sendmsg6)]
 pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
     cgroup::outgoing6(&ctx, Call::Send)

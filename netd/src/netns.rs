@@ -131,8 +131,9 @@ impl Netns {
         let socket = self.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))?.doing(what)?;
         let mut cookie = 0_u64;
         let mut len: libc::socklen_t = 8;
-        // SAFETY: the descriptor is open for the call, and the option's value and its length are live, aligned places on
-        // this stack; the kernel writes at most the eight bytes of `cookie` that `len` grants (net/core/sock.c, SO_NETNS_COOKIE).
+        // SAFETY: the descriptor is open for the call, and the option's value and its length are live, aligned places
+        // on this stack; the kernel writes at most the eight bytes of `cookie` that `len` grants (net/core/sock.c,
+        // SO_NETNS_COOKIE).
         let code = unsafe {
             libc::getsockopt(
                 socket.as_raw_fd(),

@@ -5,8 +5,8 @@ use netd_tests::netns::Netns;
 use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line};
 use netd_tests::snapshot::Snapshot;
 
-/// A bridge `br7` (10.7.0.1/24) with a veth `app0`, whose other end is eth0 (10.7.0.5/24) of a namespace, as a container engine
-/// would make them.
+/// A bridge `br7` (10.7.0.1/24) with a veth `app0`, whose other end is eth0 (10.7.0.5/24) of a namespace, as a
+/// container engine would make them.
 fn stranger(lab: &Lab) -> Netns {
     let inside = Netns::new("app");
     lab.host.ip("link add br7 type bridge");

@@ -1,4 +1,4 @@
-//! All tests: first those that need no privilege, then those with programs and traffic.
+//! All tests: first those that need no root, then those with BPF programs and traffic.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result};
 use crate::shell::{cargo, run, say};
 use crate::{build, host, setup, tidy};
 
-/// Runs the tests whose names contain one of `filter`, or all: the privileged ones `repeat` times, beside this many busy
-/// loops.
+/// Runs the tests whose names contain one of `filter`, or all: the privileged ones `repeat` times, beside this many
+/// busy loops.
 pub(crate) fn test(filter: &[String], repeat: u32, busy: u32) -> Result<()> {
     host::check()?;
     setup::everything()?;

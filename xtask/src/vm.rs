@@ -1,7 +1,7 @@
 //! The tests on Debian's older kernels, booted in QEMU with netd and the tests inside.
 //!
-//! The verifier differs from kernel to kernel, and before 6.6 programs are attached by clsact instead of tcx. Each guest runs
-//! the verifier's test, the packet tables and a test of each kind of path.
+//! The verifier differs from kernel to kernel, and before 6.6 programs are attached by clsact instead of tcx. Each
+//! guest runs the verifier's test, the packet tables and a test of each kind of path.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,11 +17,11 @@ use crate::{build, host, setup};
 const SERIES: [&str; 2] = ["6.1.", "6.12."];
 /// Modules for bridges, veth pairs, and TC before 6.6, where they are not built in.
 const MODULES: [&str; 4] = ["veth", "bridge", "sch_ingress", "cls_bpf"];
-/// Programs that are copied into the guest with their libraries; the rest is busybox. `sh` is among them because busybox's
-/// shell prefers its own `ip` and `ping`.
+/// Programs that are copied into the guest with their libraries; the rest is busybox. `sh` is among them because
+/// busybox's shell prefers its own `ip` and `ping`.
 const TOOLS: [&str; 5] = ["sh", "ip", "nsenter", "ping", "traceroute"];
-/// The tests that guests run: what differs by kernel, and one of each kind of path. Few, because an emulated processor takes
-/// seconds to load the programs, which each test does.
+/// The tests that guests run: what differs by kernel, and one of each kind of path. Few, because an emulated processor
+/// takes seconds to load the programs, which each test does.
 const TESTS: [&str; 17] = [
     "verifier::",
     "packets::",

@@ -75,8 +75,8 @@ impl EndpointRow {
 pub struct Subnet<A>([A; 4]);
 
 impl<A: Address> Subnet<A> {
-    /// The container's `address`, the `mask` of its network, the host's address on it (`gateway`), and the source address
-    /// of its connections to outside (`snat`), unspecified for that of the uplink.
+    /// The container's `address`, the `mask` of its network, the host's address on it (`gateway`), and the source
+    /// address of its connections to outside (`snat`), unspecified for that of the uplink.
     pub const fn new(address: A, mask: A, gateway: A, snat: A) -> Self {
         Self([address, mask, gateway, snat])
     }

@@ -78,8 +78,8 @@ impl Map {
         Self { name, kind, key, value: size_of::<V>() as u32, rows, flags: kind.flags() }
     }
 
-    /// Whether the map belongs to one set of programs and is pinned beside them. All other maps are shared by all sets of
-    /// programs with the same ABI.
+    /// Whether the map belongs to one set of programs and is pinned beside them. All other maps are shared by all sets
+    /// of programs with the same ABI.
     pub const fn is_of_programs(&self) -> bool {
         matches!(self.kind, Kind::ProgramArray)
     }
@@ -93,8 +93,8 @@ impl Map {
 /// Defines each map once: its name for both sides, and its definition.
 macro_rules! maps {
     ($($(#[$doc:meta])* $name:ident: $kind:ident<$key:ty, $value:ty>, $rows:expr;)*) => {
-        /// Names of the maps, as the object and the pins have them: at most 15 bytes (`BPF_OBJ_NAME_LEN`). Those of IPv6 end
-        /// in 6.
+        /// Names of the maps, as the object and the pins have them: at most 15 bytes (`BPF_OBJ_NAME_LEN`). Those of
+        /// IPv6 end in 6.
         pub mod name {
             $($(#[$doc])* pub const $name: &str = stringify!($name);)*
         }
@@ -106,7 +106,8 @@ macro_rules! maps {
 }
 
 maps! {
-    /// LRU hash: [`FlowKey`](crate::flow::FlowKey) → [`FlowRow`](crate::abi::FlowRow), flows that both sides have answered.
+    /// LRU hash: [`FlowKey`](crate::flow::FlowKey) → [`FlowRow`](crate::abi::FlowRow), flows that both sides have
+    /// answered.
     FLOWS: LruHash<FlowKey<Ipv4>, FlowRow<Ipv4>>, capacity::FLOWS;
     /// The same, IPv6.
     FLOWS6: LruHash<FlowKey<Ipv6>, FlowRow<Ipv6>>, capacity::FLOWS6;
@@ -153,8 +154,8 @@ maps! {
     UPLINKS: Hash<u32, UplinkRow>, capacity::UPLINKS;
     /// Hash, used as a set: trusted interfaces, [`TrustKey`](crate::abi::TrustKey).
     TRUSTED: Hash<TrustKey, u32>, capacity::TRUSTED;
-    /// LPM trie, used as a set: the host's own addresses, and prefixes that are local by a route, IPv4 in its mapped form. For
-    /// the socket hooks.
+    /// LPM trie, used as a set: the host's own addresses, and prefixes that are local by a route, IPv4 in its mapped
+    /// form. For the socket hooks.
     LOCALS: LpmTrie<Ipv6, u32>, capacity::LOCALS;
     /// LRU hash: [`SocketKey`](crate::abi::SocketKey) → [`SocketRow`](crate::abi::SocketRow).
     SOCKETS: LruHash<SocketKey, SocketRow>, capacity::SOCKETS;

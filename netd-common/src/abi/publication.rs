@@ -95,8 +95,8 @@ pub const fn port_index(protocol: u8, port: Be16) -> Option<u32> {
     Some((plane << 16) | port.get() as u32)
 }
 
-/// A publication on one host address, as the data of an LPM trie: the longest prefix wins, and a range of ports is a few
-/// prefixes.
+/// A publication on one host address, as the data of an LPM trie: the longest prefix wins, and a range of ports is a
+/// few prefixes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct BoundPortKey<A> {

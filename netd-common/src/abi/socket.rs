@@ -20,8 +20,8 @@ pub struct SocketKey {
     pub pad: u32,
 }
 
-/// The address and port that the application connected to or sent to. Aligned to 8 bytes, because the verifier refuses a double
-/// word that spans two double words of the stack.
+/// The address and port that the application connected to or sent to. Aligned to 8 bytes, because the verifier refuses
+/// a double word that spans two double words of the stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct SocketRow {

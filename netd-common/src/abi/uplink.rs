@@ -27,7 +27,8 @@ pub mod uplink_flag {
     pub const TAKES_FRAMES: u32 = 1;
 }
 
-/// A trusted interface: clients that arrive on it may also use the container addresses of this network for published ports.
+/// A trusted interface: clients that arrive on it may also use the container addresses of this network for published
+/// ports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 #[repr(C)]
 pub struct TrustKey {

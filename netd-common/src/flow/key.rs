@@ -29,8 +29,8 @@ impl Zone {
     }
 }
 
-/// One direction of a connection, as its packets are before translation (16 or 40 bytes, no padding). Aligned, because the
-/// verifier accepts no double word that spans two slots of the stack.
+/// One direction of a connection, as its packets are before translation (16 or 40 bytes, no padding). Aligned, because
+/// the verifier accepts no double word that spans two slots of the stack.
 ///
 /// The identifier of an ICMP echo takes the place of a port: the source port of a request, the destination port of a
 /// reply. The other port is zero. So the tuple of a reply has source and destination exchanged, as for TCP. For a

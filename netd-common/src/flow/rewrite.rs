@@ -206,7 +206,8 @@ fn write_ports<A: Rewrite, P: PacketWrite + ?Sized>(
     match transport.layout {
         Layout::Tcp | Layout::Udp => packet.write(at, row.port_words()),
         Layout::Sctp => {
-            // The first fragment holds the checksum of the whole datagram, and the other fragments the rest of its data.
+            // The first fragment holds the checksum of the whole datagram, and the other fragments the rest of its
+            // data.
             if ip.part != Part::Whole && row.ports != Delta::NONE {
                 return Err(Reason::RewriteFailed);
             }
@@ -261,8 +262,8 @@ fn update_checksum<A: Rewrite, P: PacketWrite + ?Sized>(
     packet.update_checksum(checksum_at, ChecksumUpdate { pseudo_header, data: row.ports, zero_means_none })
 }
 
-/// Restores a packet that an ICMP error quotes to what it was before `row`'s connection translated it: a packet that was
-/// sent to the replier came from the originator. Returns how the quote's sum has changed.
+/// Restores a packet that an ICMP error quotes to what it was before `row`'s connection translated it: a packet that
+/// was sent to the replier came from the originator. Returns how the quote's sum has changed.
 #[inline(always)]
 pub fn restore_quoted<A: Rewrite, P: PacketWrite + ?Sized>(
     packet: &mut P,

@@ -143,7 +143,8 @@ impl<A: Address> FlowRow<A> {
         self.acknowledged = 0;
     }
 
-    /// MTU of the path to outside, bytes; 0 if not known yet. More than 65,535 is stored as 65,535, the longest IPv4 packet.
+    /// MTU of the path to outside, bytes; 0 if not known yet. More than 65,535 is stored as 65,535, the longest IPv4
+    /// packet.
     #[inline(always)]
     pub const fn mtu(&self) -> u32 {
         self.bits >> 16

@@ -106,8 +106,8 @@ impl<'a, A> Packet<'a, A> {
     /// A packet with its transport header, or the reason why it has none: [`Reason::Fragment`] for a later fragment
     /// whose first one has not arrived.
     ///
-    /// The two cases are kept in two fields, so that no field is undefined: the verifier refuses a program that spills an
-    /// undefined value to the stack.
+    /// The two cases are kept in two fields, so that no field is undefined: the verifier refuses a program that spills
+    /// an undefined value to the stack.
     #[inline(always)]
     pub const fn new(ip: &'a Ip<A>, transport: Result<Transport, Reason>, zone: Zone, ifindex: u32) -> Self {
         let (transport, unreadable) = match transport {

@@ -23,7 +23,8 @@ pub trait Address: Copy + Default + Eq + Hash + fmt::Debug + Pod + sealed::Seale
 
     /// Whether it is in 127.0.0.0/8 (RFC 1122 §3.2.1.3(g)) or is ::1 (RFC 4291 §2.5.3).
     fn is_loopback(self) -> bool;
-    /// Whether it is not a unicast address: multicast, and for IPv4 also the reserved addresses and the limited broadcast.
+    /// Whether it is not a unicast address: multicast, and for IPv4 also the reserved addresses and the limited
+    /// broadcast.
     fn is_not_one_hosts(self) -> bool;
     /// Whether it is valid on one link only (RFC 4291 §2.5.6). Always false for IPv4: Linux forwards packets from
     /// 169.254.0.0/16 (RFC 3927) like others.

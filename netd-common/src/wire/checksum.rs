@@ -14,7 +14,8 @@ use bytemuck::{Pod, Zeroable};
 pub struct Delta(u16);
 
 impl Delta {
-    /// The change when the TTL is decremented. The TTL is the first byte of its 16-bit word, so the sum loses 0x0100 in network order.
+    /// The change when the TTL is decremented. The TTL is the first byte of its 16-bit word, so the sum loses 0x0100 in
+    /// network order.
     pub const TTL_DECREMENTED: Self = Self(!u16::from_ne_bytes([1, 0]));
 
     /// No change.

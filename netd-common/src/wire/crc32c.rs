@@ -1,7 +1,7 @@
 //! SCTP's checksum (RFC 9260 appendix A), updated without reading the whole packet.
 //!
-//! A CRC is linear: if some bytes change, the CRC changes by a value that depends on the difference of these bytes and on
-//! how many bytes follow, but not on the bytes that follow. So for new ports a few dozen exclusive-ors are enough.
+//! A CRC is linear: if some bytes change, the CRC changes by a value that depends on the difference of these bytes and
+//! on how many bytes follow, but not on the bytes that follow. So for new ports a few dozen exclusive-ors are enough.
 
 /// The polynomial x³² + x²⁸ + … + 1 of Castagnoli, bits reversed, as SCTP uses it.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
@@ -55,8 +55,8 @@ const fn image(map: &[u32; 32], remainder: u32) -> u32 {
     sum
 }
 
-/// The exclusive-or difference of an SCTP packet's checksum for a difference `first` of its first four bytes. Both are native
-/// words of the packet's bytes; `len` is the packet's length from the SCTP header on, bytes.
+/// The exclusive-or difference of an SCTP packet's checksum for a difference `first` of its first four bytes. Both are
+/// native words of the packet's bytes; `len` is the packet's length from the SCTP header on, bytes.
 #[inline(always)]
 pub fn change(first: u32, len: u32) -> u32 {
     let mut remainder = u32::from_le_bytes(first.to_ne_bytes());

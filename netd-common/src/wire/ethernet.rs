@@ -2,7 +2,8 @@
 
 use super::bytes::Be16;
 
-/// Length of an Ethernet header without VLAN tag (IEEE 802.3), bytes. The kernel removes a tag before TC sees the packet.
+/// Length of an Ethernet header without VLAN tag (IEEE 802.3), bytes. The kernel removes a tag before TC sees the
+/// packet.
 pub const ETHERNET_LEN: usize = 14;
 /// EtherType of IPv4.
 pub const ETHERTYPE_IPV4: Be16 = Be16::new(0x0800);

@@ -163,8 +163,8 @@ pub trait Family: Address {
     /// Reads the header of a frame as if it had no IPv6 extension headers; `None` for an IPv4 fragment.
     fn plain<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Ip<Self>>;
 
-    /// Classifies a frame whose EtherType is of this family. `None` for options, extension headers, fragments, a TTL that runs
-    /// out, a protocol without ports, and a frame that is too short for a TCP header.
+    /// Classifies a frame whose EtherType is of this family. `None` for options, extension headers, fragments, a TTL
+    /// that runs out, a protocol without ports, and a frame that is too short for a TCP header.
     fn classify<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Class<Self>>;
 
     /// The kind of an ICMP message type.

@@ -130,8 +130,8 @@ mod chunk {
     pub(super) const SHUTDOWN_COMPLETE: u8 = 14;
 }
 
-/// Reads SCTP's header and the type of its first chunk. A chunk that opens or ends an association is always the first one
-/// (RFC 9260 §3.1, §6.10).
+/// Reads SCTP's header and the type of its first chunk. A chunk that opens or ends an association is always the first
+/// one (RFC 9260 §3.1, §6.10).
 #[inline(always)]
 pub fn sctp<B: PacketBytes + ?Sized>(bytes: &B, at: Offset) -> Result<Transport, Reason> {
     use tcp_flag::{ACK, FIN, RST, SYN};

@@ -1,7 +1,7 @@
 //! Packets of established connections: read, look up, rewrite, send.
 //!
-//! Whatever needs a decision is left to the next stage: no row, a row that is not live, the first packet in a tick, SYN, FIN
-//! and RST, a packet whose TTL has run out or that is too large, fragments, ICMP.
+//! Whatever needs a decision is left to the next stage: no row, a row that is not live, the first packet in a tick,
+//! SYN, FIN and RST, a packet whose TTL has run out or that is too large, fragments, ICMP.
 
 use netd_common::abi::pending;
 use netd_common::flow::{FlowKey, Zone};

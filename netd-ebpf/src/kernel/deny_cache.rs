@@ -10,7 +10,8 @@ use super::maps;
 pub(crate) fn row<A: Inet>(hash: u64) -> Option<&'static mut DenyCacheRow<A>> {
     let number = hash >> (64 - capacity::DENY_CACHE.trailing_zeros());
     let row = A::deny_cache().get_ptr_mut(number as u32)?;
-    // SAFETY: this CPU's copy, which no other program writes; the reference to one row is dropped before the next is made.
+    // SAFETY: this CPU's copy, which no other program writes; the reference to one row is dropped before the next is
+    // made.
     Some(unsafe { &mut *row })
 }
 

@@ -15,8 +15,8 @@ fn row(reason: u32) -> Option<&'static mut DropRow> {
 #[inline(always)]
 fn of_this_cpu<T>(rows: &'static PerCpuArray<T>, number: u32) -> Option<&'static mut T> {
     let row = rows.get_ptr_mut(number)?;
-    // SAFETY: this CPU's copy, which no other CPU writes. No other program that uses it interrupts this one, since both run
-    // with bottom halves disabled, and no program keeps a reference while it asks for the next.
+    // SAFETY: this CPU's copy, which no other CPU writes. No other program that uses it interrupts this one, since both
+    // run with bottom halves disabled, and no program keeps a reference while it asks for the next.
     Some(unsafe { &mut *row })
 }
 

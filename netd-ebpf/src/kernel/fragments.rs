@@ -10,8 +10,9 @@ use super::maps::{BPF_ANY, BPF_NOEXIST};
 #[inline(always)]
 pub(crate) fn datagram<A: Inet>(key: &FragmentKey<A>) -> Option<&'static mut FragmentRow> {
     let row = A::fragments().get_ptr_mut(key)?;
-    // SAFETY: the kernel frees no row under a running program. A row that is reused meanwhile holds the ports of another
-    // datagram, whose flow does not have this one's addresses. Several CPUs may write it; each field is one word.
+    // SAFETY: the kernel frees no row under a running program. A row that is reused meanwhile holds the ports of
+    // another datagram, whose flow does not have this one's addresses. Several CPUs may write it; each field is one
+    // word.
     Some(unsafe { &mut *row })
 }
 

@@ -10,8 +10,8 @@ use netd_common::wire::checksum::Delta;
 use netd_common::wire::crc32c;
 use netd_common::wire::ethernet::{Offset, PacketBytes};
 
-/// The contiguous front of a packet. Valid until a helper changes the packet: the verifier refuses a program that uses it
-/// after that.
+/// The contiguous front of a packet. Valid until a helper changes the packet: the verifier refuses a program that uses
+/// it after that.
 #[derive(Clone, Copy)]
 pub(crate) struct Frame {
     /// A number that is opaque to the verifier.

@@ -32,8 +32,8 @@ pub(crate) fn lookup<A: Inet>(context: Context, key: &FlowKey<A>) -> Option<Sock
     let len = 2 * size_of::<A>() as u32 + 4;
     let ctx = context.as_ptr();
     if key.protocol() != protocol::TCP {
-        // SAFETY: the context is valid; the helper reads `len` bytes of the key, which lives through the call, and keeps no
-        // pointer (kernel 4.20).
+        // SAFETY: the context is valid; the helper reads `len` bytes of the key, which lives through the call, and
+        // keeps no pointer (kernel 4.20).
         let found = unsafe { bpf_sk_lookup_udp(ctx, tuple, len, CURRENT_NETNS, 0) };
         if found.is_null() {
             return None;

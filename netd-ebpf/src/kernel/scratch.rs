@@ -14,7 +14,8 @@ use super::maps;
 #[inline(always)]
 fn room<T>(of: &'static PerCpuArray<T>) -> Option<&'static mut T> {
     let place = of.get_ptr_mut(0)?;
-    // SAFETY: this CPU's copy, which no other program uses while this one runs, and each program asks for it once at a time.
+    // SAFETY: this CPU's copy, which no other program uses while this one runs, and each program asks for it once at a
+    // time.
     Some(unsafe { &mut *place })
 }
 

@@ -54,8 +54,8 @@ impl Skb {
 
     #[inline(always)]
     fn fields(&self) -> &__sk_buff {
-        // SAFETY: the kernel passes a valid context that lives as long as the program runs, and the verifier turns every
-        // field access into the one that the real sk_buff needs.
+        // SAFETY: the kernel passes a valid context that lives as long as the program runs, and the verifier turns
+        // every field access into the one that the real sk_buff needs.
         unsafe { &*self.raw }
     }
 
@@ -103,8 +103,9 @@ impl Skb {
         self.fields().vlan_present != 0
     }
 
-    /// Whether the frame is addressed to this host and not in a VLAN: one in a VLAN belongs to the VLAN's own interface,
-    /// which it reaches after this program. A tag that names no VLAN but a priority (IEEE 802.1Q §9.6) does not count.
+    /// Whether the frame is addressed to this host and not in a VLAN: one in a VLAN belongs to the VLAN's own
+    /// interface, which it reaches after this program. A tag that names no VLAN but a priority (IEEE 802.1Q §9.6) does
+    /// not count.
     #[inline(always)]
     pub(crate) fn is_for_this_interface(&self) -> bool {
         let is_in_vlan = self.has_vlan_tag() && self.fields().vlan_tci & VLAN_ID != 0;
@@ -159,8 +160,8 @@ impl Skb {
     pub(crate) fn store<W: Pod, const N: usize>(&self, at: usize, words: &[W; N]) -> Result<(), Reason> {
         let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
         let len = size_of::<[W; N]>() as u32;
-        // SAFETY: the context is valid, the words live on this stack or in a map for the call, and the helper checks the
-        // offset.
+        // SAFETY: the context is valid, the words live on this stack or in a map for the call, and the helper checks
+        // the offset.
         let code = unsafe { bpf_skb_store_bytes(self.raw, at as u32, words.as_ptr().cast(), len, flags) };
         if code == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
     }
@@ -201,8 +202,8 @@ impl Skb {
         if code == 0 { Ok(()) } else { Err(Reason::Fragment) }
     }
 
-    /// Replaces the IP header, which has no options, by room for one of family `A`, which is still to be written. The frame
-    /// is not valid after it.
+    /// Replaces the IP header, which has no options, by room for one of family `A`, which is still to be written. The
+    /// frame is not valid after it.
     #[inline(always)]
     pub(crate) fn change_family<A: Inet>(&self) -> Result<(), Reason> {
         // SAFETY: the context is valid; the helper returns an error if it cannot do it.
@@ -269,8 +270,8 @@ impl Skb {
 
 /// A packet in TC that is changed in place. Checksums are updated by helpers, since the device may complete them later.
 ///
-/// The fences keep the compiler from moving direct writes behind a helper: the verifier refuses them there, since the helper
-/// may have moved the packet.
+/// The fences keep the compiler from moving direct writes behind a helper: the verifier refuses them there, since the
+/// helper may have moved the packet.
 pub(crate) struct SkbWriter<'a> {
     skb: &'a Skb,
     frame: Frame,

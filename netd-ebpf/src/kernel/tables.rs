@@ -69,8 +69,8 @@ pub(crate) fn is_trusted(network: u32, ifindex: u32) -> bool {
 #[inline(always)]
 pub(crate) fn publication(handle: Handle) -> Option<&'static mut PublicationRow> {
     let row = maps::PUBLICATIONS.get_ptr_mut(u32::from(handle.slot()))?;
-    // SAFETY: array rows are never freed. The handle is one aligned word, and the programs change nothing but the counters,
-    // by atomic operations.
+    // SAFETY: array rows are never freed. The handle is one aligned word, and the programs change nothing but the
+    // counters, by atomic operations.
     let row = unsafe { &mut *row };
     if row.handle == handle && !handle.is_none() { Some(row) } else { None }
 }
@@ -132,8 +132,8 @@ pub(crate) fn is_local<A: Inet>(address: A) -> bool {
 /// The address that a socket of the host asked for.
 #[inline(always)]
 pub(crate) fn socket(key: &SocketKey) -> Option<SocketRow> {
-    // SAFETY: copied at once. A row that is reused within these instructions belongs to another socket's cookie, and gives at
-    // worst one wrong answer to getpeername.
+    // SAFETY: copied at once. A row that is reused within these instructions belongs to another socket's cookie, and
+    // gives at worst one wrong answer to getpeername.
     unsafe { maps::SOCKETS.get(key) }.copied()
 }
 

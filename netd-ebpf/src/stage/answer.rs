@@ -1,8 +1,8 @@
 //! ICMP errors about dropped packets: the TTL has run out, or the packet is larger than the next link's MTU (RFC 792,
 //! RFC 1191, RFC 4443 §3.2 and §3.3).
 //!
-//! The packet itself becomes the ICMP error: it is cut to what is quoted, gets new headers in front, and goes back to where
-//! it came from.
+//! The packet itself becomes the ICMP error: it is cut to what is quoted, gets new headers in front, and goes back to
+//! where it came from.
 
 use netd_common::abi::cb;
 use netd_common::flow::Zone;

@@ -58,8 +58,8 @@ struct Translation {
 }
 
 impl Translation {
-    /// Finds the flow of a packet without options, extension headers and fragmentation: options and extension headers have
-    /// no equivalent in the other family, and translated fragments would have wrong offsets.
+    /// Finds the flow of a packet without options, extension headers and fragmentation: options and extension headers
+    /// have no equivalent in the other family, and translated fragments would have wrong offsets.
     #[inline(always)]
     fn of(skb: &Skb, frame: Frame, ip: &Ip<Ipv6>, header_len: usize) -> Result<Self, Reason> {
         if ip.part != Part::Whole || ip.transport_at.get() != ETHERNET_LEN + header_len {

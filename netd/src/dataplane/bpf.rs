@@ -87,8 +87,8 @@ struct Batch {
 }
 
 impl Batch {
-    /// For `count` rows of `map`, if its keys and rows have these sizes: the kernel copies as many bytes as it believes they
-    /// have.
+    /// For `count` rows of `map`, if its keys and rows have these sizes: the kernel copies as many bytes as it believes
+    /// they have.
     fn new(map: &MapData, key: usize, row: Option<usize>, count: usize) -> io::Result<Self> {
         let info: MapInfo = map.info().map_err(io::Error::other)?;
         let fits = info.key_size() as usize == key && row.is_none_or(|row| info.value_size() as usize == row);
@@ -138,8 +138,8 @@ pub(super) fn read_rows<V: Pod>(map: &MapData, first: u32, rows: &mut [V]) -> io
         values: rows.as_mut_ptr().expose_provenance() as u64,
         ..Batch::new(map, size_of::<u32>(), Some(size_of::<V>()), rows.len())?
     };
-    // SAFETY: `after` and `reached` point to one key, `keys` and `values` to `count` elements. Those that are written are
-    // borrowed mutably, and every byte pattern is a `V`.
+    // SAFETY: `after` and `reached` point to one key, `keys` and `values` to `count` elements. Those that are written
+    // are borrowed mutably, and every byte pattern is a `V`.
     unsafe { batch.run(BPF_MAP_LOOKUP_BATCH) }
 }
 

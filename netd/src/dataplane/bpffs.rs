@@ -40,7 +40,8 @@ pub(super) fn root() -> PathBuf {
     Path::new(BPFFS).join("netd")
 }
 
-/// Removes the common folder if no instance has pins, and unmounts the file system if netd mounted it and nobody uses it.
+/// Removes the common folder if no instance has pins, and unmounts the file system if netd mounted it and nobody uses
+/// it.
 pub(super) fn leave() -> Result<()> {
     // Fails if another instance has pins; then the folder stays.
     let _in_use = fs::remove_dir(root());

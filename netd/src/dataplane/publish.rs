@@ -302,7 +302,8 @@ impl Bound for Ipv6 {
     }
 }
 
-/// A publication's keys in a family's map of single addresses: the fewest aligned blocks of ports that make up its range.
+/// A publication's keys in a family's map of single addresses: the fewest aligned blocks of ports that make up its
+/// range.
 fn bound_keys<A: Bound>(publication: &PublishedPorts) -> Vec<Key<Wire<BoundPortKey<A>>>> {
     let Some(address) = publication.host_address.and_then(A::of) else { return Vec::new() };
     let protocol = Be16::new(u16::from(publication.protocol));

@@ -1,4 +1,5 @@
-//! The maps of one instance: endpoints, subnets, access lists, uplinks, counters and flows. Publications are in `publish`.
+//! The maps of one instance: endpoints, subnets, access lists, uplinks, counters and flows. Publications are in
+//! `publish`.
 
 use std::collections::{HashMap as Table, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -11,8 +11,8 @@ use super::wire::Wire;
 use super::{object, pins};
 use crate::error::{Doing as _, Error, Result, StateError};
 
-/// Fails unless the pinned maps and programs are those of this netd: compares kind, sizes, flags and capacity of every map, then the
-/// ABI number and the digest of the programs.
+/// Fails unless the pinned maps and programs are those of this netd: compares kind, sizes, flags and capacity of every
+/// map, then the ABI number and the digest of the programs.
 pub(super) fn check(instance: &Path) -> Result<()> {
     let pinned = pinned_version(instance)?;
     let own = object::version();

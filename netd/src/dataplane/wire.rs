@@ -5,6 +5,7 @@
 #[repr(transparent)]
 pub(super) struct Wire<T>(pub(super) T);
 
-// SAFETY: `bytemuck::Pod` is derived for every `T` here, which the compiler grants only to types that are `Copy`, have no
-// padding and admit every byte pattern; that is all `aya::Pod` asks for. `repr(transparent)` adds nothing to the layout.
+// SAFETY: `bytemuck::Pod` is derived for every `T` here, which the compiler grants only to types that are `Copy`, have
+// no padding and admit every byte pattern; that is all `aya::Pod` asks for. `repr(transparent)` adds nothing to the
+// layout.
 unsafe impl<T: bytemuck::Pod> aya::Pod for Wire<T> {}

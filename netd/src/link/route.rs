@@ -69,7 +69,8 @@ fn described(message: &RouteMessage) -> Option<Described> {
 }
 
 impl Netlink {
-    /// The unicast routes of all tables, of both families, that lead beyond a link; and the prefixes that are the host's own.
+    /// The unicast routes of all tables, of both families, that lead beyond a link; and the prefixes that are the
+    /// host's own.
     pub(crate) async fn routes(&self) -> Result<(Vec<Route>, Vec<IpNet>)> {
         let (mut routes, mut locals) = (Vec::new(), Vec::new());
         let all =

@@ -25,8 +25,8 @@ const CONNECTED: StateFlags = StateFlags::ESTABLISHED
     .union(StateFlags::LAST_ACK)
     .union(StateFlags::CLOSING);
 
-/// Ends the connected TCP and UDP sockets of `netns` that have one of these cookies (`SO_COOKIE`) and one of these peers: their
-/// next call fails with ECONNABORTED. Needs a kernel with `CONFIG_INET_DIAG_DESTROY` (4.5).
+/// Ends the connected TCP and UDP sockets of `netns` that have one of these cookies (`SO_COOKIE`) and one of these
+/// peers: their next call fails with ECONNABORTED. Needs a kernel with `CONFIG_INET_DIAG_DESTROY` (4.5).
 pub(crate) fn end_sockets(netns: &Netns, cookies: &HashSet<u64>, peers: &[IpAddr]) -> Result<()> {
     let end = || {
         for family in [AF_INET, AF_INET6] {

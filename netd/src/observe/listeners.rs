@@ -115,8 +115,8 @@ fn read<T: Default>(table: &str, parse: impl FnOnce(File) -> ProcResult<T>) -> i
     }
 }
 
-/// SCTP's endpoints; none where the kernel has no SCTP. The table does not say which of them listen, so all count (net/sctp/proc.c,
-/// `sctp_eps_seq_show`: port in the sixth column, inode in the eighth, addresses behind them).
+/// SCTP's endpoints; none where the kernel has no SCTP. The table does not say which of them listen, so all count
+/// (net/sctp/proc.c, `sctp_eps_seq_show`: port in the sixth column, inode in the eighth, addresses behind them).
 fn sctp_endpoints() -> Vec<Listener> {
     let table = fs::read_to_string(format!("{TABLES}/sctp/eps")).unwrap_or_default();
     let endpoint = |line: &str| -> Option<Listener> {

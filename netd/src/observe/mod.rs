@@ -29,7 +29,8 @@ pub(crate) struct Observed {
     pub routes: Vec<Route>,
     /// Prefixes all of whose addresses are the host's, by local routes (`ip route add local`).
     pub local_prefixes: Vec<IpNet>,
-    /// Whether programs may bind IPv4 addresses that the host does not have (`net.ipv4.ip_nonlocal_bind`), and IPv6 ones.
+    /// Whether programs may bind IPv4 addresses that the host does not have (`net.ipv4.ip_nonlocal_bind`), and IPv6
+    /// ones.
     pub nonlocal_bind: [bool; 2],
     /// Whether the kernel has IPv6.
     pub has_ipv6: bool,

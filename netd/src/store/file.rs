@@ -37,7 +37,8 @@ struct Text<S> {
     notes: BTreeMap<u16, Note>,
 }
 
-/// Reads the text of the state file at `path` and the bytes of the file of publications beside it, as [`write()`] makes them.
+/// Reads the text of the state file at `path` and the bytes of the file of publications beside it, as [`write()`] makes
+/// them.
 pub fn parse(text: &[u8], rows: &[u8], path: &Path) -> Result<State> {
     let text = parse_text(text, path)?;
     let rows =

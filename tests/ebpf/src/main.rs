@@ -48,8 +48,8 @@ static AT_DESTINATION: u32 = 0;
 /// The flows' first address, host byte order; one address has [`PORTS_EACH`] flows.
 #[unsafe(no_mangle)]
 static ADDRESS: u32 = 0;
-/// The sum of the IP header without the flow's address, and of pseudo header, UDP header and payload without its address
-/// and port: host byte order, folded to less than 2^17.
+/// The sum of the IP header without the flow's address, and of pseudo header, UDP header and payload without its
+/// address and port: host byte order, folded to less than 2^17.
 #[unsafe(no_mangle)]
 static SUMS: [u32; 2] = [0; 2];
 /// What a packet must have to be counted: destination address and ports, in wire order; zero in the mask means any.
@@ -79,8 +79,8 @@ static ARRIVED: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 /// A constant that the loader sets.
 macro_rules! set {
     ($name:ident) => {
-        // SAFETY: an aligned static that lives as long as the program; volatile, since its value at compile time is not the
-        // one that it has.
+        // SAFETY: an aligned static that lives as long as the program; volatile, since its value at compile time is not
+        // the one that it has.
         unsafe { core::ptr::read_volatile(&raw const $name) }
     };
 }
@@ -129,15 +129,15 @@ pub fn generate(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn write<T>(at: usize, value: T) {
-    // SAFETY: the caller has proved that the first 60 bytes are the frame's, and every place is among them; the verifier
-    // proves it again.
+    // SAFETY: the caller has proved that the first 60 bytes are the frame's, and every place is among them; the
+    // verifier proves it again.
     unsafe { (at as *mut T).write_unaligned(value) };
 }
 
 #[inline(always)]
 fn read<T>(at: usize) -> T {
-    // SAFETY: the caller has proved that the first 46 bytes are the frame's, and every place is among them; the verifier proves
-    // it again.
+    // SAFETY: the caller has proved that the first 46 bytes are the frame's, and every place is among them; the
+    // verifier proves it again.
     unsafe { (at as *const T).read_unaligned() }
 }
 

@@ -115,7 +115,7 @@ pub enum Cell {
     Found(Measured),
     /// Not measured, or makes no sense.
     Without {
-        /// The reason, told in a footnote.
+        /// The reason, shown in a footnote.
         why: String,
     },
 }

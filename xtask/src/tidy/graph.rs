@@ -1,8 +1,8 @@
 //! Which file needs which, by imports and by paths in the code, and the circles among them.
 //!
-//! A file needs the file that *defines* what it names. A re-export is followed to the definition, so a parent module may
-//! declare and re-export its children. `mod x;` and `use a::module;` alone need nothing; `module::item` needs the item's file,
-//! and `use x::*` the file of x itself.
+//! A file needs the file that *defines* what it names. A re-export is followed to the definition, so a parent module
+//! may declare and re-export its children. `mod x;` and `use a::module;` alone need nothing; `module::item` needs the
+//! item's file, and `use x::*` the file of x itself.
 //!
 //! A circle is a group of files that need each other, so that none can be moved or tested alone. A parent that
 //! re-exports a child and defines something that the child imports is also a circle: the definition belongs in another

@@ -170,7 +170,7 @@ pub(crate) const WALLS: &[Wall] = &[
             "netd-ebpf/src/stage/",
             "netd-ebpf/src/xdp/",
         ],
-        why: "the bottom room knows nobody above it",
+        why: "kernel is the lowest room and must not import the others",
     },
     Wall {
         room: "netd-ebpf/src/flow/",

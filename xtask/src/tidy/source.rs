@@ -37,7 +37,7 @@ pub(crate) struct Scope {
     pub(crate) tokens: Vec<Token>,
 }
 
-/// A module that is declared, and defined in a file of its own.
+/// A module that is declared, and defined in another file.
 pub(crate) struct Declared {
     /// Its name.
     pub(crate) name: String,
@@ -170,7 +170,7 @@ impl Scope {
                 at += 1;
                 continue;
             };
-            // `Vec::<T>::new` goes on behind its angle bracket; `::core::mem` begins with a separator.
+            // `Vec::<T>::new` continues after its angle bracket; `::core::mem` starts with a separator.
             let goes_on = at >= 3 && separator(at - 2) && (sign(at - 3, '>') || word(at - 3).is_some());
             let line = tokens[at].line;
             let mut path = vec![first];
