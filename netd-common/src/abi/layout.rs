@@ -1,8 +1,8 @@
 //! Checks that the contract is the one that is recorded for its number. `layout.txt` describes it as text: each row
 //! with the offsets and sizes of its fields, each map, program and constant.
 //!
-//! To change the contract, raise [`ABI`], then record the new one: `NETD_RECORD_ABI=1 cargo test -p netd-common
-//! abi::layout`.
+//! To change the contract, raise [`ABI`], then record the new one:
+//! `NETD_RECORD_ABI=1 cargo test -p netd-common abi::layout`.
 
 extern crate std;
 
