@@ -1,4 +1,4 @@
-//! Frames, as anybody's and as a container's: see `netd_fuzz::packet` and `netd_fuzz::source_guard`.
+//! Frames from outside and from a container: see `netd_fuzz::packet` and `netd_fuzz::source_guard`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Words of the command line: see `netd_fuzz::spec`.
+//! Arguments of the command line: see `netd_fuzz::spec`.
 
 #![no_main]
 

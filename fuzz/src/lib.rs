@@ -1,5 +1,5 @@
-//! What the fuzz targets check: each module has a function that panics if its input breaks a rule. The targets only call
-//! them.
+//! What the fuzz targets check: each module has a function that panics if its input breaks a rule. The targets only
+//! call them.
 //!
 //! | module | input |
 //! |---|---|

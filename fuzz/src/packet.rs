@@ -1,4 +1,4 @@
-//! Headers: nothing is read beyond the packet's end, the fields are those that an independent decoder reads, and a quoted
+//! Headers: nothing beyond the end of the packet is read, an independent decoder reads the same fields, and a quoted
 //! packet is read like one that is not quoted.
 
 use std::fmt::Debug;
@@ -37,7 +37,7 @@ pub fn holds(frame: &[u8]) {
     }
 }
 
-/// Nothing that is read is beyond the packet's end.
+/// Nothing beyond the end of the packet is read.
 fn inside<A: Family>(frame: &[u8], ip: &Ip<A>) {
     let at = ip.transport_at.get();
     assert!((ETHERNET_LEN + A::HEADER_LEN..=Offset::MAX as usize).contains(&at));
@@ -126,7 +126,7 @@ fn as_ipv6(frame: &[u8], theirs: &Ipv6HeaderSlice<'_>, mut rest: &[u8]) {
     assert_eq!(IpAddr::V6(ip.src.into()), theirs.source_addr());
     assert_eq!(IpAddr::V6(ip.dst.into()), theirs.destination_addr());
     assert_eq!((ip.protocol, ip.ttl, ip.transport_at.get()), (number, theirs.hop_limit(), at));
-    // No host fragments a fragment. If one does, it is open which of the identifications counts.
+    // No host fragments a fragment, so it is undefined which identification counts.
     if fragments < 2 {
         assert_eq!(ip.part, part);
     }

@@ -1,5 +1,5 @@
-//! Rewriting: a translated packet has the tuple of its row and right checksums, and its answer is translated to the answer of
-//! what was sent.
+//! Rewriting: a translated packet has the tuple of its row and correct checksums, and the reply to it is translated
+//! back into a reply to the original packet.
 
 use netd_common::flow::nat::{Connection, Nat, Side};
 use netd_common::flow::rewrite::{self, Rewrite};
@@ -24,7 +24,7 @@ pub fn holds(bytes: &[u8]) {
     there_and_back(frame, Tuple { src: six(0), dst: six(16), src_port, dst_port });
 }
 
-/// Translates a packet to `inner`, makes the receiver's answer, and translates that back.
+/// Translates a packet to `inner`, makes the receiver's reply, and translates it back.
 fn there_and_back<A: Rewritten>(frame: &[u8], inner: Tuple<A>) {
     let Ok(ip) = A::header(frame, IP_AT) else { return };
     let Ok(transport) = transport::read(frame, &ip) else { return };

@@ -73,7 +73,7 @@ fn judge<A: FamilyRows>(
     Some(on_link)
 }
 
-/// A message that passed: not a router's, and it advertises no address but the container's own.
+/// A message that passed is not from a router, and advertises only the container's own addresses.
 fn advertises(message: &[u8]) {
     match message[0] {
         134 | 137 => panic!("a router's message"),

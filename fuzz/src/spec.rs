@@ -1,4 +1,5 @@
-//! Words of the command line: what is taken shows itself as a word that means the same, and keeps its type's promises.
+//! Arguments of the command line: an accepted value is printed as text with the same meaning, and keeps the invariants
+//! of its type.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
@@ -8,7 +9,7 @@ use netd::{
     Access, HostPorts, IfName, Mac, Name, OwnerKey, PortRange, PortSpec, Protocol, Source, UnpublishSpec,
 };
 
-/// A word, as everything that takes words takes it.
+/// Parses a word with every parser.
 pub fn holds(bytes: &[u8]) {
     let Ok(word) = std::str::from_utf8(bytes) else { return };
     if let Some(PortSpec { host, target, .. }) = shows_itself(word) {
@@ -25,7 +26,7 @@ pub fn holds(bytes: &[u8]) {
         assert_eq!(PortRange::new(range.first(), range.last()), Some(range));
     }
     if let Some(name) = shows_itself::<Name>(word) {
-        // It names a file.
+        // The name is used as a file name.
         assert!(name.as_str() == word && !word.contains('/') && !word.starts_with('.'));
     }
     if let Some(name) = shows_itself::<IfName>(word) {
@@ -41,7 +42,7 @@ pub fn holds(bytes: &[u8]) {
     sources(word);
 }
 
-/// Takes a word, if it can be taken, and shows it.
+/// Parses a word, and prints the value if it is accepted.
 fn shows_itself<T: FromStr + Display + Debug + PartialEq>(word: &str) -> Option<T> {
     let meant = word.parse::<T>().ok()?;
     let shown = meant.to_string();
@@ -49,7 +50,7 @@ fn shows_itself<T: FromStr + Display + Debug + PartialEq>(word: &str) -> Option<
     Some(meant)
 }
 
-/// A subnet has room for the gateway that it is given and for a container.
+/// An accepted subnet has addresses for the gateway and for a container.
 fn subnet(word: &str) {
     let Ok(subnet) = word.parse::<ipnet::IpNet>() else { return };
     if check_subnet(subnet).is_err() {
@@ -62,7 +63,7 @@ fn subnet(word: &str) {
     assert!(container.is_some(), "room for a container");
 }
 
-/// Lists of sources, allowed before the first `;`, denied after it.
+/// Access lists: allowed sources before the first `;`, denied ones after it.
 fn sources(word: &str) {
     let (allow, deny) = word.split_once(';').unwrap_or((word, ""));
     let list = |words: &str| -> Option<Vec<Source>> {

@@ -1,10 +1,10 @@
-//! The state's files: what is understood is written as it was read, and holds nothing that the commands could trip over.
+//! The state files: accepted files are written as they were read, and their records are consistent.
 
 use std::path::Path;
 
 use netd::internals::{parse_state, write_state};
 
-/// Both files: the text up to the first zero byte, the rows behind it.
+/// Both files: the text up to the first zero byte, the rows after it.
 pub fn holds(bytes: &[u8]) {
     let parse = |text: &[u8], rows: &[u8]| parse_state(text, rows, Path::new("state.json")).ok();
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());

@@ -16,8 +16,9 @@ macro_rules! plain {
     ($($type:ident: $four:expr, $six:expr;)*) => {$(
         // SAFETY: every field is `Pod`, for which zero is a value.
         unsafe impl<A: Address> Zeroable for $type<A> {}
-        // SAFETY: the type is `repr(C)`, `Copy`, and all of its fields are `Pod`; it has no padding, because for both types
-        // that implement the sealed trait `Address` its size is the sum of its fields' sizes, which is asserted below.
+        // SAFETY: the type is `repr(C)`, `Copy`, and all of its fields are `Pod`; it has no padding, because for both
+        // types that implement the sealed trait `Address` its size is the sum of its fields' sizes, which is asserted
+        // below.
         unsafe impl<A: Address> Pod for $type<A> {}
         const _: () = assert!(size_of::<$type<Ipv4>>() == $four && size_of::<$type<Ipv6>>() == $six);
     )*};

@@ -1,4 +1,4 @@
-//! What becomes of a packet, and why.
+//! Verdicts on packets, and the reasons for drops.
 
 /// Why a packet was dropped: the index of its counter.
 ///
@@ -19,7 +19,7 @@ pub enum Reason {
     Spoofed = 4,
     /// From a container to another one that it is isolated from, on another network or on its own.
     Isolated = 5,
-    /// To a destination that the container's network does not reach, or by an uplink without an address.
+    /// To a destination that the container's network cannot reach, or by an uplink without an address.
     NoWayOut = 6,
     /// TTL would reach zero (RFC 791 §3.2).
     TtlExceeded = 7,
@@ -33,7 +33,7 @@ pub enum Reason {
     Collision = 11,
     /// A later fragment that could not be queued until the first one arrives.
     Fragment = 12,
-    /// The kernel's helpers refused to change the packet.
+    /// A kernel helper refused to change the packet.
     RewriteFailed = 13,
     /// From a container: neither IP nor ARP, or with a VLAN tag. From outside: behind a VLAN tag that names no VLAN.
     Foreign = 14,
@@ -41,9 +41,9 @@ pub enum Reason {
     OutOfState = 15,
     /// An ICMP error or reply that belongs to no known flow.
     NotRelated = 16,
-    /// The source is not allowed to use the port.
+    /// The access lists deny the source.
     Denied = 17,
-    /// A packet of a NAT64 flow that has no equivalent in the other family.
+    /// A packet of a NAT64 flow without an equivalent in the other family.
     Untranslatable = 18,
 }
 
@@ -96,7 +96,7 @@ impl Reason {
         }
     }
 
-    /// What it means, in words.
+    /// Its meaning, as text.
     pub const fn text(self) -> &'static str {
         match self {
             Self::Malformed => "a header is truncated or has wrong lengths",
@@ -130,6 +130,6 @@ pub enum Verdict {
     Pass,
     /// It is dropped silently, since a copy of it is queued or has been sent on.
     Consumed,
-    /// It was translated, and leaves as the redirect helper has noted.
+    /// It was translated and is redirected.
     Redirected,
 }

@@ -1,8 +1,8 @@
 //! Connections that the host's own processes make: to localhost or to an address of the host.
 //!
-//! The destination is replaced by the container's when the socket connects or sends, so the packets need no translation. The
-//! application is told the address that it asked for. Only sockets of the host's own network namespace are touched: a
-//! container's 127.0.0.1 is its own.
+//! The destination is replaced by the container's when the socket connects or sends, so the packets need no
+//! translation. getpeername and recvfrom return the address that the application asked for. Only sockets of the host's
+//! network namespace are changed, since a container's 127.0.0.1 is its own.
 
 use aya_ebpf::programs::{SockAddrContext, SockContext};
 use netd_common::abi::{FamilyRows as _, SocketKey, SocketRow};
@@ -16,15 +16,15 @@ use crate::kernel::lookups::Kernel;
 use crate::kernel::sock::{Sock, SockAddr};
 use crate::kernel::{seen_peers, tables};
 
-/// What a cgroup program returns to let the call go on; these programs refuse nothing.
+/// The return value of a cgroup program that allows the call; these programs refuse no call.
 const ALLOW: i32 = 1;
 
-/// How a socket gets an address.
+/// The call that gives a socket its destination.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
-    /// Once. An IPv6 socket may get an IPv4-mapped address.
+    /// connect. An IPv6 socket may get an IPv4-mapped address.
     Connect,
-    /// With each datagram. The kernel does not accept an IPv4-mapped address for an IPv6 one here.
+    /// sendmsg, for each datagram. The kernel does not accept an IPv4-mapped address instead of an IPv6 one here.
     Send,
 }
 
@@ -81,15 +81,14 @@ pub(crate) fn peer6(ctx: &SockAddrContext) -> i32 {
     ALLOW
 }
 
-/// The end of a socket: what was remembered of its connection is forgotten. What an unconnected socket sent to is left to be
-/// evicted.
+/// Deletes the row of a connected socket when it is released. Rows of unconnected sockets are left to eviction.
 #[inline(always)]
 pub(crate) fn released(ctx: &SockContext) -> i32 {
     let sock = Sock::new(ctx);
     let number = sock.protocol();
     if (number == protocol::TCP || number == protocol::UDP) && sock.is_of_host() {
         let target = sock.peer();
-        // Most sockets were never in the table, and looking there costs some 200 ns of cache misses.
+        // Most sockets are not in the table, and a lookup costs some 200 ns of cache misses.
         if seen_peers::contains(seen_peers::bit(target)) {
             tables::remove_socket(&key(sock.cookie(), number, target, sock.peer_port()));
         }
@@ -102,7 +101,7 @@ fn key(cookie: u64, protocol: u8, target: Ipv6, target_port: Be16) -> SocketKey 
     SocketKey { cookie, target, target_port, protocol: Be16::new(u16::from(protocol)), pad: 0 }
 }
 
-/// What a published destination is replaced by.
+/// The replacement of a published destination.
 struct Replacement {
     /// The target's address, IPv4 in its mapped form.
     target: Ipv6,
@@ -137,7 +136,7 @@ fn lookup<A: Inet>(addr: &SockAddr<'_>, address: A, call: Call) -> Option<Replac
     })
 }
 
-/// Remembers what the application asked for, and counts the connection.
+/// Stores the address that the application asked for, and counts the connection.
 #[inline(always)]
 fn remember(addr: &SockAddr<'_>, call: Call, replacement: &Replacement) {
     let Replacement { target, target_port, asked_for, port, publication } = replacement;
@@ -147,14 +146,14 @@ fn remember(addr: &SockAddr<'_>, call: Call, replacement: &Replacement) {
         return;
     }
     if call == Call::Connect {
-        // For `released`.
+        // `released` asks the filter before it looks up a row.
         seen_peers::add(*target);
     }
     tables::put_socket(&key, &row);
     tables::count_flow(*publication);
 }
 
-/// The target's address in the family that was asked for, or else its IPv4 address, if the kernel accepts that.
+/// The target's address in the requested family, or else its IPv4 address, if the kernel accepts that.
 #[inline(always)]
 fn target<A: Inet>(found: &Found<'_>, call: Call) -> Option<Ipv6> {
     let same = A::subnet(found.endpoint).address();
@@ -169,7 +168,7 @@ fn target<A: Inet>(found: &Found<'_>, call: Call) -> Option<Ipv6> {
     fits.then(|| Ipv6::mapped(four))
 }
 
-/// The address that the application asked for when it got `target`.
+/// The address that the application asked for and that was replaced by `target`.
 #[inline(always)]
 fn original(addr: &SockAddr<'_>, target: Ipv6) -> Option<SocketRow> {
     tables::socket(&key(addr.cookie(), addr.protocol(), target, addr.port()))

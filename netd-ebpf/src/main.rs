@@ -2,11 +2,11 @@
 //!
 //! | room | owns |
 //! |---|---|
-//! | [`stage`] | the stages: programs behind the hooks' first ones, entered by tail calls |
+//! | [`stage`] | the stages: programs that are entered by tail calls |
 //! | [`flow`] | the flow tables |
-//! | [`xdp`] | packets of uplinks before the stack sees them |
+//! | [`xdp`] | packets of uplinks before the stack receives them |
 //! | [`cgroup`] | connections of the host's own processes |
-//! | [`kernel`] | packets, maps and helpers: the only room that says `unsafe` |
+//! | [`kernel`] | packets, maps and helpers: the only room with `unsafe` |
 
 #![no_std]
 #![no_main]
@@ -38,7 +38,7 @@ use netd_common::wire::bytes::{Ipv4, Ipv6};
 use crate::cgroup::Call;
 use crate::stage::dispatch;
 
-/// On each uplink before the stack, if the user turns it on.
+/// On each uplink before the stack, if XDP is on.
 #[xdp]
 pub fn uplink_xdp(ctx: XdpContext) -> u32 {
     xdp::uplink(&ctx)
@@ -56,7 +56,7 @@ pub fn container_ingress(ctx: TcContext) -> i32 {
     dispatch::container(&ctx)
 }
 
-/// The stages that exist for each family: the names of the programs for IPv4 and IPv6, and what they run.
+/// The stages that exist for each family: the names of the programs for IPv4 and IPv6, and their function.
 macro_rules! stages_of_both_families {
     ($($v4:ident, $v6:ident: $run:ident;)*) => {$(
         #[classifier]
@@ -98,7 +98,7 @@ pub fn nat46(ctx: TcContext) -> i32 {
     dispatch::nat46(&ctx)
 }
 
-/// An IPv4 packet to its network's gateway, which may be an answer to an IPv6 client.
+/// An IPv4 packet to its network's gateway, which may be a reply to an IPv6 client.
 #[classifier]
 pub fn nat46_track(ctx: TcContext) -> i32 {
     dispatch::nat46_track(&ctx)
@@ -140,8 +140,8 @@ pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
     cgroup::outgoing4(&ctx, Call::Send)
 }
 
-/// A host process sends a datagram to an address (IPv6). The kernel does not accept an IPv4 address here, so for a container
-/// without IPv6 the socket has to be connected.
+/// A host process sends a datagram to an address (IPv6). The kernel does not accept an IPv4 address here, so for a
+/// container without IPv6 the socket has to be connected.
 #[cgroup_sock_addr(sendmsg6)]
 pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
     cgroup::outgoing6(&ctx, Call::Send)

@@ -1,7 +1,8 @@
-//! Network namespaces: made, found, visited, removed. The only room that changes the namespace of a thread.
+//! Network namespaces: making, finding, entering and removing them. The only room that changes the namespace of a
+//! thread.
 //!
-//! Nobody lives in another namespace: a thread of its own goes in, does one thing (opens a socket, writes a switch) and
-//! ends. A socket belongs to the namespace that it was opened in, wherever it is used.
+//! A separate thread enters another namespace, does one thing (opens a socket, writes a sysctl) and ends. A socket
+//! belongs to the namespace in which it was opened, wherever it is used.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -18,7 +19,7 @@ use nix::sys::statfs::{FsType, fstatfs};
 
 use crate::error::{ContainerError, Doing as _, Error, HostError, Lack, Result};
 
-/// Where named namespaces are, as iproute2 has it.
+/// The folder of named namespaces, as in iproute2.
 const NAMED: &str = "/run/netns";
 /// `NSFS_MAGIC` of linux/magic.h.
 const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
@@ -31,17 +32,17 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// The namespace with this cookie at a path; none if nothing or another namespace is there by now.
+    /// The namespace with this cookie at a path; none if nothing or another namespace is there.
     pub fn proven(path: &Path, cookie: u64) -> Result<Option<Self>> {
         match Self::open(path) {
             Ok(netns) => Ok((netns.cookie()? == cookie).then_some(netns)),
-            // Nothing is there, or a file that is no namespace.
+            // Nothing is there, or a file that is not a namespace.
             Err(Error::Container(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// The namespace at a path, as `ip netns`, Docker and Podman leave them.
+    /// The namespace at a path, as `ip netns`, Docker and Podman mount them.
     pub fn open(path: &Path) -> Result<Self> {
         let what = || format!("open network namespace {}", path.display());
         let file = File::open(path).map_err(|error| match error.kind() {
@@ -61,7 +62,7 @@ impl Netns {
         }
     }
 
-    /// Makes a namespace that has no name yet. It ends when this is dropped, unless [`Self::mount`] has given it one.
+    /// Makes a namespace without a name. It ends when this is dropped, unless [`Self::mount`] has given it a name.
     pub fn create() -> Result<Self> {
         let made = on_a_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET)?;
@@ -93,8 +94,8 @@ impl Netns {
         }
     }
 
-    /// Removes the name of the namespace with this cookie. The kernel ends the namespace when its last process is gone. If
-    /// nothing or another namespace is at the path, that is fine and stays.
+    /// Removes the name of the namespace with this cookie. The kernel ends the namespace when its last process has
+    /// ended. If nothing or another namespace is at the path, nothing is changed.
     pub fn remove(path: &Path, cookie: u64) -> Result<()> {
         let what = || format!("remove network namespace {}", path.display());
         let is_ours = match Self::open(path) {
@@ -109,7 +110,7 @@ impl Netns {
             return Ok(());
         }
         match umount2(path, MntFlags::MNT_DETACH) {
-            // Not mounted: only the file was made. Not there: removed already.
+            // Not mounted: only the file was made. Not found: already removed.
             Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
             Err(errno) => return Err(Error::system(what(), errno)),
         }
@@ -119,19 +120,20 @@ impl Netns {
         }
     }
 
-    /// Where it was opened.
+    /// The path where it was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its number, which no other namespace of this boot ever has.
+    /// Its cookie, which no other namespace of this boot has.
     pub fn cookie(&self) -> Result<u64> {
         let what = || format!("read the cookie of {}", self.path.display());
         let socket = self.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))?.doing(what)?;
         let mut cookie = 0_u64;
         let mut len: libc::socklen_t = 8;
-        // SAFETY: the descriptor is open for the call, and the option's value and its length are live, aligned places on
-        // this stack; the kernel writes at most the eight bytes of `cookie` that `len` grants (net/core/sock.c, SO_NETNS_COOKIE).
+        // SAFETY: the descriptor is open for the call, and the option's value and its length are live, aligned places
+        // on this stack; the kernel writes at most the eight bytes of `cookie` that `len` grants (net/core/sock.c,
+        // SO_NETNS_COOKIE).
         let code = unsafe {
             libc::getsockopt(
                 socket.as_raw_fd(),
@@ -156,7 +158,7 @@ impl Netns {
         Ok(self.file.metadata().doing(|| format!("inspect {}", self.path.display()))?.ino())
     }
 
-    /// Runs `visit` inside, on a thread of its own.
+    /// Runs `visit` inside, on a separate thread.
     pub fn run<T: Send>(&self, visit: impl FnOnce() -> T + Send) -> Result<T> {
         on_a_thread(|| {
             setns(&*self.file, CloneFlags::CLONE_NEWNET)?;
@@ -167,7 +169,7 @@ impl Netns {
         })
     }
 
-    /// Moves the calling thread inside for good, for a program that is about to become another.
+    /// Moves the calling thread inside permanently, for a process that is about to call exec.
     pub fn enter(&self) -> Result<()> {
         setns(&*self.file, CloneFlags::CLONE_NEWNET)
             .doing(|| format!("enter network namespace {}", self.path.display()))
@@ -180,7 +182,7 @@ impl Netns {
         for entry in fs::read_dir("/proc").doing(|| "read /proc".into())? {
             let Ok(entry) = entry else { continue };
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            // A process that ends meanwhile, or is a kernel thread, has no namespace to show.
+            // A process that has ended meanwhile, or a kernel thread, has no namespace link.
             if fs::metadata(entry.path().join("ns/net")).is_ok_and(|ns| ns.ino() == inode) {
                 inside.push(pid);
             }
@@ -203,14 +205,14 @@ fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     })
 }
 
-/// Makes /run/netns a mount point that every mount namespace sees changes of, as `ip netns add` does, so that a name made
-/// here is a namespace everywhere.
+/// Makes /run/netns a shared mount point, as `ip netns add` does, so that other mount namespaces also see the new
+/// names.
 fn share_folder() -> Result<()> {
     let what = || format!("make {NAMED} a shared mount");
     fs::create_dir_all(NAMED).doing(what)?;
     let shared = MsFlags::MS_SHARED | MsFlags::MS_REC;
     if mount(None::<&str>, NAMED, None::<&str>, shared, None::<&str>).is_err() {
-        // Not a mount point yet.
+        // It is not a mount point yet.
         mount(Some(NAMED), NAMED, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
             .doing(what)?;
         mount(None::<&str>, NAMED, None::<&str>, shared, None::<&str>).doing(what)?;

@@ -1,4 +1,4 @@
-//! Where it is measured, and where the figures go.
+//! The machine, and the files that the figures are written to.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -16,8 +16,8 @@ use nix::unistd::Pid;
 use crate::ground;
 use crate::rounds::say;
 
-/// What conntrack has for the time of the run: room for more connections than any work makes, and a hash table in which
-/// they do not queue. Namespaces share both, and a table that is full drops what it should be measured with.
+/// The size of conntrack's table during the run: more connections than any work makes, and a hash table without long
+/// chains. All namespaces share both, and a full table would drop the packets that are measured.
 const CONNTRACK: [(&str, u64); 2] = [("nf_conntrack_max", 4_000_000), ("nf_conntrack_buckets", 1 << 22)];
 
 /// The machine's limits on conntrack, put back when dropped.
@@ -49,15 +49,15 @@ impl Drop for ConntrackLimits {
     }
 }
 
-/// Puts things back when the run is interrupted: the limits, the namespaces that this process made with the programs in them,
-/// and what netd has pinned for them.
+/// Cleans up when the run is interrupted: the limits, the namespaces of this process with their programs, and netd's
+/// pins.
 pub(crate) fn clear_when_interrupted(limits: &ConntrackLimits) {
     let limits = ConntrackLimits { before: limits.before.clone() };
     let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
     signals.thread_block().expect("keep signals for their thread");
     std::thread::spawn(move || {
         let signal = signals.wait().expect("wait for a signal");
-        // Whoever misses what is taken away here waits for the end, instead of taking down half of it at the same time.
+        // Threads that fail because of this cleanup wait here. Otherwise they would clean up at the same time.
         std::panic::set_hook(Box::new(|_| {
             loop {
                 std::thread::park();
@@ -86,14 +86,14 @@ pub(crate) fn clear_when_interrupted(limits: &ConntrackLimits) {
     });
 }
 
-/// The names in a folder that begin so.
+/// The names in a folder that start with a prefix.
 fn named(folder: &Path, prefix: &str) -> Vec<OsString> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name());
     names.filter(|name| name.to_string_lossy().starts_with(prefix)).collect()
 }
 
-/// Kills the programs in a namespace, but for this one.
+/// Kills the programs in a namespace, except this one.
 fn end_all_in(namespace: &OsStr) {
     let Ok(listed) = Command::new("ip").args(["netns", "pids"]).arg(namespace).output() else { return };
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
@@ -113,21 +113,21 @@ fn first_line(program: &str, words: &[&str]) -> String {
     text.unwrap_or_default().lines().next().unwrap_or("not found").trim().to_owned()
 }
 
-/// What a file's line of this name says behind its colon; empty if there is none.
+/// The value after the colon on the line of this name in a file; empty if there is none.
 fn field(file: &str, name: &str) -> String {
     let text = fs::read_to_string(file).unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
     line.split_once(':').map_or("", |(_, value)| value).trim().to_owned()
 }
 
-/// The number at its beginning.
+/// The number at the start of a text.
 pub(crate) fn figure(file: &str, name: &str) -> f64 {
     let field = field(file, name);
     let number = field.split_whitespace().next().unwrap_or_default();
     number.parse().unwrap_or_else(|_| panic!("{file} has no number for {name}"))
 }
 
-/// This machine and what is on it.
+/// This machine and its tools.
 pub(crate) fn machine(rounds: usize, quick: bool) -> About {
     let versions = [
         ("netd", netd_tests::netd_binary().to_string_lossy().into_owned(), "--version"),
@@ -168,7 +168,7 @@ pub(crate) fn machine(rounds: usize, quick: bool) -> About {
     }
 }
 
-/// The picture of a table, for those that are worth one.
+/// The picture of a table; none for some tables.
 fn picture(table: &Table) -> Option<String> {
     match table.id.as_str() {
         "connections" | "ports_stream" => Some(svg::lines(table, Scale::Log)),

@@ -20,13 +20,13 @@ use tempfile::TempDir;
 
 /// The host's address towards the client.
 pub(crate) const HOST: [u8; 4] = [198, 18, 0, 1];
-/// The container's.
+/// The container's address.
 pub(crate) const CONTAINER: [u8; 4] = [172, 17, 0, 2];
-/// The host's on its other side.
+/// The host's address on its other uplink.
 pub(crate) const HOST_BEYOND: [u8; 4] = [198, 19, 0, 1];
-/// Of a machine beyond the host's other interface.
+/// The address of a machine beyond the host's other interface.
 pub(crate) const BACKEND: [u8; 4] = [198, 19, 0, 2];
-/// Where the flows' addresses begin.
+/// The first of the flows' addresses.
 pub(crate) const FLOWS: [u8; 4] = [198, 18, 64, 0];
 
 /// A published port.
@@ -37,20 +37,20 @@ pub(crate) struct Published {
     pub(crate) target: u16,
 }
 
-/// The web server's, the newest of all.
+/// The web server's port, the last one that is published.
 pub(crate) const HTTP: Published = Published { proto: "tcp", port: 60_000, target: 80 };
-/// That of the web server which half of the others were published before.
+/// The web server's port in the middle: half of the other ports are published before it.
 pub(crate) const MIDDLE: Published = Published { proto: "tcp", port: 60_001, target: 81 };
-/// That of bulk transfers.
+/// The port of bulk transfers.
 pub(crate) const BULK: Published = Published { proto: "tcp", port: 60_002, target: 5201 };
-/// That of requests and answers.
+/// The port of requests and responses.
 pub(crate) const ECHO: Published = Published { proto: "tcp", port: 60_003, target: 7 };
-/// That of small packets.
+/// The port of small packets.
 pub(crate) const SMALL: Published = Published { proto: "udp", port: 60_004, target: 80 };
 /// The port whose target is beyond another interface.
 pub(crate) const FORWARDED: Published = Published { proto: "udp", port: 60_005, target: 80 };
 
-/// Single ports: their targets descend, so that neighbours make no range.
+/// Single ports: their target ports descend, so that no two of them form a range.
 pub(crate) fn singles(numbers: Range<u32>) -> impl Iterator<Item = Published> {
     numbers.map(|number| {
         let port = u16::try_from(1024 + number).expect("as many ports as there are");
@@ -58,8 +58,8 @@ pub(crate) fn singles(numbers: Range<u32>) -> impl Iterator<Item = Published> {
     })
 }
 
-/// Ports in the order of their publication: `before` single ones, [`MIDDLE`] in their middle, and those that are measured behind
-/// them.
+/// Ports in the order of their publication: `before` single ones with [`MIDDLE`] in the middle, then those that are
+/// measured.
 pub(crate) fn published(before: u32) -> Vec<Published> {
     singles(0..before / 2)
         .chain([MIDDLE])
@@ -68,30 +68,29 @@ pub(crate) fn published(before: u32) -> Vec<Published> {
         .collect()
 }
 
-/// Who carries the packets.
+/// What carries the packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Contender {
-    /// Nobody: client and container share a wire. No forwarder is faster.
+    /// Nothing: client and container are directly connected. No forwarder is faster.
     Wire,
-    /// The kernel, to the container's own address.
+    /// The kernel's routing, to the container's own address.
     Routed,
-    /// Docker's chains.
+    /// iptables with Docker's chains.
     Iptables,
-    /// One map.
+    /// nftables with one map.
     Nft,
-    /// Us.
+    /// netd.
     Netd,
-    /// A program that sends on what comes, and looks at nothing: what the way into a container and out of it costs whoever
-    /// takes it.
+    /// A BPF program that redirects every packet without reading it: the cost of the path into and out of a container.
     Bare,
 }
 
 impl Contender {
-    /// All of them.
+    /// All contenders.
     pub(crate) const ALL: [Self; 6] =
         [Self::Wire, Self::Routed, Self::Iptables, Self::Nft, Self::Netd, Self::Bare];
 
-    /// As tables name it.
+    /// Its name in tables.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Wire => "wire",
@@ -109,49 +108,49 @@ impl Contender {
     }
 }
 
-/// What is special about a ground.
+/// The options of a ground.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Terms {
     /// Single ports published before those that are measured.
     pub(crate) before: u32,
-    /// Whether the host takes the container's packets by NAPI, as live frames need.
+    /// Whether the host receives the container's packets by NAPI, which live frames need.
     pub(crate) napi: bool,
-    /// Connections that netd's tables shall have room for; the default if zero.
+    /// The size of netd's tables in connections; the default if zero.
     pub(crate) connections: u32,
     /// Whether [`FORWARDED`] is published.
     pub(crate) forward: bool,
-    /// More words for netd.
+    /// More arguments for netd.
     pub(crate) netd: &'static [&'static str],
-    /// Another netd than the one under test.
+    /// The path of another netd than the one under test.
     pub(crate) binary: Option<&'static Path>,
 }
 
 /// The hosts.
 #[derive(Debug)]
 pub(crate) struct Ground {
-    /// Who carries.
+    /// The contender.
     pub(crate) contender: Contender,
-    /// On what terms.
+    /// The options.
     pub(crate) terms: Terms,
-    /// Where packets come from.
+    /// The client's namespace.
     pub(crate) client: Netns,
-    /// In the middle; nothing is in it for the wire.
+    /// The host's namespace; empty for the wire.
     pub(crate) host: Netns,
-    /// Behind the published port.
+    /// The container's namespace.
     pub(crate) container: Netns,
-    /// Beyond the host's other interface.
+    /// The namespace of the machine beyond the host's other interface.
     pub(crate) backend: Netns,
     folder: TempDir,
     /// The host's end of the container's veth.
     pub(crate) veth: String,
 }
 
-/// How the names of this run's folders begin.
+/// The prefix of this run's folders.
 pub(crate) fn folder_prefix() -> String {
     format!("netd-bench-{}", own_prefix())
 }
 
-/// A folder for what somebody in this run keeps.
+/// A folder of this run.
 pub(crate) fn folder() -> TempDir {
     tempfile::Builder::new().prefix(&folder_prefix()).tempdir().expect("a folder")
 }
@@ -179,8 +178,8 @@ impl Ground {
             veth: "veth0".to_owned(),
         };
         for netns in [&ground.client, &ground.host, &ground.container, &ground.backend] {
-            // Every kernel lets a namespace have reno. Unlike bbr, which is some machines' choice, it paces nothing: what is
-            // measured is who carries, not a sender's timers.
+            // Every namespace may use reno. Unlike bbr, the default of some machines, it does no pacing, so a sender's
+            // timers are not measured.
             netns.sh("sysctl -qw net.ipv6.conf.default.disable_ipv6=1 net.ipv6.conf.all.disable_ipv6=1 \
                 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv4.tcp_congestion_control=reno");
         }
@@ -214,7 +213,7 @@ impl Ground {
         ground
     }
 
-    /// What clients address.
+    /// The address that clients use.
     pub(crate) fn address(&self, published: Published) -> ([u8; 4], u16) {
         if self.contender.is_direct() { (CONTAINER, published.target) } else { (HOST, published.port) }
     }
@@ -253,7 +252,7 @@ impl Ground {
             netns.ip(&format!("link set {interface} up"));
         }
         if self.terms.forward {
-            // As on a wire: XDP finds checksums complete, and the far end takes frames that it redirects.
+            // As with network cards: checksums are complete before XDP, and the other end accepts redirected frames.
             for far in [&self.client, &self.backend] {
                 far.sh("ethtool -K eth0 tx off gro on");
             }
@@ -262,7 +261,7 @@ impl Ground {
         self.backend.ip("route add default via 198.19.0.1");
         host.ip("route add default via 198.19.0.2");
         host.ip("route add 198.18.64.0/18 via 198.18.0.2");
-        // Nobody answers for the neighbours' neighbours; the first packets are not to wait for ARP.
+        // Static neighbours, so that the first packets do not wait for ARP.
         host.sh("ping -q -c 1 -W 2 198.18.0.2 && ping -q -c 1 -W 2 198.19.0.2");
     }
 
@@ -297,7 +296,7 @@ impl Ground {
         self.feed("nft -f -", &nft_rules(&published(self.terms.before)));
     }
 
-    /// Lets conntrack keep connections of datagrams from one round to the next.
+    /// Raises conntrack's UDP timeouts, so that connections last from one round to the next.
     fn patience(&self) {
         self.host.sh("sysctl -qw net.netfilter.nf_conntrack_udp_timeout=3600 net.netfilter.nf_conntrack_udp_timeout_stream=3600");
     }
@@ -367,12 +366,12 @@ impl Ground {
         serde_json::from_str(&self.run_netd(&[&["--json"], words].concat())).expect("netd's JSON")
     }
 
-    /// How netd is.
+    /// netd's status.
     pub(crate) fn status(&self) -> Value {
         self.netd_json(&["status"])
     }
 
-    /// Lets netd's connections outlive a tick, a little more than a second, after which they count as wanted.
+    /// Waits for more than a tick (about a second), after which netd's connections can become assured.
     pub(crate) fn outlive_a_tick(&self) {
         if self.contender == Contender::Netd {
             std::thread::sleep(Duration::from_millis(1_200));
@@ -404,7 +403,7 @@ impl Ground {
 }
 
 impl Published {
-    /// As for `docker run -p`.
+    /// The specifications, as for `docker run -p`.
     pub(crate) fn spec(&self) -> String {
         format!("{}:{}/{}", self.port, self.target, self.proto)
     }
@@ -434,7 +433,7 @@ pub(crate) fn docker_rule(published: &Published) -> [String; 3] {
     ]
 }
 
-/// All that Docker 20.10 tells iptables for a container with these ports, in its order.
+/// All iptables rules that Docker 20.10 makes for a container with these ports, in its order.
 pub(crate) fn docker_rules(ports: &[Published]) -> String {
     let [mut hairpin, mut nat, mut filter] = [const { String::new() }; 3];
     for published in ports {
@@ -460,7 +459,7 @@ pub(crate) fn docker_rules(ports: &[Published]) -> String {
     )
 }
 
-/// The same by one map for each protocol.
+/// The same with one nftables map for each protocol.
 pub(crate) fn nft_rules(ports: &[Published]) -> String {
     let elements = |proto: &str| -> String {
         let all: Vec<String> =
@@ -480,7 +479,7 @@ pub(crate) fn nft_rules(ports: &[Published]) -> String {
     )
 }
 
-/// What adds ports to such a map, or deletes them.
+/// The commands that add ports to such a map, or delete them.
 pub(crate) fn nft_change(verb: &str, ports: &[Published]) -> String {
     let elements: Vec<String> = ports.iter().map(nft_element).collect();
     format!("{verb} element ip nat tcp_ports {{ {} }}\n", elements.join(", "))

@@ -1,8 +1,7 @@
-//! Requests and answers at a fixed load, each timed from when it was due: one that has to wait for the one before counts
-//! with its wait.
+//! Requests and responses at a fixed rate. Each is timed from when it was due, so waiting for the previous one counts.
 //!
-//! Both ends never sleep, so they see when their CPU is taken away: by the kernel's ticks, and by the hypervisor, which tells
-//! its guests nothing. Requests that met such a pause say nothing of who carried them, and are left out.
+//! Both ends spin, so they notice when a timer interrupt or the hypervisor takes their CPU. Requests that met such a
+//! pause do not depend on the contender, and are left out.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,13 +15,13 @@ use nix::unistd::Pid;
 /// Bytes of a request, and of its answer.
 const LEN: usize = 64;
 
-/// What share of requests took how long, µs.
+/// Percentiles of the latency, µs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Latency {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) p999: f64,
-    /// What share of requests met a pause of a CPU.
+    /// The share of requests that met a pause of a CPU.
     pub(crate) left_out: f64,
 }
 
@@ -32,14 +31,14 @@ fn stay_on(cpu: usize) {
     sched_setaffinity(Pid::from_raw(0), &cpus).expect("stay on one CPU");
 }
 
-/// How long it may take to look at the clock and for a packet that has not come. No contender works on this CPU meanwhile: a
-/// packet is carried by the CPU that sends it.
+/// The longest time to read the clock and to poll without a packet; more is a pause. No contender runs on this CPU
+/// meanwhile, since the CPU that sends a packet also carries it.
 const IDLE_PAUSE: Duration = Duration::from_micros(5);
 
-/// How long it may take to send a message or to take one; ten times as long as a packet is on its way.
+/// The longest time to send or receive a message; more is a pause. Ten times the latency of a packet.
 const PAUSE: Duration = Duration::from_micros(100);
 
-/// What share of requests may meet a pause.
+/// The largest share of requests that may meet a pause.
 const MOST_LEFT_OUT: f64 = 0.9;
 
 /// The pauses of one CPU.
@@ -53,17 +52,17 @@ impl Watch {
         Self { last: Instant::now(), pauses: Vec::new() }
     }
 
-    /// The time, after a packet was sent or taken.
+    /// The time after a packet was sent or received.
     fn now(&mut self) -> Instant {
         self.at_most(PAUSE)
     }
 
-    /// The time, after nothing was done but to look for a packet.
+    /// The time after polling without a packet.
     fn idle(&mut self) -> Instant {
         self.at_most(IDLE_PAUSE)
     }
 
-    /// The time; notes a pause if the last one is longer ago than this.
+    /// The time; records a pause if the last call was longer ago than this.
     fn at_most(&mut self, longest: Duration) -> Instant {
         let now = Instant::now();
         if now - self.last > longest {
@@ -80,7 +79,7 @@ fn paused(pauses: &[(Instant, Instant)], start: Instant, end: Instant) -> bool {
     pauses.get(next).is_some_and(|(begun, _)| *begun < end)
 }
 
-/// Reads a whole message, without sleeping: how long a CPU takes to wake up is not what is measured.
+/// Reads a whole message without sleeping, so that the wake-up time of a CPU is not measured.
 fn receive(
     stream: &mut TcpStream,
     bytes: &mut [u8; LEN],
@@ -108,7 +107,8 @@ fn receive(
     true
 }
 
-/// Asks a server on `port` in `server`, which `client` reaches by `address`, at `rate` a second for `seconds`.
+/// Sends `rate` requests a second for `seconds` from `client` to `address`, where a server listens on `port` in
+/// `server`.
 pub(crate) fn ask(
     client: &Netns,
     server: &Netns,

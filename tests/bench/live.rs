@@ -16,22 +16,22 @@ use crate::ground::{CONTAINER, Contender, FLOWS, Ground, SMALL};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETD_LOAD_OBJECT"));
 
-/// The payload's first bytes, by which the sinks know the load.
+/// The first bytes of the payload, by which the sinks recognise the load.
 const MARK: [u8; 4] = *b"netd";
-/// The CPU that does all of it; interrupts are usually the first one's.
+/// The CPU that does all the work; interrupts usually go to the first one.
 const CPU: usize = 1;
 /// Frames that the kernel makes at a time, as a NIC's poll takes (NAPI_POLL_WEIGHT).
 const BATCH: u32 = 64;
 /// Frames in a run that shows what a run costs besides its frames.
 const FEW: u32 = BATCH;
-/// Runs of which the fastest counts: whatever takes the CPU away meanwhile makes a run slower, and none faster.
+/// How many runs are made; the fastest counts, since interruptions make a run slower and never faster.
 pub(crate) const TRIES: u32 = 3;
-/// For packets that are what they are only once.
+/// A single run, for packets that must be new.
 pub(crate) const ONCE: u32 = 1;
-/// Frames that are made besides those of one run.
+/// Frames that are made in addition to those of one run.
 pub(crate) const AROUND: u32 = (TRIES + ONCE) * FEW;
 
-/// Where packets go to be counted.
+/// The hook that counts packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sink {
     /// By TC, on the way into the stack.
@@ -40,12 +40,12 @@ pub(crate) enum Sink {
     Xdp,
 }
 
-/// What a sink has counted.
+/// The counters of a sink.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Arrived {
-    /// Packets of the load as they should be.
+    /// Correct packets of the load.
     pub(crate) right: u64,
-    /// Packets of the load that are not.
+    /// Wrong packets of the load.
     pub(crate) wrong: u64,
 }
 
@@ -70,7 +70,7 @@ fn word(bytes: [u8; 4]) -> u32 {
     u32::from_ne_bytes(bytes)
 }
 
-/// Which packets a sink takes for right; port zero is any.
+/// Which packets are correct for a sink; port zero means any.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Expected {
     /// Source, if it matters.
@@ -80,7 +80,7 @@ pub(crate) struct Expected {
 }
 
 impl Counter {
-    /// Puts one on an interface of `netns`.
+    /// Attaches a sink to an interface of `netns`.
     pub(crate) fn new(netns: &Netns, interface: &str, sink: Sink, expected: Expected) -> Self {
         let mut words = [0_u32; 3];
         let mut mask = [0_u32; 3];
@@ -143,11 +143,11 @@ impl Counter {
 /// A stream of frames.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stream {
-    /// The far end that does not change.
+    /// The constant end.
     pub(crate) fixed: ([u8; 4], u16),
-    /// Whether the flows' own addresses are the destination.
+    /// Whether the flows' addresses are the destination.
     pub(crate) outward: bool,
-    /// The first of those.
+    /// The first of the flows' addresses.
     pub(crate) base: [u8; 4],
     /// How many flows.
     pub(crate) flows: u32,
@@ -168,18 +168,18 @@ pub(crate) struct Generator {
 pub(crate) struct Pace {
     /// What each takes, seconds.
     pub(crate) seconds: f64,
-    /// How many there have been in all runs.
+    /// How many there were in all runs.
     pub(crate) made: u64,
 }
 
-/// How fast a stream went.
+/// The rate of a stream.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rate {
-    /// Packets a second that arrived right.
+    /// Packets a second that arrived correctly.
     pub(crate) per_second: f64,
-    /// The share of those made that arrived right.
+    /// The share of all packets that arrived correctly.
     pub(crate) share: f64,
-    /// Arrived otherwise.
+    /// Packets that arrived wrong.
     pub(crate) wrong: u64,
 }
 
@@ -246,15 +246,15 @@ impl Generator {
         }
     }
 
-    /// How long a frame takes in the fastest of some runs of so many.
+    /// The time for a frame in the fastest of several runs of this many frames.
     pub(crate) fn pace(&self, frames: u32, tries: u32) -> Pace {
         let took = self.fastest(FEW + frames, tries) - self.around();
         let made = u64::from(tries) * u64::from(FEW + frames);
         Pace { seconds: took.max(1e-9) / f64::from(frames), made }
     }
 
-    /// What a run costs besides its frames, seconds: to begin and to end one takes the kernel some 30 ms, which are seen by
-    /// runs of few, made when this is first asked.
+    /// The fixed cost of a run, seconds: the kernel needs some 30 ms to start and end one. Measured at the first call,
+    /// by runs of few frames.
     fn around(&self) -> f64 {
         *self.around.get_or_init(|| self.fastest(FEW, TRIES))
     }
@@ -264,7 +264,7 @@ impl Generator {
         (0..tries).map(|_| self.timed(frames)).fold(f64::INFINITY, f64::min)
     }
 
-    /// Makes so many frames; returns how long it took, seconds.
+    /// Makes this many frames; returns the time, seconds.
     fn timed(&self, frames: u32) -> f64 {
         let program: &Xdp = self.object.program("generate").expect("it is there").try_into().expect("XDP");
         let run = |frames: u32| {
@@ -285,7 +285,7 @@ impl Generator {
         })
     }
 
-    /// Makes so many frames in each of some runs and counts what arrives.
+    /// Makes this many frames in each of several runs and counts what arrives.
     pub(crate) fn rate(&self, sink: &Counter, frames: u32, tries: u32) -> Rate {
         self.around();
         let before = sink.arrived();
@@ -312,15 +312,15 @@ pub(crate) fn mac(netns: &Netns, interface: &str) -> [u8; 6] {
     bytes
 }
 
-/// Sends on what comes, see [`Contender::Bare`]; gone when dropped.
+/// Redirects every packet, see [`Contender::Bare`]; removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Bare {
     _programs: [Ebpf; 2],
 }
 
 impl Bare {
-    /// Between the client and the container of a ground that has nothing else for it. With `counted` each packet is
-    /// added to a counter, as netd adds to its flow's.
+    /// Attaches it between the client and the container of a ground. With `counted` each packet is added to a counter,
+    /// as netd does.
     pub(crate) fn new(ground: &Ground, counted: bool) -> Self {
         let host = &ground.host;
         let program = |name: &str, on: &str, to: &str| {
@@ -343,14 +343,14 @@ impl Bare {
     }
 }
 
-/// Drops all that comes by an interface; gone when dropped.
+/// Drops every packet of an interface; removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Dropper {
     _program: Ebpf,
 }
 
 impl Dropper {
-    /// Puts it there.
+    /// Attaches it.
     pub(crate) fn new(netns: &Netns, interface: &str) -> Self {
         let mut object = Ebpf::load(OBJECT).expect("load a program");
         let program: &mut Xdp =
@@ -361,13 +361,13 @@ impl Dropper {
     }
 }
 
-/// Counts what reaches the container.
+/// A sink for packets to the container.
 pub(crate) fn container_sink(ground: &Ground) -> Counter {
     let expected = Expected { src: None, dst: Some((CONTAINER, SMALL.target)) };
     Counter::new(&ground.container, "eth0", Sink::Tc, expected)
 }
 
-/// Counts what reaches the client, in whose name it must come.
+/// A sink for packets to the client, with their expected source.
 pub(crate) fn client_sink(ground: &Ground) -> Counter {
     let expected = Expected { src: Some(ground.address(SMALL)), dst: None };
     Counter::new(&ground.client, "eth0", Sink::Tc, expected)

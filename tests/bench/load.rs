@@ -12,7 +12,7 @@ use crate::ground::{self, Ground};
 
 /// The connections that wrk keeps open at once.
 const CLIENTS: &str = "16";
-/// What every page says.
+/// The content of every page.
 const PAGE: &str = "netd\\n";
 
 /// A web server that runs in a namespace, with its files.
@@ -51,7 +51,7 @@ pub(crate) fn docker_proxy(
     target: &str,
     target_port: u16,
 ) -> Process {
-    // It tells by file descriptor 3 that it is ready.
+    // It writes to file descriptor 3 when it is ready.
     let line = format!(
         "docker-proxy -proto tcp -host-ip {address} -host-port {port} -container-ip {target} -container-port {target_port}"
     );
@@ -70,7 +70,7 @@ fn listens(netns: &Netns, port: u16) -> bool {
     netns.sh("ss -Hltn").lines().any(|line| line.contains(&format!(":{port} ")))
 }
 
-/// Lets a client have as many connections as there are ports.
+/// Lets a client use all ports for connections.
 pub(crate) fn ready_client(netns: &Netns) {
     netns.sh("sysctl -qw net.ipv4.ip_local_port_range='1024 65535' net.ipv4.tcp_tw_reuse=1");
 }
@@ -88,7 +88,7 @@ pub(crate) fn connections(netns: &Netns, url: &str, seconds: f64) -> f64 {
     rate.trim().parse().expect("a number")
 }
 
-/// Which way bulk goes.
+/// The direction of a bulk transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// Towards the server.
@@ -99,7 +99,7 @@ pub(crate) enum Way {
     Both,
 }
 
-/// What a bulk transfer came to.
+/// The result of a bulk transfer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bulk {
     /// 10^9 bits a second.
@@ -108,14 +108,14 @@ pub(crate) struct Bulk {
     pub(crate) cpu: f64,
 }
 
-/// Keeps both CPUs from going to sleep, at the lowest priority: to wake one up takes a hypervisor longer than it takes a
-/// packet to be carried.
+/// Keeps both CPUs busy at the lowest priority, since a hypervisor needs longer to wake up a CPU than a packet needs to
+/// arrive.
 pub(crate) struct Awake {
     _spinners: [Process; 2],
 }
 
 impl Awake {
-    /// By programs in a namespace, with whose others they end.
+    /// The programs run in a namespace and end with it.
     pub(crate) fn new(netns: &Netns) -> Self {
         let spinner = |cpus: u32| {
             netns.spawn(&format!("nice -n 19 chrt -i 0 taskset {cpus} sh -c 'while :; do :; done'"))
@@ -124,11 +124,11 @@ impl Awake {
     }
 }
 
-/// Bytes of socket buffers that all streams of a transfer have together at each end. What is on its way then stays within a
-/// CPU's cache; beyond that, memory is measured, which differs by the factor two whoever carries.
+/// Bytes of socket buffers for all streams of a transfer together, at each end. The data then fits a CPU's cache; with
+/// more, the memory is measured, which varies by a factor of two for every contender.
 const BUFFERS: u32 = 2 << 20;
 
-/// Moves bytes by TCP; the CPUs should be [`Awake`].
+/// Transfers data by TCP; the CPUs should be [`Awake`].
 pub(crate) fn bulk(
     ground: &Ground,
     from: &Netns,
@@ -164,7 +164,7 @@ pub(crate) fn bulk(
     Bulk { gbits: (received(one) + received(other)) / 1e9, cpu: cpu / (bits / 1e9) }
 }
 
-/// Seconds that the machine's CPUs have worked at ordinary priorities: not for [`Awake`].
+/// CPU seconds of the machine at ordinary priorities, that is without [`Awake`].
 fn busy() -> f64 {
     let stat = std::fs::read_to_string("/proc/stat").expect("read /proc/stat");
     let line = stat.lines().next().expect("the sum of all CPUs");

@@ -1,4 +1,4 @@
-//! netd beside what else carries packets to containers, in one run: `cargo xtask bench`.
+//! The benchmark: netd and its alternatives, in one run: `cargo xtask bench`.
 
 #![expect(clippy::expect_used, reason = "a benchmark that cannot measure stops, and says where")]
 #![expect(
@@ -27,7 +27,7 @@ use crate::ground::Contender;
 use crate::rounds::say;
 use crate::work::{Effort, Outcome, Work};
 
-/// Measures netd beside what else carries packets to containers, in namespaces of its own.
+/// Measures netd and its alternatives, in separate network namespaces.
 #[derive(Parser)]
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
 struct Words {
@@ -40,7 +40,7 @@ struct Words {
     /// Only these kinds of work
     #[arg(long, value_name = "WORK", value_delimiter = ',')]
     only: Vec<String>,
-    /// Instead of the others, compare with another netd, an older one: small packets and new connections, in turns
+    /// Compare only with another (older) netd: small packets and new connections, in turns
     #[arg(long, value_name = "BINARY", conflicts_with_all = ["profile", "document"])]
     baseline: Option<PathBuf>,
     /// Where report.json and the pictures go
@@ -49,13 +49,13 @@ struct Words {
     /// Put the tables into this file, between its marks, and the pictures beside it
     #[arg(long, value_name = "FILE")]
     document: Option<PathBuf>,
-    /// Instead of measuring, write where the time of this contender's small packets goes (needs perf)
+    /// Instead of measuring, profile the small packets of this contender (needs perf)
     #[arg(long, value_name = "CONTENDER", value_parser = contender)]
     profile: Option<Contender>,
-    /// In how many flows
+    /// Number of flows of the profile
     #[arg(long, value_name = "N", default_value_t = 1, requires = "profile")]
     flows: u32,
-    /// What cargo says to every benchmark
+    /// Accepted because cargo passes it to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -82,7 +82,7 @@ const WORK: [(&str, Work); 11] = [
 ];
 
 fn main() {
-    // Paths are the repository's, wherever cargo starts a benchmark.
+    // Paths are relative to the repository, wherever cargo starts a benchmark.
     std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).expect("enter the repository");
     let words = Words::parse();
     netd_tests::need_root();

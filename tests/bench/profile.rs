@@ -1,4 +1,4 @@
-//! Where the time of a small packet goes: perf beside a long stream, by the CPU clock, since virtual machines have no other.
+//! Profiles small packets with perf during a long stream, by the CPU clock, since virtual machines have no other event.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -9,10 +9,10 @@ use crate::live::{self, Generator, ONCE};
 use crate::rounds::say;
 use crate::work::small::Place;
 
-/// How long perf looks on, seconds.
+/// How long perf records, seconds.
 const SECONDS: f64 = 3.0;
 
-/// Writes where the time of a contender's packets goes, of both directions, into text files in `out`.
+/// Writes the profile of a contender's packets, both directions, to text files in `out`.
 pub(crate) fn profile(contender: Contender, flows: u32, out: &Path) {
     fs::create_dir_all(out).expect("make a folder for the profiles");
     let connections = if flows > 100_000 { flows + flows / 10 } else { 0 };

@@ -1,13 +1,12 @@
-//! Contenders take turns: every round measures each of them once, so that what the machine does meanwhile befalls all alike.
-//! Each round goes through them in another order, so that nobody always comes first or after the same one, which leaves the
-//! machine with timers and memory to clean up.
+//! Contenders take turns: every round measures each of them once, so that other load on the machine affects all of
+//! them. Each round has another order, since a contender may leave timers and memory to clean up for the next one.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Instant;
 
-/// What is measured of one contender: a figure, or several that come of one run.
+/// A measurement of one contender: one or several figures of the same run.
 pub(crate) struct Cell<'a, T = f64> {
-    /// The contender, as tables name it.
+    /// The contender's name in tables.
     pub(crate) row: String,
     /// The parameter's value.
     pub(crate) column: usize,
@@ -38,8 +37,8 @@ pub(crate) fn interleave<T>(what: &str, rounds: usize, cells: &mut [Cell<'_, T>]
     samples
 }
 
-/// All numbers below `count`, by a start and a stride that differ from round to round. A stride has no divisor in common with
-/// `count`, so that it meets every number.
+/// All numbers below `count`, with another start and stride in each round. The stride has no common divisor with
+/// `count`, so every number occurs.
 fn order(count: usize, round: usize) -> impl Iterator<Item = usize> {
     let divides_both =
         |stride: usize| (2..=stride).any(|part| stride.is_multiple_of(part) && count.is_multiple_of(part));
@@ -48,7 +47,7 @@ fn order(count: usize, round: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |turn| (round + turn * stride) % count)
 }
 
-/// Shows what is being done in a line that the next one replaces; on a terminal only.
+/// Shows the progress in a line that the next one replaces; on a terminal only.
 pub(crate) fn progress(what: &str) {
     let mut stderr = std::io::stderr();
     if stderr.is_terminal() {
@@ -57,7 +56,7 @@ pub(crate) fn progress(what: &str) {
     }
 }
 
-/// Says what has been done.
+/// Prints what is done.
 pub(crate) fn say(what: &str) {
     let _ = writeln!(std::io::stderr(), "{what}");
 }

@@ -4,7 +4,7 @@ use netd_tests::lab::{CLIENT, HOST, HOST_OUTSIDE, HOST6, Lab, OUTSIDE};
 use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, SILENCE, Server, patience, tcp_first_line};
 
-/// Fails unless the client and the machine outside reach a port, or do not, as it must be.
+/// Checks whether the client and the outside machine reach a port, as `must` says.
 #[track_caller]
 fn reach(lab: &Lab, port: u16, client: bool, outside: bool) {
     for (from, host, must) in [(&lab.client, HOST, client), (&lab.outside, HOST_OUTSIDE, outside)] {
@@ -14,7 +14,7 @@ fn reach(lab: &Lab, port: u16, client: bool, outside: bool) {
 }
 
 #[test]
-fn a_publications_lists_say_who_may_use_it() {
+fn access_lists_of_a_publication_apply() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "8080:80", "--deny", OUTSIDE]);
     let _server = Server::tcp_echo(&sandbox(&web), 80);
@@ -32,17 +32,17 @@ fn a_publications_lists_say_who_may_use_it() {
     ])
     .ok();
     lab.netd(&["publish", "8083:80", &web, "--allow", "2001:db8::/32"]).ok();
-    // 8080 is for all but one; of 8081 and 8082 the longest prefix counts; 8083 is for the other family only.
+    // 8080 allows all but one source; for 8081 and 8082 the longest prefix counts; 8083 allows only the other family.
     reach(&lab, 8080, true, false);
     reach(&lab, 8081, false, true);
     reach(&lab, 8082, true, true);
     reach(&lab, 8083, false, false);
-    // The container has no IPv6, and its IPv6 clients are judged by the address that they have.
+    // The container has no IPv6. The access lists are compared with the address of the IPv6 client.
     assert!(lab.client.run(|| tcp_first_line(&format!("[{HOST6}]:8083"), PATIENCE)).is_ok());
     assert!(lab.client.run(|| tcp_first_line(&format!("[{HOST6}]:8081"), SILENCE)).is_err());
-    // The host itself always may.
+    // The host itself is always allowed.
     assert!(lab.host.run(|| tcp_first_line("127.0.0.1:8083", PATIENCE)).is_ok());
-    // Another container is a source like any.
+    // Another container is a source like any other.
     let other = lab.container("other", &[]);
     lab.run_in(&other, || {
         assert!(tcp_first_line(&format!("{HOST}:8080"), PATIENCE).is_ok());
@@ -59,7 +59,7 @@ fn a_publications_lists_say_who_may_use_it() {
 }
 
 #[test]
-fn a_host_may_be_closed_unless_a_port_says_otherwise() {
+fn default_lists_apply_to_ports_without_their_own() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "8080:80"]);
     let _server = Server::tcp_echo(&sandbox(&web), 80);
@@ -67,12 +67,12 @@ fn a_host_may_be_closed_unless_a_port_says_otherwise() {
     reach(&lab, 8080, true, true);
     lab.netd(&["access", "--allow", CLIENT]).ok();
     reach(&lab, 8080, true, false);
-    // What is published later is ruled by it as well, and what has lists of its own is not.
+    // The default lists also apply to later publications, but not to those with their own lists.
     lab.netd(&["publish", "8081:80", &web]).ok();
     lab.netd(&["publish", "8082:80", &web, "--allow", "0.0.0.0/0"]).ok();
     reach(&lab, 8081, true, false);
     reach(&lab, 8082, true, true);
-    // Other lists take the place of the old ones.
+    // New lists replace the old ones.
     lab.netd(&["access", "--deny", CLIENT]).ok();
     reach(&lab, 8080, false, true);
     let shown = lab.netd(&["--json", "access"]).ok().json();
@@ -82,7 +82,7 @@ fn a_host_may_be_closed_unless_a_port_says_otherwise() {
 }
 
 #[test]
-fn established_connections_outlive_a_closing() {
+fn open_connections_survive_new_access_lists() {
     use std::io::{BufRead as _, BufReader, Write as _};
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "8080:80"]);

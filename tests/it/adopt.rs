@@ -1,12 +1,12 @@
-//! Interfaces and bridges that somebody else made: netd uses them as they are, and leaves them as they were.
+//! Adopted interfaces and bridges: netd uses them as they are, and does not remove them.
 
 use netd_tests::lab::{HOST, Lab};
 use netd_tests::netns::Netns;
 use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line};
 use netd_tests::snapshot::Snapshot;
 
-/// A bridge `br7` (10.7.0.1/24) with a veth `app0`, whose other end is eth0 (10.7.0.5/24) of a namespace, as a container engine
-/// would make them.
+/// A bridge `br7` (10.7.0.1/24) with a veth `app0`, whose other end is eth0 (10.7.0.5/24) of a namespace, as a
+/// container engine would make them.
 fn stranger(lab: &Lab) -> Netns {
     let inside = Netns::new("app");
     lab.host.ip("link add br7 type bridge");
@@ -23,7 +23,7 @@ fn stranger(lab: &Lab) -> Netns {
     inside
 }
 
-/// Whether every link-local address is settled.
+/// Whether no address is tentative any more.
 fn is_quiet(netns: &Netns) -> bool {
     !netns.sh("ip -6 -o address show").contains("tentative")
 }
@@ -41,7 +41,7 @@ fn reaches(lab: &Lab, patience: std::time::Duration) -> bool {
 }
 
 #[test]
-fn an_adopted_interface_is_published_and_left_as_it_was() {
+fn an_adopted_interface_is_published_and_not_changed() {
     let lab = Lab::new();
     let inside = stranger(&lab);
     let (before, within) = (Snapshot::of(&lab), inside.sh("ip address; ip route"));
@@ -57,7 +57,7 @@ fn an_adopted_interface_is_published_and_left_as_it_was() {
         lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), PATIENCE)).unwrap(),
         netd_tests::lab::CLIENT
     );
-    // Another container of netd's own is on the same bridge.
+    // A container that netd made is on the same bridge.
     let own = lab.container("own", &["--network", "theirs"]);
     assert_eq!(lab.run_in(&own, || tcp_first_line("10.7.0.5:80", PATIENCE)).unwrap(), lab.address(&own));
     lab.netd(&["container", "rm", &app, &own]).ok();
@@ -79,12 +79,12 @@ fn down_leaves_adopted_interfaces() {
 }
 
 #[test]
-fn an_adopted_interface_that_is_gone_is_swept_with_its_ports() {
+fn a_deleted_adopted_interface_is_removed_with_its_ports() {
     let lab = Lab::new();
     let inside = stranger(&lab);
     adopt(&lab, &inside, &["-p", "8080:80"]);
     lab.host.ip("link delete app0");
-    // Another interface with its name is a stranger.
+    // A new interface with the same name is not the adopted one.
     lab.host.ip(&format!("link add app0 type veth peer name eth0 netns {}", inside.name));
     lab.netd(&["sync"]).ok();
     assert_eq!(lab.netd(&["--json", "container", "ls"]).ok().json(), serde_json::json!([]));
@@ -119,7 +119,7 @@ fn a_container_may_be_on_several_networks() {
     lab.netd(&["network", "create", "back", "--subnet", "10.8.0.0/24"]).ok();
     let web = lab.container("web", &["-p", "8080:80"]);
     let db = lab.container("db", &["--network", "back"]);
-    // What it is, without what it counts.
+    // The container without its counters and ports.
     let inspect = || {
         let mut shown = lab.netd(&["--json", "container", "inspect", &web]).ok().json();
         let fields = shown.as_object_mut().unwrap();

@@ -1,5 +1,5 @@
-//! Source ports of containers' connections to outside: no tuple is handed out twice, however many CPUs hand them out, and
-//! none that is somebody else's.
+//! Source ports of masqueraded connections: two CPUs never allocate the same tuple, and no tuple of a publication or a
+//! host socket is allocated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
@@ -14,12 +14,12 @@ use netd_tests::packet::Packet;
 const REDIRECT: i32 = 7;
 /// The host's address on the interface of its default route.
 pub(crate) const HOST_OUTSIDE: [u8; 4] = [198, 19, 0, 1];
-/// Somebody beyond it.
+/// A peer beyond that interface.
 pub(crate) const FAR: [u8; 4] = [203, 0, 113, 1];
-/// How many send at once.
+/// How many threads send at once.
 const THREADS: usize = 4;
 
-/// Makes a packet of who sends it and who gets it.
+/// Makes a packet from its source and its destination.
 type Make = fn(([u8; 4], u16), ([u8; 4], u16)) -> Packet;
 
 /// An interface that packets come in by, and a program on it.
@@ -42,7 +42,7 @@ impl Door {
         }
     }
 
-    /// Where a container's packets come in.
+    /// The hook of a container's packets.
     pub(crate) fn of_container(lab: &Lab, name: &str) -> Self {
         let inspected = lab.netd(&["--json", "container", "inspect", name]).ok().json();
         Self::new(lab, "container_ingress", inspected["host_interface"].as_str().unwrap())
@@ -56,7 +56,7 @@ impl Door {
         self.pass_frame(frame)
     }
 
-    /// The same with a frame of anybody's.
+    /// The same with any frame.
     pub(crate) fn pass_frame(&self, mut frame: Vec<u8>) -> Option<Vec<u8>> {
         frame[..6].copy_from_slice(&self.mac);
         let mut context = [0_u8; 192];
@@ -73,13 +73,13 @@ impl Door {
     }
 }
 
-/// The source port of a packet that left in the host's name.
+/// The source port of a masqueraded packet.
 pub(crate) fn port_of(frame: &[u8]) -> u16 {
     assert_eq!(frame[26..30], HOST_OUTSIDE);
     u16::from_be_bytes([frame[34], frame[35]])
 }
 
-/// A container with the door that its packets come in by.
+/// A container with the hook of its packets.
 struct Sender {
     address: [u8; 4],
     door: Door,
@@ -94,7 +94,7 @@ fn senders(lab: &Lab, count: usize) -> Vec<Sender> {
     (0..count).map(one).collect()
 }
 
-/// Lets everybody go on, for a thread that fails.
+/// Releases the other threads if a thread fails.
 struct Failing<'a>(&'a AtomicUsize);
 
 impl Drop for Failing<'_> {
@@ -103,7 +103,7 @@ impl Drop for Failing<'_> {
     }
 }
 
-/// Does `work` on several threads in the host at once, each with its number; all begin each round together.
+/// Does `work` on several threads in the host at once, each with its number; all start each round together.
 fn at_once<T: Send>(lab: &Lab, rounds: u16, work: impl Fn(usize, u16) -> T + Sync) -> Vec<Vec<T>> {
     let arrived = AtomicUsize::new(0);
     let (arrived, work) = (&arrived, &work);
@@ -112,12 +112,12 @@ fn at_once<T: Send>(lab: &Lab, rounds: u16, work: impl Fn(usize, u16) -> T + Syn
             let one = |thread| {
                 scope.spawn(move || {
                     let round = |round| {
-                        // A lock that wakes them would wake them one after the other.
+                        // They spin, because a lock would wake them one after the other.
                         arrived.fetch_add(1, Ordering::SeqCst);
                         while arrived.load(Ordering::SeqCst) < THREADS * (usize::from(round) + 1) {
                             thread::yield_now();
                         }
-                        // Whoever fails keeps nobody waiting.
+                        // If a thread fails, the others must not wait for it.
                         let failing = Failing(arrived);
                         let done = work(thread, round);
                         std::mem::forget(failing);
@@ -132,7 +132,7 @@ fn at_once<T: Send>(lab: &Lab, rounds: u16, work: impl Fn(usize, u16) -> T + Syn
     })
 }
 
-/// Every container uses the same source ports towards the same peer, all of them at once.
+/// All containers use the same source ports to the same peer at the same time.
 fn nobody_shares(make: Make) {
     const ROUNDS: u16 = 200;
     let lab = Lab::new();
@@ -146,7 +146,7 @@ fn nobody_shares(make: Make) {
     let handed_out: Vec<u16> = ports.iter().flatten().copied().collect();
     let distinct: BTreeSet<u16> = handed_out.iter().copied().collect();
     assert_eq!(distinct.len(), handed_out.len(), "one tuple was handed out twice");
-    // Each answer finds its own container, at the port that it sent from.
+    // Each reply reaches the container and the port that the request came from.
     for (Sender { address, .. }, ports) in senders.iter().zip(ports) {
         for (round, port) in (0..ROUNDS).zip(ports) {
             let answer = lab.host.run(|| back.pass(&make(far, (HOST_OUTSIDE, port)))).unwrap();
@@ -157,12 +157,12 @@ fn nobody_shares(make: Make) {
 }
 
 #[test]
-fn four_at_once_never_get_one_udp_tuple_twice() {
+fn four_threads_never_get_the_same_udp_tuple() {
     nobody_shares(Packet::udp);
 }
 
 #[test]
-fn four_at_once_never_get_one_tcp_tuple_twice() {
+fn four_threads_never_get_the_same_tcp_tuple() {
     nobody_shares(|from, to| {
         let flags = if from.0 == FAR { "SA" } else { "S" };
         Packet::tcp(from, to, flags)
@@ -170,13 +170,13 @@ fn four_at_once_never_get_one_tcp_tuple_twice() {
 }
 
 #[test]
-fn a_packet_that_is_sent_again_meanwhile_leaves_by_the_same_port() {
+fn a_retransmitted_packet_gets_the_same_source_port() {
     const ROUNDS: u16 = 2000;
     let lab = Lab::new();
     let senders = senders(&lab, 2);
     let back = Door::new(&lab, "uplink_ingress", "up1");
     let (first, second) = (&senders[0], &senders[1]);
-    // Towards one peer the port is free; towards the other somebody has it, and another one has to be found.
+    // To one peer the source port is free; to the other one it is taken, so another one must be chosen.
     for (peer, is_taken) in [(53, false), (54, true)] {
         let far = (FAR, peer);
         if is_taken {
@@ -206,7 +206,7 @@ fn a_packet_that_is_sent_again_meanwhile_leaves_by_the_same_port() {
 }
 
 #[test]
-fn neither_published_ports_nor_those_of_the_hosts_sockets_are_handed_out() {
+fn published_ports_and_ports_of_host_sockets_are_not_allocated() {
     /// The first port that is not published.
     const FREE: u16 = 64_512;
     const FLOWS: u16 = 1500;
@@ -223,7 +223,8 @@ fn neither_published_ports_nor_those_of_the_hosts_sockets_are_handed_out() {
         };
         (FREE..=u16::MAX).filter(|port| is_sockets(*port)).map(connected).collect()
     });
-    // Each asks for a published port, so that another one has to be found: for some in vain, since few are left.
+    // Each connection uses a published port as its source port, so another one must be chosen. Few are free, so some
+    // fail.
     let handed_out = |peer| -> BTreeMap<u16, u16> {
         lab.host.run(|| {
             (2000..2000 + FLOWS)
@@ -240,11 +241,11 @@ fn neither_published_ports_nor_those_of_the_hosts_sockets_are_handed_out() {
         assert!(*port >= FREE, "{port} is published");
         assert!(!is_sockets(*port), "{port} is a socket's towards that peer");
     }
-    // The sockets are connected: another peer's answers do not reach them.
+    // The sockets are connected, so they receive no packets of another peer.
     let towards_another = handed_out(54);
     assert!(towards_another.keys().all(|port| *port >= FREE));
     assert!(towards_another.keys().any(|port| is_sockets(*port)), "they are in nobody's way");
-    // A listening socket may be spoken to by anybody.
+    // A listening socket receives packets of any peer.
     let wish = (*address, FREE + 1);
     let _listener = lab.host.run(|| TcpListener::bind(("0.0.0.0", FREE + 1)).unwrap());
     let port = lab.host.run(|| port_of(&door.pass(&Packet::tcp(wish, (FAR, 80), "S")).unwrap()));

@@ -1,11 +1,11 @@
-//! Bad input is told clearly and changes nothing.
+//! Bad input gives a clear error and changes nothing.
 
 use netd_tests::lab::Lab;
 use netd_tests::snapshot::Snapshot;
 use serde_json::json;
 
 #[test]
-fn words_that_make_no_sense_are_usage_errors_that_name_them() {
+fn invalid_arguments_are_usage_errors_that_name_them() {
     let lab = Lab::new();
     let table: &[(&[&str], &str)] = &[
         (&["publish", "8080:", "web"], "8080:"),
@@ -51,7 +51,7 @@ fn words_that_make_no_sense_are_usage_errors_that_name_them() {
 }
 
 #[test]
-fn requests_that_cannot_be_met_say_why_and_change_nothing() {
+fn refused_requests_say_why_and_change_nothing() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "8080:80"]);
     lab.netd(&["network", "create", "lab", "--subnet", "10.20.0.0/24"]).ok();
@@ -137,11 +137,11 @@ fn requests_that_cannot_be_met_say_why_and_change_nothing() {
 }
 
 #[test]
-fn a_step_that_fails_half_way_is_undone() {
+fn a_failed_command_is_rolled_back() {
     let lab = Lab::new();
     lab.container("web", &[]);
     let before = Snapshot::of(&lab);
-    // The namespace has an eth0 already, which only the kernel finds, half way.
+    // The namespace already has an eth0, so the command fails half way.
     let theirs = netd_tests::netns::Netns::new("theirs");
     theirs.ip("link add eth0 type veth peer name other");
     let name = lab.name("app");
@@ -151,7 +151,7 @@ fn a_step_that_fails_half_way_is_undone() {
     assert!(theirs.sh("ip -o link").contains("eth0"), "somebody else's interface was removed");
     Snapshot::of(&lab).assert_same_as(&before);
     assert_eq!(lab.netd(&["--json", "ports"]).ok().json(), json!([]));
-    // A name that is taken already stays who it was.
+    // A namespace that already has the name is not removed.
     let taken = lab.name("taken");
     std::process::Command::new("ip").args(["netns", "add", &taken]).status().unwrap();
     lab.netd(&["container", "add", &taken]).fails(1, "already exists");
@@ -160,18 +160,18 @@ fn a_step_that_fails_half_way_is_undone() {
 }
 
 #[test]
-fn who_is_not_root_is_told_so() {
+fn without_root_the_error_says_so() {
     let lab = Lab::new();
     let line = format!(
         "setpriv --reuid=65534 --regid=65534 --clear-groups {} --state-dir /tmp/nothing-here status",
         netd_tests::netd_binary().display()
     );
-    // The binary must be reachable for nobody; copy it where it is.
+    // The user nobody must be able to run the binary, so it is copied.
     let copy = std::env::temp_dir().join(lab.name("netd"));
     std::fs::copy(netd_tests::netd_binary(), &copy).unwrap();
     let line = line.replace(&netd_tests::netd_binary().display().to_string(), &copy.display().to_string());
     let output = lab.host.try_sh(&line);
-    // What touches nothing works for everybody.
+    // Commands that do not touch the host need no root.
     for words in ["completions bash", "man", "--version"] {
         let words = line.replace("--state-dir /tmp/nothing-here status", words);
         assert!(lab.host.try_sh(&words).status.success(), "{words}");

@@ -1,4 +1,4 @@
-//! Much of it: many connections, every size, and real programs.
+//! Load: many connections, datagrams of every size, and real programs.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! For how many connections there is room.
+//! The size of the flow tables.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
@@ -30,7 +30,7 @@ fn greeted() -> std::io::Result<()> {
 }
 
 #[test]
-fn a_small_table_serves_more_than_it_holds() {
+fn a_small_table_serves_more_connections_than_it_holds() {
     let lab = Lab::new();
     let web = lab.name("web");
     lab.netd(&["--max-connections", "1000", "container", "add", &web, "-p", "8080:80"]).ok();
@@ -48,7 +48,7 @@ fn a_small_table_serves_more_than_it_holds() {
 }
 
 #[test]
-fn a_table_is_as_large_as_it_was_asked_for() {
+fn tables_have_the_requested_size() {
     let lab = Lab::new();
     let web = lab.name("web");
     let mut command = lab.netd_command(&["container", "add", &web]);
@@ -56,14 +56,14 @@ fn a_table_is_as_large_as_it_was_asked_for() {
     assert_eq!(rows(&lab), [600_000, 150_000, 150_000, 75_000]);
     let said = lab.netd(&["status"]).ok().stdout;
     assert!(said.contains("of 975000 rows, for 300000 connections"), "{said}");
-    // Another size is refused, the same one and none are not.
+    // Another size is refused; the same size, or no size, is accepted.
     for connections in ["1000", "131072"] {
         lab.netd(&["--max-connections", connections, "publish", "80:80", &web])
             .fails(1, "the tables have room for 300000 connections");
     }
     lab.netd(&["--max-connections", "300000", "publish", "80:80", &web]).ok();
     lab.netd(&["publish", "81:80", &web]).ok();
-    // What there is can be taken down whatever is said, and made anew.
+    // `down` works with any size, and the next command makes tables of the new size.
     lab.netd(&["--max-connections", "1000", "down"]).ok();
     lab.netd(&["container", "add", &web]).ok();
     let standard: Vec<u32> = capacity::flows(capacity::CONNECTIONS).iter().map(|(_, rows)| *rows).collect();

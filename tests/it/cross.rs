@@ -6,7 +6,7 @@ use netd_tests::lab::{HOST_OUTSIDE6, HOST6, Lab};
 use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, Server, tcp_echoes, tcp_first_line, udp_ask};
 
-/// The gateway of the network `bridge`, in whose name such clients come.
+/// The gateway of the network `bridge`: the container sees it as the client.
 const GATEWAY: &str = "172.17.0.1";
 
 fn udp6() -> UdpSocket {
@@ -45,25 +45,25 @@ fn an_ipv6_client_reaches_a_container_that_has_only_ipv4() {
 }
 
 #[test]
-fn a_smaller_uplink_tells_the_container_in_its_own_words() {
+fn a_smaller_uplink_mtu_reaches_the_container_as_an_ipv4_error() {
     let lab = Lab::with_mtu(1280);
     lab.netd(&["network", "create", "wide", "--subnet", "10.20.0.0/24", "--mtu", "1500"]).ok();
     let web = lab.container("web", &["--network", "wide", "-p", "8080:80", "-p", "5353:53/udp"]);
     let (_tcp, _udp) = (Server::tcp_echo(&sandbox(&web), 80), Server::udp_echo(&sandbox(&web), 53));
     lab.client.run(|| tcp_echoes(&format!("[{HOST6}]:8080"), 3 << 20));
-    // An answer of 1,250 bytes and headers does not fit IPv6; the container is told so.
+    // A reply of 1,250 bytes does not fit with IPv6 headers, so the container gets an ICMP error.
     let answered = lab.client.run(|| udp_ask(&udp6(), &format!("[{HOST6}]:5353"), &[7; 1200])).unwrap();
     assert_eq!(answered.0, [7; 1200]);
 }
 
 #[test]
-fn it_ends_with_the_container_and_its_port() {
+fn a_nat64_flow_ends_with_its_container_or_port() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "5353:53/udp"]);
     let _udp = Server::udp_echo(&sandbox(&web), 53);
     let socket = lab.client.run(udp6);
     let to = format!("[{HOST6}]:5353");
-    // Until both sides are seen to want it.
+    // Until the connection is assured.
     netd_tests::wait_for("the connection to be an assured one", PATIENCE, || {
         udp_ask(&socket, &to, b"x").unwrap();
         let flows = lab.netd(&["--json", "flows", "--port", "5353"]).ok().json();
@@ -73,7 +73,7 @@ fn it_ends_with_the_container_and_its_port() {
     lab.netd(&["unpublish", "5353/udp"]).ok();
     socket.set_read_timeout(Some(netd_tests::probe::SILENCE)).unwrap();
     assert!(udp_ask(&socket, &to, b"x").is_err());
-    // The same socket comes to whoever has the port next.
+    // The same socket then reaches the next owner of the port.
     lab.netd(&["publish", "5353:53/udp", &web]).ok();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(udp_ask(&socket, &to, b"again").unwrap().0, b"again");

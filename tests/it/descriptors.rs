@@ -1,4 +1,4 @@
-//! What the tests open does not leak into the programs that they start.
+//! Programs that the tests start inherit no descriptors of the tests.
 
 use std::net::TcpStream;
 use std::process::Command;
@@ -12,7 +12,7 @@ use netd_tests::wait_for;
 use nix::sys::socket::AddressFamily;
 
 #[test]
-fn every_descriptor_is_closed_in_programs_that_tests_start() {
+fn programs_that_tests_start_inherit_no_descriptors() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "8080:80"]);
     let (_tcp, _udp) = (Server::tcp_echo(&sandbox(&web), 80), Server::udp_echo(&sandbox(&web), 53));
@@ -24,14 +24,14 @@ fn every_descriptor_is_closed_in_programs_that_tests_start() {
     let _raw = lab.client.run(|| (tap::raw(AddressFamily::Inet), tap::raw(AddressFamily::Inet6)));
     let _tap = Tap::open(&lab.client.path(), "eth0");
     let _sleeper = lab.client.spawn("sleep 60");
-    // Those of other tests that run meanwhile as well.
+    // This includes descriptors of other tests that run at the same time.
     let found = leaking(std::process::id());
     assert!(found.is_empty(), "{found:?}");
 }
 
-/// The check above is able to fail.
+/// Shows that the check above can fail.
 #[test]
-fn a_descriptor_that_leaks_is_found() {
+fn a_leaked_descriptor_is_found() {
     let mut shell = Command::new("sh");
     let process = Process::new(shell.args(["-c", "exec 9>/dev/null; exec sleep 60"]));
     let number = process.pid().try_into().unwrap();

@@ -1,4 +1,4 @@
-//! Connections that last: through the coming and going of others, through floods, and through the loss of their rows.
+//! Long connections survive changes of other containers, floods, and the loss of their rows.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
@@ -53,7 +53,7 @@ impl Echo {
         Self { stream, count: 0 }
     }
 
-    /// Sends a number that was not sent before, and fails unless it comes back.
+    /// Sends a new number, and fails unless it comes back.
     #[track_caller]
     fn exchange(&mut self) {
         self.count += 1;
@@ -65,7 +65,7 @@ impl Echo {
 }
 
 #[test]
-fn connections_stay_whole_while_a_hundred_containers_come_and_go() {
+fn connections_survive_while_a_hundred_containers_come_and_go() {
     let lab = lab();
     let web = container(&lab, "web", &["-p", "8080:80", "-p", "8081:81"]);
     let folder = lab.folder.path();
@@ -78,7 +78,7 @@ fn connections_stay_whole_while_a_hundred_containers_come_and_go() {
     wait_for("nginx to serve", PATIENCE, || lab.client.run(|| TcpStream::connect((HOST, 8080))).is_ok());
     let total = || lab.port("tcp", 8080)["flows"]["total"].as_u64().unwrap();
     let before = total();
-    // One HTTP/2 connection a family, which a single PUT keeps open for as long as its body goes on.
+    // One HTTP/2 connection for each family, kept open by a single PUT as long as its body lasts.
     let mut puts = [(HOST.to_owned(), "four"), (format!("[{HOST6}]"), "six")].map(|(host, file)| {
         let mut curl = lab.client.command("curl");
         curl.args(["-sS", "--http2-prior-knowledge", "-T", "-", "-w", "%{http_version} %{http_code}"]);
@@ -125,15 +125,15 @@ fn connections_stay_whole_while_a_hundred_containers_come_and_go() {
 /// A number that ends the server of [`reuse`].
 const LAST: u64 = u64::MAX;
 
-/// Makes connections by 200 source ports only and closes them in every way there is; each must succeed, and carry its
-/// own number and no other's.
+/// Makes connections from only 200 source ports and closes them in different ways. Each must succeed and carry its own
+/// number.
 fn reuse(from: &Path, to: SocketAddr, server: &Path, count: u64) {
     let listener = run_in(server, || tcp_on(80));
     let serve = |mut stream: TcpStream| {
         let mut number = [0; 8];
         stream.read_exact(&mut number)?;
         stream.write_all(&number)?;
-        // Every third the server closes first.
+        // The server closes every third one first.
         let number = u64::from_ne_bytes(number);
         if number % 3 != 0 && number != LAST {
             let _reset = stream.read(&mut [0])?;
@@ -181,14 +181,14 @@ fn reuse(from: &Path, to: SocketAddr, server: &Path, count: u64) {
 }
 
 #[test]
-fn a_tuple_may_be_used_again_as_soon_as_its_connection_is_closed() {
+fn a_tuple_can_be_reused_after_its_connection_is_closed() {
     let lab = lab();
     let web = container(&lab, "web", &["-p", "8080:80"]);
     let few_ports = "sysctl -qw net.ipv4.ip_local_port_range='40000 40199' net.ipv4.tcp_max_tw_buckets=0";
     let (client, inside, outside) = (lab.client.path(), sandbox(&web), lab.outside.path());
     lab.client.sh(few_ports);
     reuse(&client, address(HOST, 8080), &inside, 60_000);
-    // Each was told from the one before it on the same tuple.
+    // Each was distinguished from the previous one on the same tuple.
     assert_eq!(lab.port("tcp", 8080)["flows"]["total"], 60_000);
     reuse(&client, address(HOST6, 8080), &inside, 20_000);
     assert_eq!(lab.port("tcp", 8080)["flows"]["total"], 80_000);
@@ -207,7 +207,7 @@ fn drops(lab: &Lab) -> Vec<String> {
     drops.map(|drop| drop["reason"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Sends IPv4 packets from a namespace, whatever they say of their source.
+/// Sends IPv4 packets from a namespace, with any source address.
 struct Raw(std::os::fd::OwnedFd);
 
 impl Raw {
@@ -218,25 +218,25 @@ impl Raw {
     /// Sends a frame without its Ethernet header.
     fn send(&self, frame: &[u8]) {
         let to = SockaddrIn::new(frame[30], frame[31], frame[32], frame[33], 0);
-        // What a full queue refuses is a packet of the flood less.
+        // If the queue is full, the flood has one packet less.
         let _refused = sendto(self.0.as_raw_fd(), &frame[14..], &to, MsgFlags::empty());
     }
 }
 
 const HOST4: [u8; 4] = [198, 18, 0, 1];
 
-/// A client of nowhere, ever another.
+/// A client with an address that does not exist; a new one for each call.
 fn stranger(number: u32) -> ([u8; 4], u16) {
     let [_, a, b, c] = number.to_be_bytes();
     ([100, 64 | (a & 0x3f), b, c], 1024 + u16::from(c))
 }
 
 #[test]
-fn a_full_table_forgets_the_oldest_of_its_like_and_serves_whoever_comes_again() {
+fn a_full_table_evicts_the_oldest_flows_and_accepts_new_ones() {
     const CLIENTS: u32 = 2 * capacity::UNREPLIED;
     let lab = lab();
     let web = container(&lab, "web", &["-p", "8080:80"]);
-    // Nobody hears an answer.
+    // Replies reach nobody.
     let _silent = lab.command_in(&web, "ip route add blackhole 100.64.0.0/10").status().unwrap();
     let raw = Raw::new(&lab.client.path());
     let knock = |number| raw.send(&Packet::tcp(stranger(number), (HOST4, 8080), "S").bytes());
@@ -257,14 +257,14 @@ fn a_full_table_forgets_the_oldest_of_its_like_and_serves_whoever_comes_again() 
     assert!(!is_known(0), "the oldest");
     knock(0);
     wait_for("the first once more", PATIENCE, || is_known(0));
-    // Each was let in and counted; the table was full, and nothing was dropped for it.
+    // Each was accepted and counted; the table was full, but nothing was dropped for that reason.
     assert_eq!(lab.port("tcp", 8080)["flows"]["total"], CLIENTS + 1);
     let drops = drops(&lab);
     assert!(drops.is_empty(), "{drops:?}");
 }
 
-/// What is sent in a flood: SYNs to a published port, datagrams to every port, and errors, of which every other is about
-/// a connection that is there.
+/// The packets of a flood: SYNs to a published port, datagrams to all ports, and ICMP errors, half of them about an
+/// existing connection.
 fn flood(raw: &Raw, connection: ([u8; 4], u16), stop: &AtomicBool) -> u32 {
     let theirs = Packet::tcp((HOST4, 8081), connection, "A").bytes()[14..].to_vec();
     let nobodys = Packet::udp((HOST4, 9), ([203, 0, 113, 1], 53)).bytes()[14..].to_vec();
@@ -284,7 +284,7 @@ fn flood(raw: &Raw, connection: ([u8; 4], u16), stop: &AtomicBool) -> u32 {
 }
 
 #[test]
-fn nothing_that_is_established_breaks_in_a_minute_of_floods() {
+fn established_connections_survive_a_minute_of_floods() {
     let lab = lab();
     let ports = ["-p", "8080:80", "-p", "8081:81", "-p", "8082:81", "-p", "5353:53/udp"];
     let web = container(&lab, "web", &ports);
@@ -310,7 +310,7 @@ fn nothing_that_is_established_breaks_in_a_minute_of_floods() {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         (socket, address(host, 5353).to_string())
     });
-    // It takes a minute, and sets the end of all.
+    // This transfer takes a minute and determines when the test ends.
     let line =
         format!("curl -sS -m 300 --limit-rate 700K -o {}/got http://{HOST}:8080/file", folder.display());
     let raw = Raw::new(&client);
@@ -335,7 +335,7 @@ fn nothing_that_is_established_breaks_in_a_minute_of_floods() {
     });
     println!("{sent} packets of flood, {} exchanges, {lost} of {asked} datagrams lost", echoes[0].count);
     assert!(std::fs::read(folder.join("got")).unwrap() == file, "the download differs");
-    // A queue of the kernel's may overflow; without the flood none is lost.
+    // A queue of the kernel may overflow, so a few datagrams may be lost. Without the flood none is lost.
     assert!(lost <= asked / 1000, "{lost} of {asked} datagrams");
     let total = |port| lab.port("tcp", port)["flows"]["total"].as_u64().unwrap();
     assert!(total(8080) > u64::from(capacity::UNREPLIED), "{} clients are no flood", total(8080));
@@ -345,7 +345,7 @@ fn nothing_that_is_established_breaks_in_a_minute_of_floods() {
     }
 }
 
-/// A published connection, both of its ends in hand.
+/// A published connection, with both ends.
 struct Ends {
     client: TcpStream,
     server: TcpStream,
@@ -362,7 +362,7 @@ impl Ends {
         Self { client, server }
     }
 
-    /// Sends something each way, the client's or the server's part first.
+    /// Sends data in both directions, the client's or the server's first.
     #[track_caller]
     fn exchange(&self, client_first: bool) {
         let mut ends = [&self.client, &self.server];
@@ -378,7 +378,7 @@ impl Ends {
     }
 }
 
-/// Forgets the rows of packets from the sources for which `which` says so, as an eviction would; how many they were.
+/// Deletes the rows whose source `which` selects, like an eviction; returns how many.
 fn forget<A: Address, const KEY: usize, const ROW: usize>(
     pins: &Path,
     tables: [&str; 2],
@@ -403,7 +403,7 @@ fn forget<A: Address, const KEY: usize, const ROW: usize>(
 }
 
 #[test]
-fn a_published_connection_outlives_its_rows_whoever_speaks_first() {
+fn a_published_connection_survives_the_loss_of_its_rows() {
     let lab = lab();
     let web = container(&lab, "web", &["-p", "8080:80"]);
     let pins: PathBuf = lab.netd(&["--json", "status"]).ok().json()["pins"].as_str().unwrap().into();
@@ -412,7 +412,7 @@ fn a_published_connection_outlives_its_rows_whoever_speaks_first() {
         let ends = Ends::new(&lab, &web, address(host, 8080));
         ends.exchange(true);
         for client_first in [true, false] {
-            // Both rows, the one for the client's packets, the one for the answers.
+            // Both rows, only the one of the client's packets, only the one of the replies.
             for (lose_original, lose_reply) in [(true, true), (true, false), (false, true)] {
                 let which = |source| if clients.contains(&source) { lose_original } else { lose_reply };
                 let lost = if host == HOST {
@@ -436,7 +436,7 @@ fn a_published_connection_outlives_its_rows_whoever_speaks_first() {
     }
 }
 
-/// What a container's stack has been given of TCP and UDP, whether anybody listens or not.
+/// How many TCP and UDP packets a container's stack has received, with or without a listener.
 fn delivered(lab: &Lab, container: &str) -> u64 {
     let read = "cat /proc/net/snmp /proc/net/snmp6";
     let output = lab.command_in(container, read).output().unwrap();
@@ -455,7 +455,7 @@ fn delivered(lab: &Lab, container: &str) -> u64 {
 }
 
 #[test]
-fn what_is_taken_back_is_cut_at_once_and_never_reaches_a_successor() {
+fn an_unpublished_flow_is_cut_and_never_reaches_the_next_container() {
     let lab = lab();
     for removal in [true, false] {
         let ports = ["-p", "8080:80", "-p", "5353:53/udp", "--ip", "10.6.0.9", "--ip", "fd00:6::9"];
@@ -480,7 +480,7 @@ fn what_is_taken_back_is_cut_at_once_and_never_reaches_a_successor() {
         }
         let before = delivered(&lab, &web);
         for (tcp, socket, to) in &ends {
-            // The kernel takes it; a network that delivered it would see it answered.
+            // The kernel accepts the data; if it were delivered, a reply would come.
             (&tcp.client).write_all(b"too late").unwrap();
             udp_answers(socket, to, false);
         }

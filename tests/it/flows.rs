@@ -14,7 +14,7 @@ fn flows(lab: &Lab, words: &[&str]) -> Vec<Value> {
 }
 
 #[test]
-fn connections_are_listed_with_their_phase_and_both_directions() {
+fn connections_are_listed_with_their_state_and_both_directions() {
     let lab = Lab::new();
     assert!(flows(&lab, &[]).is_empty());
     let web = lab.container("web", &["-p", "8080:80"]);
@@ -54,7 +54,7 @@ fn connections_are_listed_with_their_phase_and_both_directions() {
     let text = lab.netd(&["flows", "--container", &web]).ok().stdout;
     assert!(text.starts_with("PROTO") && text.contains("established") && text.contains("two_way"), "{text}");
     lab.netd(&["flows", "--container", "nobody"]).fails(1, "there is no container");
-    // A closed connection shows it, and one whose port is taken back is none any more.
+    // A closed connection is listed as such; one whose port was unpublished is not listed.
     drop(stream);
     let closed =
         |flow: &Value| ["time_wait", "fin_wait", "closed"].contains(&flow["state"].as_str().unwrap());

@@ -1,4 +1,4 @@
-//! Published ports that lead to hosts which are no containers.
+//! Published ports whose target is another host.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ fn seen_by_server(lab: &Lab, to: &str) -> std::io::Result<String> {
     lab.client.run(|| tcp_first_line(to, PATIENCE))
 }
 
-/// A host, 198.21.0.2, that is reached by way of the outside one, over a link with this MTU.
+/// A host, 198.21.0.2, behind the outside one, over a link with this MTU.
 fn behind_outside(lab: &Lab, mtu: u32) -> Netns {
     let behind = Netns::new("behind");
     let link = format!("link add far0 mtu {mtu} type veth peer name eth0 mtu {mtu} netns {}", behind.name);
@@ -31,7 +31,7 @@ fn behind_outside(lab: &Lab, mtu: u32) -> Netns {
 }
 
 #[test]
-fn a_host_beyond_is_reached_in_the_hosts_name() {
+fn a_port_of_another_host_is_reached_with_snat() {
     let lab = Lab::new();
     let (_tcp, _udp) = (Server::tcp_echo(&lab.outside.path(), 80), Server::udp_echo(&lab.outside.path(), 53));
     let said = lab.netd(&["publish", "8080:80", OUTSIDE]).ok();
@@ -63,13 +63,13 @@ fn a_host_beyond_is_reached_in_the_hosts_name() {
     let flows = lab.netd(&["--json", "flows", "--port", "8080"]).ok().json();
     assert!(flows.as_array().unwrap().iter().all(|flow| flow["container"] == OUTSIDE), "{flows}");
     assert_eq!(flows[0]["publication"], "8080:80/tcp");
-    // The host's forwarding switches are as they were.
+    // The host's forwarding sysctls are unchanged.
     assert_eq!(lab.host.sh("cat /proc/sys/net/ipv4/conf/up0/forwarding").trim(), "0");
     assert_eq!(lab.host.sh("cat /proc/sys/net/ipv6/conf/up0/forwarding").trim(), "0");
 }
 
 #[test]
-fn the_host_and_its_containers_reach_it_as_well() {
+fn the_host_and_its_containers_reach_a_port_of_another_host() {
     let lab = Lab::new();
     let (_tcp, _udp) = (Server::tcp_echo(&lab.outside.path(), 80), Server::udp_echo(&lab.outside.path(), 53));
     let web = lab.container("web", &[]);
@@ -93,14 +93,14 @@ fn the_host_and_its_containers_reach_it_as_well() {
         assert_eq!(tcp_first_line(&format!("{HOST}:8080"), PATIENCE).unwrap(), HOST_OUTSIDE);
         let (answer, from) = udp_ask(&udp_socket(PATIENCE), &format!("{HOST}:5353"), b"x").unwrap();
         assert_eq!((answer.as_slice(), from.to_string()), (b"x".as_slice(), format!("{HOST}:5353")));
-        // Nobody beyond sees a container's address, whatever is asked for.
+        // Other hosts never see a container's address, even with --keep-source.
         assert_eq!(tcp_first_line(&format!("{HOST}:8087"), PATIENCE).unwrap(), HOST_OUTSIDE);
         tcp_echoes(&format!("{HOST}:8080"), 300_000);
     });
     lab.run_in(&both, || {
         assert_eq!(tcp_first_line(&format!("[{HOST6}]:8086"), PATIENCE).unwrap(), HOST_OUTSIDE6);
     });
-    // Unless its network says so.
+    // Unless its network has no masquerade.
     let own = lab.address(&open);
     lab.run_in(&open, || {
         assert_eq!(tcp_first_line(&format!("{HOST}:8080"), PATIENCE).unwrap(), own);
@@ -110,7 +110,7 @@ fn the_host_and_its_containers_reach_it_as_well() {
 }
 
 #[test]
-fn a_target_may_see_the_clients_own_addresses() {
+fn keep_source_shows_the_clients_address() {
     let lab = Lab::new();
     let (_tcp, _udp) = (Server::tcp_echo(&lab.outside.path(), 80), Server::udp_echo(&lab.outside.path(), 53));
     for (spec, target) in [("8080:80", OUTSIDE), ("8086:80", OUTSIDE6), ("5353:53/udp", OUTSIDE)] {
@@ -126,7 +126,7 @@ fn a_target_may_see_the_clients_own_addresses() {
 }
 
 #[test]
-fn what_is_told_on_the_way_comes_back() {
+fn icmp_errors_return_to_the_client() {
     let lab = Lab::new();
     let web = lab.container("web", &[]);
     for options in [&[][..], &["--keep-source"]] {
@@ -150,16 +150,16 @@ fn what_is_told_on_the_way_comes_back() {
         lab.run_in(&web, || assert_eq!(four(), Err(refused), "a container, {options:?}"));
         lab.netd(&["unpublish", "--all"]).ok();
     }
-    // The host and its target are hops with the host's name.
+    // The host and the target are hops; both answer with the host's address.
     lab.netd(&["publish", "8080:80", OUTSIDE]).ok();
     let traced = lab.client.sh(&format!("traceroute -n -q 1 -w 5 -T -p 8080 {HOST}"));
     assert!(traced.contains(&format!(" 1  {HOST}")) && traced.contains(&format!(" 2  {HOST}")), "{traced}");
 }
 
 #[test]
-fn a_path_that_is_narrower_further_out_is_found() {
+fn a_smaller_mtu_behind_the_uplink_is_found() {
     let lab = Lab::new();
-    // A router behind the uplink whose next link takes less.
+    // A router behind the uplink, whose next link has a smaller MTU.
     let far = behind_outside(&lab, 1280);
     let (_tcp, _udp) = (Server::tcp_echo(&far.path(), 80), Server::udp_echo(&far.path(), 53));
     let web = lab.container("web", &[]);
@@ -176,7 +176,7 @@ fn a_path_that_is_narrower_further_out_is_found() {
 }
 
 #[test]
-fn it_is_let_in_counted_and_cut_like_any_other() {
+fn access_lists_counters_and_unpublish_apply_to_other_hosts() {
     let lab = Lab::new();
     let _server = Server::tcp_echo(&lab.outside.path(), 80);
     let _echo = Server::udp_echo(&lab.outside.path(), 53);
@@ -191,12 +191,12 @@ fn it_is_let_in_counted_and_cut_like_any_other() {
     lab.netd(&["unpublish", "5353/udp"]).ok();
     udp_answers(&socket, &to, false);
     assert_eq!(lab.netd(&["--json", "flows"]).ok().json(), serde_json::json!([]));
-    // A container in its place is reached, and not through what is left of the old one.
+    // A container in its place is reached, and no old row is used.
     let web = lab.container("web", &["-p", "5353:53/udp"]);
     let _inside = Server::udp_echo(&sandbox(&web), 53);
     udp_answers(&socket, &to, true);
     assert_eq!(lab.port("udp", 5353)["flows"]["total"], 1);
-    // The network whose bridge it needs stays while it is published.
+    // The network cannot be removed while the publication needs its bridge.
     lab.netd(&["container", "rm", &web]).ok();
     lab.netd(&["network", "rm", "bridge"]).fails(1, "8080:80/tcp, published to 198.19.0.2");
     lab.netd(&["network", "rm", "--force", "bridge"]).ok();
@@ -204,7 +204,7 @@ fn it_is_let_in_counted_and_cut_like_any_other() {
 }
 
 #[test]
-fn everything_is_gone_with_the_instance() {
+fn down_removes_ports_of_other_hosts() {
     let lab = Lab::new();
     let before = netd_tests::snapshot::Snapshot::of(&lab);
     lab.netd(&["publish", "8080:80", OUTSIDE]).ok();
@@ -226,7 +226,7 @@ fn a_containers_address_means_the_container() {
 }
 
 #[test]
-fn a_target_that_cannot_be_is_refused_and_nothing_made() {
+fn an_invalid_target_is_refused_and_changes_nothing() {
     let lab = Lab::new();
     for (target, part) in [
         (HOST, "198.18.0.1 is an address of this host"),
@@ -256,7 +256,7 @@ fn a_target_that_cannot_be_is_refused_and_nothing_made() {
 }
 
 #[test]
-fn lost_rows_are_made_anew_by_the_clients_next_packet() {
+fn lost_rows_are_rebuilt_by_the_clients_next_packet() {
     let lab = Lab::new();
     let _server = Server::tcp_echo(&lab.outside.path(), 80);
     lab.netd(&["publish", "8080:80", OUTSIDE]).ok();

@@ -1,4 +1,4 @@
-//! Datagrams in parts, in whatever order the parts come.
+//! Fragmented datagrams, with fragments in any order.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
@@ -10,7 +10,7 @@ use netd_tests::probe::{PATIENCE, Server, udp_ask, udp_socket};
 use netd_tests::tap;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockaddrIn, SockaddrIn6, sendto};
 
-/// What a part holds of the datagram, bytes: as much as fits 1,500.
+/// Bytes of the datagram in each fragment: as many as fit an MTU of 1,500.
 const PART: usize = 1448;
 
 /// The IP packets that a datagram is sent in, in order.
@@ -79,7 +79,7 @@ fn send(packets: &[Vec<u8>], to: IpAddr) {
     }
 }
 
-/// Asks an echo server with a datagram in parts, which `order` puts into the order they are sent in.
+/// Sends a fragmented datagram to an echo server; `order` sorts the fragments.
 #[track_caller]
 fn asks(own: &str, to: &str, len: usize, order: fn(&mut Vec<Vec<u8>>)) {
     let socket = UdpSocket::bind(SocketAddr::new(own.parse().unwrap(), 0)).unwrap();
@@ -98,7 +98,7 @@ fn asks(own: &str, to: &str, len: usize, order: fn(&mut Vec<Vec<u8>>)) {
 
 type Order = fn(&mut Vec<Vec<u8>>);
 
-/// In order; the last first; the first last; and both ends in the middle.
+/// In order; last fragment first; first fragment last; first and last in the middle.
 const ORDERS: [Order; 4] = [
     |_in_order| {},
     |parts| parts.reverse(),
@@ -110,7 +110,7 @@ const ORDERS: [Order; 4] = [
 ];
 
 #[test]
-fn parts_come_in_any_order_to_a_published_port_and_to_outside() {
+fn fragments_arrive_in_any_order_at_a_published_port_and_outside() {
     let lab = Lab::new();
     lab.netd(&["network", "create", "six", "--subnet", "10.6.0.0/24", "--subnet", "fd00:6::/64"]).ok();
     let web = lab.container("web", &["--network", "six", "-p", "5353:53/udp"]);
@@ -134,7 +134,7 @@ fn parts_come_in_any_order_to_a_published_port_and_to_outside() {
 }
 
 #[test]
-fn the_hosts_own_datagrams_come_in_any_order_too() {
+fn the_hosts_own_fragments_arrive_in_any_order() {
     let lab = Lab::new();
     lab.container("web", &["-p", "5353:53/udp"]);
     let _own = Server::udp_echo(&lab.host.path(), 53);

@@ -1,5 +1,4 @@
-//! What lies between a network's containers and the outside: gateway modes, trusted interfaces, and that nothing else
-//! gets by.
+//! Gateway modes and trusted interfaces, and that no other packets pass.
 
 use std::net::UdpSocket;
 
@@ -11,8 +10,8 @@ use netd_tests::probe::{
 };
 use serde_json::json;
 
-/// Makes a network with a subnet of each family, of which `number` is a part, and a container `web` of that number on it
-/// with ports 80 and 81, of which the first is published.
+/// Makes a network with a subnet of each family, named by `number`, and on it a container `web` with servers on ports
+/// 80 and 81. Port 80 is published.
 fn network(lab: &Lab, number: u16, options: &[&str]) -> Web {
     let name = format!("net{number}");
     let (four, six) = (format!("10.6.{number}.0/24"), format!("fd00:6:{number}::/64"));
@@ -38,8 +37,8 @@ struct Web {
     _servers: [Server; 2],
 }
 
-/// Fails unless somebody reaches, or does not, what `must` says of a container by its own address: its published port, its
-/// other one, and by ping.
+/// Checks what a client reaches by the container's own address: `must` says it of the published port, of the other
+/// port, and of ping.
 #[track_caller]
 fn reaches(from: &Netns, address: &str, must: [bool; 3]) {
     let [port, other, ping] = must;
@@ -50,7 +49,7 @@ fn reaches(from: &Netns, address: &str, must: [bool; 3]) {
     assert_eq!(pinged.status.success(), ping, "ping {address}");
 }
 
-/// Fails unless a TCP port answers somebody, or does not, as `must` says.
+/// Checks whether a TCP port answers a client, as `must` says.
 #[track_caller]
 fn answers(from: &Netns, to: &str, must: bool) {
     let answer = from.run(|| tcp_first_line(to, patience(must)));
@@ -58,7 +57,7 @@ fn answers(from: &Netns, to: &str, must: bool) {
 }
 
 #[test]
-fn each_mode_lets_in_what_it_says_in_each_family() {
+fn each_gateway_mode_applies_in_each_family() {
     let lab = Lab::new();
     let table = [
         ("nat", [false, false, false], true),
@@ -80,7 +79,7 @@ fn each_mode_lets_in_what_it_says_in_each_family() {
             let to = format!("{host}:{}", web.host_port);
             answers(&lab.host, &to, by_the_host);
         }
-        // In whose name it leaves.
+        // The source address that the outside sees.
         let [own, own6] = web.addresses.each_ref().map(|address| address.trim_matches(['[', ']']));
         let names = if by_the_host { [HOST_OUTSIDE, HOST_OUTSIDE6] } else { [own, own6] };
         lab.run_in(&web.name, || {
@@ -96,7 +95,7 @@ fn each_mode_lets_in_what_it_says_in_each_family() {
 }
 
 #[test]
-fn each_family_has_a_mode_of_its_own() {
+fn each_family_has_its_own_gateway_mode() {
     let lab = Lab::new();
     let web = network(&lab, 1, &["--gateway-mode", "ipv4=routed", "--gateway-mode", "ipv6=nat"]);
     let [four, six] = &web.addresses;
@@ -109,24 +108,24 @@ fn each_family_has_a_mode_of_its_own() {
 }
 
 #[test]
-fn a_routed_port_is_its_publications() {
+fn a_routed_port_follows_its_publications() {
     let lab = Lab::new();
     let web = network(&lab, 1, &["--gateway-mode", "routed"]);
     let [four, six] = &web.addresses;
     let answers = |address: &str, port: u16, must| answers(&lab.client, &format!("{address}:{port}"), must);
     answers(four, 80, true);
     assert_eq!(lab.port("tcp", web.host_port)["flows"]["total"], 1);
-    // Of two publications of one port, each is enough.
+    // One of two publications of the same port is enough.
     lab.netd(&["publish", "9000:80", &web.name]).ok();
     lab.netd(&["unpublish", "9000"]).ok();
     answers(four, 80, true);
-    // One that is for the host only, or for one family, opens nothing else.
+    // A publication for the host only, or for one family, allows nothing else.
     lab.netd(&["publish", "127.0.0.1:9001:81", &web.name]).ok();
     answers(four, 81, false);
     lab.netd(&["publish", "[::]:9002:81", &web.name]).ok();
     answers(four, 81, false);
     answers(six, 81, true);
-    // Its lists hold, and what they keep out is counted as its own.
+    // Its access lists apply, and it counts the packets that they deny.
     lab.netd(&["publish", "0.0.0.0:9003:81", &web.name, "--deny", CLIENT]).ok();
     answers(four, 81, false);
     assert!(lab.port("tcp", 9003)["dropped"].as_u64().unwrap() > 0);
@@ -136,14 +135,14 @@ fn a_routed_port_is_its_publications() {
 }
 
 #[test]
-fn a_routers_hop_and_errors_come_back_from_a_routed_network() {
+fn traceroute_and_errors_return_from_a_routed_network() {
     let lab = Lab::new();
     let web = network(&lab, 1, &["--gateway-mode", "routed"]);
     lab.netd(&["publish", "5353:53/udp", &web.name]).ok();
     let own = "10.6.1.2";
     let traced = lab.client.sh(&format!("traceroute -n -q 1 -w 5 -m 5 -U -p 53 {own}"));
     assert!(traced.contains(&format!(" 1  {HOST}")) && traced.contains(&format!(" 2  {own}")), "{traced}");
-    // Nobody listens there, which its sender is told.
+    // No process listens there, so the sender gets an error.
     let refused = lab.client.run(|| {
         let socket = udp_socket(PATIENCE);
         socket.connect(format!("{own}:53")).unwrap();
@@ -164,7 +163,7 @@ fn a_routers_hop_and_errors_come_back_from_a_routed_network() {
 }
 
 #[test]
-fn a_trusted_interface_lets_in_to_published_ports() {
+fn a_trusted_interface_reaches_published_ports_by_container_address() {
     let lab = Lab::new();
     let web = network(&lab, 1, &["--trusted-interface", "up0", "--trusted-interface", "up2"]);
     for address in &web.addresses {
@@ -174,7 +173,7 @@ fn a_trusted_interface_lets_in_to_published_ports() {
     assert!(lab.client.run(|| tcp_first_line(&format!("{HOST}:{}", web.host_port), PATIENCE).is_ok()));
     let shown = lab.netd(&["--json", "network", "inspect", "net1"]).ok().json();
     assert_eq!(shown["trusted_interfaces"], json!(["up0", "up2"]));
-    // One that comes later is trusted from the next command on.
+    // An interface that is added later is trusted from the next command on.
     let third = Netns::new("third");
     lab.host.ip(&format!("link add up2 type veth peer name eth0 netns {}", third.name));
     lab.host.ip("address add 198.18.9.1/24 dev up2");
@@ -184,13 +183,13 @@ fn a_trusted_interface_lets_in_to_published_ports() {
     third.ip("route add default via 198.18.9.1");
     lab.netd(&["sync"]).ok();
     reaches(&third, &web.addresses[0], [true, false, false]);
-    // What another network trusts is none of this one's business.
+    // Interfaces that another network trusts are not trusted by this one.
     let other = network(&lab, 2, &[]);
     reaches(&lab.client, &other.addresses[0], [false, false, false]);
 }
 
 #[test]
-fn another_networks_containers_are_let_in_as_outside_is() {
+fn containers_of_another_network_have_the_access_of_outside() {
     let lab = Lab::new();
     let far = lab.container("far", &[]);
     let own = lab.address(&far);
@@ -220,7 +219,8 @@ fn an_isolated_network_has_no_gateway() {
     let _server = Server::tcp_echo(&sandbox(&two), 80);
     let _host = Server::tcp_echo(&lab.host.path(), 90);
     lab.run_in(&one, || assert!(tcp_first_line(&format!("{address}:80"), PATIENCE).is_ok()));
-    // The host by any address, even for one who sends to the bridge what is for elsewhere.
+    // The host is reached by none of its addresses, even if a container sends packets for other destinations to the
+    // bridge's MAC address.
     let routed = lab.command_in(&one, "ip route add default dev eth0").status().unwrap();
     assert!(routed.success());
     lab.run_in(&one, || {
@@ -232,7 +232,7 @@ fn an_isolated_network_has_no_gateway() {
 }
 
 #[test]
-fn modes_that_contradict_what_is_asked_for_are_refused() {
+fn contradictory_gateway_modes_are_refused() {
     let lab = Lab::new();
     let create = |options: &[&str]| {
         lab.netd(&[&["network", "create", "x", "--subnet", "10.6.0.0/24"], options].concat())
@@ -252,7 +252,7 @@ fn modes_that_contradict_what_is_asked_for_are_refused() {
 }
 
 #[test]
-fn what_a_container_sends_from_a_port_of_the_hosts_own_leaves_in_the_hosts_name() {
+fn packets_from_a_port_published_on_localhost_are_masqueraded() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "127.0.0.1:5353:53/udp"]);
     let _server = Server::udp_echo(&lab.outside.path(), 53);
@@ -263,9 +263,9 @@ fn what_a_container_sends_from_a_port_of_the_hosts_own_leaves_in_the_hosts_name(
     });
 }
 
-/// The host forwards here, as it does where other networks are routed by it: what netd hands on, the stack delivers.
+/// The host forwards packets here, as a router does: the stack delivers packets that netd passes on.
 #[test]
-fn tags_and_options_are_no_way_around_on_a_host_that_forwards() {
+fn tags_and_options_bypass_nothing_on_a_forwarding_host() {
     let lab = Lab::new();
     lab.host.sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
     let (closed, open) = (network(&lab, 1, &[]), network(&lab, 2, &["--gateway-mode", "nat-unprotected"]));
@@ -273,7 +273,7 @@ fn tags_and_options_are_no_way_around_on_a_host_that_forwards() {
         lab.client.try_sh(&format!("ping -R -c 1 -W {wait} {}", web.addresses[0])).status.success()
     };
     assert!(record_route(&open, 10) && !record_route(&closed, 1), "an IPv4 option");
-    // Frames without a tag; with a priority, but of no VLAN; with two such tags; and of a VLAN that is not there.
+    // Frames without a tag; with a priority tag (VLAN 0); with two of them; and of a VLAN that does not exist.
     let mac = lab.host.sh("ip -o link show up0 | sed 's/.*ether \\([^ ]*\\).*/\\1/'");
     let mac: Vec<u8> = mac.trim().split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
     for (tags, expected) in [(&[][..], true), (&[0], true), (&[0, 0], false), (&[7], false)] {

@@ -1,4 +1,4 @@
-//! Journeys from the host itself: localhost and the host's own addresses, by the socket hooks.
+//! Connections of the host itself: to localhost and to the host's own addresses, by the socket hooks.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Lines, Read as _, Write as _};
 use std::net::{TcpStream, UdpSocket};
@@ -62,7 +62,7 @@ fn a_host_program_sees_the_peer_that_it_asked_for() {
 }
 
 #[test]
-fn what_a_host_socket_asked_for_is_forgotten_with_it() {
+fn the_row_of_a_host_socket_is_deleted_with_it() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "8080:80", "-p", "5353:53/udp"]);
     let _tcp = Server::tcp_echo(&sandbox(&web), 80);
@@ -81,13 +81,13 @@ fn what_a_host_socket_asked_for_is_forgotten_with_it() {
         datagrams.connect("127.0.0.1:5353").unwrap();
         assert_eq!(rows(), 4);
         drop((streams, datagrams));
-        // A command that another test is starting has them as well, until it has become its program.
+        // A process that another test forks holds copies of them until it calls exec.
         wait_for("the rows to go", PATIENCE, || rows() == 0);
     });
 }
 
 #[test]
-fn connections_of_the_host_go_on_beside_a_containers_to_its_own_port() {
+fn connections_of_the_host_work_beside_a_containers_hairpin_connection() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "8080:80"]);
     let _server = Server::tcp_echo(&sandbox(&web), 80);
@@ -103,7 +103,7 @@ fn connections_of_the_host_go_on_beside_a_containers_to_its_own_port() {
         (stream, lines)
     };
     let (mut before, mut lines_before) = lab.host.run(|| connect("127.0.0.1:8080"));
-    // From here on the gateway has flows, and the host's answers are told from theirs by its sockets.
+    // From here on the gateway has flows, and the host's own packets are recognised by its sockets.
     let (mut hairpin, mut lines_hairpin) = lab.run_in(&web, || connect("172.17.0.1:8080"));
     let (mut after, mut lines_after) = lab.host.run(|| connect("127.0.0.1:8080"));
     for what in ["one", "two"] {
@@ -137,7 +137,7 @@ fn connections_of_the_host_end_with_their_container() {
             });
         let unconnected = udp_socket(PATIENCE);
         udp_ask(&unconnected, "127.0.0.1:5353", b"x").unwrap();
-        // A socket that asked for no published port is not netd's.
+        // A socket that did not use a published port is not ended.
         let other = udp_socket(PATIENCE);
         other.connect("172.17.0.9:53").unwrap();
         ask(&other).unwrap();
@@ -145,7 +145,7 @@ fn connections_of_the_host_end_with_their_container() {
     });
     lab.netd(&["container", "rm", &web]).ok();
     drop(servers);
-    // Somebody else gets the address.
+    // Another container gets the address.
     let stranger = lab.container("stranger", &["--ip", "172.17.0.9"]);
     let _stranger = Server::udp_echo(&sandbox(&stranger), 53);
     let (mut stream, unconnected) = (stream, unconnected);
@@ -180,7 +180,7 @@ fn a_published_address_is_served_while_the_host_has_it() {
     lab.netd(&["sync"]).ok();
     assert_eq!(lab.client.run(ask).unwrap(), CLIENT);
     assert!(lab.host.run(ask).is_ok());
-    // It moves to another machine: there the host and its containers reach it, as everybody does.
+    // It moves to another machine: the host and its containers reach it there.
     lab.host.ip(&format!("address del {vip}/24 dev up0"));
     lab.client.ip(&format!("address add {vip}/24 dev eth0"));
     lab.netd(&["sync"]).ok();
@@ -228,13 +228,13 @@ fn other_namespaces_localhost_is_left_alone() {
     let web = lab.container("web", &["-p", "8080:80"]);
     let other = lab.container("other", &[]);
     let _server = Server::tcp_echo(&sandbox(&web), 80);
-    // A container's 127.0.0.1 is its own, also that of the container which the port belongs to.
+    // A container's 127.0.0.1 is its own, also in the container that the port leads to.
     for container in [&other, &web] {
         let refused = lab.run_in(container, || tcp_first_line("127.0.0.1:8080", SILENCE));
         assert!(refused.is_err(), "{container} was redirected");
     }
     assert!(lab.client.run(|| tcp_first_line("127.0.0.1:8080", SILENCE)).is_err());
-    // A server of another namespace on the same port is reached there.
+    // In another namespace, a server on the same port is reached.
     let _theirs = Server::tcp(&lab.client.path(), 8080, |mut stream, _| {
         let _sent = std::io::Write::write_all(&mut stream, b"theirs\n");
     });

@@ -1,4 +1,4 @@
-//! A namespace is the one that was recorded, or it is left alone: names and process numbers are used again.
+//! netd uses a namespace only if it is the recorded one, since names and process numbers are reused.
 
 use std::process::Command;
 
@@ -19,7 +19,7 @@ fn is_running(process: &Process) -> bool {
 }
 
 #[test]
-fn a_strangers_namespace_of_the_same_name_is_neither_entered_nor_removed() {
+fn another_namespace_of_the_same_name_is_not_entered_or_removed() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "8080:80"]);
     let stranger = replace(&web);
@@ -32,7 +32,7 @@ fn a_strangers_namespace_of_the_same_name_is_neither_entered_nor_removed() {
 }
 
 #[test]
-fn a_run_whose_namespace_was_replaced_kills_no_stranger() {
+fn a_run_with_a_replaced_namespace_kills_no_other_process() {
     let lab = Lab::new();
     let name = lab.name("run");
     lab.netd(&["run", "-d", "--name", &name, "--", "sleep", "600"]).ok();
@@ -44,10 +44,10 @@ fn a_run_whose_namespace_was_replaced_kills_no_stranger() {
 }
 
 #[test]
-fn a_path_that_leads_elsewhere_by_now_is_not_entered() {
+fn a_path_to_another_namespace_is_not_entered() {
     let lab = Lab::new();
     let (ours, other) = (Netns::new("ours"), Netns::new("other"));
-    // As with a process number that is used again: the path stays, and what it leads to changes.
+    // Like a reused process number: the path is the same, but leads to another namespace.
     let path = lab.folder.path().join("namespace");
     std::os::unix::fs::symlink(ours.path(), &path).unwrap();
     let name = lab.name("linked");
@@ -61,7 +61,7 @@ fn a_path_that_leads_elsewhere_by_now_is_not_entered() {
 }
 
 #[test]
-fn a_process_that_ended_is_no_way_into_a_namespace() {
+fn an_ended_process_gives_no_namespace() {
     let lab = Lab::new();
     let sandbox = Netns::new("process");
     let process = Process::new(sandbox.command("sleep").arg("600"));
@@ -79,7 +79,7 @@ fn a_process_that_ended_is_no_way_into_a_namespace() {
 }
 
 #[test]
-fn a_relative_path_is_good_in_every_folder() {
+fn a_relative_path_works_in_every_folder() {
     let lab = Lab::new();
     let sandbox = Netns::new("relative");
     let name = lab.name("relative");

@@ -1,4 +1,4 @@
-//! Every journey in IPv6.
+//! Every kind of path in IPv6.
 
 use std::net::{Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
@@ -13,7 +13,7 @@ fn udp6(patience: Duration) -> UdpSocket {
     socket
 }
 
-/// A lab with a network `six`, of unique local addresses.
+/// A lab with a network `six` of unique local addresses.
 fn lab() -> Lab {
     let lab = Lab::new();
     lab.netd(&["network", "create", "six", "--subnet", "10.6.0.0/24", "--subnet", "fd00:6::/64"]).ok();
@@ -42,12 +42,12 @@ fn a_network_has_a_subnet_of_each_family() {
     let said = lab.command_in(&web, "ip -6 route; ip -6 address show dev eth0").output().unwrap();
     let said = String::from_utf8_lossy(&said.stdout);
     assert!(said.contains("default via fd00:6::1 dev eth0") && !said.contains("tentative"), "{said}");
-    // One that netd chooses.
+    // A subnet that netd chooses.
     lab.netd(&["network", "create", "own", "--ipv6"]).ok();
     let network = lab.netd(&["--json", "network", "inspect", "own"]).ok().json();
     let subnet = network["subnets"][1].as_str().unwrap();
     assert!(subnet.starts_with("fd") && subnet.ends_with("::/64"), "{subnet}");
-    // And those that cannot be.
+    // Subnets that are refused.
     lab.netd(&["network", "create", "x", "--subnet", "fd00:6:0:0:8000::/65"]).fails(1, "overlaps");
     lab.netd(&["network", "create", "x", "--subnet", "fe80::/64"]).fails(1, "contains reserved addresses");
     lab.netd(&["network", "create", "x", "--subnet", "fd00:7::/64", "--gateway", "fd00:8::1"])
@@ -71,9 +71,9 @@ fn a_published_port_is_reached_from_outside() {
             let (answer, from) = udp_ask(&udp6(PATIENCE), &to, b"x").unwrap();
             assert_eq!((answer.as_slice(), from.to_string()), (b"x".as_slice(), to));
         }
-        // The same publication serves IPv4.
+        // The same publication also serves IPv4.
         assert_eq!(tcp_first_line(&format!("{HOST}:8080"), PATIENCE).unwrap(), CLIENT);
-        // Nothing else is reached.
+        // No other port is reached.
         for to in [format!("[{HOST6}]:81"), "[fd00:6::2]:80".to_owned()] {
             assert!(tcp_first_line(&to, SILENCE).is_err(), "{to}");
         }
@@ -100,7 +100,7 @@ fn a_published_port_is_reached_from_the_host_itself() {
 }
 
 #[test]
-fn a_container_reaches_outside_and_is_seen_as_the_host() {
+fn a_container_reaches_outside_with_the_hosts_address() {
     let lab = lab();
     let web = container(&lab, "web", &[]);
     let (_tcp, _udp) = (Server::tcp_echo(&lab.outside.path(), 80), Server::udp_echo(&lab.outside.path(), 53));
@@ -142,11 +142,11 @@ fn containers_reach_each_other_and_published_ports() {
 }
 
 #[test]
-fn one_family_alone_may_be_published() {
+fn a_port_can_be_published_in_one_family() {
     let lab = lab();
     let web = container(&lab, "web", &["-p", "[::]:8080:80", "-p", "0.0.0.0:8081:80"]);
     let _tcp = Server::tcp_echo(&sandbox(&web), 80);
-    // The other family of the port is free.
+    // The same port is free in the other family.
     lab.netd(&["publish", "0.0.0.0:8080:81", &web]).ok();
     lab.netd(&["publish", "8080:82", &web]).fails(1, "is in use");
     lab.client.run(|| {
@@ -165,7 +165,7 @@ fn one_family_alone_may_be_published() {
 }
 
 #[test]
-fn large_datagrams_and_narrow_links_are_no_obstacle() {
+fn large_datagrams_pass_links_with_a_small_mtu() {
     let lab = Lab::with_mtu(1280);
     lab.netd(&[
         "network",
@@ -182,7 +182,7 @@ fn large_datagrams_and_narrow_links_are_no_obstacle() {
     let web = container(&lab, "web", &["-p", "5353:53/udp"]);
     let (_near, _far) = (Server::udp_echo(&sandbox(&web), 53), Server::udp_echo(&lab.outside.path(), 53));
     let large = vec![0x5a; 60_000];
-    // Who is told that a datagram was too large sends the next in smaller parts.
+    // After a "too big" error the sender sends smaller fragments.
     let ask = |to: &str| {
         let socket = udp6(Duration::from_secs(4));
         (0..5).find_map(|_attempt| udp_ask(&socket, to, &large).ok()).map(|(answer, _)| answer.len())

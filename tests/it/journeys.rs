@@ -1,4 +1,4 @@
-//! Every journey, in both families: a GiB each way, names asked for, hops that answer.
+//! Every kind of path (journey) in both families: a GiB each way, DNS queries, traceroute and ping.
 
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -52,7 +52,7 @@ const IPV6: Family = Family {
     far_gateway: "fd00:7::1",
 };
 
-/// From whom to what.
+/// A journey: who connects to what.
 struct Journey {
     what: &'static str,
     from: PathBuf,
@@ -61,7 +61,7 @@ struct Journey {
     server: PathBuf,
 }
 
-/// A lab with two networks of both families: `web` and `near` on the one, `far` on the other.
+/// A lab with two networks of both families: `web` and `near` on one, `far` on the other.
 struct Scene {
     lab: Lab,
     web: String,
@@ -84,7 +84,8 @@ impl Scene {
         Self { lab, web, near, far }
     }
 
-    /// Every journey to `web`'s port `inside`, which is published as `published`, and from it to a like server outside.
+    /// Every journey to `web`'s port `inside`, which is published as `published`, and from `web` to a server of the
+    /// same kind outside.
     fn journeys(&self, family: &Family, published: u16, inside: u16) -> Vec<Journey> {
         let (client, host) = (self.lab.client.path(), self.lab.host.path());
         let [web, near, far] = [&self.web, &self.near, &self.far].map(|name| sandbox(name));
@@ -110,7 +111,7 @@ impl Scene {
     }
 }
 
-/// What a shell line prints in a namespace.
+/// The output of a shell command in a namespace.
 fn said(netns: &Path, line: &str) -> String {
     let mut command = Command::new("nsenter");
     command.arg(format!("--net={}", netns.display())).args(["sh", "-c", line]).stdin(Stdio::null());
@@ -141,7 +142,7 @@ fn a_gib_each_way(family: &Family) {
         assert!(whole.is_ok(), "{}", journey.what);
     }
     let port = scene.lab.port("tcp", 8080);
-    // The bytes of the host's own connections pass no program.
+    // Connections of the host itself pass no program, so they are not counted.
     for direction in ["in", "out"] {
         assert!(port["bytes"][direction].as_u64().unwrap() > 4 * GIB, "{port}");
     }
@@ -149,17 +150,17 @@ fn a_gib_each_way(family: &Family) {
 }
 
 #[test]
-fn a_gib_arrives_whole_each_way_by_every_journey_in_ipv4() {
+fn a_gib_arrives_intact_each_way_on_every_path_in_ipv4() {
     a_gib_each_way(&IPV4);
 }
 
 #[test]
-fn a_gib_arrives_whole_each_way_by_every_journey_in_ipv6() {
+fn a_gib_arrives_intact_each_way_on_every_path_in_ipv6() {
     a_gib_each_way(&IPV6);
 }
 
 #[test]
-fn dig_asks_a_name_server_by_udp_and_tcp_by_every_journey() {
+fn dig_gets_answers_by_udp_and_tcp_on_every_path() {
     let scene = Scene::new(&["-p", "5300:53/udp", "-p", "5300:53/tcp"]);
     let line = "exec dnsmasq --no-daemon --no-resolv --no-hosts --conf-file=/dev/null --user=root \
                 --address=/netd.test/192.0.2.7 --address=/netd.test/2001:db8::7 --log-facility=/dev/null";
@@ -183,7 +184,7 @@ fn dig_asks_a_name_server_by_udp_and_tcp_by_every_journey() {
 }
 
 #[test]
-fn every_hop_answers_and_every_ping_comes_back() {
+fn every_hop_and_every_ping_is_answered() {
     let scene = Scene::new(&["-p", "8080:80", "-p", "5353:53/udp"]);
     let lab = &scene.lab;
     let [web, near, far] = [&scene.web, &scene.near, &scene.far].map(|name| sandbox(name));
@@ -191,7 +192,7 @@ fn every_hop_answers_and_every_ping_comes_back() {
     for family in [&IPV4, &IPV6] {
         let bits = if family.beyond.contains(':') { 128 } else { 32 };
         lab.outside.ip(&format!("address add {}/{bits} dev lo", family.beyond));
-        // To outside; to a published port, which answers in the host's name; and the same from another network.
+        // To outside; to a published port, which answers with the host's address; and the same from another network.
         let table = [
             (&web, "-U", family.beyond, vec![family.gateway, family.beyond]),
             (&web, "-I", family.beyond, vec![family.gateway, family.beyond]),
@@ -203,7 +204,7 @@ fn every_hop_answers_and_every_ping_comes_back() {
             (&far, "-U -p 5353", family.host, vec![family.far_gateway, family.host]),
         ];
         for (from, how, to, hops) in table {
-            // What was traced before may use up the second's errors.
+            // The previous trace may have used up the ICMP errors of this second.
             let line = format!("traceroute -n -q 1 -N 1 -w 2 {how} {to}");
             wait_for(&format!("{line} to show {hops:?}"), 4 * PATIENCE, || {
                 let traced = said(from, &line);
@@ -231,7 +232,7 @@ fn every_hop_answers_and_every_ping_comes_back() {
 }
 
 #[test]
-fn a_datagrams_answer_leaves_from_the_address_that_it_was_sent_to() {
+fn a_udp_reply_has_the_address_that_the_request_was_sent_to() {
     let scene = Scene::new(&["-p", "5353:53/udp"]);
     for address in ["198.18.0.11/24", "198.18.0.12/24", "2001:db8:18::11/64", "2001:db8:18::12/64"] {
         scene.lab.host.ip(&format!("address add {address} dev up0"));
@@ -241,7 +242,7 @@ fn a_datagrams_answer_leaves_from_the_address_that_it_was_sent_to() {
         [HOST6, "2001:db8:18::11", "2001:db8:18::12", HOST_OUTSIDE6],
     ];
     for (any, hosts) in ["0.0.0.0", "::"].into_iter().zip(hosts) {
-        // A server that binds no address and knows none but the client's.
+        // A server that is bound to no address and knows only the client's.
         let server = run_in(&sandbox(&scene.web), || when_free(|| UdpSocket::bind((any, 53))));
         server.set_read_timeout(Some(PATIENCE)).unwrap();
         let answer = || {
@@ -254,7 +255,7 @@ fn a_datagrams_answer_leaves_from_the_address_that_it_was_sent_to() {
         std::thread::scope(|scope| {
             let serving = scope.spawn(|| (0..rounds).map(|_round| answer()).collect::<Vec<IpAddr>>());
             scene.lab.client.run(|| {
-                // One socket all along: only the address that is written to tells the flows apart.
+                // The same socket all the time: the flows differ only in their destination address.
                 let socket = UdpSocket::bind((any, 0)).unwrap();
                 socket.set_read_timeout(Some(PATIENCE)).unwrap();
                 for host in hosts.iter().cycle().take(rounds) {

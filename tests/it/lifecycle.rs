@@ -1,4 +1,4 @@
-//! What is made is taken away again, whatever happens in between.
+//! Everything that is made is removed again, whatever happens in between.
 
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -24,7 +24,7 @@ fn after_down_the_host_is_as_before() {
     lab.host.run(|| tcp_first_line("127.0.0.1:8080", PATIENCE)).unwrap();
     lab.netd(&["down"]).ok();
     Snapshot::of(&lab).assert_same_as(&before);
-    // Once more is no failure, and leaves no trace either; nor do commands that only look.
+    // A second `down` succeeds and leaves nothing; commands that only show something leave nothing either.
     lab.netd(&["down"]).ok();
     for words in [vec!["ports"], vec!["status"], vec!["network", "ls"], vec!["container", "ls"]] {
         lab.netd(&words).ok();
@@ -48,7 +48,7 @@ fn removing_a_container_removes_its_veth_namespace_and_ports() {
 }
 
 #[test]
-fn a_namespace_that_vanishes_does_not_keep_its_container_from_being_removed() {
+fn a_container_without_its_namespace_can_be_removed() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "8080:80"]);
     netd_tests::netns::Netns::new("unused");
@@ -59,11 +59,11 @@ fn a_namespace_that_vanishes_does_not_keep_its_container_from_being_removed() {
 }
 
 #[test]
-fn a_client_that_keeps_asking_is_served_again_when_its_container_comes_back() {
+fn a_udp_client_is_served_again_after_its_container_returns() {
     let lab = Lab::new();
     let name = lab.container("echo", &["-p", "5353:53/udp", "-p", "8080:80"]);
     let mut servers = (Server::udp_echo(&sandbox(&name), 53), Server::tcp_echo(&sandbox(&name), 80));
-    // One socket all along: its port, and with it the flow, stays the same.
+    // The same socket all the time, so its port and the flow's key stay the same.
     let socket = lab.client.run(|| udp_socket(SILENCE));
     let to = format!("{HOST}:5353");
     let stop = AtomicBool::new(false);
@@ -82,7 +82,7 @@ fn a_client_that_keeps_asking_is_served_again_when_its_container_comes_back() {
             lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), PATIENCE)).unwrap();
             drop(servers);
             lab.netd(&["container", "rm", &name]).ok();
-            // Every other time somebody else gets the address in between: no packet of the old flow may reach them.
+            // Every other time another container gets the address in between: no packet of the old flow may reach it.
             let squatter = (round % 2 == 0).then(|| lab.container("squatter", &[]));
             let strays = squatter.as_ref().map(|squatter| Server::udp_echo(&sandbox(squatter), 53));
             if squatter.is_some() {
@@ -110,7 +110,7 @@ fn a_client_that_keeps_asking_is_served_again_when_its_container_comes_back() {
 #[test]
 fn two_hosts_on_one_machine_do_not_disturb_each_other() {
     let (one, two) = (Lab::new(), Lab::new());
-    // The same state folder: the namespaces alone keep them apart.
+    // Both use the same state folder: only the namespaces differ.
     let state = one.state_dir();
     let names = (one.name("web"), two.name("web"));
     one.netd_in(&one.host, &state, &["container", "add", &names.0, "-p", "8080:80"]).ok();
@@ -155,7 +155,7 @@ fn two_instances_in_one_namespace_do_not_disturb_each_other() {
 }
 
 #[test]
-fn commands_at_once_take_turns_and_none_is_lost() {
+fn concurrent_commands_take_turns_and_none_is_lost() {
     let lab = Lab::new();
     let names: Vec<String> = (0..8).map(|number| lab.name(&format!("c{number}"))).collect();
     let ports: Vec<String> = (0..8).map(|number| format!("{}:80", 8000 + number)).collect();
@@ -240,7 +240,7 @@ fn a_first_command_that_is_killed_is_repaired_by_the_next() {
 }
 
 #[test]
-fn traffic_flows_while_no_netd_runs_and_down_all_clears_what_dead_hosts_left() {
+fn traffic_needs_no_netd_process_and_down_all_removes_dead_hosts() {
     let lab = Lab::new();
     let ghost = netd_tests::netns::Netns::new("ghost");
     let ghostly = lab.name("ghostly");
@@ -264,10 +264,10 @@ fn traffic_flows_while_no_netd_runs_and_down_all_clears_what_dead_hosts_left() {
 }
 
 #[test]
-fn without_tcx_everything_works_by_clsact_and_is_taken_away_as_well() {
+fn without_tcx_clsact_is_used_and_removed() {
     let mut lab = Lab::new();
     lab.clsact = true;
-    // Somebody else's qdisc and filter stay; netd's own qdisc goes.
+    // A foreign qdisc and filter stay; netd's own qdisc is removed.
     lab.host.sh("tc qdisc add dev up1 clsact");
     let before = Snapshot::of(&lab);
     let web = lab.container("web", &["-p", "8080:80"]);

@@ -1,4 +1,4 @@
-//! The privileged tests, one binary: a module per behaviour.
+//! The privileged tests, one binary: one module for each behaviour.
 
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 

@@ -1,4 +1,4 @@
-//! Many ports in one command, and one among many.
+//! Many ports in one command, and one port among many.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line};
 use netd_tests::snapshot::Snapshot;
 
-/// Every second host port from 10,001 on, each for another port: nothing of it can be had as a range.
+/// Every second host port from 10,001 on, each to another target port: no two of them form a range.
 fn singles(count: u16) -> String {
     let lines =
         (0..count).map(|number| (10_001 + 2 * number, if number == 0 { 80 } else { 20_000 + number }));
@@ -21,7 +21,7 @@ fn singles(count: u16) -> String {
     })
 }
 
-/// Runs netd with this on its standard input.
+/// Runs netd with this standard input.
 fn fed(lab: &Lab, words: &[&str], input: &str) -> Said {
     let mut child = lab
         .netd_command(words)
@@ -76,7 +76,7 @@ fn several_ports_are_replaced_by_one_command() {
     for port in 8080..8083 {
         assert!(greets(&lab, port, PATIENCE), "{port}");
     }
-    // What has no connections left goes with the next command that changes something.
+    // The next changing command removes publications that have no connections left.
     lab.netd(&["sync"]).ok();
     let ports = lab.netd(&["--json", "ports"]).ok().json();
     let of = |name: &str| ports.as_array().unwrap().iter().filter(|port| port["target"] == name).count();
@@ -84,7 +84,7 @@ fn several_ports_are_replaced_by_one_command() {
 }
 
 #[test]
-fn a_file_says_what_is_published_and_taken_back() {
+fn ports_are_published_and_unpublished_from_a_file() {
     let lab = Lab::new();
     let web = lab.container("web", &[]);
     let _server = Server::tcp_echo(&sandbox(&web), 80);
@@ -114,7 +114,7 @@ fn a_file_says_what_is_published_and_taken_back() {
 }
 
 #[test]
-fn ports_that_lead_to_one_host_beyond_come_and_go_one_by_one() {
+fn ports_of_another_host_are_added_and_removed_one_by_one() {
     let lab = Lab::new();
     let _server = Server::tcp_echo(&lab.outside.path(), 80);
     lab.netd(&["publish", "8080:80", "8081:80", OUTSIDE]).ok();
@@ -127,7 +127,7 @@ fn ports_that_lead_to_one_host_beyond_come_and_go_one_by_one() {
 }
 
 #[test]
-fn ten_thousand_ports_are_published_and_taken_back_at_once() {
+fn ten_thousand_ports_are_published_and_unpublished_at_once() {
     const COUNT: u16 = 10_000;
     let lab = Lab::new();
     let web = lab.container("web", &[]);
@@ -137,7 +137,8 @@ fn ten_thousand_ports_are_published_and_taken_back_at_once() {
     for _twice in 0..2 {
         let start = Instant::now();
         fed(&lab, &["publish", "--from", "-", &web], &lines).ok();
-        // A fifth of what one-by-one iptables takes is a minute; this is to show when it is no longer done at once.
+        // For a fifth of these ports, iptables takes a minute if they are published one by one. The limit shows whether
+        // netd still publishes all of them at once.
         assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
         assert!(greets(&lab, 10_001, PATIENCE));
         assert_eq!(published(&lab), usize::from(COUNT));
@@ -156,7 +157,7 @@ fn one_port_among_fifty_thousand_is_as_quick_as_the_first() {
     let lab = Lab::new();
     let web = lab.container("web", &[]);
     let _server = Server::tcp_echo(&sandbox(&web), 80);
-    // Somebody else's work on this machine makes single ones slow; the fastest shows what it costs.
+    // Other work on this machine makes single commands slow; the fastest one shows the cost.
     let fastest = || {
         let once = |_| {
             let start = Instant::now();
@@ -175,7 +176,7 @@ fn one_port_among_fifty_thousand_is_as_quick_as_the_first() {
     });
     fed(&lab, &["publish", "--from", "-", &web], &lines).ok();
     let among = fastest();
-    // Room for a busy machine.
+    // Tolerance for a busy machine.
     let limit = 2 * alone + Duration::from_millis(150);
     assert!(among < limit, "{among:?} among 50,000, {alone:?} alone");
     assert_eq!(published(&lab), 50_000);
@@ -184,7 +185,7 @@ fn one_port_among_fifty_thousand_is_as_quick_as_the_first() {
 }
 
 #[test]
-fn many_ports_are_there_or_not_also_if_the_command_is_killed() {
+fn a_killed_command_publishes_all_ports_or_none() {
     const COUNT: u16 = 2_000;
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "80:80"]);
@@ -203,7 +204,7 @@ fn many_ports_are_there_or_not_also_if_the_command_is_killed() {
             assert!(greets(&lab, 80, PATIENCE));
             assert_eq!(greets(&lab, 10_001, if left == all { PATIENCE } else { SILENCE / 8 }), left == all);
             seen.insert(left);
-            // For the next try everything is as it was.
+            // Restores everything for the next try.
             if words[0] == "publish" && left == all {
                 lab.netd(&["unpublish", "--from", path]).ok();
             } else if words[0] == "unpublish" && left == none {

@@ -1,4 +1,4 @@
-//! Networks and modes; and that what netd says agrees with what `ip` shows.
+//! Networks and modes; and that netd's output agrees with that of `ip`.
 
 use netd_tests::lab::Lab;
 use netd_tests::netns::sandbox;
@@ -27,7 +27,7 @@ fn containers_on_one_network_and_the_host_reach_each_other() {
         assert_eq!(tcp_first_line(&format!("{second}:80"), PATIENCE).unwrap(), first);
         assert_eq!(udp_ask(&udp_socket(PATIENCE), &format!("{second}:53"), b"x").unwrap().0, b"x");
         assert_eq!(tcp_first_line("172.17.0.1:90", PATIENCE).unwrap(), first);
-        // The host by its other addresses.
+        // The host is also reached by its other addresses.
         assert_eq!(tcp_first_line("198.18.0.1:90", PATIENCE).unwrap(), first);
     });
     lab.host.run(|| assert_eq!(tcp_first_line(&format!("{second}:80"), PATIENCE).unwrap(), "172.17.0.1"));
@@ -66,7 +66,7 @@ fn inspect_agrees_with_what_ip_shows() {
     let inside = &ip_json(&lab, Some(&web), "address show eth0")[0];
     assert_eq!(shown["mac"], inside["address"]);
     assert_eq!(shown["mtu"], inside["mtu"]);
-    // Of the default route's interface.
+    // The MTU of the default route's interface.
     assert_eq!(shown["mtu"], 1400);
     let address =
         inside["addr_info"].as_array().unwrap().iter().find(|address| address["family"] == "inet").unwrap();
@@ -79,12 +79,12 @@ fn inspect_agrees_with_what_ip_shows() {
     assert_eq!(outside["master"], "netd0");
     assert_eq!(outside["ifindex"], inside["link_index"]);
     assert_eq!(shown["ports"][0]["host_port"], 8080);
-    // A container has no IPv6 that nobody guards.
+    // A container without an IPv6 subnet has no IPv6 address, since no source guard would check it.
     assert!(!inside.to_string().contains("inet6"), "{inside}");
 }
 
 #[test]
-fn a_network_of_the_users_is_as_it_was_asked_for() {
+fn a_created_network_has_the_requested_options() {
     let lab = Lab::new();
     let words = [
         "network",
@@ -123,7 +123,7 @@ fn networks_do_not_reach_each_other() {
     let address = lab.address(&there);
     assert!(lab.run_in(&here, || tcp_first_line(&format!("{address}:80"), SILENCE)).is_err());
     assert!(!lab.command_in(&here, &format!("ping -c 1 -W 1 {address}")).output().unwrap().status.success());
-    // Not even if the host were a router.
+    // Not even if the host forwards packets.
     lab.host.sh("sysctl -qw net.ipv4.ip_forward=1");
     assert!(lab.run_in(&here, || tcp_first_line(&format!("{address}:80"), SILENCE)).is_err());
     assert!(lab.host.run(|| tcp_first_line(&format!("{address}:80"), PATIENCE)).is_ok());
@@ -136,7 +136,7 @@ fn a_network_without_icc_keeps_its_containers_apart() {
     let one = lab.container("one", &["--network", "apart"]);
     let two = lab.container("two", &["--network", "apart", "-p", "8080:80"]);
     let _server = Server::tcp_echo(&sandbox(&two), 80);
-    // Neither by the address that each interface has on its link, nor by a group's.
+    // Neither by link-local addresses nor by multicast.
     let shown = lab.command_in(&two, "ip -6 -o address show dev eth0 scope link").output().unwrap();
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     let on_link = shown.split_whitespace().find(|word| word.starts_with("fe80:")).unwrap();
@@ -153,7 +153,7 @@ fn a_network_without_icc_keeps_its_containers_apart() {
     let _host = Server::tcp_echo(&lab.host.path(), 90);
     let address = lab.address(&two);
     assert!(lab.run_in(&one, || tcp_first_line(&format!("{address}:80"), SILENCE)).is_err());
-    // The gateway is the host, not a neighbour.
+    // The gateway is the host, so it is reached.
     let inspected = lab.netd(&["--json", "network", "inspect", "apart"]).ok().json();
     let gateway = inspected["gateways"][0].as_str().unwrap();
     assert!(lab.run_in(&one, || tcp_first_line(&format!("{gateway}:90"), PATIENCE)).is_ok());
@@ -198,7 +198,7 @@ fn mode_none_has_loopback_only_and_mode_host_is_the_host() {
     assert!(alone.to_string().contains("127.0.0.1"), "loopback is up: {alone}");
     let host = lab.netd(&["run", "--network", "host", "--", "ip", "-j", "link"]).ok().json();
     assert!(host.as_array().unwrap().iter().any(|link| link["ifname"] == "up0"));
-    // A second server on a port of the host's fails by the kernel's own word.
+    // A second server on the same port of the host fails with the kernel's error.
     let _first = Server::tcp_echo(&lab.host.path(), 8088);
     let config = lab.folder.path().join("nginx.conf");
     let folder = lab.folder.path().display();
@@ -219,7 +219,7 @@ fn mode_none_has_loopback_only_and_mode_host_is_the_host() {
 }
 
 #[test]
-fn a_namespace_of_somebody_elses_is_attached_and_left() {
+fn a_foreign_namespace_is_attached_and_not_removed() {
     let lab = Lab::new();
     let theirs = netd_tests::netns::Netns::new("theirs");
     let name = lab.name("app");
@@ -231,7 +231,7 @@ fn a_namespace_of_somebody_elses_is_attached_and_left() {
     lab.netd(&["container", "rm", &name]).ok();
     assert!(theirs.path().exists());
     assert!(!theirs.sh("ip -o link").contains("eth0"));
-    // By a process in it.
+    // Attached by the number of a process in it.
     let sleeper = theirs.spawn("sleep 60");
     lab.netd(&["container", "add", &name, "--pid", &sleeper.pid().to_string()]).ok();
     assert!(theirs.sh("ip -o link").contains("eth0"));
@@ -247,7 +247,7 @@ fn a_new_address_is_announced() {
     command.args(["-c", &line]).stderr(std::process::Stdio::null());
     let _tcpdump = netd_tests::netns::Process::new(&mut command);
     let captured = || std::fs::read_to_string(&capture).unwrap_or_default();
-    // tcpdump says nothing of being ready; pinging an address that nobody has makes it speak.
+    // tcpdump does not say when it is ready; a ping to an unused address makes it print a packet.
     netd_tests::wait_for("tcpdump to listen", PATIENCE, || {
         lab.host.try_sh("ping -c 1 -W 0.1 172.17.9.9");
         captured().contains("172.17.9.9")

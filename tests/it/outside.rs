@@ -1,4 +1,4 @@
-//! Journeys that a container begins: to outside in the host's name, and to published ports by the host's address.
+//! Connections that a container opens: masqueraded ones to outside, and those to published ports by the host's address.
 
 use netd_tests::lab::{CLIENT, HOST, HOST_OUTSIDE, Lab, OUTSIDE};
 use netd_tests::netns::sandbox;
@@ -7,14 +7,14 @@ use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_echoes, tcp_first_line, u
 const GATEWAY: &str = "172.17.0.1";
 
 #[test]
-fn a_container_reaches_outside_and_is_seen_as_the_host() {
+fn a_container_reaches_outside_with_the_hosts_address() {
     let lab = Lab::new();
     let web = lab.container("web", &[]);
     let (_tcp, _udp) = (Server::tcp_echo(&lab.outside.path(), 80), Server::udp_echo(&lab.outside.path(), 53));
     let _near = Server::tcp_echo(&lab.client.path(), 80);
     lab.run_in(&web, || {
         assert_eq!(tcp_first_line(&format!("{OUTSIDE}:80"), PATIENCE).unwrap(), HOST_OUTSIDE);
-        // By another uplink in another name.
+        // By another uplink, with another source address.
         assert_eq!(tcp_first_line(&format!("{CLIENT}:80"), PATIENCE).unwrap(), HOST);
         let (answer, from) = udp_ask(&udp_socket(PATIENCE), &format!("{OUTSIDE}:53"), b"question").unwrap();
         assert_eq!((answer.as_slice(), from.to_string()), (b"question".as_slice(), format!("{OUTSIDE}:53")));
@@ -25,7 +25,7 @@ fn a_container_reaches_outside_and_is_seen_as_the_host() {
 }
 
 #[test]
-fn a_megabyte_goes_out_and_back_unharmed() {
+fn a_megabyte_is_echoed_intact() {
     let lab = Lab::new();
     let web = lab.container("web", &[]);
     let _server = Server::tcp_echo(&lab.outside.path(), 80);
@@ -50,7 +50,7 @@ fn published_ports_are_reached_by_the_hosts_addresses_from_every_network() {
             }
         });
     }
-    // Its own address it has not published.
+    // Its own address is not reachable.
     let address = lab.address(&web);
     lab.run_in(&far, || assert!(tcp_first_line(&format!("{address}:80"), SILENCE).is_err()));
 }
@@ -64,13 +64,13 @@ fn a_network_without_masquerade_keeps_its_addresses() {
     let address = lab.address(&web);
     let seen = lab.run_in(&web, || tcp_first_line(&format!("{OUTSIDE}:80"), PATIENCE)).unwrap();
     assert_eq!(seen, address);
-    // What it began it may go on with; nobody else may begin.
+    // Its own connections work; no client outside can open one.
     let _inside = Server::tcp_echo(&sandbox(&web), 80);
     lab.outside.run(|| assert!(tcp_first_line(&format!("{address}:80"), SILENCE).is_err()));
 }
 
 #[test]
-fn a_network_may_leave_in_another_name_of_the_hosts() {
+fn a_network_can_have_another_snat_address() {
     let lab = Lab::new();
     lab.host.ip("address add 198.19.0.77/24 dev up1");
     lab.host.ip("address add 2001:db8:19::77/64 dev up1");

@@ -17,7 +17,7 @@ use crate::testbed::{
     interface_of, numbered,
 };
 
-/// Makes a packet of who sends it and who gets it.
+/// Makes a packet from its source and its destination.
 type Make = fn(([u8; 4], u16), ([u8; 4], u16)) -> Packet;
 
 #[test]
@@ -30,7 +30,7 @@ fn a_packet_to_a_published_port_and_its_answer_are_translated_to_the_byte() {
         (5353, 53, |from, to| Packet { no_checksum: true, ..Packet::udp(from, to) }),
         (8080, 80, |from, to| Packet { options: vec![1; 8], ..Packet::tcp(from, to, "A") }),
         (8080, 80, |from, to| Packet { payload: vec![0xa5; 1400], ..Packet::tcp(from, to, "A") }),
-        // The same port inside: the ports' part of the checksum is left alone.
+        // The target port equals the host port, so the checksum changes only by the addresses.
         (8443, 8443, |from, to| Packet::tcp(from, to, "SA")),
         (9899, 9898, |from, to| Packet::sctp(from, to, 1)),
         (9899, 9898, |from, to| Packet { payload: vec![0x5a; 1401], ..Packet::sctp(from, to, 0) }),
@@ -40,7 +40,8 @@ fn a_packet_to_a_published_port_and_its_answer_are_translated_to_the_byte() {
         let asked = make(client, (HOST, port));
         let (verdict, out) = bench.uplink(&asked);
         assert_eq!(verdict, REDIRECT, "{asked:?}");
-        // Built anew with every checksum computed from nothing; only the Ethernet header is the program's own.
+        // The expected packet is built from scratch, with all checksums computed. The Ethernet header is compared
+        // below.
         let expected = Packet { ttl: asked.ttl - 1, ..make(client, (WEB, target)) }.bytes();
         assert_eq!(out[14..], expected[14..], "{asked:?}");
         assert_eq!(out[..6], [2, 0x42, 172, 17, 0, 2], "the container's MAC address");
@@ -56,7 +57,7 @@ fn a_packet_to_a_published_port_and_its_answer_are_translated_to_the_byte() {
 }
 
 #[test]
-fn a_packet_that_is_not_ours_is_handed_on_untouched() {
+fn a_packet_that_is_not_for_netd_is_passed_on_unchanged() {
     let bench = Bench::new();
     let fragment = |mut bytes: Vec<u8>| {
         bytes[20] = 0x20;
@@ -161,7 +162,7 @@ fn each_drop_is_counted_by_its_reason_and_by_no_other() {
 }
 
 #[test]
-fn one_client_port_may_speak_to_one_container_port_by_two_ways() {
+fn one_client_port_can_use_two_publications_of_a_container_port() {
     let bench = Bench::new();
     let web = bench.lab.name("web");
     bench.lab.netd(&["publish", "8081:80", &web]).ok();
@@ -172,7 +173,7 @@ fn one_client_port_may_speak_to_one_container_port_by_two_ways() {
     let port = |packet: &[u8]| u16::from_be_bytes([packet[34], packet[35]]);
     assert_eq!(port(&first), 40_000);
     assert_ne!(port(&second), 40_000, "the container could not tell the two apart");
-    // Each answer finds its way back, to the client's own port.
+    // Each reply returns to the client's own port.
     for (inside, outside) in [(port(&first), 8080), (port(&second), 8081)] {
         let (verdict, out) = bench.container(&Packet::tcp((WEB, 80), (CLIENT, inside), "SA"));
         assert_eq!(verdict, REDIRECT);
@@ -182,7 +183,7 @@ fn one_client_port_may_speak_to_one_container_port_by_two_ways() {
 }
 
 #[test]
-fn a_flow_of_a_container_that_is_gone_is_nobodys() {
+fn a_flow_of_a_removed_container_is_stale() {
     let bench = Bench::new();
     let asked = Packet::udp((CLIENT, 40_000), (HOST, 5353));
     assert_eq!(bench.uplink(&asked).0, REDIRECT);
@@ -191,13 +192,13 @@ fn a_flow_of_a_container_that_is_gone_is_nobodys() {
     let mut untouched = asked.bytes();
     untouched[..6].copy_from_slice(&bench.uplink.mac);
     assert_eq!(bench.uplink(&asked), (NEXT, untouched));
-    // Somebody else on the address, without the port.
+    // Another container has the address, but no published port.
     bench.lab.container("squatter", &["--ip", "172.17.0.2"]);
     assert_eq!(bench.uplink(&asked).0, NEXT);
 }
 
 #[test]
-fn a_container_speaks_to_outside_in_the_hosts_name() {
+fn a_containers_connection_to_outside_is_masqueraded() {
     let bench = Bench::new();
     for make in [
         (|from, to| Packet::tcp(from, to, "S")) as fn(_, _) -> Packet,
@@ -225,7 +226,7 @@ fn a_container_speaks_to_outside_in_the_hosts_name() {
         assert_eq!(verdict, REDIRECT, "{asked:?}");
         let expected = Packet { ttl: 63, ..answer(inside) }.bytes();
         assert_eq!(out[14..], expected[14..], "{asked:?}");
-        // Somebody else's packet to the same port is none of it.
+        // A packet of another peer to the same port does not belong to the flow.
         let stranger = Packet { from: ([203, 0, 113, 2], 80), ..answer((HOST_OUTSIDE, 40_000)) };
         assert_eq!(bench.outside(&stranger).0, NEXT, "{asked:?}");
     }
@@ -233,7 +234,7 @@ fn a_container_speaks_to_outside_in_the_hosts_name() {
 }
 
 #[test]
-fn two_containers_with_one_source_port_are_told_apart() {
+fn two_containers_with_the_same_source_port_are_distinguished() {
     let bench = Bench::new();
     let port = |frame: &[u8]| u16::from_be_bytes([frame[34], frame[35]]);
     let (_, first) = bench.container(&Packet::udp((WEB, 40_000), (FAR, 53)));
@@ -253,7 +254,7 @@ fn two_containers_with_one_source_port_are_told_apart() {
 }
 
 #[test]
-fn a_masqueraded_port_is_never_a_published_one_nor_one_of_a_socket_of_the_host() {
+fn a_masqueraded_port_is_never_published_or_used_by_a_host_socket() {
     let bench = Bench::new();
     let port = |frame: &[u8]| u16::from_be_bytes([frame[34], frame[35]]);
     let (verdict, out) = bench.container(&Packet::udp((WEB, 5353), (FAR, 53)));
@@ -264,13 +265,13 @@ fn a_masqueraded_port_is_never_a_published_one_nor_one_of_a_socket_of_the_host()
     assert_eq!(verdict, REDIRECT);
     assert_ne!(port(&out), 41_000, "a socket's");
     drop(socket);
-    // A command that another test is starting has the socket as well, until it has become its program.
+    // A process that another test forks holds a copy of the socket until it calls exec.
     let mut to = 53;
     wait_for("the port to be nobody's", PATIENCE, || {
         to += 1;
         port(&bench.container(&Packet::udp((WEB, 41_000), (FAR, to))).1) == 41_000
     });
-    // A socket that comes later has its answers, as soon as the container's connection has been still for a moment.
+    // A socket that is opened later receives its replies once the container's connection has been idle for a tick.
     let answer = Packet::udp((FAR, to), (HOST_OUTSIDE, 41_000));
     let socket = bench.lab.host.run(|| std::net::UdpSocket::bind("0.0.0.0:41000").unwrap());
     wait_for("the answer to be the host's", PATIENCE, || bench.outside(&answer).0 == NEXT);
@@ -280,7 +281,7 @@ fn a_masqueraded_port_is_never_a_published_one_nor_one_of_a_socket_of_the_host()
 }
 
 #[test]
-fn only_a_credible_end_shortens_a_connection() {
+fn only_a_credible_reset_or_abort_shortens_the_timeout() {
     let bench = Bench::new();
     let (client, host, web) = ((CLIENT, 40_000), (HOST, 8080), (WEB, 80));
     let phase = |proto: &str| {
@@ -293,7 +294,7 @@ fn only_a_credible_end_shortens_a_connection() {
     assert_eq!(bench.container_frame(numbered(web, client, "SA", [5000, 1001])).0, REDIRECT);
     assert_eq!(from_client("A", [1001, 5001]), REDIRECT);
     assert_eq!(phase("tcp"), "established");
-    // Far before and far behind what the other side expects: it passes, for the receiver to judge.
+    // Resets with sequence numbers far from what the other side expects are translated; the receiver checks them.
     for sequence in [1000, 1_001_001] {
         assert_eq!(from_client("R", [sequence, 0]), REDIRECT);
         assert_eq!(phase("tcp"), "established", "by {sequence}");
@@ -326,7 +327,7 @@ fn a_published_port_is_reached_by_the_hosts_address_from_inside() {
         bench.run("container_ingress", other, frame)
     };
     for host in [HOST, HOST_OUTSIDE, GATEWAY] {
-        // Another container is seen as who it is.
+        // Another container is seen with its own address.
         let (verdict, out) = from_other(&Packet::tcp((OTHER, 40_000), (host, 8080), "S"));
         assert_eq!(verdict, REDIRECT, "{host:?}");
         let port = u16::from_be_bytes([out[34], out[35]]);
@@ -337,7 +338,7 @@ fn a_published_port_is_reached_by_the_hosts_address_from_inside() {
         assert_eq!(verdict, REDIRECT, "{host:?}");
         let expected = Packet { ttl: 63, ..Packet::tcp((host, 8080), (OTHER, 40_000), "SA") }.bytes();
         assert_eq!(out[14..], expected[14..], "{host:?}");
-        // Itself it sees by the gateway's address.
+        // A container that connects to itself sees the gateway's address.
         let (verdict, out) = bench.container(&Packet::tcp((WEB, 40_000), (host, 8080), "S"));
         assert_eq!(verdict, REDIRECT, "{host:?}");
         let port = u16::from_be_bytes([out[34], out[35]]);
@@ -352,7 +353,7 @@ fn a_published_port_is_reached_by_the_hosts_address_from_inside() {
 }
 
 #[test]
-fn a_connection_outlives_its_rows() {
+fn a_connection_survives_the_loss_of_its_rows() {
     let bench = Bench::new();
     let client = (CLIENT, 40_000);
     let to_web = Packet::tcp(client, (HOST, 8080), "A");
@@ -360,7 +361,7 @@ fn a_connection_outlives_its_rows() {
     let translated = |out: &[u8], expected: Packet| {
         assert_eq!(out[14..], Packet { ttl: 63, ..expected }.bytes()[14..]);
     };
-    // From the client's side first, in the middle of the connection; then from the container's.
+    // First a packet of the client, in the middle of the connection; then one of the container.
     for _round in 0..2 {
         let (verdict, out) = bench.uplink(&to_web);
         assert_eq!(verdict, REDIRECT);
@@ -371,13 +372,13 @@ fn a_connection_outlives_its_rows() {
         translated(&out, Packet::tcp((HOST, 8080), client, "A"));
         bench.forget_flows();
     }
-    // One direction alone is enough for the other.
+    // If only one row is lost, the other one is enough to restore it.
     bench.uplink(&to_web);
     bench.forget(|key| key.src == Ipv4::from_wire(WEB));
     let (verdict, out) = bench.container(&to_client);
     assert_eq!(verdict, REDIRECT);
     translated(&out, Packet::tcp((HOST, 8080), client, "A"));
-    // So is a masqueraded one's, as long as its port is free.
+    // A masqueraded connection is rebuilt too, if its port is free.
     let out_there = Packet::tcp((WEB, 50_000), (FAR, 443), "S");
     assert_eq!(bench.container(&out_there).0, REDIRECT);
     bench.forget_flows();
@@ -387,7 +388,7 @@ fn a_connection_outlives_its_rows() {
 }
 
 #[test]
-fn a_container_speaks_in_its_own_name_only() {
+fn a_container_can_use_only_its_own_addresses() {
     let bench = Bench::new();
     let arp = |mac: [u8; 6], address: [u8; 4]| {
         let mut frame = vec![0xff; 6];
@@ -415,7 +416,7 @@ fn a_container_speaks_in_its_own_name_only() {
 }
 
 #[test]
-fn an_error_about_a_flows_packet_is_told_in_its_senders_words() {
+fn an_icmp_error_about_a_flow_is_translated() {
     let bench = Bench::new();
     let (client, host) = ((CLIENT, 40_000), (HOST, 8080));
     let (inside, far) = ((WEB, 40_000), (FAR, 80));
@@ -429,20 +430,20 @@ fn an_error_about_a_flows_packet_is_told_in_its_senders_words() {
     for (number, make) in make.into_iter().enumerate() {
         let host = if number == 0 { host } else { (HOST, 5353) };
         let web = if number == 0 { (WEB, 80) } else { (WEB, 53) };
-        // The header and eight bytes are the least that an error quotes.
+        // An error quotes at least the IP header and eight bytes.
         for quoted in [28 + make(client, client).options.len(), 200] {
             let cut = |packet: Packet| {
                 let bytes = packet.bytes()[14..].to_vec();
                 bytes[..quoted.min(bytes.len())].to_vec()
             };
-            // The container answers a client's packet by an error.
+            // The container answers a client's packet with an ICMP error.
             assert_eq!(bench.uplink(&make(client, host)).0, REDIRECT);
             let told = |from, to, packet| icmp_error(from, to, 64, [3, 4], 1280, &cut(packet));
             let (verdict, out) = bench.container_frame(told(WEB, CLIENT, make(client, web)));
             assert_eq!(verdict, REDIRECT, "{number}, {quoted} bytes");
             let expected = icmp_error(HOST, CLIENT, 63, [3, 4], 1280, &cut(make(client, host)));
             assert_eq!(out[14..], expected[14..], "{number}, {quoted} bytes");
-            // A router on the way, or the far end itself, answers a container's packet.
+            // A router on the path, or the peer itself, answers a container's packet.
             assert_eq!(bench.container(&make(inside, far)).0, REDIRECT);
             for reporter in [ROUTER, FAR] {
                 let frame = icmp_error(reporter, HOST_OUTSIDE, 64, [11, 0], 0, &cut(make(outer, far)));
@@ -453,7 +454,7 @@ fn an_error_about_a_flows_packet_is_told_in_its_senders_words() {
             }
         }
     }
-    // A ping that did not get there.
+    // An error about an echo request.
     assert_eq!(bench.container(&Packet::echo(WEB, FAR, 7, true)).0, REDIRECT);
     let quote = |from| Packet::echo(from, FAR, 7, true).bytes()[14..].to_vec();
     let frame = icmp_error(ROUTER, HOST_OUTSIDE, 64, [3, 1], 0, &quote(HOST_OUTSIDE));
@@ -464,7 +465,7 @@ fn an_error_about_a_flows_packet_is_told_in_its_senders_words() {
 }
 
 #[test]
-fn an_error_about_no_flow_goes_nowhere_but_to_the_host() {
+fn an_icmp_error_about_no_flow_reaches_only_the_host() {
     let bench = Bench::new();
     let quote = |from, to| Packet::udp(from, to).bytes()[14..].to_vec();
     let own = icmp_error(FAR, HOST_OUTSIDE, 64, [3, 3], 0, &quote((HOST_OUTSIDE, 9), (FAR, 53)));
@@ -477,7 +478,7 @@ fn an_error_about_no_flow_goes_nowhere_but_to_the_host() {
     let cut = icmp_error(WEB, FAR, 64, [3, 3], 0, &quote((FAR, 9), (WEB, 53))[..24]);
     assert_eq!(bench.container_frame(cut).0, SHOT);
     assert_eq!(bench.drops(), BTreeMap::from([("not_related".to_owned(), 2)]));
-    // One that speaks of a flow in another's name.
+    // An error about a flow of another container.
     assert_eq!(bench.uplink(&Packet::udp((CLIENT, 40_000), (HOST, 5353))).0, REDIRECT);
     let forged = icmp_error(OTHER, CLIENT, 64, [3, 3], 0, &quote((CLIENT, 40_000), (WEB, 53)));
     assert_eq!(bench.container_frame(forged).0, SHOT);
@@ -485,12 +486,12 @@ fn an_error_about_no_flow_goes_nowhere_but_to_the_host() {
 }
 
 #[test]
-fn who_sends_too_far_or_too_much_is_answered() {
+fn expired_ttl_and_oversized_packets_are_answered() {
     let bench = Bench::new();
     let old = |packet: Packet| Packet { ttl: 1, ..packet };
     let large = |packet: Packet| Packet { payload: vec![7; 1500], ..packet };
     let (client, far) = ((CLIENT, 40_000), (FAR, 80));
-    // The packet, where it comes in, who answers, with what.
+    // The packet, its hook, the source of the answer, and the answer's type and code.
     let table = [
         (old(Packet::tcp(client, (HOST, 8080), "S")), false, HOST, [11, 0], 0),
         (old(Packet::udp(client, (HOST, 5353))), false, HOST, [11, 0], 0),
@@ -509,15 +510,15 @@ fn who_sends_too_far_or_too_much_is_answered() {
         let message = &out[34..];
         assert_eq!((&message[..2], checksum(message)), (&kind[..], 0), "{packet:?}");
         assert_eq!(message[4..8], u32::to_be_bytes(mtu), "{packet:?}");
-        // What is quoted is the packet's beginning, through its transport header's eight bytes at the least.
+        // The quote is the start of the packet, at least up to eight bytes of the transport header.
         let sent = packet.bytes();
         assert_eq!(message[8..36], sent[14..42], "{packet:?}");
-        // Back to whoever sent it.
+        // The error goes back to the sender.
         let sender = if inside { WEB_MAC } else { [2, 0, 0, 0, 0, 1] };
         assert_eq!(out[..6], sender);
     }
     assert_eq!(bench.drops(), BTreeMap::from([("ttl_exceeded".to_owned(), 4), ("too_big".to_owned(), 2)]));
-    // A fragment's middle and an error get none.
+    // A later fragment and an ICMP error are not answered.
     assert_eq!(bench.uplink(&Packet::udp(client, (HOST, 5353))).0, REDIRECT);
     let quote = Packet::udp((HOST, 5353), client).bytes()[14..].to_vec();
     let error = icmp_error(CLIENT, HOST, 1, [3, 3], 0, &quote);
@@ -575,7 +576,7 @@ fn fragments_follow_their_first() {
             assert_eq!(out[14..], expected[14..], "{id} {offset}");
         }
     }
-    // A later part whose first nobody has seen yet is held; 64 of a datagram are, and no more.
+    // A later fragment is queued until the first one arrives; at most 64 for each datagram.
     let stray = || fragment(web, client, 9, 1472, false, b"middle");
     for _held in 0..64 {
         assert_eq!(bench.container_frame(stray()).0, SHOT);
@@ -586,7 +587,7 @@ fn fragments_follow_their_first() {
 }
 
 #[test]
-fn a_flood_pushes_out_its_like_and_no_established_connection() {
+fn a_flood_evicts_only_unreplied_connections() {
     const FLOOD: u32 = 3_000_000;
     let bench = Bench::new();
     let web = bench.lab.name("web");
@@ -613,20 +614,20 @@ fn a_flood_pushes_out_its_like_and_no_established_connection() {
         exchange();
         bench.rows(name::FLOWS, own) == 2
     });
-    // SYNs of ever new clients, datagrams to a published port and to ports that are not, and errors about nothing.
+    // SYNs of new clients, datagrams to a published port and to unpublished ports, and ICMP errors about no flow.
     bench.flood(FLOOD, &mut exchange);
     exchange();
     assert_eq!(bench.rows(name::FLOWS, own), 2, "its rows are where they were");
     assert_eq!(bench.rows(name::FLOWS, |_key| true), 2, "nothing that nobody answers gets there");
     let drops = bench.drops();
     assert!(!drops.contains_key("table_full") && !drops.contains_key("collision"), "{drops:?}");
-    // What a flood has pushed out is found again by its publication.
+    // A connection that the flood has evicted is rebuilt by its publication.
     let flows = bench.lab.port("tcp", 8080)["flows"]["total"].as_u64().unwrap();
     assert!(flows > u64::from(FLOOD / 4), "{flows}");
 }
 
 #[test]
-fn a_routed_containers_packets_are_its_own_and_their_flow_is_rebuilt() {
+fn a_routed_containers_flow_is_rebuilt_without_nat() {
     let bench = Bench::new();
     let words = ["network", "create", "own", "--subnet", "10.6.0.0/24", "--gateway-mode", "routed"];
     bench.lab.netd(&words).ok();
@@ -643,7 +644,7 @@ fn a_routed_containers_packets_are_its_own_and_their_flow_is_rebuilt() {
         let asked = Packet { options: vec![1; 4], ..Packet::tcp(client, own, flags) };
         let (verdict, out) = bench.uplink(&asked);
         assert_eq!((verdict, &out[14..]), (REDIRECT, translated(asked).as_slice()), "{flags}");
-        // The container may well be the one to speak first when the rows are lost.
+        // After the rows are lost, the container may be the first to send.
         bench.forget_flows();
         let (verdict, out) = answer("A");
         let expected = translated(Packet::tcp(own, client, "A"));
@@ -657,7 +658,7 @@ fn a_routed_containers_packets_are_its_own_and_their_flow_is_rebuilt() {
 }
 
 #[test]
-fn extension_headers_hide_no_container() {
+fn extension_headers_do_not_hide_a_containers_address() {
     let bench = Bench::new();
     let net = |name, subnet| {
         bench.lab.netd(&["network", "create", name, "--ipv6", "--subnet", subnet]).ok();
@@ -666,7 +667,7 @@ fn extension_headers_hide_no_container() {
     net("six", "fd00:6::/64");
     net("far", "fd00:7::/64");
     let address = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().octets();
-    // A datagram behind destination options, of which the longest are more than netd reads.
+    // A datagram behind destination options; the longest ones exceed what netd reads.
     let frame = |src: &str, dst: &str, options: usize| {
         let mut frame = vec![0; 12];
         frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, u8::try_from(options + 8).unwrap(), 60, 64]);

@@ -1,4 +1,4 @@
-//! What is told on the way: path MTU, hops, and closed ports.
+//! ICMP errors on the path: MTU, hops, and closed ports.
 
 use std::net::TcpStream;
 
@@ -6,7 +6,8 @@ use netd_tests::lab::{HOST, HOST_OUTSIDE, Lab, OUTSIDE};
 use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, Server, tcp_echoes, udp_ask, udp_socket};
 
-/// What is larger than the next link is cut by its sender, who is told: TCP by its segments, UDP by its fragments.
+/// If packets are larger than the next link's MTU, the sender gets an error and sends smaller TCP segments or UDP
+/// fragments.
 fn carries(lab: &Lab, web: &str) {
     let (_tcp, _udp) = (Server::tcp_echo(&sandbox(web), 80), Server::udp_echo(&sandbox(web), 53));
     let (_far_tcp, _far_udp) =
@@ -16,7 +17,7 @@ fn carries(lab: &Lab, web: &str) {
     let large = vec![0x5a; 8000];
     for (name, to) in [(None, format!("{HOST}:5353")), (Some(web), format!("{OUTSIDE}:53"))] {
         let ask = || {
-            // Who is told that a datagram was too large sends the next in smaller parts.
+            // After a "too big" error the sender sends smaller fragments.
             let socket = udp_socket(std::time::Duration::from_secs(4));
             (0..5).find_map(|_attempt| udp_ask(&socket, &to, &large).ok())
         };
@@ -29,7 +30,7 @@ fn carries(lab: &Lab, web: &str) {
 }
 
 #[test]
-fn a_container_of_1500_bytes_speaks_over_uplinks_of_1280() {
+fn a_container_with_mtu_1500_works_over_uplinks_with_mtu_1280() {
     let lab = Lab::with_mtu(1280);
     lab.netd(&["network", "create", "wide", "--subnet", "10.20.0.0/24", "--mtu", "1500"]).ok();
     let web = lab.container("web", &["--network", "wide", "-p", "8080:80", "-p", "5353:53/udp"]);
@@ -37,7 +38,7 @@ fn a_container_of_1500_bytes_speaks_over_uplinks_of_1280() {
 }
 
 #[test]
-fn uplinks_of_1500_bytes_reach_a_container_of_1280() {
+fn uplinks_with_mtu_1500_reach_a_container_with_mtu_1280() {
     let lab = Lab::new();
     lab.netd(&["network", "create", "narrow", "--subnet", "10.20.0.0/24", "--mtu", "1280"]).ok();
     let web = lab.container("web", &["--network", "narrow", "-p", "8080:80", "-p", "5353:53/udp"]);
@@ -62,7 +63,7 @@ fn the_largest_datagram_goes_in_and_out() {
 fn every_hop_answers_a_traceroute() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "8080:80", "-p", "5353:53/udp"]);
-    // A router further out.
+    // A router further away.
     lab.outside.ip("address add 203.0.113.1/32 dev lo");
     let hops = |output: std::process::Output| String::from_utf8_lossy(&output.stdout).into_owned();
     let ping = |ttl: u8| {
@@ -75,7 +76,7 @@ fn every_hop_answers_a_traceroute() {
     assert!(last.contains("64 bytes from 203.0.113.1"), "{last}");
     let traced = hops(lab.command_in(&web, "traceroute -n -q 1 -w 5 203.0.113.1").output().unwrap());
     assert!(traced.contains(" 1  172.17.0.1") && traced.contains(" 2  203.0.113.1"), "{traced}");
-    // To a published port: the host, then the container behind the host's name.
+    // To a published port: the host, then the container, which answers with the host's address.
     for line in [
         format!("traceroute -n -q 1 -w 5 -T -p 8080 {HOST}"),
         format!("traceroute -n -q 1 -w 5 -U -p 5353 {HOST}"),
@@ -90,7 +91,7 @@ fn every_hop_answers_a_traceroute() {
 }
 
 #[test]
-fn a_closed_port_says_so_at_once() {
+fn a_closed_port_is_refused_at_once() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "8080:80", "-p", "5353:53/udp"]);
     let refused = std::io::ErrorKind::ConnectionRefused;

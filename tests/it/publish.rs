@@ -1,4 +1,4 @@
-//! Journeys from outside: what is published is reached, and nothing else is.
+//! Connections from outside: published ports are reached, and nothing else.
 
 use std::net::UdpSocket;
 
@@ -13,7 +13,7 @@ fn a_published_tcp_port_is_reached_from_outside_with_the_clients_address() {
     let _server = Server::tcp_echo(&sandbox(&web), 80);
     let seen = lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), PATIENCE)).unwrap();
     assert_eq!(seen, CLIENT);
-    // The host's other address, and by the other uplink.
+    // By the host's other address, and through the other uplink.
     let seen = lab.client.run(|| tcp_first_line(&format!("{HOST_OUTSIDE}:8080"), PATIENCE)).unwrap();
     assert_eq!(seen, CLIENT);
     let seen = lab.outside.run(|| tcp_first_line(&format!("{HOST_OUTSIDE}:8080"), PATIENCE)).unwrap();
@@ -21,7 +21,7 @@ fn a_published_tcp_port_is_reached_from_outside_with_the_clients_address() {
 }
 
 #[test]
-fn a_published_udp_port_answers_from_the_address_that_was_written_to() {
+fn a_udp_port_replies_from_the_address_that_the_request_was_sent_to() {
     let lab = Lab::new();
     let echo = lab.container("echo", &["-p", "5353:53/udp"]);
     let _server = Server::udp_echo(&sandbox(&echo), 53);
@@ -67,13 +67,13 @@ fn neither_unpublished_ports_nor_the_containers_own_address_are_reached_from_out
         drops["drops"].as_array().unwrap().iter().find(|drop| drop["reason"] == "direct_access").unwrap();
     assert!(direct["packets"].as_u64().unwrap() >= 3, "{direct}");
     assert!(!lab.client.try_sh(&format!("ping -c 1 -W 1 {address}")).status.success());
-    // The programs report one of them in words.
+    // The programs report one of them.
     let log = lab.netd(&["log"]).ok().stdout;
     assert!(
         log.contains("direct_access 198.18.0.2:") && log.contains(&format!("-> {address}:80 protocol 6")),
         "{log}"
     );
-    // The same container, by what is published.
+    // The same container, by its published port.
     assert_eq!(lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), PATIENCE)).unwrap(), CLIENT);
 }
 
@@ -102,7 +102,7 @@ fn a_port_on_one_address_is_not_on_the_others() {
         assert!(tcp_first_line(&format!("{HOST_OUTSIDE}:8080"), PATIENCE).is_ok());
         assert!(tcp_first_line(&format!("{HOST}:8080"), SILENCE).is_err());
     });
-    // Two containers on one port, each on an address of its own.
+    // Two containers with the same port, each on another host address.
     let other = lab.container("other", &["-p", &format!("{HOST}:8080:80")]);
     let _other = Server::tcp(&sandbox(&other), 80, |mut stream, _| {
         let _sent = std::io::Write::write_all(&mut stream, b"other\n");
@@ -114,7 +114,7 @@ fn a_port_on_one_address_is_not_on_the_others() {
 }
 
 #[test]
-fn a_range_leads_each_port_to_its_own() {
+fn each_port_of_a_range_leads_to_its_target_port() {
     let lab = Lab::new();
     let game = lab
         .container("game", &["-p", "30000-30099:7000-7099", "-p", &format!("{HOST}:31001-31007:7001-7007")]);
@@ -137,7 +137,7 @@ fn a_range_leads_each_port_to_its_own() {
 }
 
 #[test]
-fn a_free_port_is_chosen_and_told() {
+fn a_free_port_is_chosen_and_printed() {
     let lab = Lab::new();
     let web = lab.container("web", &[]);
     let _server = Server::tcp_echo(&sandbox(&web), 80);
@@ -156,7 +156,7 @@ fn a_free_port_is_chosen_and_told() {
 }
 
 #[test]
-fn ports_are_listed_with_what_passed() {
+fn ports_are_listed_with_their_traffic() {
     let lab = Lab::new();
     let web = lab.container("web", &["-p", "8080:80", "-p", &format!("{HOST}:8081:81/udp")]);
     let _server = Server::tcp_echo(&sandbox(&web), 80);
@@ -192,7 +192,7 @@ fn ports_are_listed_with_what_passed() {
 }
 
 #[test]
-fn a_port_is_published_and_taken_back_while_the_container_runs() {
+fn a_port_is_published_and_unpublished_while_the_container_runs() {
     let lab = Lab::new();
     let web = lab.container("web", &[]);
     let _server = Server::tcp_echo(&sandbox(&web), 80);
@@ -211,7 +211,7 @@ fn a_port_is_published_and_taken_back_while_the_container_runs() {
 }
 
 #[test]
-fn taking_a_port_back_cuts_its_flows() {
+fn unpublishing_a_port_cuts_its_flows() {
     let lab = Lab::new();
     let echo = lab.container("echo", &["-p", "5353:53/udp"]);
     let _server = Server::udp_echo(&sandbox(&echo), 53);
@@ -230,7 +230,7 @@ fn it_works_with_a_firewall_that_drops_everything_forwarded() {
     let _server = Server::tcp_echo(&sandbox(&web), 80);
     assert!(lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), PATIENCE)).is_ok());
     assert!(lab.host.run(|| tcp_first_line("127.0.0.1:8080", PATIENCE)).is_ok());
-    // Nor does netd make any rule of its own, or turn the host into a router.
+    // netd makes no firewall rule and does not turn on forwarding on the host.
     let rules = lab.host.sh("iptables -S; nft list ruleset | grep -c netd || true");
     assert!(!rules.contains("-A "), "{rules}");
     assert_eq!(lab.host.sh("cat /proc/sys/net/ipv4/conf/up0/forwarding").trim(), "0");
@@ -259,7 +259,7 @@ fn an_uplink_that_appears_later_is_attached_by_the_next_command() {
 }
 
 #[test]
-fn a_port_may_be_for_one_interface_only() {
+fn a_port_can_be_for_one_interface_only() {
     let lab = Lab::new();
     let web = lab.container("web", &["--interface", "up0", "-p", "8080:80"]);
     let near = lab.container("near", &[]);
@@ -268,14 +268,14 @@ fn a_port_may_be_for_one_interface_only() {
     let by_up1 =
         |host: &str, patience| lab.outside.run(|| tcp_first_line(&format!("{host}:8080"), patience).is_ok());
     assert!(by_up0(PATIENCE));
-    // To either address of the host; it is the way that counts.
+    // To either address of the host; only the interface decides.
     assert!(lab.client.run(|| tcp_first_line(&format!("{HOST_OUTSIDE}:8080"), PATIENCE)).is_ok());
     assert!(!by_up1(HOST_OUTSIDE, SILENCE) && !by_up1(HOST, SILENCE));
     lab.run_in(&near, || assert!(tcp_first_line(&format!("{HOST}:8080"), SILENCE).is_err()));
     lab.host.run(|| assert!(tcp_first_line("127.0.0.1:8080", SILENCE).is_err()));
     assert_eq!(lab.port("tcp", 8080)["interface"], "up0");
     assert!(lab.netd(&["ports"]).ok().stdout.contains("*%up0:8080"));
-    // What is not for the publication is the host's own.
+    // Packets that the publication does not accept are the host's own.
     let _own = Server::tcp_echo(&lab.host.path(), 8080);
     assert!(by_up1(HOST_OUTSIDE, PATIENCE));
     assert_eq!(lab.port("tcp", 8080)["flows"]["total"], 2);
@@ -283,7 +283,7 @@ fn a_port_may_be_for_one_interface_only() {
     lab.netd(&["publish", "8081:80", &web, "--interface", "nosuch"]).fails(1, "there is no interface nosuch");
     lab.netd(&["publish", "8081:80", &web, "--interface", "netd0"]).fails(1, "netd0 is not an uplink");
     lab.netd(&["publish", "8081:80", &web, "--interface", "a/b"]).fails(2, "a/b");
-    // It can be changed where it is.
+    // The publication can be replaced by one for another interface.
     lab.netd(&["publish", "--replace", "--cut", "8080:80", &web, "--interface", "up1"]).ok();
     assert!(by_up1(HOST_OUTSIDE, PATIENCE));
     assert_eq!(lab.port("tcp", 8080)["flows"]["total"], 1);
@@ -296,7 +296,7 @@ fn an_interface_is_known_by_its_name() {
     let web = lab.container("web", &["-p", "8080:80", "--interface", "up0"]);
     let _server = Server::tcp_echo(&sandbox(&web), 80);
     assert!(lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), PATIENCE)).is_ok());
-    // Another interface has the name now.
+    // Another interface gets the name.
     let third = netd_tests::netns::Netns::new("third");
     lab.host.ip("link delete up0");
     lab.host.ip(&format!("link add up0 type veth peer name eth0 netns {}", third.name));
@@ -306,7 +306,7 @@ fn an_interface_is_known_by_its_name() {
     third.ip("link set eth0 up");
     lab.netd(&["sync"]).ok();
     assert_eq!(third.run(|| tcp_first_line("198.20.0.1:8080", PATIENCE)).unwrap(), "198.20.0.2");
-    // Where there is none of the name, nobody comes in.
+    // If no interface has the name, no client is accepted.
     lab.host.ip("link delete up0");
     lab.netd(&["sync"]).ok();
     lab.outside.run(|| assert!(tcp_first_line(&format!("{HOST_OUTSIDE}:8080"), SILENCE).is_err()));

@@ -1,4 +1,4 @@
-//! Published ports that change hands.
+//! Published ports that get another target (`--replace`).
 
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use netd_tests::probe::{
     PATIENCE, SILENCE, Server, tcp_first_line, tcp_from, udp_answers, udp_socket, when_free,
 };
 
-/// A server that says whose it is, then sends back what it is told.
+/// A server that sends its container's name, then sends back what it receives.
 fn named(netns: &Path, name: &str) -> Server {
     let name = name.to_owned();
     Server::tcp(netns, 80, move |mut stream, _from| {
@@ -28,7 +28,7 @@ fn named(netns: &Path, name: &str) -> Server {
     })
 }
 
-/// A connection that goes on.
+/// A connection that stays open.
 struct Long {
     stream: TcpStream,
     lines: Lines<BufReader<TcpStream>>,
@@ -72,13 +72,13 @@ fn syns_sent_again(netns: &Netns) -> u64 {
 }
 
 #[test]
-fn a_port_changes_hands_without_a_refused_connection() {
+fn a_port_is_replaced_without_a_refused_connection() {
     let lab = Lab::new();
     let (blue, green) = (lab.container("blue", &[]), lab.container("green", &[]));
     let _servers = (named(&sandbox(&blue), "blue"), named(&sandbox(&green), "green"));
-    // A connection whose rows are made anew while it closes has lost its state, and ends by being idle.
+    // If the rows of a closing connection are rebuilt, its state is lost, so it ends by its idle timeout.
     lab.netd(&["timeouts", "fin_wait=3s"]).ok();
-    // Where nothing is published there is nothing to replace.
+    // Without a publication there is nothing to replace.
     lab.netd(&["publish", "--replace", "8080:80", &blue]).ok();
     let to = format!("{HOST}:8080");
     let mut old = Long::new(&lab, &to);
@@ -114,7 +114,7 @@ fn a_port_changes_hands_without_a_refused_connection() {
     });
     assert_eq!(syns_sent_again(&lab.client), 0, "a SYN was lost");
     old.goes_on();
-    // What has ended is gone, and the old connection keeps what it was made by.
+    // Publications without connections are removed; the old connection keeps its publication.
     netd_tests::wait_for("the closed connections to end", PATIENCE, || {
         lab.netd(&["sync"]).ok();
         let ports = lab.netd(&["--json", "ports"]).ok().json();
@@ -133,7 +133,7 @@ fn a_port_changes_hands_without_a_refused_connection() {
 }
 
 #[test]
-fn an_ended_connections_tuple_begins_anew_at_the_new_target() {
+fn a_reused_tuple_leads_to_the_new_target() {
     let lab = Lab::new();
     let (blue, green) = (lab.container("blue", &[]), lab.container("green", &[]));
     let _servers = (named(&sandbox(&blue), "blue"), named(&sandbox(&green), "green"));
@@ -159,7 +159,7 @@ fn an_ended_connections_tuple_begins_anew_at_the_new_target() {
 }
 
 #[test]
-fn the_old_connections_may_be_cut() {
+fn open_connections_can_be_cut() {
     let lab = Lab::new();
     let (blue, green) = (lab.container("blue", &[]), lab.container("green", &[]));
     let _servers = (named(&sandbox(&blue), "blue"), named(&sandbox(&green), "green"));
@@ -171,7 +171,7 @@ fn the_old_connections_may_be_cut() {
     assert!(old.is_cut());
     assert_eq!(greeting(&lab, 8080), "green");
     assert_eq!(lab.netd(&["--json", "ports"]).ok().json().as_array().unwrap().len(), 1);
-    // With the port that they came by.
+    // The connections are cut together with their port.
     let mut second = Long::new(&lab, &to);
     assert_eq!(second.line().unwrap(), "green");
     lab.netd(&["publish", "--replace", "8080:80", &blue]).ok();
@@ -179,7 +179,7 @@ fn the_old_connections_may_be_cut() {
     lab.netd(&["unpublish", "8080"]).ok();
     assert!(second.is_cut());
     assert_eq!(lab.netd(&["--json", "ports"]).ok().json(), serde_json::json!([]));
-    // With the container that they lead to.
+    // The connections are cut together with their container.
     lab.netd(&["publish", "8080:80", &blue]).ok();
     let mut third = Long::new(&lab, &to);
     assert_eq!(third.line().unwrap(), "blue");
@@ -192,7 +192,7 @@ fn the_old_connections_may_be_cut() {
 }
 
 #[test]
-fn everything_about_a_port_can_change_but_its_place() {
+fn everything_but_the_host_port_can_be_replaced() {
     let lab = Lab::new();
     let (blue, green) = (lab.container("blue", &[]), lab.container("green", &[]));
     let _blue = (named(&sandbox(&blue), "blue"), Server::udp_echo(&sandbox(&blue), 53));
@@ -203,7 +203,7 @@ fn everything_about_a_port_can_change_but_its_place() {
     lab.netd(&["publish", "--replace", &format!("{bound}:80-89"), &green]).ok();
     assert_eq!(greeting(&lab, 8000), "green");
     assert_eq!(lab.port("tcp", 8000)["access"], serde_json::json!({"allow": [], "deny": []}));
-    // To another port of the same container, and to a host that is none.
+    // To another port of the same container, and to another host.
     lab.netd(&["publish", "--replace", &format!("{bound}:71-80"), &blue]).ok();
     assert_eq!(greeting(&lab, 8009), "blue");
     lab.netd(&["publish", "--replace", &format!("{bound}:80-89"), OUTSIDE]).ok();
@@ -220,20 +220,20 @@ fn everything_about_a_port_can_change_but_its_place() {
     assert_eq!(greeting(&lab, 8000), "outside");
     lab.netd(&["unpublish", &bound]).ok();
     assert!(lab.client.run(|| tcp_first_line(&format!("{HOST}:8000"), SILENCE)).is_err());
-    // Datagrams go on as they began, for whoever began.
+    // Datagrams of an existing flow continue to the old target.
     lab.netd(&["publish", "5353:53/udp", &blue]).ok();
     let socket = lab.client.run(|| udp_socket(PATIENCE));
     let to = format!("{HOST}:5353");
     udp_answers(&socket, &to, true);
     lab.netd(&["publish", "--replace", "5353:53/udp", &green]).ok();
     udp_answers(&socket, &to, true);
-    // Nobody listens there.
+    // A new flow goes to the new target, where no process listens.
     let other = lab.client.run(|| udp_socket(SILENCE));
     udp_answers(&other, &to, false);
 }
 
 #[test]
-fn a_replacement_that_is_killed_leaves_the_old_target() {
+fn a_killed_replacement_keeps_the_old_target() {
     let lab = Lab::new();
     let (blue, green) = (lab.container("blue", &[]), lab.container("green", &[]));
     let _servers = (named(&sandbox(&blue), "blue"), named(&sandbox(&green), "green"));

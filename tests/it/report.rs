@@ -1,4 +1,4 @@
-//! What the benchmark's figures become: sums, words, pictures. Needs no privilege.
+//! The benchmark's report: statistics, text and pictures. Needs no root.
 
 use netd_tests::report::Comparison::{AtLeast, AtMost};
 use netd_tests::report::svg::Scale;
@@ -10,7 +10,7 @@ fn measured(samples: &[f64]) -> Measured {
     Measured::new(samples.iter().copied()).unwrap()
 }
 
-/// Three rounds around a figure, the more apart the larger `percent`.
+/// Three rounds: a figure, and `percent` below and above it.
 fn around(figure: f64, percent: f64) -> Cell {
     Cell::found([1.0, 1.0 + percent / 100.0, 1.0 - percent / 100.0].map(|part| figure * part))
 }
@@ -105,7 +105,7 @@ fn a_figure_is_the_median_of_its_rounds_between_lowest_and_highest() {
 
 #[test]
 fn ratios_are_made_within_a_round() {
-    // The second round ran on a machine half as fast: no ratio changes.
+    // In the second round the machine was half as fast: no ratio changes.
     let ratio = measured(&[200.0, 100.0, 220.0]).ratio(&measured(&[100.0, 50.0, 110.0])).unwrap();
     assert_eq!((ratio.median(), ratio.spread()), (2.0, 0.0));
     assert_eq!(measured(&[1.0, 2.0]).ratio(&measured(&[1.0])), None);
@@ -130,7 +130,7 @@ fn a_bar_is_judged_by_the_median_and_says_where_rounds_disagree() {
 }
 
 #[test]
-fn numbers_have_the_digits_that_mean_something() {
+fn numbers_have_only_significant_digits() {
     let table = [
         (0.0, "0"),
         (0.4234, "0.423"),
@@ -189,7 +189,7 @@ fn json_holds_every_round_and_is_read_back() {
 }
 
 #[test]
-fn markdown_goes_between_its_marks_and_nowhere_else() {
+fn markdown_replaces_only_the_text_between_its_marks() {
     let body = markdown::body(&sample(), |table| (table.id == "connect").then(|| "connect.svg".to_owned()));
     expect_test::expect_file!["report.md"].assert_eq(&body);
     let file = format!("# Speed\n\n{}\nold\n{}\n\nwritten by hand\n", markdown::BEGIN, markdown::END);
@@ -238,7 +238,7 @@ fn pictures_are_well_formed_and_name_every_contender() {
     }
 }
 
-/// The texts of a picture whose elements all end where they should.
+/// The texts of a picture; fails if its XML is not well-formed.
 fn balanced(picture: &str) -> Vec<String> {
     use ::svg::node::element::tag::Type;
     use ::svg::parser::Event;

@@ -1,4 +1,4 @@
-//! What the RFCs about NAT ask of single packets, where no other module shows it (docs/rfc-ledger.md names the tests).
+//! Requirements of the NAT RFCs for single packets that no other module tests (docs/rfc-ledger.md names the tests).
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::allocation::{Door, FAR, HOST_OUTSIDE, port_of};
 
 const WEB: [u8; 4] = [172, 17, 0, 2];
 
-/// A host with one container, and the doors of its packets.
+/// A host with one container, and the hooks of its packets.
 struct Bench {
     lab: Lab,
     inside: Door,
@@ -55,7 +55,7 @@ impl Bench {
             let all: Vec<_> = rows.iter().map(Result::unwrap).collect();
             for (key, bytes) in all {
                 let mut row: FlowRow<Ipv4> = bytemuck::pod_read_unaligned(&bytes);
-                // A direction in which nothing was sent has no time.
+                // A direction without packets has no time.
                 if row.last != 0 {
                     row.last = row.last.saturating_sub(tick::of_seconds(seconds)).max(1);
                 }
@@ -91,21 +91,21 @@ fn a_simultaneous_open_is_one_connection() {
 }
 
 #[test]
-fn whoever_speaks_from_a_published_port_is_seen_by_it_everywhere() {
+fn packets_from_a_published_port_always_have_its_host_port() {
     let bench = Bench::new();
     for last in 1..=20 {
         let peer = ([203, 0, 113, last], 5000 + u16::from(last));
-        // No UDP packet tells who asks, so that it is an answer as well as a question.
+        // A UDP packet does not say whether it is a request or a reply.
         assert_eq!(port_of(&bench.leaves(&Packet::udp((WEB, 53), peer)).unwrap()), 5353);
         assert!(bench.arrives(&Packet::udp(peer, (HOST_OUTSIDE, 5353))).is_some());
     }
-    // Nor does anybody else have to be spoken to first.
+    // The container need not have sent to the peer before.
     let stranger = Packet::udp(([203, 0, 113, 99], 9), (HOST_OUTSIDE, 5353));
     assert!(bench.arrives(&stranger).is_some());
 }
 
 #[test]
-fn packets_either_way_keep_a_mapping_alive_and_silence_ends_it() {
+fn packets_of_both_directions_refresh_a_mapping() {
     let bench = Bench::new();
     let question = Packet::udp((WEB, 40_000), (FAR, 53));
     let answer = Packet::udp((FAR, 53), (HOST_OUTSIDE, 40_000));
@@ -124,7 +124,7 @@ fn packets_either_way_keep_a_mapping_alive_and_silence_ends_it() {
 }
 
 #[test]
-fn an_error_neither_ends_a_mapping_nor_keeps_it_alive() {
+fn an_icmp_error_neither_ends_nor_refreshes_a_mapping() {
     let bench = Bench::new();
     let make: [fn() -> Packet; 2] =
         [|| Packet::udp((WEB, 40_000), (FAR, 53)), || Packet::echo(WEB, FAR, 7, true)];
@@ -141,14 +141,14 @@ fn an_error_neither_ends_a_mapping_nor_keeps_it_alive() {
 }
 
 #[test]
-fn a_reset_of_a_connection_is_translated_and_one_of_none_goes_nowhere() {
+fn only_a_reset_of_a_connection_is_translated() {
     let bench = Bench::new();
     let (inside, outer, far) = ((WEB, 40_000), (HOST_OUTSIDE, 40_000), (FAR, 80));
     assert_eq!(bench.leaves(&Packet::tcp(inside, far, "R")), None);
     bench.leaves(&Packet::tcp(inside, far, "S")).unwrap();
     let reset = bench.arrives(&Packet::tcp(far, outer, "RA")).unwrap();
     assert_eq!(reset[14..], Packet { ttl: 63, ..Packet::tcp(far, inside, "RA") }.bytes()[14..]);
-    // The same two ports again, at once.
+    // The same two ports again, immediately.
     let again = bench.leaves(&Packet::tcp(inside, far, "S")).unwrap();
     assert_eq!(port_of(&again), 40_000);
 }

@@ -1,4 +1,4 @@
-//! `netd run`: everything is taken down when its command ends, however it ends.
+//! `netd run`: everything is removed when its command ends, however it ends.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use netd_tests::wait_for;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// A server that tells each client "up", in a shell's own words, so that a run needs no other program.
+/// A server that sends "up" to each client, as a shell script, so that the test needs no other program.
 const SERVER: &str = "import socket\ns=socket.socket()\ns.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEADDR,1)\n\
                       s.bind(('0.0.0.0',80))\ns.listen()\nwhile True:\n c,_=s.accept()\n c.sendall(b'up\\n')\n c.close()";
 
@@ -44,21 +44,21 @@ fn the_exit_status_is_the_commands() {
 }
 
 #[test]
-fn a_run_is_taken_down_after_a_signal() {
+fn a_run_is_removed_after_a_signal() {
     let lab = Lab::new();
     let name = lab.name("web");
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let mut run = started(&lab, &name);
         run.signal(signal);
         let status = run.wait();
-        // Python ends on SIGINT by an exception of its own, which it then dies of by the same signal.
+        // On SIGINT, Python raises an exception and then kills itself with the same signal.
         assert_eq!(status.code(), Some(128 + signal as i32), "{signal}");
         assert!(is_gone(&lab, &name), "{signal}");
     }
 }
 
 #[test]
-fn a_run_is_taken_down_when_netd_is_killed() {
+fn a_run_is_removed_when_netd_is_killed() {
     let lab = Lab::new();
     let name = lab.name("web");
     let mut run = started(&lab, &name);
@@ -71,7 +71,7 @@ fn a_run_is_taken_down_when_netd_is_killed() {
 }
 
 #[test]
-fn a_run_is_taken_down_when_its_supervisor_is_killed() {
+fn a_run_is_removed_when_its_supervisor_is_killed() {
     let lab = Lab::new();
     let name = lab.name("web");
     let mut run = started(&lab, &name);
@@ -131,7 +131,7 @@ fn a_run_gets_no_descriptors_of_its_caller() {
         script.args(["-c", &line, "sh"]).arg(netd.get_program()).args(netd.get_args());
         Said::of(&script.output().unwrap(), words)
     };
-    // `ls` is a process of its own, so the shell's descriptors are those that it was given.
+    // `ls` lists the descriptors of the shell, which are those that netd passed.
     let list = ["sh", "-c", "ls /proc/$$/fd; true"];
     let words = [&["run", "--network", "host", "--"], &list[..]].concat();
     assert_eq!(with_descriptors(&words).ok().stdout, "0\n1\n2\n");

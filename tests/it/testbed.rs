@@ -25,7 +25,7 @@ pub(crate) const GATEWAY: [u8; 4] = [172, 17, 0, 1];
 pub(crate) const HOST_OUTSIDE: [u8; 4] = [198, 19, 0, 1];
 /// A router on the way there.
 pub(crate) const ROUTER: [u8; 4] = [203, 0, 113, 9];
-/// Somebody beyond that.
+/// A peer beyond that router.
 pub(crate) const FAR: [u8; 4] = [203, 0, 113, 1];
 
 /// A host with two containers, and its programs.
@@ -37,7 +37,7 @@ pub(crate) struct Bench {
     pub(crate) veth: Interface,
 }
 
-/// What a program sees of where a packet came in.
+/// The context fields that say where a packet came in.
 #[derive(Clone, Copy)]
 pub(crate) struct Interface {
     pub(crate) index: u32,
@@ -112,7 +112,7 @@ impl Bench {
         self.run("uplink_ingress", self.outside, packet.bytes())
     }
 
-    /// Forgets the rows of packets for which `which` says so, as an eviction would.
+    /// Deletes the rows whose packets `which` selects, like an eviction.
     pub(crate) fn forget(&self, which: impl Fn(&FlowKey<Ipv4>) -> bool) {
         for table in [name::FLOWS, name::UNREPLIED] {
             let path = self.pins.join("maps").join(table);
@@ -127,14 +127,14 @@ impl Bench {
         }
     }
 
-    /// How many rows of a table `which` is true of.
+    /// How many rows of a table `which` selects.
     pub(crate) fn rows(&self, table: &str, which: impl Fn(&FlowKey<Ipv4>) -> bool) -> usize {
         let map = Map::LruHashMap(MapData::from_pin(self.pins.join("maps").join(table)).unwrap());
         let rows: HashMap<_, [u8; 16], [u8; 64]> = HashMap::try_from(map).unwrap();
         rows.keys().filter(|key| which(&bytemuck::pod_read_unaligned(key.as_ref().unwrap()))).count()
     }
 
-    /// Packets of ever new clients at full speed, `count` of them; does `between` now and then.
+    /// Sends `count` packets, each of a new client, at full speed; calls `between` from time to time.
     pub(crate) fn flood(&self, count: u32, mut between: impl FnMut() + Send) {
         let quote = Packet::udp((HOST, 9), (FAR, 53)).bytes()[14..].to_vec();
         let path = self.lab.program("uplink_ingress");
@@ -209,7 +209,7 @@ pub(crate) fn numbered(
     numbers: [u32; 2],
 ) -> Vec<u8> {
     let mut bytes = Packet::tcp(from, to, flags).bytes();
-    // The checksum is then wrong, which is for the receiver to see.
+    // The checksum is then wrong; only the receiver checks it.
     bytes[38..42].copy_from_slice(&numbers[0].to_be_bytes());
     bytes[42..46].copy_from_slice(&numbers[1].to_be_bytes());
     bytes

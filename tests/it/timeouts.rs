@@ -1,4 +1,4 @@
-//! How long connections may be idle.
+//! Idle timeouts.
 
 use netd_tests::lab::{HOST, Lab};
 use netd_tests::probe::{PATIENCE, udp_socket};
@@ -12,12 +12,12 @@ fn timeout(lab: &Lab, phase: &str) -> Value {
 }
 
 #[test]
-fn a_connection_ends_when_it_was_idle_for_longer_than_its_phase_may_be() {
+fn a_connection_ends_after_the_idle_timeout_of_its_state() {
     let lab = Lab::new();
-    // What is said before anything is loaded holds when it is.
+    // Timeouts that are set before the programs are loaded apply afterwards.
     lab.netd(&["timeouts", "one_way=1s"]).ok();
     lab.container("web", &["-p", "5353:53/udp"]);
-    // Nobody answers: the socket there is bound and never read.
+    // No reply comes: the socket is bound but never read.
     let silent = lab.run_in(&lab.name("web"), || std::net::UdpSocket::bind("0.0.0.0:53").unwrap());
     let flows = || lab.netd(&["--json", "flows", "--proto", "udp"]).ok().json().as_array().unwrap().len();
     let socket = lab.client.run(|| udp_socket(PATIENCE));
@@ -26,7 +26,7 @@ fn a_connection_ends_when_it_was_idle_for_longer_than_its_phase_may_be() {
     ask();
     wait_for("the flow to end", PATIENCE, || flows() == 0);
     assert_eq!(total(), 1);
-    // The next packet begins another one.
+    // The next packet opens a new flow.
     ask();
     assert_eq!(total(), 2);
     lab.netd(&["timeouts", "--reset"]).ok();

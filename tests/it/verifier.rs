@@ -1,7 +1,7 @@
-//! Every program through the kernel's verifier, with a budget of instructions: speed can be compared only inside one
-//! run, but instructions are the same everywhere.
+//! Loads every program and compares its verified instructions with a budget. Unlike times, these numbers are the same
+//! on every machine.
 
-/// The most instructions that the verifier may walk through for one program: far below the million that the kernel allows,
+/// The most instructions that the verifier may process for one program: far below the kernel's limit of a million,
 /// because the first command waits for it.
 const WALKED: u32 = 100_000;
 /// The most translated bytes that each program may have (`bpf_prog_info.xlated_prog_len`).

@@ -1,4 +1,4 @@
-//! What another version of netd has pinned is refused, with both sides in the error, and can be taken down.
+//! Pins of another version of netd are refused with an error that names both versions, and `down` removes them.
 
 use std::fs;
 
@@ -12,11 +12,11 @@ use netd_tests::snapshot::Snapshot;
 /// `BPF_F_NO_PREALLOC`.
 const NO_PREALLOC: u32 = 1;
 
-/// A row as aya takes it.
+/// A row in the form that aya accepts.
 type Bytes = [u8; size_of::<VersionRow>()];
 
-/// Makes an instance, lets `change` its pins, and checks that the error has all of `texts` and that the instance can be taken down
-/// and made anew.
+/// Makes an instance and changes its pins by `change`. Checks that the error contains all of `texts`, and that the
+/// instance can be removed and made again.
 #[track_caller]
 fn refused(change: impl FnOnce(&Lab), texts: &[&str]) {
     let lab = Lab::new();
@@ -35,7 +35,7 @@ fn refused(change: impl FnOnce(&Lab), texts: &[&str]) {
     lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), PATIENCE)).unwrap();
 }
 
-/// Puts a map of another look in the place of a pinned one.
+/// Replaces a pinned map by one with another definition.
 fn replace(lab: &Lab, name: &str, kind: Kind, flags: u32) -> MapData {
     let of = MAPS.iter().find(|map| map.name == name).unwrap();
     let look = aya_obj::Map::new_from_params(kind as u32, of.key, of.value, of.rows, flags);
@@ -108,7 +108,7 @@ fn a_map_of_another_kind_is_refused() {
 }
 
 #[test]
-fn nobody_changes_the_version_that_is_pinned() {
+fn the_pinned_version_cannot_be_changed() {
     let lab = Lab::new();
     lab.container("web", &["-p", "8080:80"]);
     let version = pinned(&lab);

@@ -1,4 +1,4 @@
-//! The XDP stage on uplinks, where a veth stands for a card.
+//! The XDP program on uplinks; a veth takes the place of a network card.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -19,7 +19,7 @@ const PASS: u32 = 2;
 /// TC's number for it (linux/pkt_cls.h).
 const SHOT: i32 = 2;
 
-/// A lab whose wires are as cards' are: checksums are complete, and what is redirected to them is taken.
+/// A lab whose links behave like network cards: checksums are complete, and redirected frames are accepted.
 fn lab() -> Lab {
     let lab = Lab::new();
     for netns in [&lab.client, &lab.outside] {
@@ -28,7 +28,7 @@ fn lab() -> Lab {
     lab
 }
 
-/// What `netd status` says of the XDP programs: the interfaces that have one.
+/// The interfaces with an XDP program, as `netd status` lists them.
 fn attached(lab: &Lab) -> Vec<String> {
     let status = lab.netd(&["--json", "status"]).ok().json();
     let programs = status["programs"].as_array().unwrap().iter();
@@ -45,7 +45,7 @@ fn program_on(lab: &Lab, interface: &str) -> u64 {
     shown[0]["xdp"]["prog"]["id"].as_u64().unwrap_or(0)
 }
 
-/// Packets of a program that never came to its uplink's stack: redirected, or dropped.
+/// Packets that an XDP program has redirected or dropped.
 fn frames(lab: &Lab, interface: &str) -> (u64, u64) {
     let shown = lab.host.sh(&format!("ethtool -S {interface}"));
     let sum = |name: &str| {
@@ -55,7 +55,7 @@ fn frames(lab: &Lab, interface: &str) -> (u64, u64) {
     (sum("xdp_redirect:"), sum("xdp_drops:"))
 }
 
-/// A host with the stage, of which packets are tried one at a time.
+/// A host with the XDP program, which is run on one packet at a time.
 struct Bench {
     lab: Lab,
     ifindex: u32,
@@ -71,8 +71,8 @@ impl Bench {
         Self { lab, ifindex, mac: mac.try_into().unwrap() }
     }
 
-    /// Runs a frame through the stage, as if it had come in by the uplink, a few times and on one CPU: of what is dropped
-    /// the first in a tick is left to TC. What is told is the least number, which is that of a drop.
+    /// Runs the XDP program on a frame from the uplink, a few times on one CPU, since TC gets the first dropped packet
+    /// in a tick. Returns the lowest action number, which is that of a drop.
     fn stage(&self, frame: &[u8]) -> (u32, Vec<u8>) {
         let mut context = [0_u8; 24];
         // `data_end` and `ingress_ifindex` of struct xdp_md (linux/bpf.h).
@@ -125,7 +125,7 @@ impl Bench {
     }
 }
 
-/// Keeps the calling thread on a CPU, since the stage remembers by CPU.
+/// Keeps the calling thread on one CPU, since each CPU has its own deny cache.
 fn on_one_cpu() {
     let mut cpus = CpuSet::new();
     cpus.set(0).unwrap();
@@ -142,7 +142,7 @@ fn drops(lab: &Lab) -> BTreeMap<String, u64> {
 }
 
 #[test]
-fn what_goes_beyond_another_interface_never_becomes_an_skb() {
+fn packets_to_other_hosts_get_no_skb() {
     let lab = lab();
     let _servers = (Server::tcp_echo(&lab.outside.path(), 80), Server::udp_echo(&lab.outside.path(), 53));
     for (spec, target) in
@@ -178,7 +178,7 @@ fn what_goes_beyond_another_interface_never_becomes_an_skb() {
 }
 
 #[test]
-fn what_is_dropped_before_the_stack_is_what_tc_would_drop() {
+fn early_drop_drops_only_what_tc_would_drop() {
     let lab = lab();
     let web = lab.container("web", &["-p", "8080:80", "-p", "5353:53/udp", "-p", "9899:9898/sctp"]);
     lab.netd(&["publish", "8081:80", &web, "--interface", "up1"]).ok();
@@ -233,7 +233,7 @@ fn what_is_dropped_before_the_stack_is_what_tc_would_drop() {
         rest.remove(*reason);
         assert_eq!(rest_before, rest, "{what}");
     }
-    // What is not for this host is none of its business, whatever it holds.
+    // Packets for other hosts are passed on, whatever they contain.
     let elsewhere = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut frame = bench.frame(&packet(client, (host, 5353)));
         change(&mut frame);
@@ -251,13 +251,13 @@ fn what_is_dropped_before_the_stack_is_what_tc_would_drop() {
         PASS,
         "of a VLAN"
     );
-    // Who is let in again is let in at once.
+    // A source that is allowed again is accepted at once.
     bench.lab.netd(&["access", "--open"]).ok();
     assert_eq!(elsewhere(&|_| {}), PASS);
 }
 
 #[test]
-fn a_denied_flood_ends_in_the_driver_and_a_connection_of_before_goes_on() {
+fn a_denied_flood_is_dropped_early_and_older_connections_continue() {
     const FLOOD: u64 = 20_000;
     let lab = lab();
     let web = lab.container("web", &["-p", "8080:80", "-p", "5353:53/udp"]);
@@ -292,11 +292,11 @@ fn a_denied_flood_ends_in_the_driver_and_a_connection_of_before_goes_on() {
 }
 
 #[test]
-fn the_stage_is_where_the_user_wants_it_and_replaces_nobody() {
+fn xdp_is_attached_as_requested_and_replaces_no_other_program() {
     let lab = lab();
     lab.container("web", &["-p", "8080:80"]);
     assert_eq!(attached(&lab), [""; 0], "never without being asked for");
-    // What stands for a card here is none.
+    // The veth is not a network card.
     lab.netd(&["--xdp", "auto", "sync"]).ok();
     assert_eq!(attached(&lab), [""; 0]);
     let told = lab.netd(&["status"]).ok().stdout;
@@ -304,7 +304,7 @@ fn the_stage_is_where_the_user_wants_it_and_replaces_nobody() {
     lab.netd(&["--xdp", "native", "sync"]).ok();
     assert_eq!(attached(&lab), ["up0", "up1"]);
     let ours = program_on(&lab, "up0");
-    // Another netd is somebody else.
+    // Another instance of netd counts as another program.
     let other = lab.folder.path().join("other");
     let said = lab.netd_in(&lab.host, &other, &["--xdp", "native", "network", "create", "n"]);
     said.fails(1, &format!("up0 already has XDP program {ours}, which netd does not replace"));
@@ -314,7 +314,7 @@ fn the_stage_is_where_the_user_wants_it_and_replaces_nobody() {
     assert!(told.contains("up0 has no XDP program: up0 already has XDP program"), "{told}");
     lab.netd_in(&lab.host, &other, &["down"]).ok();
     assert_eq!(program_on(&lab, "up0"), ours);
-    // Uplinks that come and go.
+    // Uplinks that are added and removed.
     lab.host.ip("link add up2 type veth peer name far2");
     lab.host.ip("address add 198.20.0.1/24 dev up2");
     lab.host.ip("link set up2 up");

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 /// The flag in /proc/PID/fdinfo, octal like all of them there (include/uapi/asm-generic/fcntl.h).
 const CLOEXEC: u32 = 0o2_000_000;
 
-/// What a process has open above standard error and would leave open in a program that it starts now: each descriptor with
-/// what it leads to. What its own parent has open by the same number was given to it, and does not count.
+/// The descriptors above standard error that a program started by this process would inherit, with their targets.
+/// Descriptors that the process itself inherited from its parent do not count.
 pub fn leaking(process: u32) -> Vec<String> {
     let own = PathBuf::from(format!("/proc/{process}"));
     let given = PathBuf::from(format!("/proc/{}", parent(&own)));

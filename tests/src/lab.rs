@@ -37,14 +37,14 @@ pub const CLIENT6: &str = "2001:db8:18::2";
 /// The same in IPv6.
 pub const OUTSIDE6: &str = "2001:db8:19::2";
 
-/// Three hosts; netd runs on the one in the middle.
+/// Three hosts; netd runs on the middle one.
 #[derive(Debug)]
 pub struct Lab {
     /// A neighbour of the host.
     pub client: Netns,
     /// Where netd runs.
     pub host: Netns,
-    /// Where the host's default route leads.
+    /// The network behind the host's default route.
     pub outside: Netns,
     /// A folder of this test's own. The state folder is in it.
     pub folder: TempDir,

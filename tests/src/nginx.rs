@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::lab::Lab;
 use crate::netns::Process;
 
-/// Writes a configuration in the foreground, with all of nginx's files in `folder`, and these words at its top, in its
-/// `events` block and in its `server` block. Returns where it is.
+/// Writes a configuration for nginx in the foreground, with all files in `folder`, and with these directives at its
+/// top, in its `events` block and in its `server` block. Returns its path.
 pub fn configure(folder: &Path, top: &str, events: &str, server: &str) -> PathBuf {
     let config = folder.join("nginx.conf");
     let place = folder.display();
@@ -19,7 +19,7 @@ pub fn configure(folder: &Path, top: &str, events: &str, server: &str) -> PathBu
     config
 }
 
-/// Starts nginx in a container with these words in its `server` block; what it serves is in `folder`.
+/// Starts nginx in a container with these directives in its `server` block; it serves the files in `folder`.
 pub fn start(lab: &Lab, container: &str, folder: &Path, server: &str) -> Process {
     let config = configure(folder, "", "", server);
     Process::new(&mut lab.command_in(container, &format!("exec nginx -c {}", config.display())))

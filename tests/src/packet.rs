@@ -53,7 +53,7 @@ pub enum Kind {
     Echo {
         /// Identifier.
         id: u16,
-        /// Whether it asks.
+        /// Whether it is a request.
         request: bool,
     },
     /// Another protocol, by number.
@@ -73,7 +73,7 @@ pub struct Packet {
     pub ttl: u8,
     /// IPv4 options, a multiple of four bytes.
     pub options: Vec<u8>,
-    /// What it carries.
+    /// Its payload.
     pub payload: Vec<u8>,
     /// Whether a UDP packet has no checksum, or an SCTP packet leaves it to the device.
     pub no_checksum: bool,

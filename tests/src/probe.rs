@@ -28,8 +28,8 @@ pub const fn patience(must_come: bool) -> Duration {
 
 /// Opens a socket as soon as its addresses and ports are free; every other error fails the test.
 ///
-/// A socket that was closed a moment ago may still be open: a process that another thread starts has copies of all
-/// descriptors until it runs its program (between `fork` and `exec`), close-on-exec or not.
+/// A closed socket may still be open for a short time: a process that another thread has forked holds copies of all
+/// descriptors until it calls exec.
 #[track_caller]
 pub fn when_free<T>(mut open: impl FnMut() -> io::Result<T>) -> T {
     let mut opened = None;
@@ -56,7 +56,7 @@ pub fn tcp_on(port: u16) -> TcpListener {
     when_free(|| TcpListener::bind(("::", port)))
 }
 
-/// Connects from this port of the calling thread's namespace. Its end is a reset, so that the port is free at once.
+/// Connects from this port of the calling thread's namespace. Closing sends a reset, so the port is free at once.
 pub fn tcp_from(port: u16, to: SocketAddrV4) -> io::Result<TcpStream> {
     let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;

@@ -56,7 +56,7 @@ impl Snapshot {
 }
 
 fn links(host: &Netns) -> String {
-    // The order of the list does not matter.
+    // The kernel may list them in another order.
     let mut links: Vec<String> = host
         .sh("ip -o link show")
         .lines()

@@ -1,10 +1,10 @@
-//! Packets that need not be right, over either family, built byte by byte; and what can be said of any packet without
-//! believing the code under test.
+//! Packets that may be malformed, for both families, built byte by byte; and a decoder that is independent of the code
+//! under test.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-/// Who speaks with whom. An echo's identifier is the asker's port; the other one is zero.
+/// The tuple of a packet. An echo's identifier is the requester's port; the other port is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tuple {
     /// Source address.
@@ -18,13 +18,13 @@ pub struct Tuple {
 }
 
 impl Tuple {
-    /// The answer's.
+    /// The tuple of the reply.
     pub fn reversed(self) -> Self {
         Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport }
     }
 }
 
-/// What a packet is.
+/// The kind of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
     /// TCP.
@@ -42,7 +42,7 @@ pub enum Body {
     Udp,
     /// An ICMP echo; the identifier is the tuple's.
     Echo {
-        /// Whether it asks.
+        /// Whether it is a request.
         request: bool,
         /// Sequence number.
         seq: u16,
@@ -58,23 +58,22 @@ pub enum Body {
     Other(u8),
 }
 
-/// What is not right about a packet. Everything else, the checksums before all, is right for the packet as it is without
-/// the lie.
+/// The defect of a packet. Everything else, including the checksums, is correct for the packet without the defect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lie {
     /// Nothing.
     None,
-    /// The transport's checksum is off by so much.
+    /// The transport checksum is wrong by this number.
     Checksum(u16),
     /// UDP over IPv4 without a checksum, which is allowed.
     NoChecksum,
-    /// IPv4's header checksum is off by so much.
+    /// IPv4's header checksum is wrong by this number.
     HeaderChecksum(u16),
-    /// The IP header's length of the whole is off by so much.
+    /// The total length in the IP header is wrong by this number.
     Length(i16),
-    /// The packet ends so many bytes behind the IP header, and says so.
+    /// The packet ends this many bytes after the IP header, and its length is correct.
     Cut(usize),
-    /// So many bytes follow the packet, as Ethernet fills up short frames.
+    /// This many bytes follow the packet, like Ethernet padding.
     Padding(usize),
     /// IPv4's header length, in words.
     HeaderLength(u8),
@@ -86,7 +85,7 @@ pub enum Lie {
     TcpLength(u8),
 }
 
-/// A packet but for its tuple.
+/// A packet without its tuple.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stimulus {
     /// Time to live or hop limit.
@@ -101,13 +100,13 @@ pub struct Stimulus {
     pub options: Vec<u8>,
     /// IPv6 extension headers: the number of each, and its bytes from the third on.
     pub extensions: Vec<(u8, Vec<u8>)>,
-    /// What it is.
+    /// Its kind.
     pub body: Body,
-    /// What follows the transport header.
+    /// The payload after the transport header.
     pub payload: Vec<u8>,
-    /// What is not right about it.
+    /// Its defect.
     pub lie: Lie,
-    /// Where it is cut into fragments: bytes of what follows the IP header, multiples of eight.
+    /// Where it is fragmented: offsets after the IP header, multiples of eight.
     pub cuts: Vec<usize>,
 }
 
@@ -126,7 +125,7 @@ pub mod number {
 }
 
 impl Stimulus {
-    /// A packet about which nothing is odd.
+    /// A correct packet.
     pub fn new(body: Body) -> Self {
         Self {
             ttl: 64,
@@ -158,7 +157,7 @@ impl Stimulus {
             .collect()
     }
 
-    /// One packet; `fragment` says where its part starts and whether more follows.
+    /// One packet; `fragment` is the offset of the fragment, and whether more follow.
     fn packet(&self, tuple: &Tuple, part: &[u8], fragment: Option<(usize, bool)>) -> Vec<u8> {
         let mut bytes = match (tuple.src, tuple.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
@@ -213,7 +212,7 @@ impl Stimulus {
         bytes
     }
 
-    /// What is not right about the packet's outside; then IPv4's header checksum.
+    /// Adds defects of the IP header and the length, then IPv4's header checksum.
     fn tell_lies(&self, bytes: &mut Vec<u8>, start: usize) {
         let v6 = bytes[0] >> 4 == 6;
         let length_at = if v6 { 4 } else { 2 };
@@ -251,7 +250,7 @@ impl Stimulus {
         }
     }
 
-    /// The transport header and what follows it, checksum and lies included.
+    /// The transport header and the payload, with checksum and defects.
     pub fn transport(&self, tuple: &Tuple) -> Vec<u8> {
         let v6 = tuple.src.is_ipv6();
         let mut bytes = Vec::new();
@@ -312,7 +311,7 @@ impl Stimulus {
             Lie::NoChecksum if is_udp => value = 0,
             Lie::Checksum(by) => {
                 value = wrong(value, by);
-                // For UDP zero would be a lie of another kind.
+                // For UDP, zero would mean "no checksum".
                 if value == 0 && is_udp {
                     value = 0xffff;
                 }
@@ -323,8 +322,8 @@ impl Stimulus {
         bytes
     }
 
-    /// The payload that makes a UDP checksum come out as "all ones", which is zero (RFC 768): `to` is the tuple for which
-    /// it shall.
+    /// The payload that makes the UDP checksum of a packet with the tuple `to` zero, which is sent as all ones (RFC
+    /// 768).
     pub fn tune_to_zero(&mut self, to: &Tuple) {
         if self.payload.len() < 2 {
             self.payload = vec![0; 2];
@@ -335,7 +334,7 @@ impl Stimulus {
     }
 }
 
-/// A checksum that is off; of zero's two names the one that comes of changing it by a difference (RFC 1624).
+/// A wrong checksum. Of the two representations of zero it has the one that an update by difference gives (RFC 1624).
 fn wrong(checksum: u16, by: u16) -> u16 {
     match add(checksum, by) {
         0xffff if by != 0 => 0,
@@ -374,7 +373,7 @@ fn pseudo(src: IpAddr, dst: IpAddr, protocol: u8, len: usize) -> u16 {
     add(add(sum(&addresses), u16::from(protocol)), word(len))
 }
 
-/// Where the parts of a packet are.
+/// The offsets and fields of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
     /// Source address.
@@ -383,17 +382,17 @@ pub struct View {
     pub dst: IpAddr,
     /// Time to live or hop limit.
     pub ttl: u8,
-    /// The protocol's number, extension headers passed over.
+    /// The protocol number after all extension headers.
     pub protocol: u8,
     /// Where the transport header starts.
     pub start: usize,
-    /// Where the packet ends, by its own account.
+    /// The end of the packet, according to its header.
     pub end: usize,
     /// Offset, whether more follows, and number of a fragment; where its header starts (IPv6).
     pub fragment: Option<(usize, bool, u32, usize)>,
 }
 
-/// Reads a packet's headers; none if there is no sense in them.
+/// Reads a packet's headers; none if they are malformed.
 pub fn view(packet: &[u8]) -> Option<View> {
     let half = |at: usize| Some(u16::from_be_bytes(packet.get(at..at + 2)?.try_into().ok()?));
     if packet.first()? >> 4 == 4 {
@@ -439,11 +438,11 @@ pub fn view(packet: &[u8]) -> Option<View> {
     Some(view)
 }
 
-/// How far a packet's checksums are from what they should be: IPv4's header's and the transport's, zero if right; none
-/// where there is none or not all that it covers.
+/// The error of a packet's checksums, IPv4 header and transport: zero if correct; none without a checksum, or if the
+/// packet does not hold all that it covers.
 pub fn residues(packet: &[u8]) -> (Option<u16>, Option<u16>) {
     let Some(view) = view(packet) else { return (None, None) };
-    // All ones is zero's other name.
+    // All ones also means zero.
     let residue = |total: u16| !total;
     let header = (packet[0] >> 4 == 4).then(|| packet.get(..view.start).map(|header| residue(sum(header))));
     let transport = packet.get(view.start..view.end).filter(|_| view.fragment.is_none()).and_then(|bytes| {
@@ -467,8 +466,8 @@ pub fn residues(packet: &[u8]) -> (Option<u16>, Option<u16>) {
     (header.flatten(), transport)
 }
 
-/// Whether a packet's checksums are right, or will be when a device has finished what it was left with: the sum of TCP's or
-/// UDP's pseudo header (Linux's CHECKSUM_PARTIAL), which is how a host sends its own.
+/// Whether a packet's checksums are correct, or will be once a device has completed them: a host sends its own packets
+/// with the sum of the pseudo header only (CHECKSUM_PARTIAL).
 pub fn is_right(packet: &[u8]) -> bool {
     let (header, transport) = residues(packet);
     let is_unfinished = || {
@@ -484,7 +483,7 @@ pub fn is_right(packet: &[u8]) -> bool {
     header.unwrap_or_default() == 0 && (transport.unwrap_or_default() == 0 || is_unfinished())
 }
 
-/// Puts the fragments of a datagram together that are in order and complete; everything else stays as it is.
+/// Reassembles datagrams whose fragments are in order and complete; other packets are unchanged.
 pub fn reassemble(packets: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     let mut whole = Vec::new();
     let mut open: Option<(u32, Vec<Vec<u8>>, Vec<u8>)> = None;
@@ -511,7 +510,7 @@ pub fn reassemble(packets: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
                 }
                 let mut datagram = packet[..end].to_vec();
                 if packet[0] >> 4 == 6 {
-                    // The fragment header goes; the next header's number with it.
+                    // Removes the fragment header and keeps its next header number.
                     datagram.drain(at..at + 8);
                     datagram[6] = packet[at];
                 }
@@ -549,7 +548,7 @@ fn finish(datagram: &mut [u8]) {
     datagram[10..12].copy_from_slice(&checksum.to_be_bytes());
 }
 
-/// A packet in words, for whoever has to find out what happened to it.
+/// A packet as text, for debugging.
 pub fn describe(packet: &[u8]) -> String {
     let mut text = String::new();
     let hex = packet.iter().take(160).fold(String::new(), |mut hex, byte| {

@@ -1,4 +1,4 @@
-//! Streams of bytes in which a lost, repeated or foreign byte is noticed.
+//! Streams of bytes that show lost, repeated or foreign bytes.
 
 use std::io::{Read, Write};
 

@@ -1,4 +1,4 @@
-//! Sending and receiving frames on an interface, past its namespace's own stack.
+//! Sending and receiving frames on an interface, without the stack of its namespace.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
@@ -66,7 +66,7 @@ impl Tap {
         loop {
             match recv(self.socket.as_raw_fd(), &mut frame, MsgFlags::empty()) {
                 Ok(len) if len > 14 && frame[..6] == self.mac => return Some(frame[14..len].to_vec()),
-                // Multicast of the host's own.
+                // Multicast that the host itself sends.
                 Ok(_) => {}
                 Err(Errno::EAGAIN) => return None,
                 Err(error) => panic!("receive a frame: {error}"),

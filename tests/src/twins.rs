@@ -27,7 +27,7 @@ pub enum End {
     Outside,
     /// A container.
     First,
-    /// Another one of the same network.
+    /// Another container of the same network.
     Second,
 }
 
@@ -45,7 +45,7 @@ impl End {
 const SUBNET: &str = "10.77.0";
 /// The containers' subnet, IPv6.
 const SUBNET6: &str = "fd77:";
-/// How many neighbours there are on the client's wire, from the client's address on.
+/// How many neighbours are on the client's link, starting at the client's address.
 pub const CLIENTS: u8 = 16;
 
 /// The `number`th address of the containers' subnet: the gateway has 1, the containers 2 and 3.
@@ -64,7 +64,7 @@ pub fn host(v6: bool, end: End) -> IpAddr {
     }
 }
 
-/// The `number`th neighbour on the client's wire.
+/// The `number`th neighbour on the client's link.
 pub fn client(v6: bool, number: u8) -> IpAddr {
     if v6 {
         Ipv6Addr::new(0x2001, 0xdb8, 0x18, 0, 0, 0, 0, 2 + u16::from(number)).into()
@@ -119,7 +119,7 @@ pub const PUBLISHED: [Published; 11] = [
     published("udp", SENTINEL, End::First, SENTINEL),
 ];
 
-/// The port by which the last packet of an exchange goes, and its sender's.
+/// The destination and source port of the last packet of an exchange.
 const SENTINEL: u16 = 4000;
 /// Longer than any exchange takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -133,7 +133,7 @@ pub struct Outcome {
     pub judged: bool,
 }
 
-/// A host with its surroundings.
+/// A host with its neighbours and containers.
 #[derive(Debug)]
 pub struct World {
     /// The hosts. Declared before the containers' namespaces, so that netd removes its own part first.
@@ -148,7 +148,7 @@ pub struct World {
 }
 
 impl World {
-    /// The one with netd.
+    /// The host with netd.
     pub fn netd() -> Self {
         let lab = Lab::new();
         let subnets = [format!("{SUBNET}.0/24"), format!("{SUBNET6}:/64")];
@@ -180,7 +180,7 @@ impl World {
         Self::finish(lab, Vec::new(), &paths, bridge, None)
     }
 
-    /// The one with nftables.
+    /// The host with nftables.
     pub fn nftables() -> Self {
         let lab = Lab::new();
         let bridge = "br77";
@@ -266,8 +266,8 @@ impl World {
 
     /// Sends packets from an end, one after the other, and returns the outcome when nothing more can arrive.
     ///
-    /// All goes through one processor's queue in order, if the calling thread stays on one processor: when the last
-    /// packet has passed, so has everything before it.
+    /// If the calling thread stays on one CPU, all packets pass that CPU's queue in order: after the last packet, all
+    /// earlier ones have passed.
     pub fn exchange(&mut self, from: End, packets: &[Vec<u8>]) -> Outcome {
         let (tap, gateway) = (&self.taps[from as usize], self.gateways[from as usize]);
         for packet in packets {
@@ -293,7 +293,7 @@ impl World {
                 wait_for_any(&self.taps.each_ref(), deadline);
             }
         }
-        // What came to an end that was read before the last packet came to its own.
+        // Packets that arrived at an end after it was read.
         for (end, tap) in End::ALL.into_iter().zip(&self.taps) {
             while let Some(packet) = tap.receive() {
                 outcome.arrived.push((end, packet));
@@ -308,7 +308,7 @@ impl World {
 }
 
 impl Published {
-    /// As netd's command line says it; one on single addresses takes one for each family.
+    /// As arguments of netd; a publication on single addresses needs one for each family.
     fn specs(&self) -> Vec<String> {
         let span = |first: u16| match self.count {
             1 => first.to_string(),
@@ -346,7 +346,7 @@ fn last(from: End, payload: Vec<u8>) -> Vec<u8> {
     Stimulus { payload, ..Stimulus::new(Body::Udp) }.packets(&tuple).remove(0)
 }
 
-/// Keeps a namespace's own stack from sending: without addresses it neither answers nor asks.
+/// Keeps a namespace's own stack from sending: without addresses it sends nothing.
 fn mute(netns: &Path) {
     let line = "ip address flush dev eth0 && sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1";
     let status = run_in(netns, || Command::new("sh").args(["-c", line]).status().expect("sh starts"));
@@ -357,8 +357,8 @@ fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// What the kernel's NAT is told: to forward; to leave checksums and numbers for the receiver to judge, as netd does; and
-/// netd's own timeouts; to route what goes from the bridge to the bridge, as everything else.
+/// Configures the kernel's NAT: forwarding; no checks of checksums and sequence numbers, like netd; netd's timeouts;
+/// and routing of packets from the bridge to the bridge.
 const SWITCHES: &str = "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
      net.netfilter.nf_conntrack_checksum=0 net.netfilter.nf_conntrack_tcp_be_liberal=1 \
      net.netfilter.nf_conntrack_tcp_ignore_invalid_rst=1 net.netfilter.nf_conntrack_tcp_loose=1 \
@@ -366,8 +366,8 @@ const SWITCHES: &str = "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwa
      net.netfilter.nf_conntrack_icmp_timeout=60 net.netfilter.nf_conntrack_icmpv6_timeout=60
      sysctl -qe -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0";
 
-/// Docker's rules in essence, for nftables. What conntrack calls invalid goes to a wire of its own, where it is seen;
-/// Docker lets it pass untranslated.
+/// The essential rules of Docker, for nftables. Packets that conntrack calls invalid go to a separate link, where the
+/// test sees them; with Docker they pass untranslated.
 fn ruleset(bridge: &str) -> String {
     let mut rules = String::new();
     for v6 in [false, true] {
@@ -394,7 +394,7 @@ fn ruleset(bridge: &str) -> String {
                 .expect("a string takes all");
             }
         }
-        // IPv4 has a switch for this.
+        // IPv4 has a sysctl for this.
         let quiet = if v6 {
             "chain output { type filter hook output priority filter; icmpv6 type nd-redirect drop; }"
         } else {

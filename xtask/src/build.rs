@@ -1,4 +1,4 @@
-//! netd, with the BPF programs inside.
+//! Builds netd with the BPF programs inside.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ pub(crate) fn build(release: bool) -> Result<()> {
     Ok(())
 }
 
-/// Where cargo puts what it builds.
+/// Cargo's target folder.
 pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
@@ -30,7 +30,7 @@ pub(crate) fn binary(release: bool) -> PathBuf {
     target().join(if release { "release" } else { "debug" }).join("netd")
 }
 
-/// The top of the repository, where cargo says that this package is.
+/// The top folder of the repository, found by the folder of this package.
 pub(crate) fn root() -> PathBuf {
     let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     Path::new(&package).parent().map_or_else(PathBuf::new, Path::to_path_buf)

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{build, host, setup};
 
-/// Builds netd, runs the demo and removes everything again. Fails if any step does not do what it claims.
+/// Builds netd, runs the demo and removes everything again. Fails if a step does not show the expected result.
 pub(crate) fn demo() -> Result<()> {
     host::check()?;
     setup::everything()?;
@@ -85,7 +85,7 @@ impl Stage {
         ip(&format!("-n {host} route add default via 198.19.0.2"))
     }
 
-    /// A command in one of the hosts. Not by `ip netns exec`: that mounts another /sys, where netd's pins are missing.
+    /// A command in one of the hosts. Not with `ip netns exec`, which mounts another /sys without netd's pins.
     fn command(&self, host: usize, words: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.hosts[host]));
@@ -265,7 +265,7 @@ fn pins_of(stage: &Stage) -> bool {
     })
 }
 
-/// The rest of the line that begins with this.
+/// The rest of the line that starts with this text.
 fn value(text: &str, name: &str) -> Option<String> {
     text.lines().find_map(|line| line.strip_prefix(name)).map(|rest| rest.trim().to_owned())
 }

@@ -1,7 +1,7 @@
 //! Fuzzing: coverage-guided inputs for the targets of the `fuzz` crate.
 //!
-//! This is libFuzzer as cargo-fuzz uses it, but on the stable compiler: the coverage that it needs is a pass of LLVM. There
-//! is no address sanitizer, because the parsers have no `unsafe` code.
+//! This is libFuzzer as cargo-fuzz uses it, but on the stable compiler: the coverage that it needs is a pass of LLVM.
+//! There is no address sanitizer, because the parsers have no `unsafe` code.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -88,7 +88,7 @@ fn build() -> Result<PathBuf> {
     Ok(folder.join(host).join("fuzz"))
 }
 
-/// The folder for binaries and found inputs.
+/// The folder for binaries and for the inputs that were found.
 fn folder() -> PathBuf {
     build::target().join("fuzz")
 }

@@ -1,4 +1,4 @@
-//! What a machine must have: root and a new enough kernel.
+//! The requirements of a machine: root and a new enough kernel.
 
 use std::fs;
 use std::path::Path;

@@ -28,7 +28,7 @@ struct Xtask {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Find or install the BPF toolchain and the test tools; a second time does nothing
+    /// Install the BPF toolchain and the test tools, if they are missing
     Setup,
     /// Build netd, with the BPF programs inside
     Build {
@@ -36,23 +36,23 @@ enum Verb {
         #[arg(long)]
         release: bool,
     },
-    /// Show the main job: a web server behind a published port, between hosts made of namespaces
+    /// Show a web server behind a published port, between network namespaces
     Demo,
-    /// Run all tests: first those that need no privilege, then those with programs and traffic
+    /// Run all tests: first those that need no root, then those with BPF programs and traffic
     Test {
         /// Only tests whose names contain one of these
         filter: Vec<String>,
         /// Run the privileged tests this many times; stop at the first failure
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         repeat: u32,
-        /// Keep this many loops busy beside them, to test on a busy machine
+        /// Run this many busy loops at the same time
         #[arg(long, value_name = "N", default_value_t = 0)]
         busy: u32,
     },
     /// Measure netd beside iptables, nft, docker-proxy and plain routing, in one run; --help says more
     #[command(disable_help_flag = true)]
     Bench {
-        /// Words for the benchmark: --quick, --only WORK, --profile CONTENDER …
+        /// Arguments of the benchmark: --quick, --only WORK, --profile CONTENDER …
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORD")]
         words: Vec<String>,
     },
@@ -60,7 +60,7 @@ enum Verb {
     Lint,
     /// Check the project's own rules
     Tidy,
-    /// Try to break the laws of every parser with generated inputs
+    /// Fuzz every parser with generated inputs
     Fuzz {
         /// How long each target runs
         #[arg(long, default_value_t = 60)]
@@ -68,7 +68,7 @@ enum Verb {
         /// Only these targets
         target: Vec<String>,
     },
-    /// Run the verifier's test, the packet tables and every kind of journey on Debian's older kernels, in QEMU
+    /// Run the verifier test, the packet tests and a test of each kind of path on Debian's older kernels, in QEMU
     Vm,
 }
 

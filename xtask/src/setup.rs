@@ -1,4 +1,4 @@
-//! The BPF toolchain and the test tools. Uses what is there and installs what is missing.
+//! The BPF toolchain and the test tools. Installs those that are missing.
 
 use std::env;
 use std::fs;
@@ -98,7 +98,7 @@ struct Compiler {
     llvm: u32,
 }
 
-/// What a rustup toolchain is. None if it is missing or has no library sources.
+/// A rustup toolchain with its LLVM version. None if it is missing or has no library sources.
 fn compiler(name: &str) -> Option<Compiler> {
     let run =
         |arguments: &[&str]| output_of(Command::new("rustup").args(["run", name, "rustc"]).args(arguments));
@@ -268,7 +268,7 @@ impl Policy {
 impl Drop for Policy {
     fn drop(&mut self) {
         if self.made {
-            // It is fine if somebody else has removed it.
+            // No error if it has been removed.
             let _gone = fs::remove_file(Self::PATH);
         }
     }

@@ -1,10 +1,10 @@
-//! Running commands, and telling the user about it.
+//! Running commands, and printing what is done.
 
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-/// Tells the user what is being done.
+/// Prints what is being done.
 pub(crate) fn say(what: &str) {
     use std::io::IsTerminal as _;
     let (green, plain) = if std::io::stderr().is_terminal() { ("\x1b[1;32m", "\x1b[0m") } else { ("", "") };

@@ -1,4 +1,4 @@
-//! All tests: first those that need no privilege, then those with programs and traffic.
+//! All tests: first those that need no root, then those with BPF programs and traffic.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result};
 use crate::shell::{cargo, run, say};
 use crate::{build, host, setup, tidy};
 
-/// Runs the tests whose names contain one of `filter`, or all: the privileged ones `repeat` times, beside this many busy
-/// loops.
+/// Runs the tests whose names contain one of `filter`, or all: the privileged ones `repeat` times, beside this many
+/// busy loops.
 pub(crate) fn test(filter: &[String], repeat: u32, busy: u32) -> Result<()> {
     host::check()?;
     setup::everything()?;
@@ -40,7 +40,7 @@ fn rounds(filter: &[String], repeat: u32) -> Result<()> {
     Ok(())
 }
 
-/// Does `work` while this many threads do nothing but keep a CPU busy.
+/// Runs `work` while this many threads each keep a CPU busy.
 fn beside<T>(busy: u32, work: impl FnOnce() -> T) -> T {
     let is_done = AtomicBool::new(false);
     thread::scope(|scope| {

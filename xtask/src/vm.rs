@@ -1,7 +1,7 @@
 //! The tests on Debian's older kernels, booted in QEMU with netd and the tests inside.
 //!
-//! The verifier differs from kernel to kernel, and before 6.6 programs are attached by clsact instead of tcx. Each guest runs
-//! the verifier's test, the packet tables and a test of each kind of path.
+//! The verifier differs from kernel to kernel, and before 6.6 programs are attached by clsact instead of tcx. Each
+//! guest runs the verifier's test, the packet tables and a test of each kind of path.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,34 +17,34 @@ use crate::{build, host, setup};
 const SERIES: [&str; 2] = ["6.1.", "6.12."];
 /// Modules for bridges, veth pairs, and TC before 6.6, where they are not built in.
 const MODULES: [&str; 4] = ["veth", "bridge", "sch_ingress", "cls_bpf"];
-/// Programs that are copied into the guest with their libraries; the rest is busybox. `sh` is among them because busybox's
-/// shell prefers its own `ip` and `ping`.
+/// Programs that are copied into the guest with their libraries; the rest is busybox. `sh` is among them because
+/// busybox's shell prefers its own `ip` and `ping`.
 const TOOLS: [&str; 5] = ["sh", "ip", "nsenter", "ping", "traceroute"];
-/// The tests that guests run: what differs by kernel, and one of each kind of path. Few, because an emulated processor takes
-/// seconds to load the programs, which each test does.
+/// The tests that guests run: what differs by kernel, and one of each kind of path. Few, because an emulated processor
+/// takes seconds to load the programs, which each test does.
 const TESTS: [&str; 17] = [
     "verifier::",
     "packets::",
     // Publishing in both families, localhost, hairpin and masquerade; TCP and UDP.
     "ipv6::a_published_port_is_reached_from_outside",
     "ipv6::a_published_port_is_reached_from_the_host_itself",
-    "ipv6::a_container_reaches_outside_and_is_seen_as_the_host",
+    "ipv6::a_container_reaches_outside_with_the_hosts_address",
     "ipv6::containers_reach_each_other_and_published_ports",
     "host::the_host_reaches_its_published_ports_by_localhost_and_by_its_addresses",
-    "outside::a_container_reaches_outside_and_is_seen_as_the_host",
+    "outside::a_container_reaches_outside_with_the_hosts_address",
     "outside::published_ports_are_reached_by_the_hosts_addresses_from_every_network",
     "network::networks_do_not_reach_each_other",
     // Targets on other hosts, gateway modes, replacement, NAT64.
-    "forward::a_host_beyond_is_reached_in_the_hosts_name",
-    "gateway::each_mode_lets_in_what_it_says_in_each_family",
-    "replace::the_old_connections_may_be_cut",
+    "forward::a_port_of_another_host_is_reached_with_snat",
+    "gateway::each_gateway_mode_applies_in_each_family",
+    "replace::open_connections_can_be_cut",
     "cross::an_ipv6_client_reaches_a_container_that_has_only_ipv4",
     // Path MTU, fragments, hops.
-    "ipv6::large_datagrams_and_narrow_links_are_no_obstacle",
-    "path::a_container_of_1500_bytes_speaks_over_uplinks_of_1280",
-    "fragment::parts_come_in_any_order_to_a_published_port_and_to_outside",
+    "ipv6::large_datagrams_pass_links_with_a_small_mtu",
+    "path::a_container_with_mtu_1500_works_over_uplinks_with_mtu_1280",
+    "fragment::fragments_arrive_in_any_order_at_a_published_port_and_outside",
 ];
-/// Tests among them that take too long there: they send millions of packets.
+/// Tests of these modules that take too long there: they send millions of packets.
 const NOT_RUN: [&str; 1] = ["flood"];
 /// Kernel options that make an emulated processor faster and change nothing that is tested.
 const APPEND: &str = "console=ttyS0 panic=-1 quiet mitigations=off init_on_alloc=0 hardened_usercopy=off";

@@ -10,9 +10,9 @@ pub const DENY: u32 = 0;
 /// The value of a source that may use it.
 pub const ALLOW: u32 = 1;
 
-/// A source of a publication, as the data of an LPM trie: the longest prefix wins. The prefix that holds the publication alone
-/// stands for all other sources. A publication without rows follows the rows of [`Handle::NONE`]; without those, all sources may
-/// use it.
+/// A source of a publication, as the data of an LPM trie: the longest prefix wins. The row whose prefix is only the
+/// publication applies to all other sources. For a publication without rows, the rows of [`Handle::NONE`] apply;
+/// without those, every source may use it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 #[repr(C)]
 pub struct SourceKey {

@@ -1,4 +1,4 @@
-//! Dropped packets: the counters, and what the XDP program remembers so that it can drop the next ones early.
+//! Dropped packets: the counters, and the deny cache of the XDP program.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -13,18 +13,20 @@ pub struct DropRow {
     pub packets: u64,
     /// Bytes, Ethernet header included.
     pub bytes: u64,
-    /// The [`tick`](super::tick) in which one of them was last reported.
+    /// The [`tick`](super::tick) of the last report.
     pub reported: u32,
-    /// When the XDP program last left one to the TC programs, which report it; the clock of [`DenyCacheRow::stamp`].
+    /// When the XDP program last left a packet to the TC programs, which report it; the clock of
+    /// [`DenyCacheRow::stamp`].
     pub left: u32,
 }
 
-/// A decision of one CPU's XDP program to drop a packet, kept so that the next packet of the same sender is dropped without
-/// asking again. It holds for every source port. A source that has had a connection is always looked up.
+/// A decision of one CPU's XDP program to drop a packet. The next packet of the same sender is dropped without asking
+/// the policy again. The decision applies to every source port. A source that has had a connection is always looked up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct DenyCacheRow<A: Address> {
-    /// The time of the decision in the low half, and in the high half the [`EPOCH`](super::name::EPOCH) that it was made in.
+    /// The time of the decision in the low half, and in the high half the [`EPOCH`](super::name::EPOCH) of the
+    /// decision.
     pub stamp: u64,
     /// The destination MAC address, see [`mac_words`](crate::wire::ethernet::mac_words).
     pub mac: [u32; 2],
@@ -36,7 +38,7 @@ pub struct DenyCacheRow<A: Address> {
     pub reason: u32,
     /// The bit of the seen-peers filter that stands for the source.
     pub peer: u32,
-    /// Packets that neither the reason's counter nor the publication's includes yet.
+    /// Pending packets: not yet added to the counters of the reason and the publication.
     pub pending: u32,
     /// The publication that counts these packets as well; none if they are for no publication.
     pub publication: Handle,

@@ -1,4 +1,4 @@
-//! Endpoints: a container's interface, or the target of a publication that is no container.
+//! Endpoints: a container's interface, or another host that is the target of a publication.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -11,16 +11,16 @@ use crate::wire::bytes::{Address, Ipv4, Ipv6};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct EndpointRow {
-    /// The slot's present handle; zero in a free slot.
+    /// The slot's current handle; zero in a free slot.
     pub handle: Handle,
-    /// Index of the host-side veth; zero if the endpoint is no container.
+    /// Index of the host-side veth; zero if the endpoint is another host.
     pub ifindex: u32,
     /// MTU of the container's interface, bytes.
     pub mtu: u32,
     /// The first 12 bytes of a frame to the container: its MAC address, then the bridge's.
     pub ethernet: [u32; 3],
-    /// Index of the network's bridge (of `bridge`'s, if the endpoint is no container). The kernel answers FIB lookups only for an
-    /// input interface with forwarding on, and netd turns it on for its bridges.
+    /// Index of the network's bridge; that of network `bridge` if the endpoint is another host. The kernel answers FIB
+    /// lookups only for an input interface with forwarding on, which netd turns on for these bridges.
     pub bridge: u32,
     /// The number of its network, see [`SUBNETS`](super::name::SUBNETS).
     pub network: u32,
@@ -33,13 +33,13 @@ pub struct EndpointRow {
 }
 
 impl EndpointRow {
-    /// Whether it is no container, but a host that is reached by an uplink.
+    /// Whether it is another host, which is reached by an uplink.
     #[inline(always)]
     pub const fn is_remote(&self) -> bool {
         self.ifindex == 0
     }
 
-    /// Where packets to the container go.
+    /// The zone of packets to the container.
     #[inline(always)]
     pub const fn side(&self) -> Side {
         Side { zone: Zone::container(self.ifindex), endpoint: self.handle }
@@ -52,7 +52,7 @@ impl EndpointRow {
         [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]), u32::from_ne_bytes([i, j, k, l])]
     }
 
-    /// The container's MAC address as the wire's bytes in native words.
+    /// The container's MAC address in wire order, in native words.
     #[inline(always)]
     pub const fn mac_words(&self) -> (u32, u16) {
         let [a, b, _, _] = self.ethernet[1].to_ne_bytes();
@@ -82,8 +82,8 @@ impl EndpointRow {
 pub struct Subnet<A>([A; 4]);
 
 impl<A: Address> Subnet<A> {
-    /// The container's `address`, the `mask` of its network, the host's address on it (`gateway`), and the source address
-    /// of its connections to outside (`snat`), unspecified for that of the uplink.
+    /// The container's `address`, the `mask` of its network, the host's address on it (`gateway`), and the source
+    /// address of its connections to outside (`snat`), unspecified for that of the uplink.
     pub const fn new(address: A, mask: A, gateway: A, snat: A) -> Self {
         Self([address, mask, gateway, snat])
     }
@@ -135,16 +135,16 @@ impl AllowedAddressKey {
 pub mod network_flag {
     /// Its containers do not reach each other directly.
     pub const NO_ICC: u32 = 1;
-    /// Its containers reach nothing beyond the network.
+    /// The network is internal: its containers reach nothing beyond it.
     pub const INTERNAL: u32 = 2;
     /// IPv4 connections to outside keep the container's address.
     pub const NO_MASQUERADE: u32 = 4;
     /// The same for IPv6.
     pub const NO_MASQUERADE6: u32 = 8;
-    /// Clients that route to the network reach every port by its containers' IPv4 addresses (`nat-unprotected`).
+    /// Clients with a route to the network reach every port by the containers' IPv4 addresses (`nat-unprotected`).
     pub const UNPROTECTED: u32 = 16;
-    /// Clients that route to the network reach published ports by its containers' IPv4 addresses, and no client by the host's
-    /// (`routed`).
+    /// Clients with a route to the network reach published ports by the containers' IPv4 addresses, and not by the
+    /// host's (`routed`).
     pub const ROUTED: u32 = 64;
     /// The bridge is netd's own, so its MAC address never changes.
     pub const OWN_BRIDGE: u32 = 256;
@@ -152,5 +152,5 @@ pub mod network_flag {
     pub const MORE_ADDRESSES: u32 = 512;
 }
 
-// What every packet reads of an endpoint is one cache line.
+// The fields that every packet reads are in one cache line.
 const _: () = assert!(size_of::<EndpointRow>() == 36 + 16 + 64);

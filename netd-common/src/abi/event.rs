@@ -1,10 +1,11 @@
-//! What the programs report to the user side, through the ring buffer [`EVENTS`](super::name::EVENTS).
+//! The programs' reports to the user side, through the ring buffer [`EVENTS`](super::name::EVENTS).
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::wire::bytes::{Be16, Ipv6};
 
-/// A dropped packet, as it was when it was dropped. At most one is reported for each reason, CPU and [`tick`](super::tick).
+/// A dropped packet, in the form in which it was dropped. At most one is reported for each reason, CPU and
+/// [`tick`](super::tick).
 ///
 /// Aligned to 8 bytes, because the verifier refuses a double word that spans two double words of the stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -31,7 +32,7 @@ pub struct DropEvent {
 }
 
 impl DropEvent {
-    /// The event of a packet of which nothing but this has been read.
+    /// The event of a packet whose headers have not been read.
     #[inline(always)]
     pub fn new(reason: u32, len: u32, ifindex: u32) -> Self {
         Self { reason, len, ifindex, ..Self::default() }

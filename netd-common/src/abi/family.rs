@@ -1,4 +1,4 @@
-//! What rows hold for each of the two families.
+//! Parts of rows that exist for each of the two families.
 
 use crate::wire::bytes::{Ipv4, Ipv6};
 use crate::wire::ip::Family;

@@ -1,11 +1,12 @@
-//! Fragmented datagrams: the ports that only the first fragment carries, and the queue of fragments that came before it.
+//! Fragmented datagrams: the ports, which only the first fragment holds, and the queue of fragments that arrived before
+//! it.
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::flow::key::Zone;
 use crate::wire::bytes::{Address, Be16};
 
-/// How far apart a datagram's fragments may be, ticks: the reassembly timeout of Linux (`IP_FRAG_TIME`, 30 s).
+/// The longest time between fragments of a datagram, ticks: the reassembly timeout of Linux (`IP_FRAG_TIME`, 30 s).
 pub const FRAGMENT_TICKS: u32 = 28;
 
 /// A fragmented datagram.
@@ -38,8 +39,8 @@ pub struct FragmentRow {
     pub src_port: Be16,
     /// Destination port.
     pub dst_port: Be16,
-    /// When the first fragment passed, or else the first one that was queued, [`tick`](super::tick)s. Identifications are used
-    /// again, so an old row says nothing about a new datagram.
+    /// When the first fragment passed, or else when the first one was queued, [`tick`](super::tick)s. Identifications
+    /// are reused, so an old row does not apply to a new datagram.
     pub last: u32,
     /// Whether the first fragment has come: 1 or 0.
     pub(crate) first: u32,
@@ -66,7 +67,7 @@ impl FragmentRow {
         self.first != 0
     }
 
-    /// Takes over everything but the number of queued fragments, which other CPUs change meanwhile.
+    /// Copies everything except the number of queued fragments, which other CPUs may change at the same time.
     #[inline(always)]
     pub fn take_ports(&mut self, from: &Self) {
         self.src_port = from.src_port;
@@ -82,7 +83,7 @@ impl FragmentRow {
 pub struct QueuedFragmentKey<A> {
     /// The datagram.
     pub datagram: FragmentKey<A>,
-    /// The fragment's place among the datagram's queued ones, from 0.
+    /// The fragment's number among the datagram's queued ones, from 0.
     pub number: u32,
     /// Zero.
     pub(crate) pad: u32,
@@ -104,11 +105,11 @@ pub struct QueuedFragmentRow {
     pub len: u32,
     /// Zero.
     pub(crate) pad: u32,
-    /// The frame, and zeros behind it.
+    /// The frame, followed by zeros.
     pub frame: [u64; Self::ROOM / 8],
 }
 
 impl QueuedFragmentRow {
-    /// The longest frame that is queued, bytes: Ethernet's.
+    /// The longest frame that is queued, bytes: an Ethernet frame's.
     pub const ROOM: usize = 1536;
 }

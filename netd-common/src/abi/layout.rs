@@ -1,7 +1,8 @@
-//! Whether the contract is the one that is recorded for its number. `layout.txt` says in words what that is: each row with the
-//! offsets and sizes of its fields, each map, program and number.
+//! Checks that the contract is the one that is recorded for its number. `layout.txt` describes it as text: each row
+//! with the offsets and sizes of its fields, each map, program and constant.
 //!
-//! To change the contract, raise [`ABI`], then record the new one: `NETD_RECORD_ABI=1 cargo test -p netd-common abi::layout`.
+//! To change the contract, raise [`ABI`], then record the new one:
+//! `NETD_RECORD_ABI=1 cargo test -p netd-common abi::layout`.
 
 extern crate std;
 
@@ -158,7 +159,7 @@ fn a_changed_contract_has_a_new_number() {
     fs::write(&path, now).unwrap();
 }
 
-/// The lines that one text has and the other has not.
+/// The lines that only one of the texts has.
 fn difference(recorded: &str, now: &str) -> String {
     let mut lines = String::new();
     for line in recorded.lines().filter(|line| !now.lines().any(|other| other == *line)) {

@@ -22,7 +22,7 @@ pub enum Kind {
     ProgramArray = 3,
     /// An array of which each CPU has its own copy.
     PerCpuArray = 6,
-    /// A hash table that evicts the row that was not used for longest.
+    /// A hash table that evicts the least recently used row.
     LruHash = 9,
     /// A trie that finds the longest prefix of a key.
     LpmTrie = 11,
@@ -51,7 +51,7 @@ impl Kind {
     }
 }
 
-/// What a map must look like.
+/// The definition of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Map {
     /// Its name, as the object and the pins have it.
@@ -62,7 +62,7 @@ pub struct Map {
     pub key: u32,
     /// Length of a value, bytes.
     pub value: u32,
-    /// How many rows it has room for, or bytes for a [`Kind::RingBuf`]. The flow tables may be made with another number, see
+    /// Its capacity: rows, or bytes for a [`Kind::RingBuf`]. The flow tables may be made with another number, see
     /// [`Self::is_sized_by_user`].
     pub rows: u32,
     /// The flags it is made with.
@@ -78,23 +78,23 @@ impl Map {
         Self { name, kind, key, value: size_of::<V>() as u32, rows, flags: kind.flags() }
     }
 
-    /// Whether the map belongs to one set of programs and is pinned beside them. All other maps are shared by all sets of
-    /// programs with the same ABI.
+    /// Whether the map belongs to one set of programs and is pinned beside them. All other maps are shared by all sets
+    /// of programs with the same ABI.
     pub const fn is_of_programs(&self) -> bool {
         matches!(self.kind, Kind::ProgramArray)
     }
 
-    /// Whether the user says how many rows it has, see [`capacity::flows`].
+    /// Whether its capacity depends on `--max-connections`, see [`capacity::flows`].
     pub fn is_sized_by_user(&self) -> bool {
         capacity::flows(capacity::CONNECTIONS).iter().any(|(name, _)| *name == self.name)
     }
 }
 
-/// States each map once: its name for both sides, and what it must look like.
+/// Defines each map once: its name for both sides, and its definition.
 macro_rules! maps {
     ($($(#[$doc:meta])* $name:ident: $kind:ident<$key:ty, $value:ty>, $rows:expr;)*) => {
-        /// Names of the maps, as the object and the pins have them: at most 15 bytes (`BPF_OBJ_NAME_LEN`). Those of IPv6 end
-        /// in 6.
+        /// Names of the maps, as the object and the pins have them: at most 15 bytes (`BPF_OBJ_NAME_LEN`). Those of
+        /// IPv6 end in 6.
         pub mod name {
             $($(#[$doc])* pub const $name: &str = stringify!($name);)*
         }
@@ -106,7 +106,8 @@ macro_rules! maps {
 }
 
 maps! {
-    /// LRU hash: [`FlowKey`](crate::flow::FlowKey) → [`FlowRow`](crate::abi::FlowRow), flows that both sides have answered.
+    /// LRU hash: [`FlowKey`](crate::flow::FlowKey) → [`FlowRow`](crate::abi::FlowRow), flows that both sides have
+    /// answered.
     FLOWS: LruHash<FlowKey<Ipv4>, FlowRow<Ipv4>>, capacity::FLOWS;
     /// The same, IPv6.
     FLOWS6: LruHash<FlowKey<Ipv6>, FlowRow<Ipv6>>, capacity::FLOWS6;
@@ -114,8 +115,9 @@ maps! {
     UNREPLIED: LruHash<FlowKey<Ipv4>, FlowRow<Ipv4>>, capacity::UNREPLIED;
     /// The same, IPv6.
     UNREPLIED6: LruHash<FlowKey<Ipv6>, FlowRow<Ipv6>>, capacity::UNREPLIED6;
-    /// Array: a filter of 2²³ bits, a bit for each address (several addresses share one). Set for addresses that have had a connection with a container, and for
-    /// those that host sockets were sent to; never cleared. A bit that is not set says that no flow table has a row.
+    /// Array: a Bloom filter of 2²³ bits, one for each address (several addresses share a bit). It is set for addresses
+    /// that have had a connection with a container, and for container addresses that host sockets use. It is never
+    /// cleared. If it is not set, no flow table has a row of the address.
     SEEN_PEERS: Array<u32, u64>, capacity::SEEN_PEERS;
     /// LRU hash: [`FragmentKey`](crate::abi::FragmentKey) → [`FragmentRow`](crate::abi::FragmentRow).
     FRAGMENTS: LruHash<FragmentKey<Ipv4>, FragmentRow>, capacity::FRAGMENTS;
@@ -153,7 +155,7 @@ maps! {
     ALLOWED: LpmTrie<AllowedAddressKey, u32>, capacity::ALLOWED;
     /// Hash: interface index → [`UplinkRow`](crate::abi::UplinkRow).
     UPLINKS: Hash<u32, UplinkRow>, capacity::UPLINKS;
-    /// Hash, used as a set: [`TrustKey`](crate::abi::TrustKey).
+    /// Hash, used as a set: trusted interfaces, [`TrustKey`](crate::abi::TrustKey).
     TRUSTED: Hash<TrustKey, u32>, capacity::TRUSTED;
     /// LPM trie: the host's own addresses, prefixes that are local by a route, and broadcast addresses, IPv4 in its mapped form
     /// → [`local`](crate::abi::local). For the socket hooks, and for what the routing table does not tell apart.
@@ -167,11 +169,12 @@ maps! {
     DROPS: PerCpuArray<u32, DropRow>, capacity::DROPS;
     /// Ring buffer: what the programs report, [`DropEvent`](crate::abi::DropEvent)s.
     EVENTS: RingBuf<(), ()>, capacity::EVENTS;
-    /// Per-CPU array: what the XDP program has denied, [`DenyCacheRow`](crate::abi::DenyCacheRow).
+    /// Per-CPU array: the deny cache, [`DenyCacheRow`](crate::abi::DenyCacheRow).
     DENY_CACHE: PerCpuArray<u32, DenyCacheRow<Ipv4>>, capacity::DENY_CACHE;
     /// The same, IPv6.
     DENY_CACHE6: PerCpuArray<u32, DenyCacheRow<Ipv6>>, capacity::DENY_CACHE;
-    /// Array of one: a number that the user side raises whenever it changes who may connect. It invalidates the deny cache.
+    /// Array of one: a number that the user side increments when it changes a table that the policy reads. It
+    /// invalidates the deny cache.
     EPOCH: Array<u32, u32>, 1;
     /// Program array: [`stage`](crate::abi::stage) → program.
     STAGES: ProgramArray<u32, u32>, capacity::STAGES;
@@ -183,18 +186,18 @@ maps! {
 pub mod capacity {
     /// Established IPv4 connections, unless the user says how many. The flow tables follow from it, see [`flows`].
     pub const CONNECTIONS: u32 = 1 << 17;
-    /// Two rows a connection, of 128 bytes and a bucket of 16.
+    /// Two rows for each connection, of 128 bytes, and 16 for a bucket.
     pub const FLOWS: u32 = flows(CONNECTIONS)[0].1;
-    /// For a quarter as many IPv6 connections, at 192 bytes a row and 16 a bucket.
+    /// A quarter as many IPv6 connections, with 192 bytes for a row and 16 for a bucket.
     pub const FLOWS6: u32 = flows(CONNECTIONS)[1].1;
-    /// For a quarter as many unreplied and half-open connections.
+    /// A quarter as many unreplied and half-open connections.
     pub const UNREPLIED: u32 = flows(CONNECTIONS)[2].1;
-    /// For an eighth as many of IPv6.
+    /// An eighth as many of IPv6.
     pub const UNREPLIED6: u32 = flows(CONNECTIONS)[3].1;
 
-    /// The fewest connections that the user may ask for: the kernel hands rows out to its CPUs in lots of 128.
+    /// The smallest number that the user may choose, since the kernel gives rows to its CPUs in batches of 128.
     pub const FEWEST_CONNECTIONS: u32 = 1000;
-    /// The most: 8 GiB of tables.
+    /// The largest number: 8 GiB of tables.
     pub const MOST_CONNECTIONS: u32 = 1 << 24;
 
     /// The rows of each flow table for this many connections. All are allocated when netd is first used: 516 bytes a
@@ -216,17 +219,17 @@ pub mod capacity {
     pub const FRAGMENTS: u32 = 1 << 12;
     /// Fragments in the queue, at 1.6 KiB each, each family.
     pub const FRAGMENT_QUEUE: u32 = 1 << 10;
-    /// Containers, and targets that are none; a slot number fits 16 bits.
+    /// Endpoints: interfaces of containers, and other hosts that are targets; a slot number fits 16 bits.
     pub const ENDPOINTS: u32 = 1 << 14;
     /// Addresses of containers, one of each family.
     pub const ADDRESSES: u32 = 2 * ENDPOINTS;
-    /// Publications; a range of ports is one.
+    /// Publications; a range of ports counts as one.
     pub const PUBLICATIONS: u32 = 1 << 16;
     /// Every port of each protocol in [`port_index`](crate::abi::port_index).
     pub const PORTS: u32 = 3 << 16;
-    /// Publications on one host address: one row a port, or up to 30 a range.
+    /// Publications on one host address: one row for a port, up to 30 for a range.
     pub const BOUND_PORTS: u32 = 1 << 18;
-    /// Published ports of containers: one row a port, or up to 30 a range.
+    /// Published ports of containers: one row for a port, up to 30 for a range.
     pub const TARGET_PORTS: u32 = 1 << 18;
     /// Container subnets.
     pub const SUBNETS: u32 = 4096;
@@ -242,7 +245,7 @@ pub mod capacity {
     pub const LOCALS: u32 = 4096;
     /// Host sockets whose packets are sent to a container.
     pub const SOCKETS: u32 = 1 << 16;
-    /// Denials that a CPU remembers, each family; a power of two.
+    /// Rows of a CPU's deny cache, each family; a power of two.
     pub const DENY_CACHE: u32 = 1 << 11;
     /// Words of 64 bits in the seen-peers filter, 1 MiB.
     pub const SEEN_PEERS: u32 = 1 << (SEEN_PEERS_BITS - 6);
@@ -254,7 +257,7 @@ pub mod capacity {
     /// Reasons of drops.
     #[expect(clippy::cast_possible_truncation, reason = "there are few reasons")]
     pub const DROPS: u32 = super::Reason::ALL.len() as u32;
-    /// Bytes of reports that nobody has read: a power of two, and pages.
+    /// Bytes of unread reports: a power of two, and whole pages.
     pub const EVENTS: u32 = 1 << 17;
     /// Stages.
     #[expect(clippy::cast_possible_truncation, reason = "there are few stages")]

@@ -1,7 +1,9 @@
-//! The contract between the BPF programs (netd-ebpf) and the user side (netd): every map, program and row, each stated once.
+//! The contract between the BPF programs (netd-ebpf) and the user side (netd): every map, program and row, each stated
+//! once.
 //!
-//! Rows are [`Pod`](bytemuck::Pod): no padding, no invariants; the code that reads a field decides what it means. Keys and rows are
-//! made of words, because the BPF side copies byte arrays a byte at a time. Addresses and ports are in network order.
+//! Rows are [`Pod`](bytemuck::Pod): no padding, no invariants; the code that reads a field decides what it means. Keys
+//! and rows are made of words, because the BPF side copies byte arrays a byte at a time. Addresses and ports are in
+//! network order.
 
 pub mod access;
 pub mod cb;

@@ -1,7 +1,7 @@
-//! The programs: what sits on the hooks, and the stages behind it.
+//! The programs: those on the hooks, and the stages.
 
-/// The stages: programs that are entered by a tail call when the first program on a hook cannot finish a packet. Each has a stack
-/// of its own, and the code that every packet runs stays short.
+/// The stages: programs that are entered by a tail call when the first program on a hook cannot finish a packet. Each
+/// has its own stack, and the code that every packet runs stays short.
 ///
 /// ```text
 /// uplink_ingress ────┬──▶ conntrack ──▶ conntrack_new ──▶ uplink_new ──┬───────────┬─▶ direct ─┐
@@ -73,7 +73,7 @@ pub mod stage {
     pub const DIRECT: u32 = 25;
     /// The same, IPv6.
     pub const DIRECT6: u32 = 26;
-    /// A packet without a flow to a published port whose target is no container, IPv4.
+    /// A packet without a flow to a published port of another host, IPv4.
     pub const FORWARD: u32 = 27;
     /// The same, IPv6.
     pub const FORWARD6: u32 = 28;

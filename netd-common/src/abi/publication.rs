@@ -6,11 +6,11 @@ use crate::flow::handle::Handle;
 use crate::wire::bytes::{Address, Be16, Ipv6};
 use crate::wire::ip::Family;
 
-/// A publication: one port or a range of them, at one target.
+/// A publication: one port or a range of ports of one target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct PublicationRow {
-    /// The slot's present handle; zero in a free slot.
+    /// The slot's current handle; zero in a free slot.
     pub handle: Handle,
     /// The target's handle.
     pub endpoint: Handle,
@@ -20,13 +20,13 @@ pub struct PublicationRow {
     pub target_port: Be16,
     /// How many ports it has.
     pub ports: u32,
-    /// Index of the one interface that its clients come in by; any interface if zero.
+    /// Index of the interface on which its clients must arrive; any interface if zero.
     pub interface: u32,
     /// Flags of [`publication_flag`].
     pub flags: u32,
-    /// The one host address that it is on, IPv4 in its mapped form; unspecified for all.
+    /// Its host address, IPv4 in its mapped form; unspecified for all addresses.
     pub address: Ipv6,
-    /// What it has counted.
+    /// Its counters.
     pub counters: PublicationCounters,
 }
 
@@ -49,7 +49,7 @@ impl PublicationRow {
 
 /// The state of a publication.
 pub mod publication_flag {
-    /// Another publication has taken over its ports: its connections go on, and no new one begins.
+    /// Draining: another publication has its ports. Its connections continue, and it accepts no new ones.
     pub const DRAINING: u32 = 1;
 }
 
@@ -72,14 +72,14 @@ pub struct PublicationCounters {
     pub dropped: u64,
 }
 
-/// Who has a host port.
+/// The publications of a host port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct PortRow {
-    /// The publication on all of the host's addresses; none if zero.
+    /// The publication on all addresses of the host; none if zero.
     pub any: Handle,
-    /// How many publications on single addresses have this port. If there are some, [`BOUND_PORTS`](super::name::BOUND_PORTS) is
-    /// asked.
+    /// How many publications on single addresses have this port. If not zero, [`BOUND_PORTS`](super::name::BOUND_PORTS)
+    /// is looked up too.
     pub bound: u32,
 }
 
@@ -95,8 +95,8 @@ pub const fn port_index(protocol: u8, port: Be16) -> Option<u32> {
     Some((plane << 16) | port.get() as u32)
 }
 
-/// A publication on one host address, as the data of an LPM trie: the longest prefix wins, and a range of ports is a few
-/// prefixes.
+/// A publication on one host address, as the data of an LPM trie: the longest prefix wins, and a range of ports is a
+/// few prefixes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct BoundPortKey<A> {
@@ -113,8 +113,8 @@ impl<A: Address> BoundPortKey<A> {
     pub const BITS: u32 = A::BITS + 32;
 }
 
-/// A published port of a container, seen from the container, as the data of an LPM trie. It is asked for a packet whose
-/// connection is not in the flow table any more, and for a packet to the container's own address.
+/// A published port of a container by its target port, as the data of an LPM trie. It is looked up for a packet whose
+/// connection is no longer in the flow table, and for a packet to the container's own address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 #[repr(C)]
 pub struct TargetPortKey {

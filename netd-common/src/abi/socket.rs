@@ -1,4 +1,4 @@
-//! The host's own connections: which address a socket asked for, so that the answers can name it.
+//! The host's own connections: the address that a socket asked for, which getpeername and recvfrom then return.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -20,8 +20,8 @@ pub struct SocketKey {
     pub pad: u32,
 }
 
-/// The address and port that the application connected to or sent to. Aligned to 8 bytes, because the verifier refuses a double
-/// word that spans two double words of the stack.
+/// The address and port that the application connected to or sent to. Aligned to 8 bytes, because the verifier refuses
+/// a double word that spans two double words of the stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct SocketRow {

@@ -22,12 +22,13 @@ pub struct UplinkRow {
 
 /// What an uplink can do.
 pub mod uplink_flag {
-    /// The interface takes frames that XDP redirects to it (`ndo_xdp_xmit`). The kernel tells nobody about a frame that is
-    /// redirected to an interface without it: the frame is lost.
+    /// The interface accepts frames that XDP redirects to it (`ndo_xdp_xmit`). Without it such a frame is lost without
+    /// an error.
     pub const TAKES_FRAMES: u32 = 1;
 }
 
-/// A trusted interface: clients that arrive on it may also use the container addresses of this network for published ports.
+/// A trusted interface: clients that arrive on it may also use the container addresses of this network for published
+/// ports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 #[repr(C)]
 pub struct TrustKey {

@@ -6,8 +6,8 @@ use bytemuck::{Pod, Zeroable};
 
 /// A slot of an array map with the generation of its owner.
 ///
-/// Rows that refer to a slot hold its handle. When the slot's owner is removed, the slot's own handle changes, and all rows
-/// that hold the old one are stale at once, without a walk over them. Zero is no handle.
+/// Rows that refer to a slot contain its handle. When the slot's owner is removed, the slot's own handle changes. So
+/// all rows with the old one are stale at once, without a walk over the table. Zero is no handle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 #[repr(transparent)]
 pub struct Handle(u32);
@@ -38,7 +38,7 @@ impl Handle {
         (self.0 >> 16) as u16
     }
 
-    /// Whether it is no handle.
+    /// Whether it is [`Self::NONE`].
     pub const fn is_none(self) -> bool {
         self.0 == 0
     }

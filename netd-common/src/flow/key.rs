@@ -1,4 +1,4 @@
-//! The key of a flow: addresses, ports, protocol, and the side that a packet comes from.
+//! The key of a flow: addresses, ports, protocol, and the zone that a packet comes from.
 
 #![expect(clippy::cast_possible_truncation, reason = "parts of words are taken on purpose")]
 
@@ -6,13 +6,13 @@ use crate::wire::bytes::{Address, Be16};
 use crate::wire::ip::Ip;
 use crate::wire::transport::Transport;
 
-/// The side that a packet comes from. It is part of a flow's key, so networks may have the same addresses, and no container
-/// can send a packet that matches another container's flow.
+/// The zone that a packet comes from. It is part of a flow's key, so networks may have the same addresses, and no
+/// container can send a packet that matches another container's flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Zone(u32);
 
 impl Zone {
-    /// Everything beyond the uplinks.
+    /// Outside: everything beyond the uplinks.
     pub const OUTSIDE: Self = Self(0);
 
     /// The largest interface index that fits a key.
@@ -29,12 +29,12 @@ impl Zone {
     }
 }
 
-/// One direction of a connection, as its packets are before translation (16 or 40 bytes, no padding). Aligned, because the
-/// verifier accepts no double word that spans two slots of the stack.
+/// One direction of a connection, as its packets are before translation (16 or 40 bytes, no padding). Aligned, because
+/// the verifier accepts no double word that spans two slots of the stack.
 ///
-/// The identifier of an ICMP echo takes the place of a port: the source port of a request, the destination port of a reply.
-/// The other port is zero. So the tuple of an answer has source and destination exchanged, as for TCP. A protocol without
-/// ports has zeros.
+/// The identifier of an ICMP echo takes the place of a port: the source port of a request, the destination port of a
+/// reply. The other port is zero. So the tuple of a reply has source and destination exchanged, as for TCP. For a
+/// protocol without ports both are zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C, align(8))]
 pub struct FlowKey<A> {
@@ -98,7 +98,7 @@ pub struct Tuple<A> {
 }
 
 impl<A: Address> Tuple<A> {
-    /// The tuple of an answer.
+    /// The tuple of a reply.
     #[inline(always)]
     #[must_use]
     pub const fn reversed(self) -> Self {

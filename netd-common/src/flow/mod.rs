@@ -1,14 +1,14 @@
-//! What a connection is: the keys and rows of the flow table, and how a packet is rewritten by its row.
+//! Connections: the keys and rows of the flow tables, and the rewrite of a packet by its row.
 //!
 //! | room | owns |
 //! |---|---|
 //! | [`handle`] | slots and generations, which tell a live row from a stale one |
 //! | [`key`] | the key of a flow |
-//! | [`row`] | the row of a flow: what becomes of a packet, and what has been seen |
+//! | [`row`] | the row of a flow: how its packets are translated, and what has been seen |
 //! | [`state`] | the conntrack state of a connection, and how long it may be idle |
 //! | [`tick`] | the datapath's clock |
 //! | [`nat`] | the two rows of a connection, made from the NAT that it gets |
-//! | [`rewrite`] | a packet rewritten as its row says |
+//! | [`rewrite`] | the rewrite of a packet by its row |
 
 pub mod handle;
 pub mod key;

@@ -7,25 +7,25 @@ use super::handle::Handle;
 use super::key::{FlowKey, Tuple, Zone};
 use super::row::{FlowRow, direction};
 
-/// Where packets go, and therefore where their answers come from.
+/// Where packets go, and where their replies therefore come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Side {
     /// The container's zone, or outside.
     pub zone: Zone,
-    /// The container whose row says how to get there; for outside the endpoint at the other end.
+    /// The container that packets go to; for outside, the endpoint at the other end.
     pub endpoint: Handle,
 }
 
 impl Side {
-    /// The far end of an endpoint's connection to outside.
+    /// The outside end of an endpoint's connection.
     #[inline(always)]
     pub const fn outside(endpoint: Handle) -> Self {
         Self { zone: Zone::OUTSIDE, endpoint }
     }
 }
 
-/// The NAT that a new connection gets. Every kind is a choice of these:
+/// The NAT of a new connection. The kinds differ in these fields:
 ///
 /// | | `translated` | `to` | `back` |
 /// |---|---|---|---|
@@ -40,15 +40,15 @@ impl Side {
 pub struct Nat<A> {
     /// The key of its first packet.
     pub original: FlowKey<A>,
-    /// That packet after translation. Its source port is tried first, see [`crate::policy::source_port`].
+    /// The tuple after translation. Its source port is tried first, see [`crate::policy::source_port`].
     pub translated: Tuple<A>,
     /// Where it goes.
     pub to: Side,
-    /// The endpoint that answers need: the originator if it is a container, else as in `to`.
+    /// The endpoint of the replies: the originator if it is a container, else as in `to`.
     pub back: Handle,
     /// The publication that it belongs to; none for a connection that a container makes to outside.
     pub publication: Handle,
-    /// Whether the connection exists and only its rows were lost: then its ports are what they are, and it is not
+    /// Whether the connection is rebuilt because its rows were lost: then its ports cannot be chosen, and it is not
     /// counted as a new one.
     pub is_rebuilt: bool,
 }
@@ -66,29 +66,29 @@ impl<A: Address> Nat<A> {
         self.translated.src != self.original.src
     }
 
-    /// Whether the container sees its network's gateway as the source. The host connects to containers from that address
-    /// as well, so the source port must be none that the kernel assigns.
+    /// Whether the container sees its network's gateway as the source. The host connects to containers from that
+    /// address too, so the source port must be one that the kernel does not assign.
     #[inline(always)]
     pub fn is_from_gateway(&self) -> bool {
         self.to.zone != Zone::OUTSIDE && self.translates_source()
     }
 }
 
-/// The two rows of a connection, each under the key that its packets come in with.
+/// The two rows of a connection, each with the key of its packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Connection<A: Address> {
     /// Key of the originator's packets.
     pub original: FlowKey<A>,
-    /// What becomes of them.
+    /// The originator's row.
     pub forward: FlowRow<A>,
-    /// Key of the answers.
+    /// Key of the replies.
     pub reply: FlowKey<A>,
-    /// What becomes of them.
+    /// The replier's row.
     pub backward: FlowRow<A>,
 }
 
 impl<A: Address> Connection<A> {
-    /// Makes both rows from a NAT and the source port that it got. In place, since the BPF side has no stack for a copy.
+    /// Makes both rows from a NAT and the chosen source port. In place, since the BPF stack has no room for a copy.
     #[inline(always)]
     pub fn set(&mut self, nat: &Nat<A>, src_port: Be16) {
         let (original, to) = (nat.original, nat.to);
@@ -141,8 +141,8 @@ pub fn partner_key<A: Address>(key: &FlowKey<A>, row: &FlowRow<A>, to: Zone) -> 
     FlowKey::new(row.tuple().reversed(), key.protocol(), to)
 }
 
-/// Makes the other direction's row as it was: everything in it follows from this one. `back` is as in [`Nat::back`],
-/// seen from the partner.
+/// Restores the other direction's row, which can be computed from this one. `back` is as in [`Nat::back`], seen from
+/// the partner.
 #[inline(always)]
 pub fn restore<A: Address>(
     into: &mut FlowRow<A>,

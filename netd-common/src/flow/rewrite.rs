@@ -1,7 +1,7 @@
-//! Rewriting a packet as the row of its flow says: addresses, ports, TTL and every checksum.
+//! Rewriting a packet by the row of its flow: addresses, ports, TTL and every checksum.
 //!
-//! TC, XDP, the fuzzers and the tests run this code. How bytes are written and checksums are updated differs between
-//! them and is behind [`PacketWrite`].
+//! TC, XDP, the fuzzers and the tests run this code. They write bytes and update checksums in different ways, which
+//! [`PacketWrite`] hides.
 
 #![expect(clippy::cast_possible_truncation, reason = "offsets are small")]
 
@@ -58,8 +58,8 @@ impl PacketWrite for [u8] {
 
 /// How an Internet checksum changes.
 ///
-/// The two parts are separate, because a checksum that the device is to finish (CHECKSUM_PARTIAL) holds the sum of the
-/// pseudo header only: a change of the addresses must reach it, and a change of the data must not.
+/// The two parts are separate, because a checksum that the device completes (CHECKSUM_PARTIAL) holds only the sum of
+/// the pseudo header: a change of the addresses must update it, a change of the data must not.
 #[derive(Clone, Copy, Debug)]
 pub struct ChecksumUpdate {
     /// The change of the pseudo header; `None` if the checksum does not cover one.
@@ -154,7 +154,7 @@ impl Rewrite for Ipv6 {
     }
 }
 
-/// Rewrites addresses, ports and TTL as `row` says, with the checksums. The TTL of `ip` is not zero.
+/// Rewrites addresses, ports, TTL and checksums by `row`. The TTL of `ip` is not zero.
 #[inline(always)]
 pub fn translate<A: Rewrite, P: PacketWrite + ?Sized>(
     packet: &mut P,
@@ -220,7 +220,8 @@ fn write_ports<A: Rewrite, P: PacketWrite + ?Sized>(
     match transport.layout {
         Layout::Tcp | Layout::Udp => packet.write(at, row.port_words()),
         Layout::Sctp => {
-            // The first fragment holds the checksum of the whole datagram, and the other fragments the rest of its data.
+            // The first fragment holds the checksum of the whole datagram, and the other fragments the rest of its
+            // data.
             if ip.part != Part::Whole && row.ports != Delta::NONE {
                 return Err(Reason::RewriteFailed);
             }
@@ -234,7 +235,7 @@ fn write_ports<A: Rewrite, P: PacketWrite + ?Sized>(
 }
 
 /// Writes ports into an SCTP header and updates its checksum; `len` is the packet's length from there on. A checksum of
-/// zero is left alone: the device will compute it.
+/// zero is not changed, since the device will compute it.
 #[inline(always)]
 fn write_sctp_ports<P: PacketWrite + ?Sized>(
     packet: &mut P,
@@ -269,14 +270,14 @@ fn update_checksum<A: Rewrite, P: PacketWrite + ?Sized>(
         // SCTP's checksum does not cover the addresses, and is updated with the ports.
         Layout::Sctp | Layout::Bare => return Ok(()),
     };
-    // ICMP over IPv4 is the only one whose checksum does not cover the addresses (RFC 792; RFC 4443 §2.3).
+    // Only the checksum of ICMP over IPv4 does not cover the addresses (RFC 792; RFC 4443 §2.3).
     let covers_addresses = A::IS_V6 || ip.protocol != A::ICMP;
     let pseudo_header = covers_addresses.then_some(row.addresses);
     packet.update_checksum(checksum_at, ChecksumUpdate { pseudo_header, data: row.ports, zero_means_none })
 }
 
-/// Restores a packet that an ICMP error quotes to what it was before `row`'s connection translated it: a packet that was
-/// sent to the replier came from the originator. Returns how the quote's sum has changed.
+/// Restores a packet that an ICMP error quotes to what it was before `row`'s connection translated it: a packet that
+/// was sent to the replier came from the originator. Returns how the quote's sum has changed.
 #[inline(always)]
 pub fn restore_quoted<A: Rewrite, P: PacketWrite + ?Sized>(
     packet: &mut P,
@@ -339,7 +340,7 @@ impl<P: PacketWrite + ?Sized> Quote<'_, P> {
         };
         let (checksum_at, change) = match transport.layout {
             Layout::Tcp => (start + 16, addresses.and(ports)),
-            // SCTP's checksum covers the whole packet, of which only a part is quoted: nobody can check it.
+            // SCTP's checksum covers the whole packet, but only a part is quoted, so it cannot be checked.
             Layout::Sctp => return Ok(()),
             Layout::Udp => (start + 6, addresses.and(ports)),
             _ if A::IS_V6 => (start + 2, addresses.and(ports)),

@@ -10,9 +10,9 @@ use super::key::Tuple;
 use super::state::{Seen, State};
 use super::tick;
 
-/// One direction of a connection: everything that is needed to send its packets on (64 or 104 bytes).
+/// One direction of a connection: everything that is needed to forward its packets (64 or 104 bytes).
 ///
-/// Each direction writes its own row only, so that the two never share a cache line.
+/// Each direction writes only its own row, so the two CPUs never write to the same cache line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct FlowRow<A: Address> {
@@ -24,24 +24,24 @@ pub struct FlowRow<A: Address> {
     pub src_port: Be16,
     /// Destination port after translation.
     pub dst_port: Be16,
-    /// What the new addresses add to a checksum.
+    /// The change of a checksum by the new addresses.
     pub addresses: Delta,
-    /// What the new ports add to a checksum.
+    /// The change of a checksum by the new ports.
     pub ports: Delta,
     /// The endpoint that the packets go to; for packets to outside, the one that they come from.
     pub endpoint: Handle,
-    /// The publication that the connection was made by; none for a connection that a container made to outside.
+    /// The publication of the connection; none for a connection that a container opened to outside.
     pub publication: Handle,
     /// [`direction`] in the low bits, the TCP flags seen in this direction from bit 8, the path's MTU from bit 16 (see
     /// [`Self::mtu`]).
     pub bits: u32,
-    /// When a packet last passed, [`tick`]s; zero if none has. When the tick moves, the row is updated (route, counters), unless
-    /// [`Self::may_skip_refresh`].
+    /// When a packet last passed, [`tick`]s; zero if none has. In a later tick the row is updated (route, counters),
+    /// unless [`Self::may_skip_refresh`].
     pub last: u32,
     /// The interface to leave by, for packets to outside; 0 if not known yet.
     pub oif: u32,
-    /// TCP's acknowledgement number of the last packet in this direction: the sequence number that the other side may go on with.
-    /// SCTP: the verification tag.
+    /// TCP: the acknowledgement number of the last packet in this direction, which is the next sequence number of the
+    /// other side. SCTP: the verification tag.
     pub acknowledged: u32,
     /// The next hop on that interface.
     pub next_hop: A,
@@ -59,7 +59,7 @@ pub struct FlowRow<A: Address> {
 const TOTAL_BYTES: u32 = 56;
 
 impl<A: Address> FlowRow<A> {
-    /// Both ports after translation, as they stand in front of a transport header.
+    /// Both ports after translation, as at the start of a transport header.
     #[inline(always)]
     pub const fn port_words(&self) -> u32 {
         let [a, b] = self.src_port.to_wire();
@@ -79,9 +79,10 @@ impl<A: Address> FlowRow<A> {
         self.bits & direction::OUTWARD != 0
     }
 
-    /// Whether a packet in a later tick than `last` needs no update of the row but its tick. Rows that lead into a container need
-    /// no route lookup, so they are updated only every eighth tick. A reply to a container's own connection is excluded, since a
-    /// socket of the host may have taken its port; so is a row whose pending packets might not fit the counter in one more tick.
+    /// Whether a packet in a later tick than `last` updates only the tick of the row. Rows that lead into a container
+    /// need no route lookup, so they are updated only every eighth tick. This excludes replies to a container's own
+    /// connection, since a socket of the host may have got its port, and rows whose pending packets might overflow the
+    /// counter in one more tick.
     #[inline(always)]
     pub const fn may_skip_refresh(&self, now: u32) -> bool {
         !self.is_outward()
@@ -119,7 +120,7 @@ impl<A: Address> FlowRow<A> {
         State::of(protocol, originator, replier)
     }
 
-    /// For how many ticks no packet has passed in either direction.
+    /// Ticks since the last packet of either direction.
     #[inline(always)]
     pub const fn idle(&self, partner: Option<&Self>, now: u32) -> u32 {
         let last = match partner {
@@ -142,7 +143,8 @@ impl<A: Address> FlowRow<A> {
         self.acknowledged = 0;
     }
 
-    /// MTU of the path to outside, bytes; 0 if not known yet. More than 65,535 is stored as 65,535, the longest IPv4 packet.
+    /// MTU of the path to outside, bytes; 0 if not known yet. More than 65,535 is stored as 65,535, the longest IPv4
+    /// packet.
     #[inline(always)]
     pub const fn mtu(&self) -> u32 {
         self.bits >> 16
@@ -170,7 +172,7 @@ impl<A: Address> FlowRow<A> {
     }
 }
 
-/// Which way a row's packets go.
+/// The direction of a row's packets.
 pub mod direction {
     /// To a container.
     pub const INWARD: u32 = 0;
@@ -182,12 +184,12 @@ pub mod direction {
     pub const NAT64: u32 = 4;
 }
 
-/// Packets and bytes in one word, so that counting a packet is one atomic addition. Emptied every tick, or every eighth one: 2²⁴
-/// packets and 2⁴⁰ bytes are more than a tick holds.
+/// Packets and bytes in one word, so that counting a packet is one atomic addition. It is cleared every tick, or every
+/// eighth one; 2²⁴ packets and 2⁴⁰ bytes are more than pass in that time.
 pub mod pending {
     const BYTES: u32 = 40;
 
-    /// A quarter of the packets that fit a word. Fewer than this may wait for one more tick.
+    /// A quarter of the packets that fit a word. A row with fewer may skip one more refresh.
     pub const MANY: u64 = 1 << (64 - BYTES - 2);
 
     /// One packet of `len` bytes.
@@ -209,5 +211,5 @@ pub mod pending {
     }
 }
 
-// `capacity` counts with this size.
+// `capacity` assumes this size.
 const _: () = assert!(size_of::<FlowRow<crate::wire::bytes::Ipv4>>() == 64);

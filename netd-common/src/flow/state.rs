@@ -1,6 +1,6 @@
 //! The conntrack state of a connection, and how long it may be idle before it expires.
 //!
-//! No row holds a state. It is computed from what each direction has seen, so the two rows never disagree.
+//! Rows do not store the state. It is computed from what each direction has seen, so the two rows cannot disagree.
 
 use crate::wire::ip::protocol;
 use crate::wire::transport::tcp_flag::{ACK, FIN, RST, SYN};
@@ -10,7 +10,7 @@ use crate::wire::transport::tcp_flag::{ACK, FIN, RST, SYN};
 pub struct Seen {
     /// Whether any packet passed.
     pub any: bool,
-    /// TCP flags of all packets, without those of resets that were not credible.
+    /// TCP flags of all packets, except resets that were not credible.
     pub flags: u8,
 }
 
@@ -70,8 +70,8 @@ impl State {
             protocol::TCP | protocol::SCTP if either & RST != 0 => Self::Closed,
             protocol::TCP | protocol::SCTP if both & FIN != 0 => Self::TimeWait,
             protocol::TCP | protocol::SCTP if either & FIN != 0 => Self::FinWait,
-            // The replier's SYN holds an ACK; the originator's ACK ends the handshake. A connection that was picked up in
-            // its middle has shown no SYN.
+            // The replier's SYN has an ACK; the originator's ACK completes the handshake. A connection whose rows were
+            // rebuilt has shown no SYN.
             protocol::TCP | protocol::SCTP if both & ACK != 0 => Self::Established,
             protocol::TCP | protocol::SCTP if replier.any => Self::SynReceived,
             protocol::TCP | protocol::SCTP => Self::SynSent,
@@ -82,14 +82,14 @@ impl State {
         }
     }
 
-    /// Whether both sides have shown that they want the connection. Assured connections are in a table of their own.
+    /// Whether both sides have sent packets that confirm the connection. Assured connections are in a separate table.
     #[inline(always)]
     pub const fn is_assured(self) -> bool {
         matches!(self, Self::Established | Self::FinWait | Self::UdpTwoWay)
     }
 
-    /// Whether a SYN of the originator begins a new connection on the same tuple: the old one has ended (RFC 9293
-    /// §3.6.1), and a client may use its port again at once.
+    /// Whether a SYN of the originator opens a new connection on the same tuple: the old one has ended (RFC 9293
+    /// §3.6.1), and a client may reuse its port at once.
     #[inline(always)]
     pub const fn may_begin_anew(self, flags: u8) -> bool {
         flags & (SYN | ACK) == SYN && matches!(self, Self::FinWait | Self::TimeWait | Self::Closed)
@@ -113,9 +113,10 @@ impl State {
 
     /// The default idle timeout, seconds.
     ///
-    /// TCP and generic: the defaults of nf_conntrack (`tcp_timeouts`, nf_conntrack_proto_tcp.c). RFC 5382 REQ-5 requires at
-    /// least 2 h 4 min for established and 4 min for transitory connections, so states that conntrack gives less time have
-    /// 240 here. UDP: RFC 4787 REQ-5 requires at least 2 minutes. Echo: RFC 5508 REQ-2 requires at least 60 seconds.
+    /// TCP and generic: the defaults of nf_conntrack (`tcp_timeouts`, nf_conntrack_proto_tcp.c). RFC 5382 REQ-5
+    /// requires at least 2 h 4 min for established and 4 min for transitory connections, so states with a shorter
+    /// timeout in conntrack have 240 here. UDP: RFC 4787 REQ-5 requires at least 2 minutes. Echo: RFC 5508 REQ-2
+    /// requires at least 60 seconds.
     pub const fn default_timeout(self) -> u32 {
         match self {
             Self::SynSent | Self::SynReceived | Self::FinWait | Self::TimeWait => 240,
@@ -143,13 +144,13 @@ impl State {
     }
 }
 
-/// How far a reset's sequence number may be ahead of what the other side has acknowledged: the data that may be in flight.
-/// RFC 5961 §3.2 requires an exact match of a host, which can send a challenge ACK; a NAT cannot.
+/// How far a reset's sequence number may be ahead of the acknowledged data: the data that may be in flight. RFC 5961
+/// §3.2 requires a host to accept only an exact match, because it can send a challenge ACK. A NAT cannot.
 const RESET_WINDOW: u32 = 1 << 17;
 
-/// Whether a reset with this sequence number may come from an end of the connection: it has the number that the other side
-/// expects, or a little more. `expected` is the last number that the other side acknowledged; `None` if it has acknowledged
-/// nothing, since a half-open connection may be reset by anybody.
+/// Whether a reset with this sequence number is credible: it has the number that the other side expects, or one
+/// slightly above. `expected` is the last number that the other side acknowledged; `None` if it has acknowledged
+/// nothing. Then every reset is credible, since the connection is half-open.
 #[inline(always)]
 pub const fn is_credible_reset(sequence: u32, expected: Option<u32>) -> bool {
     match expected {
@@ -158,7 +159,7 @@ pub const fn is_credible_reset(sequence: u32, expected: Option<u32>) -> bool {
     }
 }
 
-/// Whether an SCTP packet that ends an association comes from one of its ends: it has the verification tag of one of the two
+/// Whether an SCTP packet that ends an association is credible: it has the verification tag of one of the two
 /// directions (RFC 9260 §8.5.1). A tag is zero if none has been seen.
 #[inline(always)]
 pub const fn is_credible_abort(tag: u32, this_way: u32, other_way: u32) -> bool {
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_goes_through_its_phases() {
+    fn a_connection_goes_through_its_states() {
         let tcp = |originator, replier| State::of(protocol::TCP, originator, replier);
         assert_eq!(tcp(seen(SYN), NONE), State::SynSent);
         assert_eq!(tcp(seen(SYN), seen(SYN | ACK)), State::SynReceived);
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_originators_syn_begins_an_ended_connection_anew() {
+    fn only_the_originators_syn_reopens_an_ended_connection() {
         for state in [State::FinWait, State::TimeWait, State::Closed] {
             assert!(state.may_begin_anew(SYN));
             assert!(!state.may_begin_anew(ACK));
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn timeouts_keep_to_the_rfcs() {
+    fn timeouts_meet_the_rfcs() {
         let hours = |h: u32, m: u32| h * 3600 + m * 60;
         assert!(State::Established.default_timeout() >= hours(2, 4), "RFC 5382 REQ-5");
         for state in [State::SynSent, State::SynReceived, State::FinWait, State::TimeWait] {

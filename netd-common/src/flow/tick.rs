@@ -13,13 +13,13 @@ pub const fn in_same_eight(a: u32, b: u32) -> bool {
     a >> 3 == b >> 3
 }
 
-/// The ticks of that many seconds, one at least.
+/// This many seconds in ticks; at least one.
 pub const fn of_seconds(seconds: u32) -> u32 {
     let ticks = of_nanos(seconds as u64 * 1_000_000_000);
     if ticks == 0 { 1 } else { ticks }
 }
 
-/// Milliseconds in that many ticks.
+/// This many ticks in milliseconds.
 pub const fn to_millis(ticks: u32) -> u64 {
     ((ticks as u64) << 30) / 1_000_000
 }

@@ -1,7 +1,7 @@
 //! Packets to a container's own address, from outside or from another network, that have no flow.
 //!
-//! Such a connection is not translated: each row maps a tuple to itself. So the answers keep the container's address and
-//! are not masqueraded.
+//! Such a connection is not translated: each row maps a tuple to itself. So the replies keep the container's address
+//! and are not masqueraded.
 
 use crate::abi::{FamilyRows, network_flag};
 use crate::flow::key::{FlowKey, Zone};
@@ -12,13 +12,13 @@ use crate::wire::transport::Layout;
 use super::publication::{self, is_routed};
 use super::{Decision, Lookups, Packet, Refusal, Then, is_from_host, may_open};
 
-/// The reason of a drop here, by the side that the packet comes from.
+/// The reason for a drop here, by the zone that the packet comes from.
 #[inline(always)]
 pub fn refused(zone: Zone) -> Reason {
     if zone == Zone::OUTSIDE { Reason::DirectAccess } else { Reason::Isolated }
 }
 
-/// Opens a connection if the container's network lets the sender in.
+/// Opens a connection if the container's network allows the sender.
 #[inline(always)]
 pub fn decide<A: FamilyRows, L: Lookups<A>>(
     lookups: &L,

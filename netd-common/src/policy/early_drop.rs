@@ -1,5 +1,5 @@
 //! Which packets from outside XDP drops before the stack sees them: those that the TC stages would drop for their
-//! addresses and ports. It asks the very functions that the TC stages ask.
+//! addresses and ports. It uses the same functions as the TC stages.
 
 use crate::abi::FamilyRows;
 use crate::flow::nat::Nat;
@@ -7,7 +7,7 @@ use crate::verdict::Reason;
 
 use super::{Decision, Lookups, Packet, Refusal, direct, forward, inbound};
 
-/// Why a packet of no flow is dropped; `None` if TC is to handle it. `nat` is only room to work in.
+/// Why a packet of no flow is dropped; `None` if TC must handle it. `nat` is only working memory.
 #[inline(always)]
 pub fn decide<A: FamilyRows, L: Lookups<A>>(
     lookups: &L,
@@ -22,8 +22,8 @@ pub fn decide<A: FamilyRows, L: Lookups<A>>(
     decision.err().filter(|refusal| depends_on_key_only(refusal.reason))
 }
 
-/// Whether a drop for this reason depends on nothing but the interface, the addresses and the ports. Only such a drop
-/// holds for the packets that follow.
+/// Whether a drop for this reason depends only on the interface, the addresses and the ports. Only such a decision is
+/// valid for later packets.
 const fn depends_on_key_only(reason: Reason) -> bool {
     matches!(reason, Reason::Martian | Reason::ForgedSource | Reason::DirectAccess | Reason::Denied)
 }

@@ -1,5 +1,5 @@
-//! Packets of no flow to a published port whose target is not a container: the connection leaves by an uplink. It comes
-//! from outside or from a container; [`inbound`](super::inbound) or [`outbound`](super::outbound) has let it pass.
+//! Packets of no flow to a published port of another host: the connection leaves by an uplink. The packet comes from
+//! outside or from a container; [`inbound`](super::inbound) or [`outbound`](super::outbound) has accepted it.
 
 use crate::abi::FamilyRows;
 use crate::flow::key::{FlowKey, Tuple};
@@ -18,7 +18,7 @@ pub fn decide<A: FamilyRows, L: Lookups<A>>(
     nat: &mut Nat<A>,
 ) -> Result<Decision, Refusal> {
     let key = FlowKey::of(packet.ip, packet.transport()?, packet.zone);
-    // The publication may have been removed since the stage before.
+    // The publication may have been removed since the previous stage.
     let found = publication::find(lookups, key.protocol(), key.dst, key.dst_port).ok_or(Reason::NoWayOut)?;
     open(lookups, &key, &found, nat).map_err(|reason| found.refuse(reason))?;
     found.admit(lookups, nat.original.src)?;
@@ -39,7 +39,7 @@ fn open<A: FamilyRows, L: Lookups<A>>(
     }
     let Route::Via(oif, _) = lookups.route(target.bridge, key.src, dst) else { return Err(Reason::NoRoute) };
     let uplink = lookups.uplink(oif).ok_or(Reason::NoWayOut)?;
-    // A container's connection leaves as all of its connections do, whatever the target asks for.
+    // A container's connection gets the same source address as all of its connections, even with --keep-source.
     let sender = match lookups.endpoint_behind(key.zone().ifindex()) {
         Some(container) => container,
         None => target,

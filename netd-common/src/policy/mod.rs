@@ -1,7 +1,7 @@
-//! Decisions about packets that have no flow: who may connect to what, and which NAT the connection gets.
+//! Decisions about packets that have no flow: whether the connection is allowed, and which NAT it gets.
 //!
-//! The functions here are pure. What they need to know they ask of [`Lookups`], which the BPF programs implement over
-//! maps and the kernel's routing table, and the tests over plain collections. So TC, XDP and the tests run one code.
+//! The functions here are pure. They look up facts through [`Lookups`], which the BPF programs implement with maps and
+//! the kernel's routing table, and the tests with plain collections. So TC, XDP and the tests run the same code.
 //!
 //! | room | decides about |
 //! |---|---|
@@ -9,7 +9,7 @@
 //! | [`broadcast`] | packets that are broadcast on an uplink's link |
 //! | [`outbound`] | packets from containers |
 //! | [`direct`] | packets to a container's own address from beyond its network |
-//! | [`forward`] | packets to a published port whose target is not a container |
+//! | [`forward`] | packets to a published port of another host |
 //! | [`early_drop`] | which packets from outside XDP may drop |
 //! | [`source_port`] | the source port of a connection whose source address is translated |
 //! | [`source_guard`] | the addresses that a container may send from |
@@ -33,9 +33,9 @@ use crate::wire::bytes::{Be16, Ipv6};
 use crate::wire::ip::Ip;
 use crate::wire::transport::Transport;
 
-/// Answers from tables that both families share.
+/// Lookups in tables that both families share.
 pub trait Tables {
-    /// Who has a host port; `None` for a protocol without ports.
+    /// The publications of a host port; `None` for a protocol without ports.
     fn port(&self, protocol: u8, port: Be16) -> Option<PortRow>;
     /// The live publication of a handle.
     fn publication(&self, handle: Handle) -> Option<&PublicationRow>;
@@ -55,7 +55,7 @@ pub trait Tables {
     fn access(&self, publication: Handle, source: Ipv6) -> Option<bool>;
 }
 
-/// Answers that depend on the family.
+/// Lookups that depend on the family.
 pub trait Lookups<A>: Tables {
     /// The publication on one address of the host; the unspecified address stands for all of the family.
     fn bound_port(&self, protocol: u8, address: A, port: Be16) -> Option<Handle>;
@@ -73,7 +73,7 @@ pub trait Lookups<A>: Tables {
     fn local_socket(&self, key: &FlowKey<A>) -> Option<Socket>;
 }
 
-/// An answer of the kernel's routing table.
+/// A result of the kernel's routing table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route<A> {
     /// Leave by this interface to this next hop; unspecified if the kernel is to find the next hop itself.
@@ -103,18 +103,18 @@ pub struct Packet<'a, A> {
     transport: Transport,
     /// Why it has no transport header.
     unreadable: Option<Reason>,
-    /// The side that it comes from.
+    /// The zone that it comes from.
     pub zone: Zone,
     /// The interface that it arrives on.
     pub ifindex: u32,
 }
 
 impl<'a, A> Packet<'a, A> {
-    /// A packet with its transport header, or why it has none: [`Reason::Fragment`] for a later fragment whose first one
-    /// has not arrived.
+    /// A packet with its transport header, or the reason why it has none: [`Reason::Fragment`] for a later fragment
+    /// whose first one has not arrived.
     ///
-    /// The two cases are kept in two fields, so that no field is undefined: the verifier refuses a program that spills an
-    /// undefined value to the stack.
+    /// The two cases are kept in two fields, so that no field is undefined: the verifier refuses a program that spills
+    /// an undefined value to the stack.
     #[inline(always)]
     pub const fn new(ip: &'a Ip<A>, transport: Result<Transport, Reason>, zone: Zone, ifindex: u32) -> Self {
         let (transport, unreadable) = match transport {
@@ -140,7 +140,7 @@ impl<'a, A> Packet<'a, A> {
     }
 }
 
-/// What becomes of a packet that has no flow.
+/// The decision about a packet that has no flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// It goes on to the next program and the host's stack.
@@ -149,19 +149,19 @@ pub enum Decision {
     Open,
     /// It goes to a container's own address: [`direct`] decides.
     Direct,
-    /// It is for a published port whose target is not a container: [`forward`] decides.
+    /// It is for a published port of another host: [`forward`] decides.
     Forward,
     /// It goes from a container to an address of the host: [`outbound::hairpin`] decides.
     Hairpin,
     /// It leaves the host by this interface: [`outbound::leave`] decides.
     Leave(u32),
-    /// It is an IPv4 packet from a container to its gateway, and may be an answer to an IPv6 client.
+    /// It is an IPv4 packet from a container to its gateway, and may be a reply to an IPv6 client.
     MayBeNat46,
-    /// It is a later fragment whose first one has not arrived: a copy waits for that one.
+    /// It is a later fragment whose first one has not arrived: a copy is queued.
     Queue(Then),
 }
 
-/// What becomes of a fragment itself when a copy of it is queued.
+/// What happens to the fragment itself when a copy of it is queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Then {
@@ -171,12 +171,12 @@ pub enum Then {
     Pass = 1,
 }
 
-/// Why a packet is dropped, and which publication counts the drop.
+/// The reason for a drop, and the publication that counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The reason.
     pub reason: Reason,
-    /// The publication that counts it as well; none if the packet was for none.
+    /// The publication that also counts it; none if the packet was for none.
     pub publication: Handle,
 }
 
@@ -187,9 +187,9 @@ impl From<Reason> for Refusal {
     }
 }
 
-/// Whether a source may open a connection from outside: not an address that no answer can be sent to, not a link-local
-/// one, which no router forwards (RFC 4291 §2.5.6), and not an IPv4-mapped one, which must not be on the wire
-/// (RFC 4942 §2.2).
+/// Whether a source may open a connection from outside. Excluded are addresses that cannot receive a reply, link-local
+/// ones, which no router forwards (RFC 4291 §2.5.6), and IPv4-mapped ones, which must not be on the wire (RFC 4942
+/// §2.2).
 #[inline(always)]
 pub fn may_open<A: FamilyRows>(src: A) -> bool {
     let is_odd = src.is_loopback() || src.is_not_one_hosts() || src.is_link_local() || src.is_mapped();
@@ -203,7 +203,7 @@ pub fn is_from_host<A: FamilyRows, L: Lookups<A>>(lookups: &L, ip: &Ip<A>, bridg
     matches!(lookups.route(bridge, ip.dst, ip.src), Route::Local)
 }
 
-/// Whether connections of an endpoint leave with the host's address as their source.
+/// Whether connections of an endpoint to outside are masqueraded.
 #[inline(always)]
 pub fn is_masqueraded<A: FamilyRows>(endpoint: &EndpointRow) -> bool {
     endpoint.flags & A::flag(crate::abi::network_flag::NO_MASQUERADE) == 0

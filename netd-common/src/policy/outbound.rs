@@ -12,8 +12,7 @@ use super::publication::{self, Found, is_routed};
 use super::{Decision, Lookups, Packet, Refusal, Route, Then, is_masqueraded, snat_address, source_guard};
 
 /// Checks the sender of a packet, and decides where it goes: neighbours and the host are reached through the bridge,
-/// published ports and the outside by a flow. Whether another network lets it in is decided by
-/// [`direct`](super::direct).
+/// published ports and the outside by a flow. [`direct`](super::direct) decides whether another network accepts it.
 #[inline(always)]
 pub fn decide<A: FamilyRows, B: PacketBytes + ?Sized, L: Lookups<A>>(
     lookups: &L,
@@ -86,8 +85,8 @@ pub fn hairpin<A: FamilyRows, L: Lookups<A>>(
     Ok(Decision::Open)
 }
 
-/// A packet that leaves by the uplink `oif`: an answer of a published port whose flow is lost, or a connection that is
-/// masqueraded if the container's network wants that.
+/// A packet that leaves by the uplink `oif`: a reply of a published port whose flow was lost, or a new connection,
+/// which is masqueraded if the container's network has masquerade.
 #[inline(always)]
 pub fn leave<A: FamilyRows, L: Lookups<A>>(
     lookups: &L,
@@ -124,8 +123,8 @@ pub fn leave<A: FamilyRows, L: Lookups<A>>(
     Ok(Decision::Open)
 }
 
-/// Rebuilds the connection of a published port from an answer: the publication says which address and port the client
-/// had connected to.
+/// Rebuilds the connection of a published port from a reply: the publication has the address and port that the client
+/// used.
 #[inline(always)]
 fn rebuild<A: FamilyRows>(
     key: &FlowKey<A>,

@@ -1,4 +1,4 @@
-//! Which publication a packet is for, whom it lets in, and what a packet to it becomes.
+//! The publication that a packet is for: finding it, its access lists, and the translation of the packet.
 
 use crate::abi::{EndpointRow, FamilyRows, PublicationRow, network_flag, publication_flag};
 use crate::flow::handle::Handle;
@@ -54,8 +54,8 @@ fn on_host<A: FamilyRows, L: Lookups<A>>(
     live(lookups, row.any)
 }
 
-/// The publication whose target is a container's port. A draining one is found as well: packets of its connections must
-/// not be taken for connections that the container opens.
+/// The publication whose target is a container's port. Draining ones are found too: packets of their connections must
+/// not count as new connections of the container.
 #[inline(always)]
 pub fn of_target<A: FamilyRows, L: Lookups<A>>(
     lookups: &L,
@@ -73,7 +73,7 @@ fn live<L: Tables>(lookups: &L, handle: Handle) -> Option<Found<'_>> {
     Some(Found { row, endpoint })
 }
 
-/// Whether an endpoint's network is reached by its containers' own addresses only.
+/// Whether an endpoint's network is routed: it is reached only by its containers' own addresses.
 #[inline(always)]
 pub fn is_routed<A: FamilyRows>(endpoint: &EndpointRow) -> bool {
     endpoint.flags & A::flag(network_flag::ROUTED) != 0
@@ -86,16 +86,16 @@ impl Found<'_> {
         self.row.interface == 0 || self.row.interface == ifindex
     }
 
-    /// Whether another publication has taken over its ports: it keeps its connections and accepts no new ones.
+    /// Whether it is draining: another publication has its ports, and it accepts no new connections.
     #[inline(always)]
     pub fn is_draining(&self) -> bool {
         self.row.flags & publication_flag::DRAINING != 0
     }
 
-    /// A packet to the publication after translation: the destination is the target's. The source becomes the gateway's
-    /// for a container that connects to itself, since no host accepts its own address as a source from the wire. If the
-    /// target has only IPv4 and the packet is IPv6, both addresses are IPv4-mapped (NAT64). `None` if the target has
-    /// neither.
+    /// The tuple of a packet to the publication after translation: the destination is the target. For a container that
+    /// connects to itself the source is the gateway, since no host accepts packets from its own address. If the target
+    /// has only IPv4 and the packet is IPv6, both addresses are IPv4-mapped (NAT64). `None` if the target has no usable
+    /// address.
     #[inline(always)]
     pub fn translated<A: FamilyRows>(&self, key: &FlowKey<A>, is_itself: bool) -> Option<Tuple<A>> {
         let ports = Tuple { dst_port: self.row.target_port(key.dst_port), ..key.tuple() };
@@ -113,7 +113,7 @@ impl Found<'_> {
         has_ipv4.then(|| Tuple { src: mapped(subnet.gateway()), dst: mapped(subnet.address()), ..ports })
     }
 
-    /// Refuses a source that the access lists deny: the publication's own list, or the global one if it has none.
+    /// Denies a source by the access list of the publication, or by the default list if it has none.
     #[inline(always)]
     pub fn admit<A: FamilyRows, L: Tables>(&self, lookups: &L, source: A) -> Result<(), Refusal> {
         let source = source.to_ipv6();

@@ -111,7 +111,7 @@ pub fn sender<A: FamilyRows, B: PacketBytes + ?Sized>(
     if own { Ok(false) } else { Err(Reason::Spoofed) }
 }
 
-/// A container advertises no routes, and no addresses but its own.
+/// A container may advertise no routes, and only its own addresses.
 #[inline(always)]
 fn advertises<A: FamilyRows, B: PacketBytes + ?Sized>(
     bytes: &B,

@@ -1,4 +1,4 @@
-//! The source port of a connection whose source address is translated: its own if nobody else has it, or a random one.
+//! The source port of a connection whose source address is translated: its own if it is free, or a random one.
 
 use crate::abi::FamilyRows;
 use crate::flow::key::{FlowKey, Tuple, Zone};
@@ -9,16 +9,16 @@ use crate::wire::ip::protocol;
 
 use super::{Lookups, publication};
 
-/// How many source ports are tried for a connection whose own is taken.
+/// How many other source ports are tried if the connection's own is taken.
 pub const TRIES: u32 = 16;
 
-/// The first port of Linux' `ip_local_port_range`: the kernel assigns none below it by itself.
+/// The first port of Linux' default `ip_local_port_range`: the kernel assigns no port below it.
 const KERNEL_FIRST: u16 = 32768;
 /// The first port that is not privileged.
 const UNPRIVILEGED: u16 = 1024;
 
-/// The port to try after `tries` ports were taken: the connection's own first, then random ones. Whether it is free is
-/// for [`is_free`] to say.
+/// The port to try after `tries` ports were taken: the connection's own first, then random ones. [`is_free`] says
+/// whether it is free.
 #[inline(always)]
 pub fn candidate<A: FamilyRows>(
     nat: &Nat<A>,
@@ -29,7 +29,7 @@ pub fn candidate<A: FamilyRows>(
     if tries != 0 && (tries >= TRIES || !may_change) {
         return Err(Reason::Collision);
     }
-    // An IPv6 client's port has no meaning to a container that sees the gateway instead of the client.
+    // An IPv6 client's port need not be kept, since the container sees the gateway instead of the client.
     let is_nat64 = A::IS_V6 && nat.translated.dst.is_mapped();
     Ok(if tries == 0 && !is_nat64 {
         nat.translated.src_port
@@ -48,7 +48,7 @@ pub fn is_free<A: FamilyRows, L: Lookups<A>>(lookups: &L, number: u8, tuple: &Tu
     }
     // The kernel has no socket lookup for SCTP.
     let is_looked_up = number == protocol::TCP || number == protocol::UDP;
-    // A listening socket counts: the peer may connect to it.
+    // A listening socket counts, since the peer may connect to it.
     !(is_looked_up && lookups.local_socket(&FlowKey::new(tuple.reversed(), number, Zone::OUTSIDE)).is_some())
 }
 
@@ -68,7 +68,7 @@ pub fn is_free_on_gateway<A: FamilyRows, L: Lookups<A> + Lookups<Ipv4>>(
     }
 }
 
-/// A port from `random` that the kernel does not assign by itself, and that is not privileged.
+/// A port from `random` that the kernel does not assign, and that is not privileged.
 #[inline(always)]
 pub const fn quiet(random: u32) -> Be16 {
     between(UNPRIVILEGED, KERNEL_FIRST as u32, random)
@@ -80,7 +80,7 @@ pub const fn ephemeral(random: u32) -> Be16 {
     between(UNPRIVILEGED, 1 << 16, random)
 }
 
-/// A port from `first` on and below `end`, each as likely as any other.
+/// A port in `first..end`, each with the same probability.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "the product's high half is below the range's length")]
 const fn between(first: u16, end: u32, random: u32) -> Be16 {

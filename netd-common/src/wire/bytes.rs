@@ -1,7 +1,7 @@
 //! Addresses and numbers in network order. Only this file changes byte order.
 //!
-//! Each type holds the bytes of the packet as they are in memory. So a key is filled from a packet, compared, and summed
-//! for a checksum without swapping bytes (RFC 1071 §2(B): the sum does not depend on byte order).
+//! Each type holds the bytes of the packet as they are in memory. So keys are filled, compared and summed without
+//! swapping bytes (RFC 1071 §2(B): the sum does not depend on byte order).
 
 use core::fmt;
 use core::hash::Hash;
@@ -11,8 +11,8 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::wire::checksum::Delta;
 
-/// An address of either family. Code that does not depend on the family is generic over this trait. It has two
-/// implementations only, which `crate::plain` relies on.
+/// An address of either family. Code that does not depend on the family is generic over this trait. It has only two
+/// implementations, which `crate::plain` relies on.
 pub trait Address: Copy + Default + Eq + Hash + fmt::Debug + Pod + sealed::Sealed {
     /// Padding that makes the size of a row of the flow table a multiple of 8 bytes.
     type Pad: Copy + Default + Eq + fmt::Debug + Pod;
@@ -23,7 +23,8 @@ pub trait Address: Copy + Default + Eq + Hash + fmt::Debug + Pod + sealed::Seale
 
     /// Whether it is in 127.0.0.0/8 (RFC 1122 §3.2.1.3(g)) or is ::1 (RFC 4291 §2.5.3).
     fn is_loopback(self) -> bool;
-    /// Whether it is not a unicast address: multicast, and for IPv4 also the reserved addresses and the limited broadcast.
+    /// Whether it is not a unicast address: multicast, and for IPv4 also the reserved addresses and the limited
+    /// broadcast.
     fn is_not_one_hosts(self) -> bool;
     /// Whether it is valid on one link only (RFC 4291 §2.5.6). Always false for IPv4: Linux forwards packets from
     /// 169.254.0.0/16 (RFC 3927) like others.
@@ -211,13 +212,13 @@ impl Ipv6 {
         if a == 0 && b == 0 && c == Self::MAPPED { Some(Ipv4(d)) } else { None }
     }
 
-    /// The first two bytes, which tell an address's kind.
+    /// The first two bytes, which identify the kind of an address.
     const fn head(self) -> [u8; 2] {
         let [a, b, _, _] = self.0[0].to_ne_bytes();
         [a, b]
     }
 
-    /// The link-local address that an interface makes of its MAC address (RFC 4291 appendix A).
+    /// The link-local address that an interface derives from its MAC address (RFC 4291 appendix A).
     pub const fn link_local(mac: [u8; 6]) -> Self {
         let [a, b, c, d, e, f] = mac;
         Self([
@@ -324,7 +325,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_survives_the_wire() {
+    fn a_number_keeps_its_value_in_network_order() {
         let port = Be16::new(8080);
         assert_eq!(port.to_wire(), [0x1f, 0x90]);
         assert_eq!(Be16::from_wire([0x1f, 0x90]), port);

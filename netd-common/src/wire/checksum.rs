@@ -1,8 +1,8 @@
 //! The Internet checksum, updated without reading the whole packet (RFC 1624).
 //!
 //! The checksum is the complement of a ones'-complement sum of 16-bit words. Replacing a word adds `!old + new` to that
-//! sum, and carries are added back in at the bottom. A [`Delta`] is what a set of replacements adds, folded to 16 bits. It
-//! is computed once for a flow and applied to every packet.
+//! sum, and carries are added back in at the bottom. A [`Delta`] is the sum of such changes, folded to 16 bits. It is
+//! computed once for a flow and applied to every packet.
 
 #![expect(clippy::cast_possible_truncation, reason = "parts of words are taken on purpose")]
 
@@ -14,7 +14,8 @@ use bytemuck::{Pod, Zeroable};
 pub struct Delta(u16);
 
 impl Delta {
-    /// The change when the TTL is decremented. The TTL is the first byte of its 16-bit word, so the sum loses 0x0100 in network order.
+    /// The change when the TTL is decremented. The TTL is the first byte of its 16-bit word, so the sum loses 0x0100 in
+    /// network order.
     pub const TTL_DECREMENTED: Self = Self(!u16::from_ne_bytes([1, 0]));
 
     /// No change.

@@ -1,15 +1,15 @@
 //! SCTP's checksum (RFC 9260 appendix A), updated without reading the whole packet.
 //!
-//! A CRC is linear: if some bytes change, the CRC changes by a value that depends on the difference of these bytes and on
-//! how many bytes follow, but not on the bytes that follow. So for new ports a few dozen exclusive-ors are enough.
+//! A CRC is linear: if some bytes change, the CRC changes by a value that depends on the difference of these bytes and
+//! on how many bytes follow, but not on the bytes that follow. So for new ports a few dozen exclusive-ors are enough.
 
 /// The polynomial x³² + x²⁸ + … + 1 of Castagnoli, bits reversed, as SCTP uses it.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 /// Length of an IP packet's length field, bits.
 const LEN_BITS: usize = 16;
 
-/// Two linear maps for each n: what appending no byte, and what appending 2ⁿ zero bytes does to a remainder. Each is given
-/// by the images of the remainder's bits.
+/// Two linear maps of a remainder for each n: appending no byte, and appending 2ⁿ zero bytes. Each is stored as the
+/// images of the remainder's bits.
 static ZEROS: [[[u32; 32]; 2]; LEN_BITS] = zeros();
 
 const fn zeros() -> [[[u32; 32]; 2]; LEN_BITS] {
@@ -55,8 +55,8 @@ const fn image(map: &[u32; 32], remainder: u32) -> u32 {
     sum
 }
 
-/// The exclusive-or difference of an SCTP packet's checksum for a difference `first` of its first four bytes. Both are native
-/// words of the packet's bytes; `len` is the packet's length from the SCTP header on, bytes.
+/// The exclusive-or difference of an SCTP packet's checksum for a difference `first` of its first four bytes. Both are
+/// native words of the packet's bytes; `len` is the packet's length from the SCTP header on, bytes.
 #[inline(always)]
 pub fn change(first: u32, len: u32) -> u32 {
     let mut remainder = u32::from_le_bytes(first.to_ne_bytes());
@@ -91,14 +91,14 @@ mod tests {
     }
 
     #[test]
-    fn the_yardstick_is_true() {
+    fn the_reference_crc_is_correct() {
         // RFC 3720 appendix B.4.
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
     }
 
     #[test]
-    fn a_changed_packet_has_the_checksum_of_one_made_anew() {
+    fn an_updated_checksum_equals_a_computed_one() {
         for len in [12_usize, 13, 16, 29, 100, 1480, 4096, 65_515] {
             let mut packet: Vec<u8> = (0..len).map(|at| (at * 7 + len) as u8).collect();
             let old = [packet[0], packet[1], packet[2], packet[3]];

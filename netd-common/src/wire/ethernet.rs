@@ -1,8 +1,9 @@
-//! Where a packet's bytes come from, and the Ethernet header in front of them.
+//! Access to a packet's bytes, and the Ethernet header.
 
 use super::bytes::Be16;
 
-/// Length of an Ethernet header without VLAN tag (IEEE 802.3), bytes. The kernel removes a tag before TC sees the packet.
+/// Length of an Ethernet header without VLAN tag (IEEE 802.3), bytes. The kernel removes a tag before TC sees the
+/// packet.
 pub const ETHERNET_LEN: usize = 14;
 /// EtherType of IPv4.
 pub const ETHERTYPE_IPV4: Be16 = Be16::new(0x0800);
@@ -18,7 +19,7 @@ pub const ETHERTYPE_ARP: Be16 = Be16::new(0x0806);
 /// Where a frame's IP header starts.
 pub const IP_AT: Offset = Offset(14);
 
-/// Where a packet's bytes come from: a slice in tests and fuzzing, the packet itself in the kernel.
+/// A packet's bytes: a slice in tests and fuzzing, the packet itself in the kernel.
 pub trait PacketBytes {
     /// The `N` bytes at `at`, or `None` if the packet is shorter.
     fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
@@ -32,8 +33,8 @@ pub trait PacketBytes {
         at.get()
     }
 
-    /// The same number, with its origin hidden. The kernel's verifier would otherwise check all that follows once for
-    /// each way in which the number can come about.
+    /// The same number, opaque to the verifier. Otherwise it would check the following code once for each possible
+    /// origin of the number.
     #[inline(always)]
     fn opaque(&self, number: u32) -> u32 {
         number
@@ -71,7 +72,7 @@ impl Offset {
         self.0 as usize
     }
 
-    /// The offset so many bytes further, if it is small enough.
+    /// The offset plus this many bytes, if it is small enough.
     #[inline(always)]
     pub const fn plus(self, bytes: u32) -> Option<Self> {
         Self::new(self.0 + bytes)
@@ -84,8 +85,8 @@ pub fn ethertype<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Be16> {
     bytes.read::<2>(12).map(Be16::from_wire)
 }
 
-/// Whether a frame has a VLAN tag in front that names no VLAN but a priority only (IEEE 802.1Q §9.6), in addition to
-/// the tag that the kernel removes.
+/// Whether a frame starts with a priority tag, that is a VLAN tag with VLAN 0 (IEEE 802.1Q §9.6), in addition to the
+/// tag that the kernel removes.
 #[inline(always)]
 pub fn has_priority_tag<B: PacketBytes + ?Sized>(bytes: &B) -> bool {
     let tagged = matches!(ethertype(bytes), Some(ETHERTYPE_VLAN | ETHERTYPE_QINQ));

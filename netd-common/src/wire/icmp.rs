@@ -4,7 +4,7 @@ use crate::verdict::Reason;
 
 use super::ethernet::{Offset, PacketBytes};
 
-/// What an ICMP message is for.
+/// The kind of an ICMP message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
     /// A request or a reply, such as an echo.
@@ -15,7 +15,7 @@ pub enum Message {
     Link,
 }
 
-/// What a message of this type is for in IPv4 (RFC 792).
+/// The kind of a message type in IPv4 (RFC 792).
 #[inline(always)]
 pub const fn message_v4(kind: u8) -> Message {
     match kind {
@@ -24,7 +24,7 @@ pub const fn message_v4(kind: u8) -> Message {
     }
 }
 
-/// What a message of this type is for in IPv6 (RFC 4443 §2.1, RFC 4861 §4, RFC 2710, RFC 3810).
+/// The kind of a message type in IPv6 (RFC 4443 §2.1, RFC 4861 §4, RFC 2710, RFC 3810).
 #[inline(always)]
 pub const fn message_v6(kind: u8) -> Message {
     match kind {

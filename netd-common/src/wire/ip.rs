@@ -1,4 +1,4 @@
-//! IPv4 and IPv6 headers. Checks only what has to be right for the fields to be valid.
+//! IPv4 and IPv6 headers. Checks only what must be correct for the fields to be valid.
 
 #![expect(clippy::cast_possible_truncation, reason = "parts of words are taken on purpose")]
 
@@ -138,7 +138,8 @@ impl<A> Class<A> {
     }
 }
 
-/// How much of the transport header must be there: the length of TCP's fixed part, so that one check is enough for all.
+/// How many bytes of the transport header are required: the length of TCP's fixed part, so that one check is enough for
+/// all protocols.
 const CLASSIFIED: usize = 20;
 
 /// What differs between the families in reading a packet.
@@ -162,14 +163,14 @@ pub trait Family: Address {
     /// Reads the header of a frame as if it had no IPv6 extension headers; `None` for an IPv4 fragment.
     fn plain<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Ip<Self>>;
 
-    /// Classifies a frame whose EtherType is of this family. `None` for options, extension headers, fragments, a TTL that runs
-    /// out, a protocol without ports, and a frame that is too short for a TCP header.
+    /// Classifies a frame whose EtherType is of this family. `None` for options, extension headers, fragments, a TTL
+    /// that runs out, a protocol without ports, and a frame that is too short for a TCP header.
     fn classify<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Class<Self>>;
 
-    /// What an ICMP message of this type is for.
+    /// The kind of an ICMP message type.
     fn message(kind: u8) -> Message;
 
-    /// Whether an interface with this MAC address may use it on its link without having been assigned it.
+    /// Whether an interface with this MAC address may use it on its link without being assigned it.
     fn is_own_on_link(self, mac: [u8; 6]) -> bool;
 }
 
@@ -272,7 +273,7 @@ impl Family for Ipv6 {
         let mut ip = fixed(bytes, at)?;
         let mut next_at = at.get() as u32 + IPV6_LEN as u32;
         let (mut fragment, mut id) = (fragment::NONE, 0);
-        // No host sends more than six (RFC 8200 §4.1 defines seven kinds, and two of them hide the rest).
+        // No host sends more than six: RFC 8200 §4.1 defines seven kinds, and nothing can be read behind two of them.
         for _header in 0..6 {
             let fragmented = ip.protocol == extension::FRAGMENT;
             if !(fragmented || extension::is_skipped(ip.protocol)) || fragment & fragment::LATER != 0 {
@@ -282,7 +283,7 @@ impl Family for Ipv6 {
             let [next, len, offset, flags, i0, i1, i2, i3] =
                 bytes.read(bytes.place(place)).ok_or(Reason::Malformed)?;
             ip.protocol = next;
-            // Without a branch for each kind: the verifier would follow every combination.
+            // No branch for each kind, since the verifier would follow every combination.
             let only = |value: u32| if fragmented { value } else { 0 };
             next_at = place.get() as u32 + 8 + if fragmented { 0 } else { u32::from(len) * 8 };
             id |= only(u32::from_ne_bytes([i0, i1, i2, i3]));
@@ -291,7 +292,7 @@ impl Family for Ipv6 {
         let word = bytes.opaque(u32::from(ip.protocol) | (next_at << 16));
         let (fragment, id) = (bytes.opaque(fragment), bytes.opaque(id));
         ip.protocol = word as u8;
-        // If more extension headers follow, their number must not be taken for a transport protocol.
+        // If more extension headers follow, their number must not be used as a transport protocol.
         let is_extension = ip.protocol == extension::FRAGMENT || extension::is_skipped(ip.protocol);
         if is_extension && fragment & fragment::LATER == 0 {
             return Err(Reason::Malformed);

@@ -25,7 +25,7 @@ pub struct Transport {
     pub src_port: Be16,
     /// Destination port.
     pub dst_port: Be16,
-    /// Where ports and checksum are.
+    /// The offsets of ports and checksum.
     pub layout: Layout,
     /// TCP's flags; for SCTP the flags that correspond to its first chunk, see [`sctp`]; zero for others.
     pub tcp_flags: u8,
@@ -37,7 +37,7 @@ pub struct Transport {
     pub acknowledgement: u32,
 }
 
-/// Where ports and checksum are in a transport header.
+/// The offsets of ports and checksum in a transport header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Layout {
@@ -130,8 +130,8 @@ mod chunk {
     pub(super) const SHUTDOWN_COMPLETE: u8 = 14;
 }
 
-/// Reads SCTP's header and the type of its first chunk. A chunk that opens or ends an association is always the first one
-/// (RFC 9260 §3.1, §6.10).
+/// Reads SCTP's header and the type of its first chunk. A chunk that opens or ends an association is always the first
+/// one (RFC 9260 §3.1, §6.10).
 #[inline(always)]
 pub fn sctp<B: PacketBytes + ?Sized>(bytes: &B, at: Offset) -> Result<Transport, Reason> {
     use tcp_flag::{ACK, FIN, RST, SYN};

@@ -1,4 +1,4 @@
-//! Following a connection: what its packets change in its rows, and sending them on.
+//! Connection tracking: packets update the rows of their connection and are forwarded.
 
 use netd_common::abi::{PublicationRow, cb, pending, publication_flag};
 use netd_common::flow::nat::Connection;
@@ -17,21 +17,21 @@ use crate::kernel::inet::Inet;
 use crate::kernel::skb::Skb;
 use crate::kernel::{atomic, clock, fib, flows, host_socket, scratch, tables};
 
-/// What a flow table says about a packet.
+/// The result of a lookup in a flow table.
 pub(crate) enum Step {
     /// It belongs to a flow, and was sent on or dropped.
     Done(Result<Verdict, Reason>),
     /// It is an ICMP error, which may be about a flow's packet.
     IcmpError,
-    /// It is the first fragment of a datagram, which others may wait for.
+    /// It is the first fragment of a datagram; other fragments may be queued for it.
     FragmentFirst,
-    /// It belongs to a flow whose other side is of the other family.
+    /// It belongs to a flow whose other side has the other address family.
     Nat64,
     /// It belongs to no flow in the table.
     Unknown,
 }
 
-/// Sends a packet on by its flow in one of the tables.
+/// Forwards a packet by its flow in one of the tables.
 #[inline(always)]
 pub(crate) fn follow<A: Inet, T: Table<A>>(skb: &Skb) -> Step {
     let frame = skb.front();
@@ -45,23 +45,23 @@ pub(crate) fn follow<A: Inet, T: Table<A>>(skb: &Skb) -> Step {
     pass::<A, T>(skb, frame, ip, Follows::Any)
 }
 
-/// Which flows a packet may belong to.
+/// The flows that a packet may belong to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Follows {
-    /// Any of its own family.
+    /// All flows of its own family.
     Any,
     /// NAT64 flows only.
     Nat64,
 }
 
-/// Sends a packet on by its flow, if it has one in the table.
+/// Forwards a packet by its flow, if it has one in the table.
 #[inline(always)]
 pub(crate) fn pass<A: Inet, T: Table<A>>(skb: &Skb, frame: Frame, ip: Ip<A>, follows: Follows) -> Step {
     let zone = Zone::container(skb.cb(cb::ZONE));
     let Ok(mut transport) = datagram::transport(&frame, &ip, zone) else { return Step::Unknown };
-    // Opaque, so that the verifier checks what follows once for all protocols.
+    // Opaque, so that the verifier checks the following code once for all protocols.
     transport.layout = Layout::of(frame.opaque(transport.layout as u32));
-    // The keys are kept off the stack, which has no room for two of IPv6 beside the packet's headers.
+    // The keys are not on the stack, which has no room for two IPv6 keys beside the packet's headers.
     let Some(Connection { original: key, reply: other, backward: spare, .. }) = scratch::connection() else {
         return Step::Unknown;
     };
@@ -95,21 +95,21 @@ pub(crate) fn pass<A: Inet, T: Table<A>>(skb: &Skb, frame: Frame, ip: Ip<A>, fol
     }
 }
 
-/// What has become of a packet that has a flow.
+/// The result for a packet that has a flow.
 enum Outcome {
-    /// It is the host's: a local socket has come to use the port since.
+    /// It is the host's: a local socket has got the port since.
     Local,
-    /// It was sent on.
+    /// It was forwarded.
     Sent(Verdict),
-    /// It is to be sent on in the other family.
+    /// It must be translated to the other family.
     Nat64,
-    /// It begins a connection on a port that another publication has taken over; this connection is over.
+    /// It opens a connection on a port that another publication has now; the old connection has ended.
     Replaced,
 }
 
 impl<A: Inet> Live<A> {
-    /// Updates the connection: what is due once a tick, and what the packet's flags say. Then sends the packet on. Also
-    /// returns whether the connection has become assured: both sides want it, and it has outlived a tick.
+    /// Updates the connection: the refresh in each tick, and the packet's flags. Then forwards the packet. Also returns
+    /// whether the connection has become assured: both sides have confirmed it, and a tick has passed.
     #[inline(always)]
     fn update(
         &mut self,
@@ -121,7 +121,7 @@ impl<A: Inet> Live<A> {
         if packet.ip.ttl <= 1 {
             return Err(Reason::TtlExceeded);
         }
-        // The kernel does not know which ports masquerading uses, and may assign the same one to a local socket.
+        // The kernel does not know which ports are masqueraded, and may assign the same one to a local socket.
         let is_masqueraded =
             self.row.is_reply() && self.row.publication.is_none() && key.zone() == Zone::OUTSIDE;
         if is_masqueraded && before != now && host_socket::is_connected(packet.skb.context(), key) {
@@ -143,20 +143,20 @@ impl<A: Inet> Live<A> {
         }
         atomic::add(&mut self.row.pending, pending::packet(packet.skb.len()));
         let is_assured = before != now && self.partner.last != 0 && self.state.is_assured();
-        // IPv4-mapped addresses are in the keys of NAT64 flows only.
+        // Only keys of NAT64 flows contain IPv4-mapped addresses.
         if A::IS_V6 && (follows == Follows::Nat64 || self.row.is_nat64()) {
             return Ok((Outcome::Nat64, is_assured));
         }
         Ok((Outcome::Sent(packet.send(self.row, self.endpoint)?), is_assured))
     }
 
-    /// Notes the packet's TCP flags. Returns whether the packet belongs to the connection.
+    /// Stores the packet's TCP flags. Returns whether the packet belongs to the connection.
     #[inline(always)]
     fn add_flags(&mut self, packet: &Packet<'_, A>) -> bool {
         let transport = &packet.transport;
         let mut flags = transport.tcp_flags;
         if flags & tcp_flag::RST != 0 && !is_credible_end(packet, self.row, self.partner) {
-            // It goes on to the receiver, which judges it itself, and changes nothing here.
+            // The receiver gets it and checks it itself; the row does not change.
             flags &= !tcp_flag::RST;
         }
         if !self.row.is_reply() && self.state.may_begin_anew(flags) {
@@ -176,8 +176,8 @@ impl<A: Inet> Live<A> {
         true
     }
 
-    /// Once a tick and direction: adds the counters to the publication's, and looks up the route again, so that a change of
-    /// routes takes effect without a process that watches them.
+    /// Refreshes a row, once for each tick and direction: adds its counters to the publication's and looks up the route
+    /// again. So a change of routes takes effect without a process that watches them.
     #[inline(always)]
     fn refresh(&mut self, skb: &Skb, now: u32) -> Result<(), Reason> {
         let row = &mut *self.row;
@@ -192,7 +192,7 @@ impl<A: Inet> Live<A> {
             return Ok(());
         }
         let route = if tables::is_in_network(row.dst) {
-            // A network that was made after the connection.
+            // The network was made after the connection.
             Route::None
         } else {
             fib::lookup(skb.context(), self.endpoint.bridge, row.src, row.dst)
@@ -215,7 +215,7 @@ impl<A: Inet> Live<A> {
         }
     }
 
-    /// Moves the connection to the table of assured ones. If that has no room, the connection stays.
+    /// Moves the connection to the table of assured ones. If that table is full, the connection stays where it is.
     #[inline(always)]
     fn promote(&self, key: &FlowKey<A>, other: &FlowKey<A>) {
         if flows::put(A::flows(), other, self.partner).is_ok()
@@ -227,7 +227,7 @@ impl<A: Inet> Live<A> {
     }
 }
 
-/// Whether a TCP reset or an SCTP abort is believed.
+/// Whether a TCP reset or an SCTP abort is credible.
 #[inline(always)]
 fn is_credible_end<A: Inet>(packet: &Packet<'_, A>, row: &FlowRow<A>, partner: &FlowRow<A>) -> bool {
     let transport = &packet.transport;
@@ -235,7 +235,7 @@ fn is_credible_end<A: Inet>(packet: &Packet<'_, A>, row: &FlowRow<A>, partner: &
         return state::is_credible_abort(transport.acknowledgement, row.acknowledged, partner.acknowledged);
     }
     let answered = partner.seen().flags & tcp_flag::ACK != 0;
-    // A row that was lost and restored knows no acknowledgement.
+    // A row that was lost and restored has no acknowledgement number.
     let expected = if answered && partner.acknowledged != 0 { Some(partner.acknowledged) } else { None };
     state::is_credible_reset(transport.sequence, expected)
 }

@@ -1,7 +1,7 @@
 //! Packets of established connections: read, look up, rewrite, send.
 //!
-//! Whatever needs a decision is left to the next stage: no row, a row that is not live, the first packet in a tick, SYN, FIN
-//! and RST, a packet whose TTL has run out or that is too large, fragments, ICMP.
+//! Whatever needs a decision is left to the next stage: no row, a row that is not live, the first packet in a tick,
+//! SYN, FIN and RST, a packet whose TTL has run out or that is too large, fragments, ICMP.
 
 use netd_common::abi::pending;
 use netd_common::flow::{FlowKey, Zone};
@@ -20,23 +20,23 @@ use crate::kernel::{atomic, clock, flows};
 /// TCP flags that begin or end a connection.
 pub(crate) const BEGINS_OR_ENDS: u8 = tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST;
 
-/// Who sends a packet, where that makes a difference here.
+/// The sender of a packet.
 pub(crate) trait Sender {
     /// Whether its packets may be for a local socket.
     const MAY_SPEAK_TO_HOST: bool;
 
-    /// Whether there may be a row for its packets to an address.
+    /// Whether a row for its packets to an address may exist.
     fn may_have_flow<A: Inet>(dst: A) -> bool;
 
     /// Whether a packet without an assured flow belongs to a connection with a local socket.
     fn speaks_to_host<A: Inet>(packet: &Packet<'_, A>, key: &FlowKey<A>, may_have_flow: bool) -> bool;
 }
 
-/// Somebody beyond the uplinks.
+/// A host beyond the uplinks.
 pub(crate) enum Outsider {}
 
 impl Sender for Outsider {
-    /// What is for the host's stack is left to the stages.
+    /// Packets for the host's stack are left to the stages.
     const MAY_SPEAK_TO_HOST: bool = false;
 
     #[inline(always)]
@@ -50,7 +50,7 @@ impl Sender for Outsider {
     }
 }
 
-/// Sends a packet on by its row; `None` if there is anything to decide.
+/// Forwards a packet by its row; `None` if a decision is needed.
 #[inline(always)]
 pub(crate) fn established<A: Inet, S: Sender>(
     skb: &Skb,
@@ -80,7 +80,7 @@ pub(crate) fn established<A: Inet, S: Sender>(
         None if S::speaks_to_host(&packet, &key, may_have_flow) => return Some(Ok(Verdict::Pass)),
         // Opaque to the compiler, which would otherwise duplicate the code above.
         None if S::MAY_SPEAK_TO_HOST && packet.frame.opaque(u32::from(looks)) == 0 => return None,
-        // A stream that nobody answers stays in this table for good, and is as fast as others.
+        // A stream without replies stays in this table, and must be as fast as others.
         None => (flows::get(A::unreplied(), &key)?, false),
     };
     let now = clock::now();
@@ -99,7 +99,7 @@ pub(crate) fn established<A: Inet, S: Sender>(
     }
     if packet.ip.protocol == protocol::TCP {
         if row.seen().flags & tcp_flag::ACK == 0 {
-            // The end of the handshake, which is to be noted.
+            // The end of the handshake must be stored.
             return None;
         }
         row.acknowledged = packet.transport.acknowledgement;

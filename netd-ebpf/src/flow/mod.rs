@@ -1,12 +1,12 @@
-//! The flow tables: finding a packet's row, making and updating the two rows of a connection, sending on.
+//! The flow tables: finding a packet's row, making and updating the two rows of a connection, forwarding.
 //!
 //! | room | owns |
 //! |---|---|
-//! | [`packet`] | a packet that has been read, and sending it as its row says |
-//! | [`datagram`] | which ports a fragment has |
+//! | [`packet`] | a packet that has been read, and forwarding it by its row |
+//! | [`datagram`] | the ports of fragments |
 //! | [`table`] | finding rows, and whether they are live |
 //! | [`open`] | making the rows of a new connection |
-//! | [`conntrack`] | updating a connection, and sending its packet |
+//! | [`conntrack`] | updating a connection, and forwarding its packet |
 //! | [`fast`] | packets of established connections, which need no update |
 
 pub(crate) mod conntrack;

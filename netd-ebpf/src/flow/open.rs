@@ -10,17 +10,17 @@ use crate::kernel::flows::{self, NotInserted};
 use crate::kernel::inet::Inet;
 use crate::kernel::{clock, scratch, seen_peers, tables};
 
-/// What has become of a new connection.
+/// The result for a new connection.
 pub(crate) enum Opened {
-    /// Its rows are made.
+    /// Its rows were made.
     New,
-    /// It was made meanwhile, and is assured already.
+    /// Another CPU has made it, and it is already assured.
     Known,
-    /// Its source port is taken: another one is to be tried.
+    /// Its source port is taken: another one must be tried.
     Taken,
 }
 
-/// Makes the rows of a connection with this source port, unless its answers could not be told from those of another one.
+/// Makes the rows of a connection with this source port, unless another connection has the reply key.
 #[inline(always)]
 pub(crate) fn open<A: Inet>(nat: &Nat<A>, port: Be16) -> Result<Opened, Reason> {
     let connection = scratch::connection().ok_or(Reason::RewriteFailed)?;
@@ -40,13 +40,13 @@ fn insert<A: Inet>(connection: &mut Connection<A>) -> Result<Opened, Reason> {
     match holder::<A, Assured>(connection) {
         Holder::Nobody => {}
         Holder::Another => return Ok(Opened::Taken),
-        // It has been moved to this table since the packet was looked up here.
+        // It was moved to this table after the lookup of the packet.
         Holder::Itself => return Ok(Opened::Known),
     }
     if holder::<A, Unreplied>(connection) == Holder::Another {
         return Ok(Opened::Taken);
     }
-    // As if it had been seen before this tick, so that its first packet updates the row.
+    // Set to an earlier tick, so that its first packet updates the row.
     connection.forward.last = clock::now().saturating_sub(1);
     match flows::insert(A::unreplied(), &connection.reply, &connection.backward) {
         Ok(()) => {}
@@ -59,7 +59,7 @@ fn insert<A: Inet>(connection: &mut Connection<A>) -> Result<Opened, Reason> {
         Ok(()) => return Ok(Opened::New),
         Err(NotInserted::Exists) => {
             if let Some((row, _)) = live::<A, Unreplied>(&connection.original) {
-                // Another CPU has made a connection from a copy of the packet: that one counts, whichever port it has.
+                // Another CPU has made a connection from a copy of the packet: that one is used, with its port.
                 if row.tuple() != connection.forward.tuple() {
                     flows::remove(A::unreplied(), &connection.reply);
                 }
@@ -76,26 +76,26 @@ fn insert<A: Inet>(connection: &mut Connection<A>) -> Result<Opened, Reason> {
     Err(Reason::TableFull)
 }
 
-/// Whether the row under the reply's key belongs to this very connection.
+/// Whether the row under the reply key belongs to the same connection.
 #[inline(always)]
 fn leads_back<A: Inet>(connection: &Connection<A>) -> bool {
     flows::get(A::unreplied(), &connection.reply)
         .is_some_and(|row| row.tuple() == connection.backward.tuple())
 }
 
-/// Who owns the reply key of a connection that is about to be made.
+/// The owner of the reply key of a connection that is about to be made.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Holder {
     /// Nobody.
     Nobody,
-    /// This very connection: another CPU makes it from a copy of the packet, or has moved it.
+    /// The same connection: another CPU makes it from a copy of the packet, or has moved it.
     Itself,
-    /// Another connection, which goes on.
+    /// Another connection, which is still active.
     Another,
 }
 
-/// Looks up who owns the reply key. A row of a connection that has expired or closed, or whose other row is gone, is
-/// removed.
+/// Looks up the owner of the reply key. A row of a connection that has expired or closed, or whose other row is
+/// missing, is removed.
 #[inline(always)]
 fn holder<A: Inet, T: Table<A>>(connection: &mut Connection<A>) -> Holder {
     let key = &connection.reply;
@@ -107,7 +107,7 @@ fn holder<A: Inet, T: Table<A>>(connection: &mut Connection<A>) -> Holder {
         let partner: Option<&FlowRow<A>> = flows::get(T::rows(), &other).map(|partner| &*partner);
         let is_own = row.tuple() == connection.backward.tuple();
         let holder = if is_own { Holder::Itself } else { Holder::Another };
-        // Without a partner, and with nothing seen, it is one that another CPU is making.
+        // A row without a partner and without packets is being made by another CPU.
         if row.last == 0 && partner.is_none() {
             return holder;
         }

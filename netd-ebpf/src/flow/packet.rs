@@ -1,4 +1,4 @@
-//! A packet that has been read, and sending it as its row says.
+//! A packet that has been read, and forwarding it by its row.
 
 use netd_common::abi::EndpointRow;
 use netd_common::flow::{FlowRow, rewrite};
@@ -11,14 +11,14 @@ use crate::kernel::frame::Frame;
 use crate::kernel::inet::Inet;
 use crate::kernel::skb::Skb;
 
-/// The segment size of a packet whose segments differ in size (linux/skbuff.h).
+/// The segment size of a packet whose segments have different sizes (linux/skbuff.h).
 const GSO_BY_FRAGS: u32 = 0xffff;
 
 /// A packet that has been read.
 pub(crate) struct Packet<'a, A> {
     /// The packet itself.
     pub(crate) skb: &'a Skb,
-    /// Its front.
+    /// Its contiguous front.
     pub(crate) frame: Frame,
     /// Its IP header.
     pub(crate) ip: Ip<A>,
@@ -27,15 +27,15 @@ pub(crate) struct Packet<'a, A> {
 }
 
 impl<A: Inet> Packet<'_, A> {
-    /// Whether it is larger than a link with this MTU takes (bytes; 0 if not known). Of a packet that the kernel will cut
-    /// into segments, the size of one segment counts.
+    /// Whether it exceeds this MTU (bytes; 0 if not known). For a packet that the kernel will segment, the size of one
+    /// segment counts.
     #[inline(always)]
     pub(crate) fn is_too_big(&self, mtu: u32) -> bool {
         let segment = self.skb.gso_size();
         let size = if segment == 0 {
             self.skb.len() - ETHERNET_LEN as u32
         } else if segment == GSO_BY_FRAGS {
-            // SCTP: the sender has cut it to the path's MTU.
+            // SCTP: the sender has chosen the sizes by the path MTU.
             0
         } else {
             let is_tcp = self.ip.protocol == protocol::TCP;
@@ -45,7 +45,7 @@ impl<A: Inet> Packet<'_, A> {
         mtu != 0 && size > mtu
     }
 
-    /// Rewrites it as its row says and sends it on.
+    /// Rewrites it by its row and forwards it.
     #[inline(always)]
     pub(crate) fn send(&self, row: &FlowRow<A>, endpoint: &EndpointRow) -> Result<Verdict, Reason> {
         let (outward, oif, next_hop) = (row.is_outward(), row.oif, row.next_hop);

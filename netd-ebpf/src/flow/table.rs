@@ -8,8 +8,8 @@ use crate::kernel::flows::{self, Flows, NotInserted};
 use crate::kernel::inet::Inet;
 use crate::kernel::{clock, frame, scratch, tables};
 
-/// One of the two flow tables. A program works on one of them only: the verifier follows every combination of row pointers
-/// separately.
+/// One of the two flow tables. Each program uses only one of them, since the verifier follows every combination of row
+/// pointers separately.
 pub(crate) trait Table<A: Inet> {
     /// Whether connections move from here to the other table once they are assured.
     const IS_UNREPLIED: bool;
@@ -18,7 +18,7 @@ pub(crate) trait Table<A: Inet> {
     fn rows() -> &'static Flows<A>;
 }
 
-/// Connections that both sides have shown to want.
+/// Assured connections.
 pub(crate) enum Assured {}
 
 impl<A: Inet> Table<A> for Assured {
@@ -30,7 +30,7 @@ impl<A: Inet> Table<A> for Assured {
     }
 }
 
-/// New, unreplied and half-open connections. A flood fills this table only.
+/// Unreplied and half-open connections. A flood fills only this table.
 pub(crate) enum Unreplied {}
 
 impl<A: Inet> Table<A> for Unreplied {
@@ -42,7 +42,8 @@ impl<A: Inet> Table<A> for Unreplied {
     }
 }
 
-/// The endpoint of a live row; none if its endpoint or its publication is gone. Every row is asked this before it is used.
+/// The endpoint of a live row; none if its endpoint or its publication has been removed. Every row is checked with this
+/// before it is used.
 #[inline(always)]
 pub(crate) fn owner<A: Inet>(row: &FlowRow<A>) -> Option<&'static EndpointRow> {
     let endpoint = tables::endpoint(row.endpoint)?;
@@ -58,8 +59,8 @@ pub(crate) fn zone_of<A: Inet>(row: &FlowRow<A>, endpoint: &EndpointRow) -> Zone
     if row.is_outward() { Zone::OUTSIDE } else { Zone::container(endpoint.ifindex) }
 }
 
-/// A live row and its endpoint. A row that is not live is removed, since it would hide the other table's row of the same
-/// key.
+/// A live row and its endpoint. A row that is not live is removed, since it would hide the row of the same key in the
+/// other table.
 #[inline(always)]
 pub(crate) fn live<A: Inet, T: Table<A>>(
     key: &FlowKey<A>,
@@ -93,7 +94,7 @@ pub(crate) fn peek<A: Inet>(key: FlowKey<A>) -> Option<(&'static mut FlowRow<A>,
     Some((copy, endpoint))
 }
 
-/// Remembers for the other direction of a connection the MTU of its path, bytes. `own` is a copy of the row under `key`.
+/// Stores the path MTU (bytes) for the other direction of a connection. `own` is a copy of the row under `key`.
 #[inline(always)]
 pub(crate) fn lower_mtu<A: Inet>(key: &FlowKey<A>, own: &FlowRow<A>, endpoint: &EndpointRow, mtu: u32) {
     let other = nat::partner_key(key, own, zone_of(own, endpoint));
@@ -123,8 +124,8 @@ pub(crate) struct Live<A: Inet> {
     pub(crate) state: State,
 }
 
-/// The connection of a packet with this key; none if there is none or it has expired. A missing direction is restored from
-/// the one that is there, with `spare` for room. `other` becomes the other direction's key.
+/// The connection of a packet with this key; none if there is none or it has expired. If one row is missing, it is
+/// restored from the other one, in `spare`. `other` becomes the key of the other direction.
 #[inline(always)]
 pub(crate) fn find<A: Inet, T: Table<A>>(
     key: &FlowKey<A>,
@@ -138,7 +139,7 @@ pub(crate) fn find<A: Inet, T: Table<A>>(
         None => restore::<A, T>(key, row, other, spare)?,
     };
     if partner.tuple() != key.tuple().reversed() {
-        // It is another connection's, which was made when the partner was missing.
+        // It belongs to another connection, which was made while the partner was missing.
         flows::remove(T::rows(), key);
         return None;
     }
@@ -165,11 +166,11 @@ fn restore<A: Inet, T: Table<A>>(
         None => row.endpoint,
     };
     nat::restore(spare, key, row, other, back);
-    // What this direction has seen stands for both, so that the connection does not look like an unreplied one.
+    // The seen flags of this direction are used for both, so that the connection does not look unreplied.
     spare.add_flags(row.seen().flags);
     spare.last = row.last.saturating_sub(1);
     match flows::insert(T::rows(), other, spare) {
-        // Another CPU may have been faster. Its tuple says whether what it made is the partner.
+        // Another CPU may have been faster. The tuple of its row says whether it is the partner.
         Ok(()) | Err(NotInserted::Exists) => flows::get(T::rows(), other),
         Err(NotInserted::Full) => None,
     }

@@ -1,7 +1,7 @@
 //! Atomic operations on words that several CPUs change. Rust's own atomics have none of these on this target.
 //!
-//! The words are in map values, whose memory outlives a program's run; there all programs change them by these functions
-//! only.
+//! The words are in map values, whose memory outlives a program's run. All programs change them only by these
+//! functions.
 
 use core::arch::asm;
 
@@ -9,7 +9,8 @@ use core::arch::asm;
 #[inline(always)]
 pub(crate) fn add(word: &mut u64, amount: u64) {
     let word: *mut u64 = word;
-    // SAFETY: the pointer comes from a reference, so it is valid and aligned; one instruction reads and writes the word.
+    // SAFETY: the pointer comes from a reference, so it is valid and aligned; one instruction reads and writes the
+    // word.
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) word, in(reg) amount, options(nostack)) }
 }
 

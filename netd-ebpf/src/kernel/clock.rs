@@ -3,7 +3,8 @@
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use netd_common::flow::tick;
 
-/// The present [`tick`] (kernel 5.11). It reads a word that the kernel updates, which costs less than reading a clock.
+/// The current [`tick`] (kernel 5.11). The helper reads a word that the kernel updates, which costs less than reading a
+/// clock.
 #[inline(always)]
 pub(crate) fn now() -> u32 {
     // SAFETY: the helper takes nothing and returns a number.
@@ -11,7 +12,7 @@ pub(crate) fn now() -> u32 {
 }
 
 /// The clock of the deny cache: it advances every 0.1 to 1.3 seconds, depending on the kernel's HZ (kernel 5.6). The
-/// helper is inlined as one load, where [`now`] is a call.
+/// helper is inlined as one load; [`now`] is a call.
 #[inline(always)]
 pub(crate) fn coarse() -> u32 {
     // SAFETY: the helper takes nothing and returns a number.

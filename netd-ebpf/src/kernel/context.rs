@@ -2,8 +2,8 @@
 
 use core::ffi::c_void;
 
-/// A program's context, as helpers take it. Only this room makes one, from the context that the kernel passed in, so it is
-/// valid as long as the program runs.
+/// A program's context, as helpers take it. Only this room makes one, from the context that the kernel passed in, so it
+/// is valid as long as the program runs.
 #[derive(Clone, Copy)]
 pub(crate) struct Context(*mut c_void);
 

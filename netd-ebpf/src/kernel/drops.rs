@@ -1,4 +1,4 @@
-//! The drop counters, the reports of dropped packets, and how many answers may be sent.
+//! The drop counters, the reports of dropped packets, and the rate limit of ICMP errors.
 
 use aya_ebpf::maps::PerCpuArray;
 use netd_common::abi::{DropEvent, DropRow};
@@ -15,12 +15,13 @@ fn row(reason: u32) -> Option<&'static mut DropRow> {
 #[inline(always)]
 fn of_this_cpu<T>(rows: &'static PerCpuArray<T>, number: u32) -> Option<&'static mut T> {
     let row = rows.get_ptr_mut(number)?;
-    // SAFETY: this CPU's copy, which no other CPU writes. No other program that uses it interrupts this one, since both run
-    // with bottom halves disabled, and no program keeps a reference while it asks for the next.
+    // SAFETY: this CPU's copy, which no other CPU writes. No other program that uses it interrupts this one, since both
+    // run with bottom halves disabled, and no program keeps a reference while it asks for the next.
     Some(unsafe { &mut *row })
 }
 
-/// Counts a dropped packet. Returns whether it is the first of its reason and CPU in this tick, which is to be reported.
+/// Counts a dropped packet. Returns whether it is the first of its reason and CPU in this tick; only that one is
+/// reported.
 #[inline(always)]
 pub(crate) fn count(reason: u32, len: u32, now: u32) -> bool {
     let Some(row) = row(reason) else { return false };
@@ -34,7 +35,7 @@ pub(crate) fn count(reason: u32, len: u32, now: u32) -> bool {
 /// Reports a dropped packet to the user side.
 #[inline(always)]
 pub(crate) fn report(event: &DropEvent) {
-    // If the ring has no room, nobody reads it.
+    // If the ring is full, nobody reads it.
     let _full = maps::EVENTS.output::<DropEvent>(event, 0);
 }
 
@@ -47,8 +48,8 @@ pub(crate) fn count_early(reason: u32, packets: u32, bytes: u64) {
     }
 }
 
-/// Whether XDP may drop a packet that it has just judged. The first one of its reason and CPU at each time `now` (see
-/// [`clock::coarse`]) is left to TC, which judges it again, counts it and reports it.
+/// Whether XDP may drop a packet after its decision. The first one of each reason, CPU and time `now` (see
+/// [`clock::coarse`]) is left to TC, which decides again, counts it and reports it.
 #[inline(always)]
 pub(crate) fn may_drop_early(reason: u32, now: u32) -> bool {
     let Some(row) = row(reason) else { return false };
@@ -57,7 +58,8 @@ pub(crate) fn may_drop_early(reason: u32, now: u32) -> bool {
     !is_first
 }
 
-/// ICMP errors that a CPU sends in a tick: a flood must not be doubled (RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f)).
+/// The most ICMP errors that a CPU sends in a tick, so that a flood does not cause another one (RFC 1812 §4.3.2.8, RFC
+/// 4443 §2.4 (f)).
 const ANSWERS_PER_TICK: u32 = 100;
 
 /// Whether one more ICMP error may be sent in this tick; counts it.

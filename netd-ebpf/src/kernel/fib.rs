@@ -1,7 +1,7 @@
 //! The kernel's routing table.
 //!
-//! The kernel answers only for an input interface that has forwarding on. netd turns it on for its own bridges and
-//! nowhere else, and asks as if the packet came in by the bridge.
+//! The kernel answers only for an input interface that has forwarding on. netd turns it on only for bridges of its
+//! networks, and asks as if the packet came in by the bridge.
 
 use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED,
@@ -39,10 +39,10 @@ pub(crate) fn lookup_neighbour<A: Inet>(
     // SAFETY: the context is valid, and the structure is a map's value with its exact length.
     let code = unsafe { fib_lookup(context.as_ptr(), question, len, 0) };
     let route = match code as u32 {
-        // Without a known neighbour the interface and next hop are filled in all the same: the redirect resolves it. They are
-        // also filled in for a packet that is larger than the interface's MTU, which the caller compares itself.
+        // If the neighbour is not known, interface and next hop are set anyway, and the redirect resolves it. They are
+        // also set for a packet that is larger than the interface's MTU, which the caller checks itself.
         BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED => {
-            // An IPv4 route may have an IPv6 next hop (RFC 8950); that one is left to the kernel.
+            // An IPv4 route may have an IPv6 next hop (RFC 8950); the kernel resolves that one.
             let next_hop =
                 if question.family == A::AF as u8 { A::fib_next_hop(question) } else { A::UNSPECIFIED };
             Route::Via(question.ifindex, next_hop)

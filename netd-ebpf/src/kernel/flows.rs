@@ -1,8 +1,8 @@
 //! Rows of the flow tables.
 //!
-//! The kernel frees no row under a running program, but it may reuse an LRU row for another key meanwhile. So every row
-//! names its owners by handles, which are compared before anything is done with it. The window is a few instructions, and
-//! the harm one packet.
+//! The kernel frees no row while a program runs, but it may reuse an LRU row for another key. So every row has the
+//! handles of its owners, which are compared before the row is used. The window is a few instructions, and the harm is
+//! one packet.
 
 use aya_ebpf::maps::LruHashMap;
 use netd_common::flow::{FlowKey, FlowRow};
@@ -34,7 +34,7 @@ pub(crate) fn get<A: Inet>(flows: &'static Flows<A>, key: &FlowKey<A>) -> Option
     Some(unsafe { &mut *row })
 }
 
-/// Inserts a row if there is none under its key: whoever is first gets the tuple.
+/// Inserts a row if there is none under its key: the first CPU gets the tuple.
 #[inline(always)]
 pub(crate) fn insert<A: Inet>(
     flows: &Flows<A>,
@@ -55,6 +55,6 @@ pub(crate) fn put<A: Inet>(flows: &Flows<A>, key: &FlowKey<A>, row: &FlowRow<A>)
 /// Removes a row.
 #[inline(always)]
 pub(crate) fn remove<A: Inet>(flows: &Flows<A>, key: &FlowKey<A>) {
-    // Absent is fine.
+    // It may be absent.
     let _absent = flows.remove(key);
 }

@@ -10,18 +10,18 @@ use netd_common::wire::checksum::Delta;
 use netd_common::wire::crc32c;
 use netd_common::wire::ethernet::{Offset, PacketBytes};
 
-/// The contiguous front of a packet. Valid until a helper changes the packet: the verifier refuses a program that uses it
-/// after that.
+/// The contiguous front of a packet. Valid until a helper changes the packet: the verifier refuses a program that uses
+/// it after that.
 #[derive(Clone, Copy)]
 pub(crate) struct Frame {
-    /// A number that the verifier knows nothing of.
+    /// A number that is opaque to the verifier.
     salt: u32,
     start: usize,
     end: usize,
 }
 
 impl Frame {
-    /// The bytes from `start` to `end`, as a context has them. `salt` is a number that the verifier knows nothing of.
+    /// The bytes from `start` to `end`, as a context has them. `salt` is a number that is opaque to the verifier.
     #[inline(always)]
     pub(super) fn new(salt: u32, start: usize, end: usize) -> Self {
         Self { salt, start, end }
@@ -58,8 +58,8 @@ impl Frame {
     }
 }
 
-/// The same number, with its origin hidden by `salt`, a number that the verifier knows nothing of. So the verifier checks what
-/// follows once, and not for each way in which the number can come about.
+/// The same number, made opaque by `salt`, a number that is opaque to the verifier. So the verifier checks the
+/// following code once, and not for each possible origin of the number.
 #[inline(always)]
 pub(crate) fn opaque(number: u32, salt: u32) -> u32 {
     let mut number = number;
@@ -78,8 +78,8 @@ impl PacketBytes for Frame {
         Some(unsafe { place.read_unaligned() })
     }
 
-    /// A new value each time, as the compiler sees it. It would otherwise rely on what it has proved of the value before, which
-    /// the verifier has forgotten.
+    /// A new value for the compiler at each call. Otherwise it would rely on bounds that it has proved before, but that
+    /// the verifier no longer knows.
     #[inline(always)]
     fn place(&self, at: Offset) -> usize {
         const { assert!(Offset::MAX <= 255) };
@@ -97,7 +97,7 @@ impl PacketBytes for Frame {
     #[inline(always)]
     fn read_words(&self, at: usize) -> Option<[u32; 4]> {
         let place = self.at::<[u32; 4]>(at)?.cast::<u32>();
-        // One by one: the compiler copies an array by bytes.
+        // One by one, since the compiler copies an array byte by byte.
         // SAFETY: as in `read`.
         Some(unsafe {
             [
@@ -110,7 +110,7 @@ impl PacketBytes for Frame {
     }
 }
 
-/// Checksums are updated in place: they are complete, as the wire brings them to XDP.
+/// Checksums are updated in place, since before XDP they are complete.
 impl PacketWrite for Frame {
     #[inline(always)]
     fn write<T: Pod>(&mut self, at: usize, value: T) -> Result<(), Reason> {
@@ -126,7 +126,8 @@ impl PacketWrite for Frame {
     }
 }
 
-/// A function of its own in the object: the verifier checks it once, and not on each path that leads to it (kernel 5.6).
+/// A separate function in the object, so that the verifier checks it once, and not on each path that leads to it
+/// (kernel 5.6).
 // SAFETY: no other symbol of the object has this name.
 #[unsafe(no_mangle)]
 #[inline(never)]

@@ -16,8 +16,8 @@ const LISTEN: u32 = 10;
 /// `BPF_F_CURRENT_NETNS`: look in the namespace that the program runs in.
 const CURRENT_NETNS: u64 = u64::MAX;
 
-/// Whether a local socket exists that is in a connection with the sender of a packet of `key`. A listening one does not
-/// count, since nobody answers to it, and neither does one in TIME_WAIT, which only blocks its port.
+/// Whether a local socket is connected to the sender of a packet of `key`. A listening socket does not count, since it
+/// receives no replies; neither does one in TIME_WAIT, which only blocks its port.
 #[inline(always)]
 pub(crate) fn is_connected<A: Inet>(context: Context, key: &FlowKey<A>) -> bool {
     let number = key.protocol();
@@ -27,13 +27,13 @@ pub(crate) fn is_connected<A: Inet>(context: Context, key: &FlowKey<A>) -> bool 
 /// The local socket that would receive packets of `key`, a TCP or UDP key.
 #[inline(always)]
 pub(crate) fn lookup<A: Inet>(context: Context, key: &FlowKey<A>) -> Option<Socket> {
-    // The front of a key is the kernel's `struct bpf_sock_tuple`: source, destination, source port, destination port.
+    // A key starts like the kernel's `struct bpf_sock_tuple`: source, destination, source port, destination port.
     let tuple = core::ptr::from_ref(key).cast_mut().cast();
     let len = 2 * size_of::<A>() as u32 + 4;
     let ctx = context.as_ptr();
     if key.protocol() != protocol::TCP {
-        // SAFETY: the context is valid; the helper reads `len` bytes of the key, which lives through the call, and keeps no
-        // pointer (kernel 4.20).
+        // SAFETY: the context is valid; the helper reads `len` bytes of the key, which lives through the call, and
+        // keeps no pointer (kernel 4.20).
         let found = unsafe { bpf_sk_lookup_udp(ctx, tuple, len, CURRENT_NETNS, 0) };
         if found.is_null() {
             return None;

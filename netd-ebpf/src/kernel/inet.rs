@@ -1,4 +1,4 @@
-//! What differs between the families in speaking to the kernel.
+//! The differences between the families in calls to the kernel.
 
 use aya_ebpf::bindings::bpf_fib_lookup;
 use netd_common::abi::FamilyRows;
@@ -7,7 +7,7 @@ use netd_common::wire::bytes::{Ipv4, Ipv6};
 
 use super::maps::FamilyMaps;
 
-/// A family, as the kernel knows it.
+/// An address family of the kernel.
 pub(crate) trait Inet: FamilyRows + FamilyMaps + Rewrite {
     /// The number of the address family (linux/socket.h).
     const AF: u32;
@@ -15,7 +15,7 @@ pub(crate) trait Inet: FamilyRows + FamilyMaps + Rewrite {
     /// Puts the addresses into a FIB lookup.
     fn set_fib_addresses(question: &mut bpf_fib_lookup, src: Self, dst: Self);
 
-    /// The next hop in the answer.
+    /// The next hop in the result.
     fn fib_next_hop(answer: &bpf_fib_lookup) -> Self;
 
     /// The address as the neighbour table's key.

@@ -1,4 +1,4 @@
-//! What the policy asks, answered by the maps and the kernel.
+//! The lookups of the policy, implemented with the maps and the kernel.
 
 use netd_common::abi::{EndpointRow, PortRow, PublicationRow, UplinkRow};
 use netd_common::flow::{FlowKey, Handle};
@@ -9,7 +9,7 @@ use super::context::Context;
 use super::inet::Inet;
 use super::{fib, host_socket, tables};
 
-/// The maps and the kernel, asked by the program with this context.
+/// The maps and the kernel, for the program with this context.
 pub(crate) struct Kernel(pub(crate) Context);
 
 impl Tables for Kernel {

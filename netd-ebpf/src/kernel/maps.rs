@@ -1,5 +1,4 @@
-//! The maps. What each is for is said beside its name in `netd_common::abi::name`; those without a name there are the
-//! programs' own.
+//! The maps. `netd_common::abi::name` describes each of them; those without a name there belong to the programs alone.
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::bpf_fib_lookup;
@@ -115,7 +114,7 @@ pub(super) static PACKET: PerCpuArray<QueuedFragmentRow> = PerCpuArray::with_max
 #[map]
 pub(super) static FIB: PerCpuArray<bpf_fib_lookup> = PerCpuArray::with_max_entries(1, 0);
 
-/// How many ICMP errors a CPU has sent in a tick.
+/// The number of ICMP errors that a CPU has sent in a tick.
 #[map]
 pub(super) static ANSWERS: PerCpuArray<AnswerRow> = PerCpuArray::with_max_entries(1, 0);
 
@@ -129,7 +128,7 @@ pub(super) struct AnswerRow {
     pub(super) count: u32,
 }
 
-/// Link addresses that a CPU remembers, of each family.
+/// Rows of a CPU's neighbour cache, each family.
 pub(super) const NEIGHBOURS_KEPT: u32 = 1 << 8;
 
 #[map]
@@ -137,7 +136,7 @@ static NEIGHBOURS: PerCpuArray<NeighbourRow<Ipv4>> = PerCpuArray::with_max_entri
 #[map]
 static NEIGHBOURS6: PerCpuArray<NeighbourRow<Ipv6>> = PerCpuArray::with_max_entries(NEIGHBOURS_KEPT, 0);
 
-/// How a next hop is reached by a forwarded frame. Looked up once a tick.
+/// A row of the neighbour cache: how a forwarded frame reaches a next hop. Looked up once a tick.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct NeighbourRow<A> {
@@ -157,27 +156,27 @@ pub(crate) struct NeighbourRow<A> {
 
 /// The maps of a family.
 pub(crate) trait FamilyMaps: Sized + 'static + netd_common::wire::bytes::Address {
-    /// Connections that both sides want.
+    /// Assured connections.
     fn flows() -> &'static Flows<Self>;
     /// Unreplied connections.
     fn unreplied() -> &'static Flows<Self>;
     /// Fragmented datagrams.
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentRow>;
-    /// Fragments that wait for the first one.
+    /// The fragment queue.
     fn fragment_queue() -> &'static LruHashMap<QueuedFragmentKey<Self>, QueuedFragmentRow>;
     /// Publications on one address of the host.
     fn bound_ports() -> &'static LpmTrie<BoundPortKey<Self>, Handle>;
     /// Networks by address.
     fn subnets() -> &'static LpmTrie<Self, u32>;
-    /// What XDP has dropped lately.
+    /// The deny cache.
     fn deny_cache() -> &'static PerCpuArray<DenyCacheRow<Self>>;
-    /// Link addresses that were looked up in this tick.
+    /// The neighbour cache.
     fn neighbours() -> &'static PerCpuArray<NeighbourRow<Self>>;
-    /// Room for a connection.
+    /// Scratch space for a connection.
     fn connection() -> &'static PerCpuArray<Connection<Self>>;
-    /// Room for a NAT.
+    /// Scratch space for a NAT.
     fn nat() -> &'static PerCpuArray<Nat<Self>>;
-    /// Room for the key of a fragment.
+    /// Scratch space for the key of a fragment.
     fn fragment_key() -> &'static PerCpuArray<QueuedFragmentKey<Self>>;
 }
 
@@ -223,17 +222,17 @@ family_maps! { Ipv6:
     fragment_key -> PerCpuArray<QueuedFragmentKey<Self>> = FRAGMENT_KEY6;
 }
 
-/// Goes on in another program; returns only if it is missing.
+/// Tail-calls another program; returns only if it is missing.
 #[inline(always)]
 pub(crate) fn tail_call<C: EbpfContext>(ctx: &C, stage: u32) {
     // SAFETY: the context is the one that this program was started with, and every stage takes that type.
     unsafe { STAGES.tail_call(ctx, stage) }
 }
 
-/// The row where this CPU remembers how a next hop is reached.
+/// This CPU's row of the neighbour cache for a next hop.
 #[inline(always)]
 pub(crate) fn neighbour<A: FamilyMaps>(hash: u32) -> Option<&'static mut NeighbourRow<A>> {
     let row = A::neighbours().get_ptr_mut(hash & (NEIGHBOURS_KEPT - 1))?;
-    // SAFETY: this CPU's copy, which nobody else writes, and of which a program asks for one.
+    // SAFETY: this CPU's copy, which no other CPU writes, and of which a program takes one reference.
     Some(unsafe { &mut *row })
 }

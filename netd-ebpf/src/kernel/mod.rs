@@ -1,23 +1,23 @@
-//! What the programs ask of the kernel: packets, maps, clocks, routes, sockets. The only room that says `unsafe`: every
-//! helper call, raw pointer and atomic operation is behind a safe function here.
+//! The interface to the kernel: packets, maps, clocks, routes, sockets. The only room with `unsafe`: every helper call,
+//! raw pointer and atomic operation is behind a safe function here.
 //!
 //! | room | owns |
 //! |---|---|
 //! | [`atomic`] | counters that several CPUs change |
 //! | [`clock`] | time and random numbers |
 //! | [`context`] | the context that a program was started with |
-//! | [`deny_cache`] | what XDP has dropped lately |
+//! | [`deny_cache`] | the deny cache of XDP |
 //! | [`drops`] | the drop counters |
 //! | [`fib`] | the kernel's routing table |
 //! | [`flows`] | rows of the flow tables |
 //! | [`fragments`] | rows of fragmented datagrams |
 //! | [`frame`] | the contiguous front of a packet |
 //! | [`host_socket`] | the host's own sockets |
-//! | [`inet`] | what differs between the families in speaking to the kernel |
-//! | [`lookups`] | what the policy asks |
+//! | [`inet`] | the differences between the families in calls to the kernel |
+//! | [`lookups`] | the lookups of the policy |
 //! | [`maps`] | the maps themselves |
 //! | `object` | the licence and the panic handler |
-//! | [`scratch`] | room for what a stack of 512 bytes does not hold |
+//! | [`scratch`] | per-CPU memory for data that does not fit the stack of 512 bytes |
 //! | [`seen_peers`] | the Bloom filter of addresses that have had a connection |
 //! | [`skb`] | a packet in TC |
 //! | [`sock`] | a socket in a cgroup hook |

@@ -1,4 +1,4 @@
-//! What the object needs beside programs and maps.
+//! Parts of the object besides programs and maps.
 
 /// A loop without end: a panic that the optimiser does not remove is refused by the verifier.
 #[cfg(not(test))]

@@ -1,5 +1,5 @@
-//! Room of this CPU for what a stack of 512 bytes does not hold. Each program asks for each of them once, and no program
-//! that uses one interrupts another, since all run with bottom halves disabled.
+//! Per-CPU memory for data that does not fit the stack of 512 bytes. Each program takes each of them once, and no
+//! program that uses one interrupts another, since all run with bottom halves disabled.
 
 use aya_ebpf::bindings::bpf_fib_lookup;
 use aya_ebpf::maps::PerCpuArray;
@@ -10,39 +10,40 @@ use netd_common::verdict::Reason;
 use super::inet::Inet;
 use super::maps;
 
-/// This CPU's room. All types here are made of integers, so that zeros and what was left behind are values as well.
+/// This CPU's memory. All types here consist of integers, so zeros and the data of an earlier run are valid values.
 #[inline(always)]
 fn room<T>(of: &'static PerCpuArray<T>) -> Option<&'static mut T> {
     let place = of.get_ptr_mut(0)?;
-    // SAFETY: this CPU's copy, which no other program uses while this one runs, and each program asks for it once at a time.
+    // SAFETY: this CPU's copy, which no other program uses while this one runs, and each program asks for it once at a
+    // time.
     Some(unsafe { &mut *place })
 }
 
-/// Room for a connection: two rows and two keys.
+/// Memory for a connection: two rows and two keys.
 #[inline(always)]
 pub(crate) fn connection<A: Inet>() -> Option<&'static mut Connection<A>> {
     room(A::connection())
 }
 
-/// Room for the NAT of a new connection.
+/// Memory for the NAT of a new connection.
 #[inline(always)]
 pub(crate) fn nat<A: Inet>() -> Result<&'static mut Nat<A>, Reason> {
     room(A::nat()).ok_or(Reason::RewriteFailed)
 }
 
-/// Room for the key of a fragment.
+/// Memory for the key of a fragment.
 #[inline(always)]
 pub(crate) fn fragment_key<A: Inet>() -> Option<&'static mut QueuedFragmentKey<A>> {
     room(A::fragment_key())
 }
 
-/// Room for a copy of a packet.
+/// Memory for a copy of a packet.
 #[inline(always)]
 pub(crate) fn packet() -> Option<&'static mut QueuedFragmentRow> {
     room(&maps::PACKET)
 }
 
-/// Room for a question to the routing table.
+/// Memory for a lookup in the routing table.
 #[inline(always)]
 pub(super) fn fib() -> Option<&'static mut bpf_fib_lookup> {
     room(&maps::FIB)

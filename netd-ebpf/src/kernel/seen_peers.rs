@@ -1,8 +1,8 @@
-//! The Bloom filter of addresses that have had a connection, or that a socket of the host has connected to: one bit each,
-//! set before the connection is made and never cleared.
+//! The Bloom filter of addresses that have had a connection, or that a socket of the host has connected to: one bit
+//! each, set before the connection is made and never cleared.
 //!
-//! If an address's bit is not set, no table has a row for it, so nothing has to be looked up. If it is set, that means
-//! nothing: several addresses share a bit.
+//! If an address's bit is not set, no table has a row for it, so no lookup is needed. If it is set, a row may or may
+//! not exist, since several addresses share a bit.
 
 use netd_common::abi::capacity;
 

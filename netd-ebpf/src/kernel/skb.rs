@@ -33,7 +33,7 @@ const PACKET_HOST: u32 = 0;
 const PACKET_BROADCAST: u32 = 1;
 /// Ethernet, the longest IPv4 header and TCP's fixed part: what is read of an established connection's packet.
 const HEADERS_LEN: u32 = ETHERNET_LEN as u32 + 60 + 20;
-/// What is read of a packet that needs a decision: an ICMP error's headers and those that it quotes.
+/// The bytes that are read of a packet that needs a decision: an ICMP error's headers and the quoted ones.
 const FRONT_LEN: u32 = Offset::MAX + 1 + 20;
 
 /// A packet in TC.
@@ -56,8 +56,8 @@ impl Skb {
 
     #[inline(always)]
     fn fields(&self) -> &__sk_buff {
-        // SAFETY: the kernel passes a valid context that lives as long as the program runs, and the verifier turns every
-        // field access into the one that the real sk_buff needs.
+        // SAFETY: the kernel passes a valid context that lives as long as the program runs, and the verifier turns
+        // every field access into the one that the real sk_buff needs.
         unsafe { &*self.raw }
     }
 
@@ -67,13 +67,13 @@ impl Skb {
         self.fields().len
     }
 
-    /// Payload bytes of each segment that the kernel will cut it into; 0 if it is one packet.
+    /// Payload bytes of each segment, if the kernel will segment it; 0 if it is one packet.
     #[inline(always)]
     pub(crate) fn gso_size(&self) -> u32 {
         self.fields().gso_size
     }
 
-    /// Sets a control-block word for the stages behind, see [`netd_common::abi::cb`].
+    /// Sets a control-block word for the next stages, see [`netd_common::abi::cb`].
     #[inline(always)]
     pub(crate) fn set_cb(&self, at: usize, word: u32) {
         // SAFETY: the context is valid and these words of it are the programs' own; `at` is one of the constants of the
@@ -105,8 +105,9 @@ impl Skb {
         self.fields().vlan_present != 0
     }
 
-    /// Whether the frame is addressed to this host and not in a VLAN: one in a VLAN belongs to the VLAN's own interface,
-    /// which it reaches after this program. A tag that names no VLAN but a priority (IEEE 802.1Q §9.6) does not count.
+    /// Whether the frame is addressed to this host and not in a VLAN: one in a VLAN belongs to the VLAN's own
+    /// interface, which it reaches after this program. A tag that names no VLAN but a priority (IEEE 802.1Q §9.6) does
+    /// not count.
     #[inline(always)]
     pub(crate) fn is_for_this_interface(&self) -> bool {
         self.fields().pkt_type == PACKET_HOST && !self.is_in_vlan()
@@ -123,13 +124,13 @@ impl Skb {
         self.has_vlan_tag() && self.fields().vlan_tci & VLAN_ID != 0
     }
 
-    /// The frame's bytes, made contiguous as far as the headers of an established connection's packet go.
+    /// The frame's bytes, contiguous up to the headers that the fast path reads.
     #[inline(always)]
     pub(crate) fn frame(&self) -> Frame {
         self.contiguous(HEADERS_LEN)
     }
 
-    /// The frame's bytes, made contiguous as far as any decision reads.
+    /// The frame's bytes, contiguous up to the headers that any decision reads.
     #[inline(always)]
     pub(crate) fn front(&self) -> Frame {
         self.contiguous(FRONT_LEN)
@@ -142,7 +143,8 @@ impl Skb {
             return frame;
         }
         let wanted = if self.len() < len { self.len() } else { len };
-        // SAFETY: the context is valid. If the helper refuses, the packet is as it was, and the reader finds it short.
+        // SAFETY: the context is valid. If the helper refuses, the packet is unchanged, and the reader finds it too
+        // short.
         unsafe { bpf_skb_pull_data(self.raw, wanted) };
         self.linear()
     }
@@ -150,8 +152,8 @@ impl Skb {
     #[inline(always)]
     fn linear(&self) -> Frame {
         let salt = self.fields().len;
-        // SAFETY: as for the fields. Volatile, since the compiler keeps what it has read before in halves of registers, of
-        // which the verifier no longer knows that they point into the packet.
+        // SAFETY: as for the fields. Volatile, since the compiler would otherwise keep an earlier value in half
+        // registers, which the verifier no longer accepts as packet pointers.
         let (start, end) = unsafe {
             ((&raw const (*self.raw).data).read_volatile(), (&raw const (*self.raw).data_end).read_volatile())
         };
@@ -164,14 +166,14 @@ impl Skb {
         SkbWriter { skb: self, frame }
     }
 
-    /// Writes words at an offset, and keeps a checksum of the device over the whole packet (CHECKSUM_COMPLETE) right. The
+    /// Writes words at an offset, and updates the device's checksum over the whole packet (CHECKSUM_COMPLETE). The
     /// frame is not valid after it.
     #[inline(always)]
     pub(crate) fn store<W: Pod, const N: usize>(&self, at: usize, words: &[W; N]) -> Result<(), Reason> {
         let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
         let len = size_of::<[W; N]>() as u32;
-        // SAFETY: the context is valid, the words live on this stack or in a map for the call, and the helper checks the
-        // offset.
+        // SAFETY: the context is valid, the words live on this stack or in a map for the call, and the helper checks
+        // the offset.
         let code = unsafe { bpf_skb_store_bytes(self.raw, at as u32, words.as_ptr().cast(), len, flags) };
         if code == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
     }
@@ -188,12 +190,12 @@ impl Skb {
     #[inline(always)]
     pub(crate) fn load<const N: usize>(&self, at: usize, into: &mut [u64; N]) -> Result<(), Reason> {
         let (raw, place) = (self.raw.cast(), into.as_mut_ptr().cast());
-        // SAFETY: the context is valid; the place has room for the bytes that are asked for, and the helper writes no more.
+        // SAFETY: the context is valid; the buffer has room for the requested bytes, and the helper writes no more.
         let code = unsafe { bpf_skb_load_bytes(raw, at as u32, place, size_of::<[u64; N]>() as u32) };
         if code == 0 { Ok(()) } else { Err(Reason::Malformed) }
     }
 
-    /// Replaces the packet by a queued one, padded to at least so many bytes. The frame is not valid after it.
+    /// Replaces the packet by a queued one, padded to at least this many bytes. The frame is not valid after it.
     #[inline(always)]
     pub(crate) fn become_copy(&self, of: &QueuedFragmentRow, least: usize) -> Result<(), Reason> {
         // First to a length that the verifier knows.
@@ -203,7 +205,7 @@ impl Skb {
         self.set_len(if len < least { least } else { len })
     }
 
-    /// Makes a copy of the packet come in again by the interface that it came in by. The frame is not valid after it.
+    /// Makes the kernel receive a copy of the packet again on the same interface. The frame is not valid after it.
     #[inline(always)]
     pub(crate) fn receive_again(&self) -> Result<(), Reason> {
         let flags = u64::from(BPF_F_INGRESS);
@@ -212,16 +214,16 @@ impl Skb {
         if code == 0 { Ok(()) } else { Err(Reason::Fragment) }
     }
 
-    /// Replaces the IP header, which has no options, by room for one of family `A`, which is still to be written. The frame
-    /// is not valid after it.
+    /// Replaces the IP header, which has no options, by room for one of family `A`, which is still to be written. The
+    /// frame is not valid after it.
     #[inline(always)]
     pub(crate) fn change_family<A: Inet>(&self) -> Result<(), Reason> {
-        // SAFETY: the context is valid; the helper refuses what it cannot do.
+        // SAFETY: the context is valid; the helper returns an error if it cannot do it.
         let code = unsafe { bpf_skb_change_proto(self.raw, A::ETHERTYPE.word(), 0) };
         if code == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
     }
 
-    /// Makes room for so many bytes behind the Ethernet header. The frame is not valid after it.
+    /// Inserts this many bytes after the Ethernet header. The frame is not valid after it.
     #[inline(always)]
     pub(crate) fn make_room(&self, len: usize) -> Result<(), Reason> {
         // SAFETY: the context is valid; the helper checks the length.
@@ -229,7 +231,7 @@ impl Skb {
         if code == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
     }
 
-    /// Out by the interface that it came in by.
+    /// Redirects the packet out by the interface that it came in by.
     #[inline(always)]
     pub(crate) fn send_back(&self) -> Verdict {
         // SAFETY: the helper only notes where the packet goes; without flags it refuses nothing.
@@ -237,12 +239,13 @@ impl Skb {
         Verdict::Redirected
     }
 
-    /// Into the container behind this host-side veth, without a second pass through the host's stack (kernel 5.10).
+    /// Redirects the packet into the container behind this host-side veth, without a second pass through the host's
+    /// stack (kernel 5.10).
     #[inline(always)]
     pub(crate) fn redirect_to_peer(&self, ifindex: u32) -> Verdict {
         if self.fields().pkt_type != PACKET_HOST {
-            // A container's frame is addressed to the bridge, not to the veth. From now on the mark concerns the target; from
-            // 6.15 on the kernel sets it itself.
+            // A container's frame is addressed to the bridge, not to the veth, so the packet type is set for the
+            // target. From 6.15 on the kernel sets it itself.
             // SAFETY: the context is valid.
             unsafe { bpf_skb_change_type(self.raw, PACKET_HOST) };
         }
@@ -251,8 +254,8 @@ impl Skb {
         Verdict::Redirected
     }
 
-    /// Out by this interface to the next hop, whose link address the kernel finds (kernel 5.10). If the next hop is
-    /// unspecified, the kernel finds the route as well.
+    /// Redirects the packet out by this interface to the next hop; the kernel resolves its MAC address (kernel 5.10).
+    /// If the next hop is unspecified, the kernel also looks up the route.
     #[inline(always)]
     pub(crate) fn redirect_to_neighbour<A: Inet>(ifindex: u32, next_hop: A) -> Verdict {
         if next_hop == A::UNSPECIFIED {
@@ -277,10 +280,10 @@ impl Skb {
     }
 }
 
-/// A packet in TC that is changed in place. Checksums are updated by helpers, since the device may finish them later.
+/// A packet in TC that is changed in place. Checksums are updated by helpers, since the device may complete them later.
 ///
-/// The fences keep the compiler from moving direct writes behind a helper: the verifier refuses them there, since the helper
-/// may have moved the packet.
+/// The fences keep the compiler from moving direct writes behind a helper: the verifier refuses them there, since the
+/// helper may have moved the packet.
 pub(crate) struct SkbWriter<'a> {
     skb: &'a Skb,
     frame: Frame,
@@ -314,8 +317,8 @@ impl PacketWrite for SkbWriter<'_> {
         self.frame.write(at, value)
     }
 
-    /// By the helper that keeps CHECKSUM_COMPLETE right: unlike IPv4, IPv6 has no header checksum that would cancel the
-    /// change out.
+    /// Uses the helper that updates CHECKSUM_COMPLETE: unlike IPv4, IPv6 has no header checksum that would cancel the
+    /// change.
     #[inline(always)]
     fn write_ipv6(&mut self, at: usize, words: [u32; 9]) -> Result<(), Reason> {
         compiler_fence(Ordering::SeqCst);

@@ -110,8 +110,8 @@ impl<'a> Sock<'a> {
     /// The socket of a program's context.
     #[inline(always)]
     pub(crate) fn new(ctx: &'a SockContext) -> Self {
-        // SAFETY: the kernel passes a valid context that lives as long as the program runs, and the verifier turns every
-        // field access into the one that the real socket needs.
+        // SAFETY: the kernel passes a valid context that lives as long as the program runs, and the verifier turns
+        // every field access into the one that the real socket needs.
         Self { raw: unsafe { &*ctx.sock }, ctx }
     }
 

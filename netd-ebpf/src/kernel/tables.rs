@@ -30,8 +30,8 @@ pub(crate) fn timeout(state: State) -> Option<u32> {
 /// The uplink of this interface index.
 #[inline(always)]
 pub(crate) fn uplink(ifindex: u32) -> Option<&'static UplinkRow> {
-    // SAFETY: the kernel frees no row under a running program, and the user side replaces rows as a whole. A new address
-    // that appears half way would give one connection an address that nobody has.
+    // SAFETY: the kernel frees no row under a running program, and the user side replaces rows as a whole. If a new
+    // address were read in part, one connection would get a wrong address.
     unsafe { maps::UPLINKS.get(ifindex) }
 }
 
@@ -45,8 +45,8 @@ pub(crate) fn endpoint(handle: Handle) -> Option<&'static EndpointRow> {
 /// The container whose host-side veth has this index.
 #[inline(always)]
 pub(crate) fn endpoint_behind(ifindex: u32) -> Option<&'static EndpointRow> {
-    // SAFETY: the row is one aligned word, read once. A row that is reused meanwhile holds another container's handle only if
-    // that container's veth has taken over the index.
+    // SAFETY: the row is one aligned word, read once. If the row is reused meanwhile, it holds another container's
+    // handle only if that container's veth has got the index.
     let handle = unsafe { maps::ENDPOINT_OF.get(ifindex) }?;
     endpoint(*handle)
 }
@@ -78,13 +78,13 @@ pub(crate) fn is_trusted(network: u32, ifindex: u32) -> bool {
 #[inline(always)]
 pub(crate) fn publication(handle: Handle) -> Option<&'static mut PublicationRow> {
     let row = maps::PUBLICATIONS.get_ptr_mut(u32::from(handle.slot()))?;
-    // SAFETY: array rows are never freed. The handle is one aligned word, and the programs change nothing but the counters,
-    // by atomic operations.
+    // SAFETY: array rows are never freed. The handle is one aligned word, and the programs change nothing but the
+    // counters, by atomic operations.
     let row = unsafe { &mut *row };
     if row.handle == handle && !handle.is_none() { Some(row) } else { None }
 }
 
-/// Counts a packet that a publication lost; none is fine.
+/// Counts a dropped packet of a publication, if there is one.
 #[inline(always)]
 pub(crate) fn count_dropped(publication: Handle, packets: u32) {
     if let Some(row) = self::publication(publication) {
@@ -92,7 +92,7 @@ pub(crate) fn count_dropped(publication: Handle, packets: u32) {
     }
 }
 
-/// Counts a connection of a publication; none is fine.
+/// Counts a connection of a publication, if there is one.
 #[inline(always)]
 pub(crate) fn count_flow(publication: Handle) {
     if let Some(row) = self::publication(publication) {
@@ -100,7 +100,7 @@ pub(crate) fn count_flow(publication: Handle) {
     }
 }
 
-/// Who has a host port.
+/// The publications of a host port.
 #[inline(always)]
 pub(crate) fn port(protocol: u8, port: Be16) -> Option<PortRow> {
     maps::PORTS.get(port_index(protocol, port)?).copied()
@@ -147,19 +147,19 @@ pub(crate) fn is_broadcast<A: Inet>(address: A) -> bool {
 /// The address that a socket of the host asked for.
 #[inline(always)]
 pub(crate) fn socket(key: &SocketKey) -> Option<SocketRow> {
-    // SAFETY: copied at once. A row that is reused within these instructions belongs to another socket's cookie, and gives at
-    // worst one wrong answer to getpeername.
+    // SAFETY: copied at once. A row that is reused within these instructions belongs to another socket's cookie, and
+    // gives at worst one wrong answer to getpeername.
     unsafe { maps::SOCKETS.get(key) }.copied()
 }
 
-/// Remembers the address that a socket of the host asked for.
+/// Stores the address that a socket of the host asked for.
 #[inline(always)]
 pub(crate) fn put_socket(key: &SocketKey, row: &SocketRow) {
-    // If the table has no room, the application sees the container's address.
+    // If the table is full, the application sees the container's address.
     let _full = maps::SOCKETS.insert(key, row, BPF_ANY);
 }
 
-/// Forgets it.
+/// Deletes it.
 #[inline(always)]
 pub(crate) fn remove_socket(key: &SocketKey) {
     let _absent = maps::SOCKETS.remove(key);

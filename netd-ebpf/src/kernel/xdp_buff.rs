@@ -28,8 +28,8 @@ impl XdpBuff {
     /// Its bytes.
     #[inline(always)]
     pub(crate) fn frame(&self) -> Frame {
-        // SAFETY: the kernel passes a valid context that lives as long as the program runs, and the verifier turns every
-        // field access into the one that the real buffer needs.
+        // SAFETY: the kernel passes a valid context that lives as long as the program runs, and the verifier turns
+        // every field access into the one that the real buffer needs.
         let raw = unsafe { &*self.raw };
         Frame::new(raw.rx_queue_index, raw.data as usize, raw.data_end as usize)
     }
@@ -41,7 +41,7 @@ impl XdpBuff {
         unsafe { (*self.raw).ingress_ifindex }
     }
 
-    /// Notes that the packet leaves by an interface. It does once the program returns `XDP_REDIRECT`.
+    /// Sets the interface that the packet leaves by when the program returns `XDP_REDIRECT`.
     #[inline(always)]
     pub(crate) fn redirect(ifindex: u32) {
         // SAFETY: the helper only notes where the packet goes; without flags it refuses nothing.

@@ -1,8 +1,8 @@
 //! ICMP errors about dropped packets: the TTL has run out, or the packet is larger than the next link's MTU (RFC 792,
 //! RFC 1191, RFC 4443 §3.2 and §3.3).
 //!
-//! The packet itself becomes the ICMP error: it is cut to what is quoted, gets new headers in front, and goes back to where
-//! it came from.
+//! The packet itself becomes the ICMP error: it is cut to what is quoted, gets new headers in front, and goes back to
+//! where it came from.
 
 use netd_common::abi::cb;
 use netd_common::flow::Zone;
@@ -19,16 +19,16 @@ use crate::kernel::skb::Skb;
 use crate::kernel::stack::Aligned;
 use crate::kernel::{drops, scratch, tables};
 
-/// How many bytes of a packet are quoted, zeros if it is shorter: as many as a quote before extensions has (RFC 4884 §5.1).
+/// How many bytes of a packet are quoted, padded with zeros: as many as RFC 4884 §5.1 requires before extensions.
 const QUOTE: usize = 128;
 /// TTL or hop limit of an answer (RFC 1700).
 const TTL: u8 = 64;
 
-/// What differs between the families in answering.
+/// The differences between the families in ICMP errors.
 pub(crate) trait Answer: Inet {
     /// Writes the headers of an answer in front of the quote.
     fn write_answer(skb: &Skb, answer: &Content<Self>) -> Result<(), Reason>;
-    /// Bytes that they take.
+    /// Length of these headers, bytes.
     const HEADERS: usize;
     /// Type and code of "time exceeded in transit".
     const TIME_EXCEEDED: [u8; 2];
@@ -36,12 +36,12 @@ pub(crate) trait Answer: Inet {
     const TOO_BIG: [u8; 2];
 }
 
-/// An answer's content.
+/// The content of an answer.
 pub(crate) struct Content<A> {
     src: A,
     dst: A,
     kind: [u8; 2],
-    /// The next link's MTU; zero if it is about something else.
+    /// The next link's MTU; zero for other errors.
     mtu: u32,
     /// The sum of the quote, as it will be on the wire.
     quote: Delta,
@@ -60,7 +60,7 @@ pub(crate) fn send<A: Answer>(skb: &Skb) -> Result<Verdict, Reason> {
     }
     let zone = skb.cb(cb::ZONE);
     let src = if zone == Zone::OUTSIDE.ifindex() {
-        // A packet that is routed to a container passes the host as a hop, so the error comes from the host.
+        // For a packet that is routed to a container the host is a hop, so the error comes from the host.
         if tables::is_in_network(ip.dst) {
             A::masquerade(tables::uplink(skb.ifindex()).ok_or(reason)?)
         } else {
@@ -99,9 +99,9 @@ fn turned(frame: &Frame) -> Option<[u32; 3]> {
 
 /// Cuts the packet to the quote, and returns the quote's sum as it will be on the wire.
 ///
-/// If the device is to finish the packet's checksum (CHECKSUM_PARTIAL), it will do so in the quote as well. Then everything
-/// from the transport header on sums up to what stands in the checksum field now. Such a packet is recognised by the
-/// kernel's refusal to cut through that field.
+/// If the device completes the packet's checksum later (CHECKSUM_PARTIAL), it also completes it in the quote. Then the
+/// sum from the transport header on is the current value of the checksum field. Such a packet is recognised by the
+/// kernel's refusal to cut the packet within that field.
 #[inline(always)]
 fn cut<A: Inet>(skb: &Skb, frame: &Frame, ip: &Ip<A>) -> Result<Delta, Reason> {
     let transport = transport::read(frame, ip)?;

@@ -1,4 +1,4 @@
-//! Packets from containers: what their senders may do, and whether they speak to the host.
+//! Packets from containers: the source guard, and whether they are for the host.
 
 use netd_common::flow::FlowKey;
 use netd_common::policy::source_guard;
@@ -32,8 +32,8 @@ impl Sender for Container {
         seen_peers::contains(seen_peers::bit(dst))
     }
 
-    /// A packet to a connected local socket needs no flow, and would pass through every stage to find that out. As long as
-    /// no flow leads to the gateway, every TCP packet to it that opens nothing is for the host.
+    /// A packet to a connected local socket has no flow, which would be known only after every stage. As long as no
+    /// flow leads to the gateway, every TCP packet to it that opens no connection is for the host.
     #[inline(always)]
     fn speaks_to_host<A: Inet>(packet: &Packet<'_, A>, key: &FlowKey<A>, may_have_flow: bool) -> bool {
         let Packet { skb, frame, ip, transport } = packet;

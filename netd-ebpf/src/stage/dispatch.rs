@@ -1,4 +1,4 @@
-//! Which stage follows, and what TC is told. Nothing below this room names a TC action.
+//! The next stage of a packet, and the action that TC gets. No other room names a TC action.
 
 use aya_ebpf::bindings::{TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::programs::TcContext;
@@ -47,7 +47,7 @@ pub(crate) fn uplink(ctx: &TcContext) -> i32 {
         Some(ETHERTYPE_IPV6) => {
             (fast::established::<Ipv6, Outsider>(&skb, frame, Zone::OUTSIDE), stage::CONNTRACK6)
         }
-        // The stack removes a second tag behind a first one that names no VLAN, and does not run this program again.
+        // The stack removes a second tag after a priority tag, and does not run this program again.
         _ if has_priority_tag(&frame) => return action(ctx, &skb, Err(Reason::Foreign)),
         _ => return TC_ACT_UNSPEC,
     };
@@ -71,7 +71,8 @@ pub(crate) fn container(ctx: &TcContext) -> i32 {
     begin(ctx, &skb, zone, outcome, next)
 }
 
-/// Ends a packet that the hook's program has finished; for another one sets the control block and goes on.
+/// Returns the verdict on a packet that the hook's program has finished; otherwise sets the control block and calls the
+/// next stage.
 #[inline(always)]
 fn begin(ctx: &TcContext, skb: &Skb, zone: Zone, outcome: Option<Result<Verdict, Reason>>, next: u32) -> i32 {
     if let Some(outcome) = outcome {
@@ -118,7 +119,7 @@ pub(crate) fn icmp_error<A: Inet>(ctx: &TcContext) -> i32 {
     }
 }
 
-/// A packet without a flow goes on to where one is opened, unless it comes from there.
+/// A packet without a flow continues in the stage that opens one, unless it comes from there.
 #[inline(always)]
 fn without_flow<A: Inet>(ctx: &TcContext, skb: &Skb) -> i32 {
     if skb.cb(cb::OPENED) != 0 {
@@ -172,8 +173,8 @@ pub(crate) fn forward<A: Inet>(ctx: &TcContext) -> i32 {
     next::<A>(ctx, &skb, new::forward::<A>(&skb), stage::FORWARD)
 }
 
-/// Where a packet without a flow goes on. One whose source port was taken tries another in a new run of its stage, whose
-/// number in IPv4 is `own`.
+/// The next stage of a packet without a flow. If its source port was taken, another run of its stage tries the next
+/// port; `own` is the IPv4 number of that stage.
 #[inline(always)]
 fn next<A: Inet>(ctx: &TcContext, skb: &Skb, outcome: Result<New, Reason>, own: u32) -> i32 {
     let decision = match outcome {
@@ -193,7 +194,7 @@ fn next<A: Inet>(ctx: &TcContext, skb: &Skb, outcome: Result<New, Reason>, own: 
         Err(reason) => return action(ctx, skb, Err(reason)),
     };
     match decision {
-        // `new` has opened the flow of a decision to open one.
+        // For a decision to open a flow, `new` has already opened it.
         Decision::Pass | Decision::Open => action(ctx, skb, Ok(Verdict::Pass)),
         Decision::Direct => go_on(ctx, skb, of::<A>(stage::DIRECT)),
         Decision::Forward => go_on(ctx, skb, of::<A>(stage::FORWARD)),
@@ -208,7 +209,7 @@ fn next<A: Inet>(ctx: &TcContext, skb: &Skb, outcome: Result<New, Reason>, own: 
     }
 }
 
-/// A later fragment whose first one has not come.
+/// A later fragment whose first one has not arrived.
 #[inline(always)]
 pub(crate) fn fragment_queue<A: Inet>(ctx: &TcContext) -> i32 {
     let skb = Skb::new(ctx);
@@ -294,15 +295,15 @@ pub(crate) fn report(ctx: &TcContext) -> i32 {
     TC_ACT_SHOT
 }
 
-/// Goes on in the next stage. If it is missing, the host keeps its own traffic and nothing leaves a container.
+/// Calls the next stage. If it is missing, packets from outside are passed on, and packets of containers are dropped.
 #[inline(always)]
 fn go_on(ctx: &TcContext, skb: &Skb, next: u32) -> i32 {
     tail_call(ctx, next);
     if skb.cb(cb::ZONE) == Zone::OUTSIDE.ifindex() { TC_ACT_UNSPEC } else { TC_ACT_SHOT }
 }
 
-/// What TC is told. A packet that is not for netd goes on to the next program (`TC_ACT_UNSPEC` has the number of
-/// `TCX_NEXT`), so netd ends nobody else's chain.
+/// The action that TC gets. A packet that is not for netd goes on to the next program (`TC_ACT_UNSPEC` has the number
+/// of `TCX_NEXT`), so other programs still run.
 #[inline(always)]
 fn action(ctx: &TcContext, skb: &Skb, outcome: Result<Verdict, Reason>) -> i32 {
     let reason = match outcome {

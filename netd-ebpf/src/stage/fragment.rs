@@ -1,5 +1,5 @@
-//! Fragments that arrive before the first of their datagram, the only one that holds the ports. They wait in a queue until
-//! that one comes; then all of them are received again.
+//! Fragments that arrive before the first one of their datagram, the only one that holds the ports. They are queued
+//! until that one arrives; then all of them are received again.
 
 use netd_common::abi::{FRAGMENT_TICKS, FragmentKey, FragmentRow, QueuedFragmentKey, QueuedFragmentRow, cb};
 use netd_common::flow::{FlowKey, Zone};
@@ -18,7 +18,7 @@ use crate::kernel::{atomic, clock, fib, fragments, scratch, tables};
 /// How many fragments of a datagram are queued: the largest datagram has 45 of 1,480 bytes.
 const MOST: u32 = 64;
 
-/// Queues a copy of a later fragment. `None` if the first one has come meanwhile and this one can follow its flow.
+/// Queues a copy of a later fragment. `None` if the first one has arrived meanwhile, so that this one can use its flow.
 #[inline(always)]
 pub(crate) fn queue<A: Inet>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
     let then = if skb.cb(cb::AFTER_QUEUE) == Then::Pass as u32 { Then::Pass } else { Then::End };
@@ -30,11 +30,11 @@ pub(crate) fn queue<A: Inet>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
     }
 }
 
-/// What has become of a fragment that was to be queued.
+/// The result for a fragment that should be queued.
 enum Stored {
-    /// It waits.
+    /// It is queued.
     Queued,
-    /// It need not wait.
+    /// It need not be queued.
     FirstHasCome,
 }
 
@@ -63,7 +63,7 @@ fn store<A: Inet>(skb: &Skb) -> Result<Stored, Reason> {
     loaded?;
     place.number = number as u32;
     fragments::put_queued(place, copy)?;
-    // The first fragment may have come before this one was in the queue: then nobody would let this one go.
+    // The first fragment may have arrived before this one was in the queue: then this one would never be released.
     if datagram::first(&place.datagram).is_none() {
         return Ok(Stored::Queued);
     }
@@ -71,8 +71,8 @@ fn store<A: Inet>(skb: &Skb) -> Result<Stored, Reason> {
     Ok(Stored::FirstHasCome)
 }
 
-/// The row of a datagram whose first fragment has not come. It is made if there is none, and reset if it is left over from
-/// another datagram of the same number.
+/// The row of a datagram whose first fragment has not arrived. It is made if it is missing, and reset if it belongs to
+/// an earlier datagram with the same identification.
 #[inline(always)]
 fn await_first<A: Inet>(key: &FragmentKey<A>) -> Option<&'static mut FragmentRow> {
     let awaited = FragmentRow::awaited(clock::now());
@@ -87,8 +87,8 @@ fn await_first<A: Inet>(key: &FragmentKey<A>) -> Option<&'static mut FragmentRow
     fragments::datagram(key)
 }
 
-/// Notes the ports of a datagram's first fragment, and makes it and all that wait for it be received again, it before the
-/// others. `None` if nothing waits or the datagram is not for netd: then the packet goes on.
+/// Stores the ports of a datagram's first fragment. If others are queued, all of them are received again, the first one
+/// first. `None` if none is queued or the datagram is not for netd: then the packet continues.
 #[inline(always)]
 pub(crate) fn first<A: Inet>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
     let zone = Zone::container(skb.cb(cb::ZONE));
@@ -96,7 +96,7 @@ pub(crate) fn first<A: Inet>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
     let ip = A::header(&frame, IP_AT).ok()?;
     let Part::First(id) = ip.part else { return None };
     let transport = transport::read(&frame, &ip).ok()?;
-    // The host's stack gets its fragments as they come.
+    // Fragments for the host's stack are passed on in any order.
     let leaves = tables::endpoint_behind(zone.ifindex()).is_some_and(|sender| {
         !matches!(fib::lookup(skb.context(), sender.bridge, ip.src, ip.dst), Route::Local)
     });
@@ -119,7 +119,7 @@ pub(crate) fn first<A: Inet>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
     Some(release(skb, place, queued, least).map(|()| Verdict::Consumed))
 }
 
-/// Notes the ports that a datagram's first fragment holds.
+/// Stores the ports of a datagram's first fragment.
 #[inline(always)]
 fn note_first<A: Inet>(key: &FragmentKey<A>, transport: &Transport) {
     let row = FragmentRow::first(transport.src_port, transport.dst_port, clock::now());
@@ -129,8 +129,8 @@ fn note_first<A: Inet>(key: &FragmentKey<A>, transport: &Transport) {
     }
 }
 
-/// Makes the packet and `queued` of those that wait for it be received again. The kernel cuts no packet to less than `least`
-/// bytes, where this one's transport header starts; a shorter one gets some padding.
+/// Makes the kernel receive the packet and `queued` fragments again. The kernel cuts no packet to less than `least`
+/// bytes, where this one's transport header starts; a shorter fragment is padded.
 #[inline(always)]
 fn release<A: Inet>(
     skb: &Skb,

@@ -20,11 +20,11 @@ use crate::stage::nat64;
 /// Where an ICMP error quotes the packet that it is about, from its own start (RFC 792, RFC 4443 §3).
 const QUOTE: u32 = 8;
 
-/// ICMP's type of a redirect (RFC 792). It names a router on one link, which means nothing on the flow's other side; it is
-/// left to the host, which chose the route. IPv6's redirect is not an error message.
+/// The ICMP type of a redirect (RFC 792). It names a router on one link, which has no meaning on the flow's other side.
+/// It is left to the host, which chose the route. IPv6's redirect is not an error message.
 const REDIRECT: u8 = 5;
 
-/// Translates an ICMP error and sends it on; `None` if it is about no flow.
+/// Translates an ICMP error and forwards it; `None` if it is about no flow.
 #[inline(always)]
 pub(crate) fn pass<A: Inet>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
     let zone = Zone::container(skb.cb(cb::ZONE));
@@ -37,7 +37,7 @@ pub(crate) fn pass<A: Inet>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
     if !is_first || ip.ttl <= 1 || icmp::kind(&frame, ip.transport_at) == Ok(REDIRECT) {
         return None;
     }
-    // The quoted packet is as it left on this side; an answer to it would have come in under this key.
+    // The quoted packet is one that left on this side; a reply to it would have this key.
     let sent = FlowKey::of(&quoted, &transport, zone).tuple();
     let own = sent.dst;
     let (row, endpoint) = table::peek(FlowKey::new(sent.reversed(), quoted.protocol, zone))?;
@@ -48,7 +48,7 @@ pub(crate) fn pass<A: Inet>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
         let key = FlowKey::new(sent.reversed(), quoted.protocol, zone);
         return Some(nat64::icmp_error(&frame, &ip, &key, row, endpoint));
     }
-    // A container may report errors about its own address only.
+    // A container may report errors only about its own address.
     if zone != Zone::OUTSIDE && ip.src != own {
         return Some(Err(Reason::Spoofed));
     }
@@ -56,7 +56,7 @@ pub(crate) fn pass<A: Inet>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
         Ok(quote) => quote,
         Err(reason) => return Some(Err(reason)),
     };
-    // A router that reports the error keeps its address; the far end itself gets its translated one.
+    // An error from a router keeps its source; one from the peer itself gets the translated address.
     if ip.src != own {
         row.src = ip.src;
     }

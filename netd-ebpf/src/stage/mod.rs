@@ -1,13 +1,13 @@
-//! The stages: what the programs do with a packet that the flow table alone cannot send on.
+//! The stages: programs for packets that the fast path cannot finish.
 //!
 //! | room | packets |
 //! |---|---|
-//! | [`dispatch`] | which stage follows, and what TC is told |
+//! | [`dispatch`] | the next stage, and the action that TC gets |
 //! | [`new`] | of no flow: the policy decides, and a flow is opened |
 //! | [`broadcast`] | that are broadcast on an uplink's link |
 //! | [`container`] | from a container that are not of an established flow |
 //! | [`icmp`] | ICMP errors about a flow's packets |
-//! | [`fragment`] | fragments that wait for the first of their datagram |
+//! | [`fragment`] | fragments that arrive before the first of their datagram |
 //! | [`nat64`] | of IPv6 clients of containers that have only IPv4 |
 //! | [`answer`] | that are dropped and answered with an ICMP error |
 //! | [`report`] | that are dropped and reported |

@@ -1,6 +1,6 @@
 //! NAT64: IPv6 clients of a container that has only IPv4. Headers of one family become headers of the other (RFC 7915).
 //!
-//! Such a connection is one of the IPv6 flow tables, with IPv4-mapped addresses on the container's side. Keys, states,
+//! Such a connection is in the IPv6 flow tables, with IPv4-mapped addresses on the container's side. Keys, states,
 //! timeouts and counters are as for any other connection. So are the checksum changes, since the extra bits of a mapped
 //! address add up to zero in a ones'-complement sum.
 
@@ -25,7 +25,7 @@ use crate::kernel::stack::Aligned;
 /// The smallest MTU that IPv6 allows (RFC 8200 §5), bytes.
 const SMALLEST_MTU: u32 = 1280;
 
-/// Follows the flow of an IPv4 packet in an IPv6 table.
+/// Looks up the flow of an IPv4 packet in an IPv6 table.
 #[inline(always)]
 pub(crate) fn follow<T: Table<Ipv6>>(skb: &Skb) -> Step {
     let frame = skb.front();
@@ -49,7 +49,7 @@ fn mapped(ip: &Ip<Ipv4>) -> Ip<Ipv6> {
     }
 }
 
-/// A packet that is to change families, and its flow.
+/// A packet that changes its family, and its flow.
 struct Translation {
     frame: Frame,
     transport: Transport,
@@ -58,8 +58,8 @@ struct Translation {
 }
 
 impl Translation {
-    /// Finds the flow of a packet without options, extension headers and fragmentation: options and extension headers have
-    /// no equivalent in the other family, and translated fragments would have wrong offsets.
+    /// Finds the flow of a packet without options, extension headers and fragmentation: options and extension headers
+    /// have no equivalent in the other family, and translated fragments would have wrong offsets.
     #[inline(always)]
     fn of(skb: &Skb, frame: Frame, ip: &Ip<Ipv6>, header_len: usize) -> Result<Self, Reason> {
         if ip.part != Part::Whole || ip.transport_at.get() != ETHERNET_LEN + header_len {
@@ -71,7 +71,7 @@ impl Translation {
         Ok(Self { frame, transport, row, endpoint })
     }
 
-    /// Writes the Ethernet header of a packet that now has room for the other family's IP header, and says where it goes.
+    /// Writes the Ethernet header of a packet that now has room for the other family's IP header, and redirects it.
     #[inline(always)]
     fn send<A: Inet>(&self, skb: &Skb) -> Result<Verdict, Reason> {
         let mut frame = skb.frame();
@@ -84,7 +84,7 @@ impl Translation {
     }
 }
 
-/// Sends an IPv6 packet on as IPv4 (RFC 7915 §5.1).
+/// Forwards an IPv6 packet as IPv4 (RFC 7915 §5.1).
 #[inline(always)]
 pub(crate) fn to_ipv4(skb: &Skb) -> Result<Verdict, Reason> {
     let frame = skb.front();
@@ -100,8 +100,8 @@ pub(crate) fn to_ipv4(skb: &Skb) -> Result<Verdict, Reason> {
     let len = Be16::from_wire([len0, len1]).get().checked_add(IPV4_LEN as u16).ok_or(Reason::Malformed)?;
     let [len0, len1] = Be16::new(len).to_wire();
     let first = u32::from_ne_bytes([0x45, class, len0, len1]);
-    // An atomic datagram, whose identification may be any number (RFC 6864 §4.1): the container's link is the last one, and its
-    // MTU is known.
+    // An atomic datagram, whose identification may be any number (RFC 6864 §4.1), since the container's link is the
+    // last one and its MTU is known.
     let second = u32::from_ne_bytes([0, 0, 0x40, 0]);
     let third = |checksum: [u8; 2]| u32::from_ne_bytes([ttl - 1, protocol, checksum[0], checksum[1]]);
     let (src, dst) = (src.word(), dst.word());
@@ -116,7 +116,7 @@ pub(crate) fn to_ipv4(skb: &Skb) -> Result<Verdict, Reason> {
     Ok(verdict)
 }
 
-/// Sends an IPv4 packet on as IPv6 (RFC 7915 §4.1).
+/// Forwards an IPv4 packet as IPv6 (RFC 7915 §4.1).
 #[inline(always)]
 pub(crate) fn to_ipv6(skb: &Skb) -> Result<Verdict, Reason> {
     let frame = skb.front();
@@ -125,7 +125,7 @@ pub(crate) fn to_ipv6(skb: &Skb) -> Result<Verdict, Reason> {
     if translation.transport.layout == Layout::Udp
         && translation.frame.read(ETHERNET_LEN + IPV4_LEN + 6) == Some([0, 0])
     {
-        // UDP over IPv6 needs a checksum, and computing one means reading the whole datagram (RFC 7915 §4.5).
+        // UDP over IPv6 needs a checksum, and computing one would need the whole datagram (RFC 7915 §4.5).
         return Err(Reason::Untranslatable);
     }
     let [_, class, len0, len1] = translation.frame.read::<4>(ETHERNET_LEN).ok_or(Reason::Malformed)?;
@@ -149,9 +149,9 @@ pub(crate) fn to_ipv6(skb: &Skb) -> Result<Verdict, Reason> {
     Ok(verdict)
 }
 
-/// Handles an ICMPv6 error about such a flow's packet. `own` is the row that an answer to the quoted packet would have
-/// taken, under `key`. The MTU of a "packet too big" is remembered for the answers, whose sender netd then tells by an IPv4
-/// error; other errors have no equivalent.
+/// Handles an ICMPv6 error about such a flow's packet. `own` is the row of a reply to the quoted packet, under `key`.
+/// The MTU of a "packet too big" is stored for the replies; netd then sends their sender an IPv4 error. Other errors
+/// have no equivalent.
 #[inline(always)]
 pub(crate) fn icmp_error<A: Inet>(
     frame: &Frame,

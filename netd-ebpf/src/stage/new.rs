@@ -1,4 +1,4 @@
-//! Packets of no flow: the policy decides what becomes of them, and a flow is opened for those that may have one.
+//! Packets of no flow: the policy decides about them, and a flow is opened for those that it accepts.
 
 use netd_common::abi::cb;
 use netd_common::flow::nat::Nat;
@@ -19,11 +19,11 @@ use crate::kernel::lookups::Kernel;
 use crate::kernel::skb::Skb;
 use crate::kernel::{clock, scratch, tables};
 
-/// What becomes of a packet of no flow.
+/// The result for a packet of no flow.
 pub(crate) enum New {
     /// A flow was opened for it.
     Opened(Opened),
-    /// Anything else that the policy has decided.
+    /// Any other decision of the policy.
     Decided(Decision),
 }
 
@@ -31,8 +31,8 @@ pub(crate) enum New {
 #[inline(always)]
 pub(crate) fn uplink<A: Inet>(skb: &Skb) -> Result<New, Reason> {
     let (frame, lookups) = (skb.front(), Kernel(skb.context()));
-    // A packet whose headers cannot be read has no flow: the host's stack refuses and counts it. But that stack follows more
-    // extension headers than netd, so the addresses in front of them are judged all the same.
+    // A packet whose headers cannot be read has no flow; the host's stack drops and counts it. But that stack reads
+    // more extension headers than netd, so the addresses are checked anyway.
     let Ok(ip) = A::header(&frame, IP_AT) else {
         let unpublished = |ip| inbound::unpublished(&lookups, &ip);
         return A::plain(&frame).map_or(Ok(Decision::Pass), unpublished).map(New::Decided).map_err(refused);
@@ -48,7 +48,7 @@ pub(crate) fn uplink<A: Inet>(skb: &Skb) -> Result<New, Reason> {
 pub(crate) fn container<A: Inet>(skb: &Skb) -> Result<New, Reason> {
     let frame = skb.front();
     let ip = A::header(&frame, IP_AT)?;
-    // While the container is being removed its veth still exists, and its row does not.
+    // While the container is being removed, its veth still exists but its row does not.
     let sender = tables::endpoint_behind(skb.ifindex()).ok_or(Reason::NoWayOut)?;
     let decision = outbound::decide(&Kernel(skb.context()), &frame, &ip, sender)?;
     // Noted here, since the verifier refuses a decision of which a part is undefined, as that of the others would be.
@@ -91,7 +91,7 @@ pub(crate) fn direct<A: Inet>(skb: &Skb) -> Result<New, Reason> {
     carry_out(skb, decision, nat, Source::Own)
 }
 
-/// A packet to a published port whose target is not a container.
+/// A packet to a published port of another host.
 #[inline(always)]
 pub(crate) fn forward<A: Inet>(skb: &Skb) -> Result<New, Reason> {
     let (zone, frame, lookups) = (zone(skb), skb.front(), Kernel(skb.context()));
@@ -108,18 +108,18 @@ fn zone(skb: &Skb) -> Zone {
     Zone::container(skb.cb(cb::ZONE))
 }
 
-/// A packet, as the policy takes it.
+/// A packet in the form that the policy takes.
 #[inline(always)]
 fn packet<'a, A: Inet>(skb: &Skb, frame: &Frame, ip: &'a Ip<A>, zone: Zone) -> Packet<'a, A> {
     Packet::new(ip, datagram::transport(frame, ip, zone), zone, skb.ifindex())
 }
 
-/// Which source address the connections of a stage may get.
+/// The source address that connections of a stage may get.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
     /// Their own.
     Own,
-    /// The gateway's of the container's network.
+    /// The gateway of the container's network.
     Gateway,
     /// One of an uplink.
     Uplink,

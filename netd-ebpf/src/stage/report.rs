@@ -1,5 +1,5 @@
-//! The report of a dropped packet. Whoever drops a packet asks for it once a reason, CPU and tick, so that a flood costs no more than
-//! a trickle.
+//! The report of a dropped packet. At most one is made for each reason, CPU and tick, so that a flood costs no more
+//! than a few packets.
 
 use netd_common::abi::{DropEvent, cb};
 use netd_common::wire::bytes::{Ipv4, Ipv6};
@@ -11,7 +11,7 @@ use crate::kernel::drops;
 use crate::kernel::frame::Frame;
 use crate::kernel::skb::Skb;
 
-/// Reports the packet as it is now. What cannot be read is zero.
+/// Reports the packet in its current form. Fields that cannot be read are zero.
 #[inline(always)]
 pub(crate) fn drop(skb: &Skb) {
     let (len, ifindex, reason) = (skb.len(), skb.ifindex(), skb.cb(cb::REASON));

@@ -1,7 +1,8 @@
-//! Dropping denied packets before they get an skb. The policy is the one that TC asks.
+//! Early drop: denied packets are dropped before they get an skb. The policy is the same as in TC.
 //!
-//! A decision is cached for a moment, under all that it depends on, which is everything but the source port. So a flood from
-//! one source is judged a few times a second, and its other packets are dropped by one look at the frame and one at a row.
+//! A decision is cached for at most 128 jiffies, by everything that it depends on, which excludes the source port. So
+//! the policy decides about a flood from one source only a few times a second; its other packets need only the frame
+//! and one row.
 
 use netd_common::abi::DenyCacheRow;
 use netd_common::flow::Zone;
@@ -15,7 +16,7 @@ use crate::kernel::xdp_buff::XdpBuff;
 use crate::kernel::{clock, deny_cache, drops, scratch, seen_peers, tables};
 use crate::xdp::frame::Received;
 
-/// The present time in the low half, and the epoch in the high half.
+/// The current time in the low half, and the epoch in the high half.
 #[inline(always)]
 fn stamp() -> u64 {
     u64::from(clock::coarse()) | (u64::from(deny_cache::epoch()) << 32)
@@ -49,8 +50,8 @@ pub(crate) fn count<A: Inet>(row: &mut DenyCacheRow<A>, len: u32) {
     row.bytes += u64::from(len);
 }
 
-/// Asks the policy about a packet of no flow, and caches a decision to drop it. None if TC is to handle the packet: also to
-/// count and report the first one of a reason.
+/// Asks the policy about a packet of no flow, and caches a decision to drop it. None if TC must handle the packet. TC
+/// also gets the first one of a reason, to count and report it.
 #[inline(always)]
 pub(crate) fn decide<A: Inet>(
     buff: &XdpBuff,
@@ -61,7 +62,7 @@ pub(crate) fn decide<A: Inet>(
     let key = &received.key;
     let port_and_protocol = Class::<A>::service(key.dst_port, key.protocol());
     let class = Class { mac: received.mac, src: key.src, dst: key.dst, port_and_protocol };
-    // Read before anything is looked up: what changes meanwhile is of another epoch.
+    // Read before the lookups, so that a later change has another epoch.
     let stamp = stamp();
     if tables::uplink(received.ifindex).is_none_or(|uplink| uplink.mac != received.mac) {
         return None;

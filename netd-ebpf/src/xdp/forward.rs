@@ -16,7 +16,7 @@ use crate::kernel::xdp_buff::XdpBuff;
 use crate::kernel::{atomic, clock, fib, seen_peers, tables};
 use crate::xdp::frame::Received;
 
-/// Sends a packet on by its row; `None` if there is anything to decide, as in [`crate::flow::fast`].
+/// Forwards a packet by its row; `None` if a decision is needed, as in [`crate::flow::fast`].
 #[inline(always)]
 pub(crate) fn send<A: Inet>(
     buff: &XdpBuff,
@@ -55,7 +55,7 @@ pub(crate) fn send<A: Inet>(
     Some(())
 }
 
-/// The first 12 bytes of a frame that a row sends on. They are looked up once a tick, only for an uplink that takes
+/// The first 12 bytes of a frame that a row forwards. They are looked up once a tick, only for an uplink that accepts
 /// redirected frames, and only for packets that are addressed to this host.
 #[inline(always)]
 fn ethernet<A: Inet>(

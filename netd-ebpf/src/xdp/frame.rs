@@ -1,4 +1,4 @@
-//! What identifies a packet in XDP.
+//! The identification of a packet in XDP.
 
 use netd_common::flow::FlowKey;
 

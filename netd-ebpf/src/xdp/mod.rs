@@ -1,12 +1,12 @@
-//! What XDP does with an uplink's packets before the stack has made an skb of them, if the user turns it on: packets of
-//! connections that are forwarded are sent on here, and denied ones are dropped here. All others go to TC as they came in.
+//! XDP on uplinks, if the user turns it on. Before the kernel allocates an skb, packets of forwarded connections are
+//! redirected, and denied packets are dropped. All others go to TC unchanged.
 //!
-//! A row's packets are sent on here only in a tick in which TC has updated the row. So whatever is due once a tick, such as
-//! the neighbour lookup, is still done by TC.
+//! A row's packets are forwarded here only in a tick in which TC has updated the row. So TC still does the work that is
+//! due once a tick, such as looking up the route and resolving the neighbour.
 //!
 //! | room | owns |
 //! |---|---|
-//! | [`frame`] | what identifies a packet |
+//! | [`frame`] | the identification of a packet |
 //! | [`forward`] | packets of forwarded connections |
 //! | [`early_drop`] | packets that are denied |
 
@@ -30,9 +30,9 @@ use crate::kernel::xdp_buff::XdpBuff;
 
 use self::frame::Received;
 
-/// What becomes of a packet here.
+/// The result for a packet.
 enum Fate {
-    /// TC sees it.
+    /// It goes to TC.
     Pass,
     /// It is dropped, and counted.
     Drop,
@@ -57,11 +57,12 @@ pub(crate) fn uplink(ctx: &XdpContext) -> u32 {
     }
 }
 
-/// Sends a packet on by its flow, or drops it, or leaves it as it is.
+/// Forwards a packet by its flow, or drops it, or leaves it unchanged.
 #[inline(always)]
 fn pass<A: Inet>(buff: &XdpBuff, frame: Frame) -> Fate {
     let known = A::classify(&frame).and_then(|class| early_drop::known(&class, buff.ifindex()));
-    // A connection that began before its source was denied goes on. So a source that has ever had one is looked up first.
+    // A connection that was opened before its source was denied continues. So a source that has had one is looked up
+    // first.
     let known = match known {
         Some(row) if !seen_peers::contains(row.peer) => {
             early_drop::count(row, frame.len());

@@ -1,8 +1,8 @@
-//! Programs on their hooks: on interfaces by tcx where the kernel has it (6.6) and by clsact below, on uplinks by XDP as well, and
-//! on the root of cgroup v2 for sockets.
+//! Attaching programs: to interfaces by tcx (kernel 6.6) or by clsact on older kernels, to uplinks also by XDP, and to
+//! the root of cgroup v2 for sockets.
 //!
-//! A BPF link takes an interface's index in the namespace of the thread that makes it. So everything that names an interface runs
-//! on a thread that visits the host's namespace.
+//! A BPF link takes an interface's index in the namespace of the thread that makes it. So everything that uses an
+//! interface runs on a thread that enters the host's namespace.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -24,10 +24,10 @@ use super::pins;
 use crate::error::{Doing as _, Error, Result};
 use crate::netns::Netns;
 
-/// The priority of netd's clsact filters: the first that others are unlikely to have taken.
+/// The priority of netd's clsact filters: a number that others are unlikely to use.
 const CLSACT_PRIORITY: u16 = 7;
 
-/// The programs on the cgroup that exchange socket addresses, and their attach types.
+/// The programs on the cgroup that translate socket addresses, and their attach types.
 const SOCKET_ADDRESS: [(&str, AddrHook); 8] = [
     (hook::CONNECT4, AddrHook::Connect4),
     (hook::CONNECT6, AddrHook::Connect6),
@@ -39,7 +39,7 @@ const SOCKET_ADDRESS: [(&str, AddrHook); 8] = [
     (hook::GETPEERNAME6, AddrHook::GetPeerName6),
 ];
 
-/// Which of an interface's hooks a program is on.
+/// The hook of an interface that a program is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HookPoint {
     /// The TC ingress of an uplink.
@@ -59,7 +59,7 @@ impl HookPoint {
         }
     }
 
-    /// The first part of the names of its links' pins.
+    /// The prefix of the names of its links' pins.
     const fn prefix(self) -> &'static str {
         match self {
             Self::Uplink => "uplink",
@@ -79,14 +79,14 @@ pub enum TcHook {
 }
 
 impl TcHook {
-    /// The better one that this kernel has.
+    /// tcx if this kernel has it.
     pub fn of_kernel() -> Self {
         let kernel = KernelVersion::current().unwrap_or(KernelVersion::new(0, 0, 0));
         if kernel >= KernelVersion::new(6, 6, 0) { Self::Tcx } else { Self::Clsact }
     }
 }
 
-/// A program and the hook that it belongs on.
+/// A program and its hook.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct AttachedProgram {
     /// The program's name.
@@ -95,7 +95,7 @@ pub(crate) struct AttachedProgram {
     pub on: String,
     /// The mechanism: tcx, clsact, xdp or cgroup.
     pub hook: &'static str,
-    /// Whether the kernel has it there now.
+    /// Whether it is attached now.
     pub attached: bool,
 }
 
@@ -113,17 +113,18 @@ pub(super) struct Hooks<'a> {
 }
 
 impl Hooks<'_> {
-    /// The pin of a link. It carries the index, which no two interfaces of a namespace share, and the name, for people.
+    /// The pin of a link. Its name has the interface's index, which is unique in a namespace, and the interface's name,
+    /// for readers.
     fn link(&self, point: HookPoint, ifindex: u32, ifname: &str) -> PathBuf {
         pins::links(self.instance).join(format!("{}-{ifindex}-{ifname}", point.prefix()).replace('.', "_"))
     }
 
-    /// The mark that the clsact qdisc of an interface is netd's own.
+    /// The mark that netd has made the clsact qdisc of an interface.
     fn qdisc(&self, ifindex: u32) -> PathBuf {
         pins::links(self.instance).join(format!("qdisc-{ifindex}"))
     }
 
-    /// Puts a TC program on an interface of the host. Doing it twice is fine.
+    /// Attaches a TC program to an interface of the host, if it is not attached yet.
     pub(super) fn attach(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<()> {
         let pin = self.link(point, ifindex, ifname);
         self.rename_pin(point, ifindex, &pin)?;
@@ -141,7 +142,7 @@ impl Hooks<'_> {
     /// As [`Self::attach`], by a link. Runs in the host's namespace.
     fn attach_tcx(&self, point: HookPoint, ifname: &str, pin: &Path) -> Result<()> {
         let what = || format!("attach BPF program {} to {ifname}", point.program());
-        // A pin whose interface is gone, or whose program was detached by hand.
+        // A pin whose interface is gone, or whose program another tool has detached.
         release(pin)?;
         let mut program = SchedClassifier::from_pin(self.program(point.program())).doing(what)?;
         let first = TcAttachOptions::TcxOrder(LinkOrder::first());
@@ -151,14 +152,14 @@ impl Hooks<'_> {
         Ok(())
     }
 
-    /// As [`Self::attach`], by a filter. There is no link to pin, so an empty folder in its place says that the filter is netd's.
-    /// Runs in the host's namespace.
+    /// As [`Self::attach`], by a filter. There is no link to pin, so an empty folder in its place marks that the filter
+    /// is netd's. Runs in the host's namespace.
     fn attach_clsact(&self, point: HookPoint, ifindex: u32, ifname: &str, pin: &Path) -> Result<()> {
         let what = || format!("attach BPF program {} to {ifname}", point.program());
         let mut program = SchedClassifier::from_pin(self.program(point.program())).doing(what)?;
         match tc::qdisc_add_clsact(ifname) {
             Ok(()) => create_folder(&self.qdisc(ifindex))?,
-            // It is there already, and whoever made it keeps it.
+            // The qdisc already exists, so netd must not remove it later.
             Err(error) if already_there(&error) => {}
             Err(error) => return Err(Error::system(format!("add a clsact qdisc to {ifname}"), error)),
         }
@@ -180,8 +181,8 @@ impl Hooks<'_> {
         fs::rename(&before, pin).doing(|| format!("rename {} to {}", before.display(), pin.display()))
     }
 
-    /// Takes a TC program off an interface; an interface that is gone took it along. Returns whether netd's own clsact qdisc is
-    /// left on the interface; the caller removes it by netlink.
+    /// Detaches a TC program from an interface, which may be gone. Returns whether netd's own clsact qdisc is left on
+    /// the interface; the caller removes it by netlink.
     pub(super) fn detach(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<bool> {
         let pin = self.link(point, ifindex, ifname);
         if pin.is_dir() {
@@ -202,8 +203,8 @@ impl Hooks<'_> {
         Ok(ours)
     }
 
-    /// Puts the XDP program on an interface of the host, in its driver. An XDP link of netd's that is there already is replaced.
-    /// Fails if the driver does not run it, or if somebody else's program is there.
+    /// Attaches the XDP program to an interface of the host, in its driver. An existing XDP link of this instance is
+    /// replaced. Fails if the driver does not support XDP, or if another program is attached.
     pub(super) fn attach_xdp(&self, ifindex: u32, ifname: &str) -> Result<()> {
         let pin = self.link(HookPoint::Xdp, ifindex, ifname);
         self.rename_pin(HookPoint::Xdp, ifindex, &pin)?;
@@ -211,13 +212,13 @@ impl Hooks<'_> {
         let what = || format!("attach BPF program {} to {ifname} in native mode", hook::UPLINK_XDP);
         let mut program = self.xdp_program(what)?;
         let id = self.host.run(|| program.attach_to_if_index(ifindex, XdpMode::Driver))?.doing(what)?;
-        // A link, which the kernel puts beside no other program and lets nobody replace (5.9).
+        // A link (5.9): the kernel refuses it if another program is attached, and lets no other program replace it.
         let link: FdLink = program.take_link(id).doing(what)?.try_into().doing(what)?;
         link.pin(&pin).doing(|| format!("pin {}", pin.display()))?;
         Ok(())
     }
 
-    /// Takes the XDP program off; absent is fine.
+    /// Detaches the XDP program, which may be absent.
     pub(super) fn detach_xdp(&self, ifindex: u32, ifname: &str) -> Result<()> {
         release(&self.link(HookPoint::Xdp, ifindex, ifname))
     }
@@ -245,7 +246,7 @@ impl Hooks<'_> {
         Ok(present.iter().any(|program| program.id() == ours))
     }
 
-    /// The interfaces that have a program at `point`, by index, with the names they had when it was put there.
+    /// The interfaces that have a program at `point`, by index, with the names that they had when it was attached.
     pub(super) fn attached(&self, point: HookPoint) -> Result<BTreeMap<u32, String>> {
         let folder = pins::links(self.instance);
         let mut found = BTreeMap::new();
@@ -263,7 +264,7 @@ impl Hooks<'_> {
         Ok(found)
     }
 
-    /// Puts the socket programs on the root of the cgroup v2 hierarchy. Doing it twice is fine.
+    /// Attaches the socket programs to the root of the cgroup v2 hierarchy, if they are not attached yet.
     pub(super) fn attach_sockets(&self) -> Result<()> {
         let Some(root) = cgroup_root()? else {
             tracing::warn!(
@@ -272,7 +273,7 @@ impl Hooks<'_> {
             );
             return Ok(());
         };
-        // A link is one of several in any case (cgroup_bpf_link_attach); the flag that says so is refused.
+        // Links always allow several programs (cgroup_bpf_link_attach); the kernel refuses the flag for that.
         let mode = CgroupAttachMode::Single;
         let cgroup = File::open(&root).doing(|| format!("open cgroup {}", root.display()))?;
         self.attach_socket(hook::SOCK_RELEASE, &root, |pin| {
@@ -360,7 +361,7 @@ impl Hooks<'_> {
     }
 }
 
-/// Where cgroup v2 is mounted; on a machine with both versions it is beside the first.
+/// The mount point of cgroup v2; on a machine with both versions it is beside that of the first.
 pub(crate) fn cgroup_root() -> Result<Option<PathBuf>> {
     let mounts = fs::read_to_string("/proc/self/mounts").doing(|| "read /proc/self/mounts".into())?;
     Ok(mounts.lines().find_map(|line| {
@@ -379,7 +380,7 @@ fn create_folder(path: &Path) -> Result<()> {
     }
 }
 
-/// Takes the links that are pinned in a folder off their hooks, and removes the folder; absent is fine.
+/// Detaches the links that are pinned in a folder, and removes the folder, which may be absent.
 pub(super) fn release_all(folder: &Path) -> Result<()> {
     let entries = match fs::read_dir(folder) {
         Err(error) if is_absent(&error) => return Ok(()),
@@ -391,7 +392,7 @@ pub(super) fn release_all(folder: &Path) -> Result<()> {
     release(folder)
 }
 
-/// Takes a pinned link off its hook and removes the pin, or removes an empty folder that is a mark; absent is fine.
+/// Detaches a pinned link and removes the pin, or removes an empty folder that is a mark. It may be absent.
 fn release(path: &Path) -> Result<()> {
     let released =
         if path.is_dir() { fs::remove_dir(path) } else { detach(path).and_then(|()| fs::remove_file(path)) };
@@ -401,7 +402,7 @@ fn release(path: &Path) -> Result<()> {
     }
 }
 
-/// Whether the qdisc is there already. aya says so in its own words or in the kernel's.
+/// Whether the error says that the qdisc already exists; aya returns its own error or the kernel's.
 fn already_there(error: &tc::TcError) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {

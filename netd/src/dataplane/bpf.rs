@@ -1,4 +1,5 @@
-//! Commands of bpf(2) that aya lacks: taking a link off its hook at once, freezing a map, and many rows of a map in one call.
+//! Commands of bpf(2) that aya lacks: detaching a link at once, freezing a map, and reading or writing many rows of a
+//! map in one call.
 
 use std::ffi::CString;
 use std::io;
@@ -34,13 +35,13 @@ struct LinkDetach {
     link_fd: u32,
 }
 
-/// Takes the link that is pinned at `pin` off its hook before returning; a link whose interface is gone is off already.
+/// Detaches the link that is pinned at `pin` before returning; a link whose interface is gone is already detached.
 ///
-/// Removing the pin alone is not enough: the kernel lets go of a pinned object after a grace period and on a work queue
-/// (kernel/bpf/inode.c, `bpf_free_inode`), and until then the program still sees packets.
+/// Removing the pin is not enough: the kernel releases a pinned object after a grace period and on a work queue
+/// (kernel/bpf/inode.c, `bpf_free_inode`), and until then the program still receives packets.
 ///
 /// # Errors
-/// What the kernel says; `NotFound` if there is no such pin.
+/// The kernel's error; `NotFound` if there is no such pin.
 pub(super) fn detach(pin: &Path) -> io::Result<()> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let mut get = ObjGet { pathname: path.as_ptr().expose_provenance() as u64, bpf_fd: 0, file_flags: 0 };
@@ -62,7 +63,7 @@ struct MapFreeze {
 /// Refuses every later change of a map from the user side (kernel 5.2). The map must not be mapped into memory.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub(super) fn freeze(map: &MapData) -> io::Result<()> {
     let map_fd = map.fd().as_fd().as_raw_fd().cast_unsigned();
     // SAFETY: `MAP_FREEZE` reads its attribute, which points nowhere.
@@ -73,9 +74,9 @@ pub(super) fn freeze(map: &MapData) -> io::Result<()> {
 /// `union bpf_attr` as the batch commands read it; the kernel writes back how many rows it has done.
 #[repr(C)]
 struct Batch {
-    /// Where the key lies behind which to begin.
+    /// Pointer to the key after which to start.
     after: u64,
-    /// Where to write the key that was come to.
+    /// Pointer to where the last key is written.
     reached: u64,
     keys: u64,
     values: u64,
@@ -86,8 +87,8 @@ struct Batch {
 }
 
 impl Batch {
-    /// For `count` rows of `map`, if its keys and rows have these sizes: the kernel copies as many bytes as it believes they
-    /// have.
+    /// For `count` rows of `map`, if its keys and rows have these sizes: the kernel copies as many bytes as it believes
+    /// they have.
     fn new(map: &MapData, key: usize, row: Option<usize>, count: usize) -> io::Result<Self> {
         let info: MapInfo = map.info().map_err(io::Error::other)?;
         let fits = info.key_size() as usize == key && row.is_none_or(|row| info.value_size() as usize == row);
@@ -115,7 +116,7 @@ impl Batch {
         if count == 0 {
             return Ok(());
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: as the caller guarantees.
         unsafe { bpf(command, &mut self) }?;
         if self.count == count {
             Ok(())
@@ -127,7 +128,7 @@ impl Batch {
 
 /// Reads the rows of an array map from `first` on (kernel 5.6).
 pub(super) fn read_rows<V: Pod>(map: &MapData, first: u32, rows: &mut [V]) -> io::Result<()> {
-    // The kernel begins behind the key that it is given.
+    // The kernel starts after the given key.
     let before = first.checked_sub(1);
     let (mut reached, mut keys) = (0_u32, vec![0_u32; rows.len()]);
     let batch = Batch {
@@ -137,8 +138,8 @@ pub(super) fn read_rows<V: Pod>(map: &MapData, first: u32, rows: &mut [V]) -> io
         values: rows.as_mut_ptr().expose_provenance() as u64,
         ..Batch::new(map, size_of::<u32>(), Some(size_of::<V>()), rows.len())?
     };
-    // SAFETY: all four are alive and as long as is counted, those that are written are borrowed for that, and every byte
-    // pattern is a `V`.
+    // SAFETY: `after` and `reached` point to one key, `keys` and `values` to `count` elements. Those that are written
+    // are borrowed mutably, and every byte pattern is a `V`.
     unsafe { batch.run(BPF_MAP_LOOKUP_BATCH) }
 }
 
@@ -149,17 +150,17 @@ pub(super) fn write_rows<K: Pod, V: Pod>(map: &MapData, keys: &[K], rows: &[V]) 
         values: rows.as_ptr().expose_provenance() as u64,
         ..Batch::new(map, size_of::<K>(), Some(size_of::<V>()), keys.len().min(rows.len()))?
     };
-    // SAFETY: the command only reads both, and they are at least as long as is counted.
+    // SAFETY: the command only reads both, and they have at least `count` elements.
     unsafe { batch.run(BPF_MAP_UPDATE_BATCH) }
 }
 
-/// Removes rows, all of which are there (as [`write_rows`]).
+/// Removes rows, all of which must exist (as [`write_rows`]).
 pub(super) fn remove_rows<K: Pod>(map: &MapData, keys: &[K]) -> io::Result<()> {
     let batch = Batch {
         keys: keys.as_ptr().expose_provenance() as u64,
         ..Batch::new(map, size_of::<K>(), None, keys.len())?
     };
-    // SAFETY: the command only reads the keys, which are as many as is counted.
+    // SAFETY: the command only reads the keys, which have `count` elements.
     unsafe { batch.run(BPF_MAP_DELETE_BATCH) }
 }
 
@@ -168,7 +169,7 @@ pub(super) fn remove_rows<K: Pod>(map: &MapData, keys: &[K]) -> io::Result<()> {
 /// # Safety
 /// `attr` is what the command takes, and what it points to is alive and long enough.
 unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<i32> {
-    // SAFETY: `attr` is alive for the call and its size is given; for what it points to the caller has promised
+    // SAFETY: `attr` is valid for the call and its size is given; the caller guarantees the same of what it points to
     // (kernel/bpf/syscall.c).
     let code = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
     if code < 0 { Err(io::Error::last_os_error()) } else { i32::try_from(code).map_err(io::Error::other) }

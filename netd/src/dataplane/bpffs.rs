@@ -1,4 +1,5 @@
-//! The BPF file system, which holds the pins: mounted if it is missing, and unmounted again if netd mounted it.
+//! The BPF file system, which holds the pins. netd mounts it if it is missing, and unmounts it again if netd mounted
+//! it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use crate::error::{Doing as _, Error, Lack, Result};
 
 const BPFFS: &str = "/sys/fs/bpf";
 const ABOVE: &str = "/sys/fs";
-/// The mount's source. The kernel takes any text here; this one says later that netd mounted it.
+/// The source of the mount. The kernel accepts any text here; this one shows later that netd mounted it.
 const SOURCE: &str = "netd";
 
 /// Held while pins are made or removed: one instance must not unmount what another has just mounted.
@@ -39,9 +40,10 @@ pub(super) fn root() -> PathBuf {
     Path::new(BPFFS).join("netd")
 }
 
-/// Removes the common folder if no instance has pins, and unmounts the file system if netd mounted it and nobody uses it.
+/// Removes the common folder if no instance has pins, and unmounts the file system if netd mounted it and nobody uses
+/// it.
 pub(super) fn leave() -> Result<()> {
-    // Fails if another instance has pins, and then the folder stays.
+    // Fails if another instance has pins; then the folder stays.
     let _in_use = fs::remove_dir(root());
     if !is_mounted(Some(SOURCE))? || is_used()? {
         return Ok(());
@@ -52,13 +54,13 @@ pub(super) fn leave() -> Result<()> {
     }
 }
 
-/// Whether there are pins of anybody. The kernel's own two files do not count (kernel/bpf/preload).
+/// Whether any pins exist, netd's or others. The kernel's own two files do not count (kernel/bpf/preload).
 fn is_used() -> Result<bool> {
     let entries = fs::read_dir(BPFFS).doing(|| format!("read {BPFFS}"))?;
     Ok(entries.flatten().any(|entry| entry.file_name() != "maps.debug" && entry.file_name() != "progs.debug"))
 }
 
-/// Whether a BPF file system is mounted at its place, from `source` if that is given.
+/// Whether a BPF file system is mounted at its usual path, with this `source` if it is given.
 fn is_mounted(source: Option<&str>) -> Result<bool> {
     let mounts = fs::read_to_string("/proc/self/mounts").doing(|| "read /proc/self/mounts".into())?;
     Ok(mounts.lines().any(|line| {

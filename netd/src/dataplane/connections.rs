@@ -16,22 +16,22 @@ pub(crate) struct Connection {
     pub protocol: u8,
     /// Its conntrack state.
     pub state: State,
-    /// How long no packet has passed, milliseconds.
+    /// Time since the last packet, milliseconds.
     pub idle_millis: u64,
     /// The endpoint that it leads to or comes from.
     pub endpoint: Handle,
-    /// The publication that it was made by; [`Handle::NONE`] if a container made it to outside.
+    /// Its publication; [`Handle::NONE`] if a container opened it to outside.
     pub publication: Handle,
-    /// The originator's packets, as they come in.
+    /// The originator's packets, as they arrive.
     pub original: Direction,
-    /// The replies, as they come in; their reverse is what the original direction's packets become.
+    /// The replies, as they arrive; the reverse tuple is that of the originator's packets after translation.
     pub reply: Direction,
 }
 
 /// One direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Direction {
-    /// Source address and port; for an echo request the port is its number.
+    /// Source address and port; for an echo request the port is its identifier.
     pub from: SocketAddr,
     /// Destination address and port.
     pub to: SocketAddr,
@@ -56,7 +56,8 @@ impl Direction {
     }
 }
 
-/// Pairs rows. `endpoint` gives the row of a live endpoint; flows of other endpoints are dead and skipped. `now` is in ticks.
+/// Pairs rows. `endpoint` gives the row of a live endpoint; flows of other endpoints are stale and skipped. `now` is in
+/// ticks.
 pub(super) fn pair<A: Address>(
     rows: &Table<FlowKey<A>, FlowRow<A>>,
     endpoint: impl Fn(Handle) -> Option<EndpointRow>,

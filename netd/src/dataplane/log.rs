@@ -1,4 +1,4 @@
-//! What the programs report: the ring buffer of drop events.
+//! The reports of the programs: the ring buffer of drop events.
 
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
@@ -27,14 +27,14 @@ impl Log {
         Ok(Self { ring: RingBuf::try_from(map).doing(what)? })
     }
 
-    /// Waits until something is reported.
+    /// Waits for a report.
     pub(crate) fn wait(&self) -> Result<()> {
         let mut ring = [PollFd::new(self.ring.as_fd(), PollFlags::POLLIN)];
         poll(&mut ring, PollTimeout::NONE).doing(|| "wait for the programs' reports".into())?;
         Ok(())
     }
 
-    /// What was reported since the last time, oldest first.
+    /// The reports since the last call, oldest first.
     pub(crate) fn take(&mut self) -> Vec<Dropped> {
         let mut dropped = Vec::new();
         while let Some(event) = self.ring.next() {
@@ -47,7 +47,7 @@ impl Log {
 /// A dropped packet, as a program reported it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Dropped {
-    /// Why, by name.
+    /// The name of the reason.
     pub reason: &'static str,
     /// Source address.
     pub src: IpAddr,
@@ -66,7 +66,7 @@ pub(crate) struct Dropped {
 }
 
 impl Dropped {
-    /// None if the event has numbers that the contract does not know.
+    /// None if the event has numbers that are not in the contract.
     fn from_event(event: DropEvent) -> Option<Self> {
         Some(Self {
             reason: Reason::ALL.get(usize::try_from(event.reason).ok()?)?.name(),

@@ -1,6 +1,6 @@
 //! The BPF side of one instance: programs, maps and links, pinned so that they outlive every command.
 //!
-//! The rest of netd sees what this file exports, and nothing of aya.
+//! The rest of netd uses only what this file exports, and nothing of aya.
 
 mod attach;
 mod bpf;
@@ -42,9 +42,9 @@ pub(crate) struct Dataplane {
 }
 
 impl Dataplane {
-    /// Opens the instance's dataplane, or loads it if it is not loaded. `host` is the namespace that netd serves, `tc` says how to
-    /// attach TC programs. A dataplane that is loaded has room for `connections` established IPv4 connections, and a connection may
-    /// be idle for `timeout` seconds in a state.
+    /// Opens the instance's dataplane, or loads it if it is not loaded. `host` is the namespace that netd serves, `tc`
+    /// says how to attach TC programs. `connections` and `timeout` apply only if it is loaded: the number of
+    /// established IPv4 connections, and the idle timeout of each state in seconds.
     pub(crate) fn open_or_load(
         instance: &str,
         host: &Netns,
@@ -90,17 +90,17 @@ impl Dataplane {
         }
     }
 
-    /// Puts the TC program of `point` on an interface of the host. Doing it twice is fine.
+    /// Attaches the TC program of `point` to an interface of the host, if it is not attached yet.
     pub(crate) fn attach(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<()> {
         self.hooks().attach(point, ifindex, ifname)
     }
 
-    /// Puts the socket programs on the root of cgroup v2, if it is mounted. Doing it twice is fine.
+    /// Attaches the socket programs to the root of cgroup v2, if it is mounted and they are not attached yet.
     pub(crate) fn attach_sockets(&self) -> Result<()> {
         self.hooks().attach_sockets()
     }
 
-    /// Takes the TC program off. Returns whether a clsact qdisc that netd added is left on the interface.
+    /// Detaches the TC program. Returns whether a clsact qdisc that netd added is left on the interface.
     pub(crate) fn detach(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<bool> {
         self.hooks().detach(point, ifindex, ifname)
     }
@@ -110,18 +110,18 @@ impl Dataplane {
         Ok(self.hooks().attached(point)?.into_iter().collect())
     }
 
-    /// What the programs report.
+    /// The programs' reports.
     pub(crate) fn log(&self) -> Result<Log> {
         Log::open(&self.pins)
     }
 
-    /// Puts the XDP program on an interface of the host, in its driver. Fails if the driver does not run it, or if another program
-    /// is there.
+    /// Attaches the XDP program to an interface of the host, in its driver. Fails if the driver does not support XDP,
+    /// or if another program is attached.
     pub(crate) fn attach_xdp(&self, ifindex: u32, ifname: &str) -> Result<()> {
         self.hooks().attach_xdp(ifindex, ifname)
     }
 
-    /// Takes the XDP program off; absent is fine.
+    /// Detaches the XDP program, which may be absent.
     pub(crate) fn detach_xdp(&self, ifindex: u32, ifname: &str) -> Result<()> {
         self.hooks().detach_xdp(ifindex, ifname)
     }
@@ -137,8 +137,8 @@ impl Dataplane {
     }
 }
 
-/// Removes everything that an instance has pinned, whichever netd made it, and the BPF file system's mount if netd made it and nobody
-/// else uses it. Links go first, so that no program runs on half-removed tables.
+/// Removes everything that an instance has pinned, also by another version of netd, and the BPF file system's mount if
+/// netd made it and it is empty. Links are removed first, so that no program runs on half-removed tables.
 pub(crate) fn remove(instance: &str) -> Result<()> {
     let _lock = bpffs::lock()?;
     let instance = bpffs::root().join(instance);
@@ -148,7 +148,7 @@ pub(crate) fn remove(instance: &str) -> Result<()> {
     bpffs::leave()
 }
 
-/// The instances that have pins, of whatever state folder and namespace.
+/// The instances that have pins, of all state folders and namespaces.
 pub(crate) fn instances() -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(bpffs::root()) else { return Vec::new() };
     entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()

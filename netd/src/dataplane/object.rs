@@ -20,14 +20,14 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETD_DATAPLANE_OBJECT")
 /// SHA-256 of [`OBJECT`], in hexadecimal digits.
 pub(super) const DIGEST: &str = env!("NETD_DATAPLANE_DIGEST");
 
-/// What an instance's maps are made with.
+/// The parameters of an instance's maps.
 #[derive(Clone, Copy)]
 pub(super) struct Setup<'a> {
     /// The cookie of the host's namespace.
     pub(super) host: u64,
-    /// How many established IPv4 connections there is room for.
+    /// The number of established IPv4 connections.
     pub(super) connections: u32,
-    /// How long a connection may be idle in a state, seconds.
+    /// The idle timeout of each state, seconds.
     pub(super) timeout: &'a dyn Fn(State) -> u32,
 }
 
@@ -42,8 +42,8 @@ pub(super) fn version() -> VersionRow {
     VersionRow { abi: ABI, digest }
 }
 
-/// Parses the object, makes its maps and loads its programs; nothing is pinned yet. `host_netns` is the cookie of the host's
-/// namespace, `connections` how many established IPv4 connections there is room for.
+/// Parses the object, makes its maps and loads its programs; nothing is pinned yet. `host_netns` is the cookie of the
+/// host's namespace, `connections` the number of established IPv4 connections.
 pub fn load(host_netns: u64, connections: u32) -> Result<Ebpf> {
     let cookie = Wire(host_netns);
     let mut parser = EbpfLoader::new();
@@ -69,7 +69,7 @@ pub fn load(host_netns: u64, connections: u32) -> Result<Ebpf> {
     Ok(object)
 }
 
-/// Puts each stage's program at its number.
+/// Writes each stage's program to its number in the program array.
 fn fill_stages(object: &mut Ebpf) -> Result<()> {
     let what = || format!("fill BPF map {}", name::STAGES);
     let mut programs = Vec::new();
@@ -83,7 +83,7 @@ fn fill_stages(object: &mut Ebpf) -> Result<()> {
     programs.iter().try_for_each(|(number, program)| stages.set(*number, program, 0)).doing(what)
 }
 
-/// The kernel refused a program or map: what the user can do depends on whether a capability is missing.
+/// The kernel refused a program or map. The advice to the user depends on whether a capability is missing.
 fn refused(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     let denied = {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
@@ -100,7 +100,7 @@ fn refused(what: &str, error: impl std::error::Error + Send + Sync + 'static) ->
     if denied { error.lacks(Lack::BpfCapabilities) } else { error.lacks(Lack::BpfSupport) }
 }
 
-/// Loads the object and pins everything below `instance`, all or nothing: the folder appears complete under its name.
+/// Loads the object and pins everything below `instance`, all or nothing: the folder is renamed when it is complete.
 pub(super) fn load_and_pin(instance: &Path, setup: Setup<'_>) -> Result<()> {
     let staging = pins::staging(instance);
     remove_tree(&staging)?;
@@ -122,7 +122,7 @@ pub(super) fn load_and_pin(instance: &Path, setup: Setup<'_>) -> Result<()> {
     fs::rename(&staging, instance).doing(|| format!("rename {} to {}", staging.display(), instance.display()))
 }
 
-/// Writes how long connections may be idle.
+/// Writes the idle timeouts.
 fn fill_timeouts(object: &mut Ebpf, seconds: impl Fn(State) -> u32) -> Result<()> {
     let what = || format!("write {}", name::TIMEOUTS);
     let map = object.map_mut(name::TIMEOUTS).ok_or_else(|| missing("map", name::TIMEOUTS))?;
@@ -133,7 +133,7 @@ fn fill_timeouts(object: &mut Ebpf, seconds: impl Fn(State) -> u32) -> Result<()
         .doing(what)
 }
 
-/// Writes this netd's version, which nobody can change from then on.
+/// Writes this netd's version and freezes the map.
 fn fill_version(object: &mut Ebpf) -> Result<()> {
     let what = || format!("write {}", name::VERSION);
     let map = object.map_mut(name::VERSION).ok_or_else(|| missing("map", name::VERSION))?;

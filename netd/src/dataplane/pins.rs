@@ -1,4 +1,4 @@
-//! Where an instance's pins are.
+//! The paths of an instance's pins.
 //!
 //! ```text
 //! INSTANCE/maps/NAME              maps that every set of programs shares
@@ -27,14 +27,14 @@ pub(super) fn links(instance: &Path) -> PathBuf {
     instance.join("links")
 }
 
-/// Where an instance's pins are put together. The BPF file system takes no dots in names.
+/// The folder in which an instance's pins are staged. The BPF file system allows no dots in names.
 pub(super) fn staging(instance: &Path) -> PathBuf {
     let mut path = instance.as_os_str().to_owned();
     path.push("-new");
     path.into()
 }
 
-/// Removes a folder of pins with everything in it; absent is fine. The kernel frees what nobody else holds.
+/// Removes a folder of pins with everything in it. It may be absent. The kernel frees objects without other references.
 pub(super) fn remove_tree(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -1,4 +1,4 @@
-//! Publications in the maps. Many are written with as few system calls as one.
+//! Publications in the maps. Many are written with about as few system calls as one.
 
 use std::collections::HashSet;
 use std::io;
@@ -18,15 +18,15 @@ use super::tables::{Tables, absent_is_fine};
 use super::wire::Wire;
 use crate::error::{Doing as _, Result};
 
-/// Rows of an array that are no further apart than this are read with one system call.
+/// Rows of an array that are at most this far apart are read with one system call.
 const CLOSE: u32 = 64;
 
-/// What is published: a host port, or a range of them, that leads to the same number of ports of a target.
+/// A publication: a host port, or a range of host ports, that leads to the same number of ports of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PublishedPorts {
     /// Protocol number.
     pub protocol: u8,
-    /// The one host address it is on, or an unspecified one for all of a family; all of them if `None`.
+    /// Its host address, or an unspecified one for all addresses of a family; all addresses if `None`.
     pub host_address: Option<IpAddr>,
     /// First host port.
     pub host_port: u16,
@@ -34,13 +34,13 @@ pub(crate) struct PublishedPorts {
     pub host_port_end: u16,
     /// The target port of the first host port.
     pub target_port: u16,
-    /// Index of the one interface that its clients come in by; any if `None`.
+    /// Index of the interface on which its clients must arrive; any if `None`.
     pub interface: Option<u32>,
     /// The target's handle.
     pub endpoint: Handle,
 }
 
-/// An interface index that no interface has: no packet comes in by it.
+/// An interface index that no interface has, so that no packet arrives on it.
 pub(crate) const NO_INTERFACE: u32 = u32::MAX;
 
 impl Tables {
@@ -51,7 +51,8 @@ impl Tables {
         };
         self.put(name::PUBLICATIONS, publications.iter().map(fresh))?;
         self.put_targets(publications)?;
-        // The count in the port's row comes before the row that it counts: a command that dies in between leaves a lookup too many.
+        // The counter in the port's row is written before the row that it counts: if a command dies in between, the
+        // result is only an unnecessary lookup.
         self.change_ports(publications, |handle, publication, row| match publication.host_address {
             Some(_) => PortRow { bound: row.bound + 1, ..row },
             None => PortRow { any: handle, ..row },
@@ -60,8 +61,8 @@ impl Tables {
         self.begin_epoch()
     }
 
-    /// Publishes on the ports of another publication, which loses them and begins no new connections. The ports always lead to one of
-    /// the two. The same call with both exchanged undoes it.
+    /// Moves the ports of another publication, which then accepts no new connections. At every moment the ports lead to
+    /// one of the two. The same call with both exchanged reverts it.
     pub(crate) fn take_over(&self, handle: Handle, publication: &PublishedPorts, from: Handle) -> Result<()> {
         let slot = u32::from(handle.slot());
         let before = self.at::<PublicationRow>(name::PUBLICATIONS, &[slot])?;
@@ -79,12 +80,12 @@ impl Tables {
         self.begin_epoch()
     }
 
-    /// Sets the interface that a publication's clients come in by.
+    /// Sets the interface on which a publication's clients must arrive.
     pub(crate) fn set_interface(&self, handle: Handle, interface: u32) -> Result<()> {
         self.set_publication(handle, |row| row.interface = interface)
     }
 
-    /// Changes a publication's row, if it is there. Packets that are counted meanwhile may be lost from the counters.
+    /// Changes a publication's row, if it exists. Packets that are counted meanwhile may be missing in the counters.
     fn set_publication(&self, handle: Handle, change: impl FnOnce(&mut PublicationRow)) -> Result<()> {
         let slot = u32::from(handle.slot());
         let Some(before) = self.at::<PublicationRow>(name::PUBLICATIONS, &[slot])?.pop() else {
@@ -111,7 +112,8 @@ impl Tables {
         self.insert(name::BOUND_PORTS6, keyed(publications, bound_keys::<Ipv6>))
     }
 
-    /// Unpublishes: removes the ports, then clears the publications' rows, which makes all of their flows dead. Absent is fine.
+    /// Unpublishes: removes the ports, then clears the publications' rows, which makes all of their flows stale. They
+    /// may be absent.
     pub(crate) fn unpublish(&self, publications: &[(Handle, PublishedPorts)]) -> Result<()> {
         let mut bound = self.remove_own(name::BOUND_PORTS, keyed(publications, bound_keys::<Ipv4>))?;
         bound.extend(self.remove_own(name::BOUND_PORTS6, keyed(publications, bound_keys::<Ipv6>))?);
@@ -165,7 +167,7 @@ impl Tables {
         )
     }
 
-    /// The rows of an array at these indices, which ascend.
+    /// The rows of an array at these ascending indices.
     fn at<T: bytemuck::Pod>(&self, name: &'static str, indices: &[u32]) -> Result<Vec<T>> {
         if let Ok(rows) = close_rows(&self.open(name)?, indices) {
             return Ok(rows);
@@ -232,7 +234,7 @@ impl Tables {
     }
 }
 
-/// Rows of an array; those that lie close together are read with one system call.
+/// Rows of an array; those with close indices are read with one system call.
 fn close_rows<T: bytemuck::Pod>(map: &MapData, indices: &[u32]) -> io::Result<Vec<T>> {
     let mut rows = Vec::with_capacity(indices.len());
     for run in indices.chunk_by(|one, next| next.abs_diff(*one) <= CLOSE) {
@@ -300,7 +302,8 @@ impl Bound for Ipv6 {
     }
 }
 
-/// A publication's keys in a family's map of single addresses: the fewest aligned blocks of ports that make up its range.
+/// A publication's keys in a family's map of single addresses: the fewest aligned blocks of ports that make up its
+/// range.
 fn bound_keys<A: Bound>(publication: &PublishedPorts) -> Vec<Key<Wire<BoundPortKey<A>>>> {
     let Some(address) = publication.host_address.and_then(A::of) else { return Vec::new() };
     let protocol = Be16::new(u16::from(publication.protocol));
@@ -311,7 +314,7 @@ fn bound_keys<A: Bound>(publication: &PublishedPorts) -> Vec<Key<Wire<BoundPortK
     blocks(publication.host_port, publication.host_port_end).into_iter().map(key).collect()
 }
 
-/// A publication's keys in the map of target ports, for the families in which it is reached from beyond the host.
+/// A publication's keys in the map of target ports, for the families in which other hosts can reach it.
 fn target_keys(publication: &PublishedPorts) -> Vec<Key<Wire<TargetPortKey>>> {
     let is_reached = |four: bool| match publication.host_address {
         None => true,

@@ -9,16 +9,16 @@ use super::wire::Wire;
 use crate::error::{Doing as _, Result};
 
 impl Tables {
-    /// The sockets of the host that asked for a published port and were led to one of these addresses.
+    /// The sockets of the host that use a published port and were redirected to one of these addresses.
     pub(crate) fn sockets_to(&self, targets: &[IpAddr]) -> Result<Vec<SocketKey>> {
         let targets: Vec<_> = targets.iter().copied().map(unified).collect();
         let rows = self.lru::<SocketKey, SocketRow>(name::SOCKETS)?;
-        // A row that was evicted meanwhile ends the walk. What is missed is a socket of which nothing is known any more.
+        // If a row is evicted during the walk, the walk ends. Sockets whose rows were evicted cannot be found.
         let keys = rows.keys().map_while(std::result::Result::ok).map(|Wire(key)| key);
         Ok(keys.filter(|key| targets.contains(&key.target)).collect())
     }
 
-    /// Forgets what sockets asked for. Absent is fine.
+    /// Deletes the rows of sockets. They may be absent.
     pub(crate) fn forget_sockets(&self, sockets: &[SocketKey]) -> Result<()> {
         let mut rows = self.lru::<SocketKey, SocketRow>(name::SOCKETS)?;
         sockets.iter().try_for_each(|key| {

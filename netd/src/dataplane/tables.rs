@@ -1,4 +1,5 @@
-//! The maps of one instance: endpoints, subnets, access lists, uplinks, counters and flows. Publications are in `publish`.
+//! The maps of one instance: endpoints, subnets, access lists, uplinks, counters and flows. Publications are in
+//! `publish`.
 
 use std::collections::HashMap as Table;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -43,7 +44,7 @@ pub(crate) struct Uplink {
     pub ifindex: u32,
     /// MTU, bytes.
     pub mtu: u32,
-    /// The source address of IPv4 connections that are masqueraded by it.
+    /// The source address of IPv4 connections that are masqueraded on it.
     pub address4: Option<Ipv4Addr>,
     /// The same for IPv6.
     pub address6: Option<Ipv6Addr>,
@@ -53,14 +54,14 @@ pub(crate) struct Uplink {
     pub takes_frames: bool,
 }
 
-/// How full the flow tables are.
+/// The usage of the flow tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Fill {
     /// Rows in use.
     pub rows: u64,
-    /// Rows that they have room for.
+    /// Rows in total.
     pub capacity: u64,
-    /// Established IPv4 connections that they have room for.
+    /// The maximum number of established IPv4 connections.
     pub max_connections: u32,
 }
 
@@ -123,7 +124,7 @@ impl Tables {
         })
     }
 
-    /// Clears the row of an endpoint: all of its flows are dead from now on. Absent is fine.
+    /// Clears the row of an endpoint: all of its flows are stale from now on. It may be absent.
     pub(crate) fn remove_endpoint(&self, handle: Handle) -> Result<()> {
         let slot = u32::from(handle.slot());
         let what = || format!("clear row {slot} of {}", name::ENDPOINTS);
@@ -179,7 +180,7 @@ impl Tables {
         }
     }
 
-    /// Removes a subnet. Absent is fine.
+    /// Removes a subnet. It may be absent.
     pub(crate) fn remove_subnet(&self, subnet: IpNet) -> Result<()> {
         let removed = match subnet {
             IpNet::V4(net) => self.trie::<Ipv4, u32>(name::SUBNETS)?.remove(&subnet_key4(net)),
@@ -188,8 +189,8 @@ impl Tables {
         absent_is_fine(removed).doing(|| format!("remove {subnet} from the table of subnets"))
     }
 
-    /// Writes the access list of a publication; that of [`Handle::NONE`] holds for the publications that have no list of their own.
-    /// Rows of an earlier list stay until [`Self::forget_rules`] removes them.
+    /// Writes the access list of a publication; that of [`Handle::NONE`] applies to publications without their own
+    /// list. Rows of an earlier list stay until [`Self::forget_rules`] removes them.
     pub(crate) fn set_access(&self, publication: Handle, access: &Access) -> Result<()> {
         if access.is_empty() {
             return Ok(());
@@ -203,12 +204,12 @@ impl Tables {
         self.begin_epoch()
     }
 
-    /// Removes the rows of an access list. Absent is fine.
+    /// Removes the rows of an access list. They may be absent.
     pub(crate) fn forget_access(&self, publication: Handle, access: &Access) -> Result<()> {
         self.forget_sources(source_keys(publication, access))
     }
 
-    /// The same, but keeps the row that stands for all other sources.
+    /// The same, but keeps the row for all other sources.
     pub(crate) fn forget_rules(&self, publication: Handle, access: &Access) -> Result<()> {
         let others = SourceKey::PUBLICATION_BITS;
         self.forget_sources(source_keys(publication, access).filter(|(key, _)| key.prefix_len() != others))
@@ -284,7 +285,7 @@ impl Tables {
         self.set_all(name::TRUSTED, &wanted)
     }
 
-    /// Makes a map hold exactly these rows. A row that stays is never missing meanwhile.
+    /// Makes a map contain exactly these rows. Rows that stay are never missing in between.
     fn set_all<K: bytemuck::Pod + Eq + std::hash::Hash, V: bytemuck::Pod + PartialEq>(
         &self,
         name: &'static str,
@@ -306,7 +307,7 @@ impl Tables {
         if present == *wanted { Ok(()) } else { self.begin_epoch() }
     }
 
-    /// Sets how long connections may be idle: seconds, by state.
+    /// Sets the idle timeout of each state, seconds.
     pub(crate) fn set_timeouts(&self, seconds: impl Fn(State) -> u32) -> Result<()> {
         let mut rows = self.array(name::TIMEOUTS)?;
         for state in State::ALL {
@@ -349,7 +350,7 @@ impl Tables {
             .collect()
     }
 
-    /// Packets that XDP has dropped and not yet added to their publication's counter.
+    /// Packets that XDP has dropped and that are not yet in their publication's counter.
     pub(crate) fn refused(&self) -> Result<Table<Handle, u64>> {
         let mut denied = Table::new();
         self.each_denial(|_, publication, packets, _| *denied.entry(publication).or_default() += packets)?;
@@ -388,7 +389,8 @@ impl Tables {
         for entry in &flows {
             match entry {
                 Ok((Wire(key), Wire(row))) => visit(key, row),
-                // The row that the walk had reached was evicted. The kernel would start over and rows would be counted twice.
+                // The current row of the walk was evicted. The kernel would start again, and rows would be counted
+                // twice.
                 Err(MapError::KeyNotFound) => break,
                 Err(error) => return Err(Error::system(format!("read the rows of {name}"), error)),
             }
@@ -447,7 +449,7 @@ impl Tables {
 
     fn connections_of<A: Address>(&self, names: [&'static str; 2]) -> Result<Vec<Connection>> {
         let mut rows = Table::new();
-        // A connection that is being moved is in both tables; the later one counts.
+        // A connection that is being moved is in both tables; the second one is used.
         for name in names {
             self.each_flow::<A>(name, |key, row| {
                 rows.insert(key, row);
@@ -461,7 +463,7 @@ impl Tables {
         Ok(connections::pair(&rows, endpoint, now()?))
     }
 
-    /// How full the flow tables are.
+    /// The usage of the flow tables.
     pub(crate) fn flow_fill(&self) -> Result<Fill> {
         let mut rows = 0;
         for name in [name::FLOWS, name::UNREPLIED] {
@@ -477,18 +479,18 @@ impl Tables {
         Ok(Fill { rows, capacity, max_connections: self.max_connections()? })
     }
 
-    /// How many established IPv4 connections there is room for.
+    /// The maximum number of established IPv4 connections.
     pub(crate) fn max_connections(&self) -> Result<u32> {
         Ok(self.room(name::FLOWS)? / 2)
     }
 
-    /// How many rows a map has room for.
+    /// The capacity of a map, rows.
     fn room(&self, name: &'static str) -> Result<u32> {
         Ok(self.open(name)?.info().doing(|| format!("inspect {name}"))?.max_entries())
     }
 }
 
-/// The time now, in ticks of the flow table's clock.
+/// The current time in ticks.
 fn now() -> Result<u32> {
     let time =
         nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).doing(|| "read the clock".into())?;
@@ -546,7 +548,8 @@ fn subnet_key6(subnet: Ipv6Net) -> Key<Wire<Ipv6>> {
     Key::new(u32::from(subnet.prefix_len()), Wire(subnet.network().into()))
 }
 
-/// The rows of an access list. The row for all other sources comes last, so that nobody is denied before the list is complete.
+/// The rows of an access list. The row for all other sources comes last, so that no source is denied before the list is
+/// complete.
 fn source_keys(publication: Handle, access: &Access) -> impl Iterator<Item = (Key<Wire<SourceKey>>, bool)> {
     let key = move |bits, source| {
         Key::new(SourceKey::PUBLICATION_BITS + bits, Wire(SourceKey { publication, source }))

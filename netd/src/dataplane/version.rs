@@ -1,5 +1,5 @@
-//! Whether what is pinned was made by this netd. Maps of another layout would corrupt memory, since the kernel copies as many bytes as
-//! *its* row has; programs of another build would read rows in another way.
+//! Checks that the pins belong to this version of netd. With maps of another layout memory would be corrupted, since
+//! the kernel copies as many bytes as *its* row has. Programs of another build would read rows differently.
 
 use std::fmt;
 use std::path::Path;
@@ -11,8 +11,8 @@ use super::wire::Wire;
 use super::{object, pins};
 use crate::error::{Doing as _, Error, Result, StateError};
 
-/// Fails unless the pinned maps and programs are those of this netd: compares kind, sizes, flags and capacity of every map, then the
-/// ABI number and the digest of the programs.
+/// Fails unless the pinned maps and programs are those of this netd: compares kind, sizes, flags and capacity of every
+/// map, then the ABI number and the digest of the programs.
 pub(super) fn check(instance: &Path) -> Result<()> {
     let pinned = pinned_version(instance)?;
     let own = object::version();
@@ -25,7 +25,7 @@ pub(super) fn check(instance: &Path) -> Result<()> {
     if pinned == Some(own) { Ok(()) } else { Err(other_version(&Shown(pinned), &Shown(Some(own)))) }
 }
 
-/// The version that is pinned with the maps; none if whoever made them had no such thing.
+/// The version that is pinned with the maps; none if an old netd without versions made them.
 fn pinned_version(instance: &Path) -> Result<Option<VersionRow>> {
     let path = pins::maps(instance).join(name::VERSION);
     if !path.exists() {
@@ -40,7 +40,7 @@ fn pinned_version(instance: &Path) -> Result<Option<VersionRow>> {
     Ok(Some(row))
 }
 
-/// Fails unless a pinned map looks as it must.
+/// Fails unless a pinned map has the expected definition.
 fn check_map(instance: &Path, expected: &Map) -> Result<()> {
     let path = pins::maps(instance).join(expected.name);
     let what = || format!("inspect {}", path.display());
@@ -52,7 +52,7 @@ fn check_map(instance: &Path, expected: &Map) -> Result<()> {
         rows: info.max_entries(),
         flags: info.map_flags(),
     };
-    // The flow tables have as many rows as they were made with.
+    // The capacity of the flow tables is chosen by the user.
     let rows = if expected.is_sized_by_user() { found.rows } else { expected.rows };
     let Map { kind, key, value, flags, .. } = *expected;
     let own = Look { kind: kind as u32, key, value, rows, flags };
@@ -62,7 +62,7 @@ fn check_map(instance: &Path, expected: &Map) -> Result<()> {
     Err(other_version(&format_args!("map {} of {found}", expected.name), &format_args!("{own}")))
 }
 
-/// How a map looks to the kernel.
+/// The kernel's definition of a map.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Look {
     /// `enum bpf_map_type`.
@@ -80,7 +80,7 @@ impl fmt::Display for Look {
     }
 }
 
-/// A version for people.
+/// A version as text.
 struct Shown(Option<VersionRow>);
 
 impl fmt::Display for Shown {

@@ -24,7 +24,7 @@ impl Netlink {
         Ok(messages
             .into_iter()
             .filter_map(|message| {
-                // On a point-to-point interface IFA_ADDRESS is the peer's, and IFA_LOCAL the host's own.
+                // On a point-to-point interface IFA_ADDRESS is the address of the peer, and IFA_LOCAL that of the host.
                 let local = message.attributes.iter().find_map(|attribute| match attribute {
                     AddressAttribute::Local(address) => Some(*address),
                     _ => None,
@@ -46,7 +46,7 @@ impl Netlink {
             .collect())
     }
 
-    /// Gives an interface an address.
+    /// Adds an address to an interface.
     pub(crate) async fn add_address(&self, index: u32, address: IpAddr, prefix_len: u8) -> Result<()> {
         self.handle.address().add(index, address, prefix_len).execute().await.map_err(|error| {
             refused(format!("add address {address}/{prefix_len} to interface {index}"), error)

@@ -1,4 +1,4 @@
-//! What drivers can do with XDP: the kernel's generic netlink family `netdev` (6.3).
+//! XDP features of drivers, from the kernel's generic netlink family `netdev` (6.3).
 
 use std::io;
 
@@ -8,7 +8,7 @@ use netlink_sys::{Socket, SocketAddr};
 use crate::error::{Doing as _, Result};
 use crate::netns::Netns;
 
-/// The family that knows the others' numbers (include/uapi/linux/genetlink.h).
+/// The family that returns the numbers of other families (include/uapi/linux/genetlink.h).
 const GENL_ID_CTRL: u16 = 16;
 const CTRL_CMD_GETFAMILY: u8 = 3;
 const CTRL_ATTR_FAMILY_ID: u16 = 1;
@@ -17,7 +17,7 @@ const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 const NETDEV_CMD_DEV_GET: u8 = 1;
 const NETDEV_A_DEV_IFINDEX: u16 = 1;
 const NETDEV_A_DEV_XDP_FEATURES: u16 = 3;
-/// It takes frames that are redirected to it.
+/// The interface accepts redirected frames.
 const NETDEV_XDP_ACT_NDO_XMIT: u64 = 4;
 
 /// include/uapi/linux/netlink.h.
@@ -26,10 +26,10 @@ const NLMSG_ERROR: u16 = 2;
 /// `struct nlmsghdr` and `struct genlmsghdr`.
 const HEADERS_LEN: usize = 16 + 4;
 
-/// Whether an interface takes frames that XDP redirects to it; none if the kernel is too old to say.
+/// Whether an interface accepts frames that XDP redirects to it; none if the kernel is too old to say.
 ///
 /// # Errors
-/// What the kernel says but that it knows no such family or attribute.
+/// An error of the kernel, except that it does not know the family or the attribute.
 pub(crate) fn takes_xdp_frames(netns: &Netns, ifindex: u32) -> Result<Option<bool>> {
     netns
         .run(|| features(ifindex))?
@@ -61,7 +61,7 @@ fn request(family: u16, command: u8, kind: u16, value: &[u8]) -> Vec<u8> {
     message.extend(len.to_ne_bytes());
     message.extend(family.to_ne_bytes());
     message.extend(NLM_F_REQUEST.to_ne_bytes());
-    // Sequence number and port, of which this socket needs none; then command, version and two reserved bytes.
+    // Sequence number and port, which this socket does not need; then command, version and two reserved bytes.
     message.extend([0; 8]);
     message.extend([command, 1, 0, 0]);
     message.extend(attribute);
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_attribute_is_found_behind_others() {
+    fn an_attribute_is_found_after_others() {
         let attributes = [5, 0, 1, 0, 9, 0, 0, 0, 8, 0, 3, 0, 1, 2, 3, 4];
         assert_eq!(attribute::<4>(&attributes, 3), Some([1, 2, 3, 4]));
         assert_eq!(attribute::<2>(&attributes, 3), None, "another length");

@@ -101,8 +101,8 @@ impl Netlink {
         }
     }
 
-    /// Makes a bridge, down; the name must be free. Its MAC address is set in the same request, so that a bridge of that
-    /// name and address is known to be netd's at any moment.
+    /// Makes a bridge, down; the name must be free. Its MAC address is set in the same request, so that the bridge can
+    /// be identified as netd's at any moment.
     pub(crate) async fn create_bridge(&self, name: &IfName, mac: Mac, mtu: u32) -> Result<u32> {
         let bridge = LinkBridge::new(name.as_str()).down().address(mac.bytes().to_vec()).mtu(mtu).build();
         self.handle
@@ -127,8 +127,8 @@ impl Netlink {
         })
     }
 
-    /// Keeps a bridge's port apart from others that are kept apart (`IFLA_BRPORT_ISOLATED`, kernel 4.18): frames pass between
-    /// it and the bridge itself only, whatever addresses are in them.
+    /// Isolates a bridge port from other isolated ports (`IFLA_BRPORT_ISOLATED`, kernel 4.18): its frames reach only
+    /// the bridge itself, whatever their addresses are.
     pub(crate) async fn isolate_port(&self, index: u32) -> Result<()> {
         self.handle
             .link()
@@ -159,7 +159,7 @@ impl Netlink {
             .map_err(|error| refused(format!("{what} interface {index}"), error))
     }
 
-    /// Removes an interface; a veth's other end goes with it. Absent is fine.
+    /// Removes an interface, and with a veth its other end. It may be absent.
     pub(crate) async fn delete(&self, index: u32) -> Result<()> {
         match self.handle.link().del(index).execute().await {
             Err(error) if errno(&error) != Some(libc::ENODEV) => {
@@ -169,11 +169,11 @@ impl Netlink {
         }
     }
 
-    /// Removes an interface's clsact qdisc. Absent is fine.
+    /// Removes an interface's clsact qdisc. It may be absent.
     pub(crate) async fn delete_clsact(&self, index: u32) -> Result<()> {
         let Ok(signed) = i32::try_from(index) else { return Ok(()) };
         let mut request = self.handle.qdisc().del(signed);
-        // TC_H_CLSACT, and the handle that the kernel gives the one qdisc which can be there.
+        // TC_H_CLSACT, and the handle that the kernel gives the only qdisc that can be there.
         request.message_mut().header.parent =
             rtnetlink::packet_route::tc::TcHandle { major: 0xffff, minor: 0xfff1 };
         request.message_mut().header.handle =
@@ -186,8 +186,8 @@ impl Netlink {
         }
     }
 
-    /// Waits until an interface can carry packets, a second at most: a veth end that has just been set up takes the
-    /// kernel's link watch a moment. Tells whether it can.
+    /// Waits until an interface can carry packets, at most a second, since the kernel's link watch handles a new veth
+    /// with a delay. Returns whether it can.
     pub(crate) async fn wait_running(&self, index: u32) -> Result<bool> {
         const STEP: Duration = Duration::from_millis(2);
         for _step in 0..500 {
@@ -201,7 +201,7 @@ impl Netlink {
     }
 }
 
-/// "The name is taken" or whatever else the kernel says.
+/// The error "the name is taken", or the kernel's error.
 pub(super) fn exists_or(name: &IfName, peer: Option<&IfName>, what: &str, error: rtnetlink::Error) -> Error {
     if errno(&error) == Some(libc::EEXIST) {
         return HostError::InterfaceExists { name: name.to_string(), peer: peer.map(ToString::to_string) }

@@ -1,4 +1,5 @@
-//! The kernel's interfaces, addresses and routes, through rtnetlink: one handle per namespace, opened inside, used outside.
+//! The kernel's interfaces, addresses and routes, through rtnetlink. A handle is opened inside a namespace and used
+//! from outside.
 
 mod address;
 mod features;

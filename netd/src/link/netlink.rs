@@ -1,4 +1,4 @@
-//! A netlink socket in one namespace, and what its refusals say.
+//! A netlink socket in one namespace, and its errors.
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{AsyncSocket as _, TokioSocket};
@@ -14,7 +14,7 @@ pub(crate) struct Netlink {
 }
 
 impl Netlink {
-    /// Opens a netlink socket inside `netns`. Needs a running tokio runtime, on which the connection's task lives.
+    /// Opens a netlink socket inside `netns`. Needs a tokio runtime, which runs the task of the connection.
     pub(crate) fn open(netns: &Netns) -> Result<Self> {
         let runtime = tokio::runtime::Handle::current();
         let socket = netns
@@ -29,7 +29,7 @@ impl Netlink {
     }
 }
 
-/// The kernel's answer, with what was asked of it.
+/// The kernel's reply; an error gets the description of the request.
 pub(super) fn refused(what: String, error: rtnetlink::Error) -> Error {
     let error = match error {
         rtnetlink::Error::NetlinkError(message) => message.to_io(),
@@ -40,7 +40,7 @@ pub(super) fn refused(what: String, error: rtnetlink::Error) -> Error {
     if permission { error.lacks(Lack::NetCapabilities) } else { error }
 }
 
-/// The errno of a refusal, if the kernel gave one.
+/// The errno of an error, if the kernel gave one.
 pub(super) fn errno(error: &rtnetlink::Error) -> Option<i32> {
     match error {
         rtnetlink::Error::NetlinkError(message) => message.to_io().raw_os_error(),

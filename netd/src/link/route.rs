@@ -78,7 +78,7 @@ impl Netlink {
         Ok(routes)
     }
 
-    /// The interface that the host's own packets to an address leave by, as `ip route get` has it.
+    /// The interface that the host's own packets to an address leave by, as `ip route get` shows it.
     pub(crate) async fn interface_towards(&self, address: IpAddr) -> Result<Option<u32>> {
         let question = match address {
             IpAddr::V4(address) => {
@@ -98,7 +98,7 @@ impl Netlink {
         }))
     }
 
-    /// Adds a default route by an interface.
+    /// Adds a default route through an interface.
     pub(crate) async fn add_default_route(&self, gateway: IpAddr, index: u32) -> Result<()> {
         let route = match gateway {
             IpAddr::V4(gateway) => {

@@ -1,4 +1,4 @@
-//! Sockets of a namespace: found and ended through sock_diag(7).
+//! Sockets of a namespace, found and ended through sock_diag(7).
 
 use std::collections::HashSet;
 use std::io;
@@ -25,8 +25,8 @@ const CONNECTED: StateFlags = StateFlags::ESTABLISHED
     .union(StateFlags::LAST_ACK)
     .union(StateFlags::CLOSING);
 
-/// Ends the connected TCP and UDP sockets of `netns` that have one of these cookies (`SO_COOKIE`) and one of these peers: their
-/// next call fails with ECONNABORTED. Needs a kernel with `CONFIG_INET_DIAG_DESTROY` (4.5).
+/// Ends the connected TCP and UDP sockets of `netns` that have one of these cookies (`SO_COOKIE`) and one of these
+/// peers: their next call fails with ECONNABORTED. Needs a kernel with `CONFIG_INET_DIAG_DESTROY` (4.5).
 pub(crate) fn end_sockets(netns: &Netns, cookies: &HashSet<u64>, peers: &[IpAddr]) -> Result<()> {
     let end = || {
         for family in [AF_INET, AF_INET6] {
@@ -61,7 +61,7 @@ fn end(family: u8, protocol: u8, is_meant: impl Fn(&SocketId) -> bool) -> io::Re
     for id in found {
         send(&socket, NLM_F_REQUEST | NLM_F_ACK, SockDiagDestroy::new(request(id)))?;
         match receive(&socket, |_| ()) {
-            // It has ended by itself.
+            // The socket has already ended.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             ended => ended?,
         }
@@ -79,7 +79,7 @@ fn send<M: NetlinkSerializable>(socket: &Socket, flags: u16, message: M) -> io::
     socket.send(&bytes, 0).map(|_len| ())
 }
 
-/// Reads the kernel's answer to its end.
+/// Reads the kernel's reply up to its end.
 fn receive(socket: &Socket, mut visit: impl FnMut(SockDiagMessage)) -> io::Result<()> {
     loop {
         let (bytes, _) = socket.recv_from_full()?;

@@ -1,4 +1,4 @@
-//! Network switches below /proc/sys/net, which shows those of the thread's namespace.
+//! Network sysctls below /proc/sys/net, which shows those of the thread's namespace.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ pub(crate) enum Family {
 }
 
 impl Family {
-    /// The folder of its switches.
+    /// The folder of its sysctls.
     fn folder(self) -> PathBuf {
         Path::new("/proc/sys/net").join(match self {
             Self::V4 => "ipv4",
@@ -25,30 +25,30 @@ impl Family {
     }
 }
 
-/// One switch, of one interface or of all.
+/// A sysctl of one interface, or of all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sysctl {
     path: PathBuf,
 }
 
 impl Sysctl {
-    /// `net.ipv4.conf.INTERFACE.NAME` or its IPv6 twin.
+    /// `net.ipv4.conf.INTERFACE.NAME`, or the same of IPv6.
     pub(crate) fn interface(family: Family, interface: &str, name: &str) -> Self {
         Self { path: family.folder().join("conf").join(interface).join(name) }
     }
 
-    /// `net.ipv4.NAME` or its IPv6 twin.
+    /// `net.ipv4.NAME`, or the same of IPv6.
     pub(crate) fn global(family: Family, name: &str) -> Self {
         Self { path: family.folder().join(name) }
     }
 
-    /// Whether it is there and has this value, in `netns`.
+    /// Whether it exists and has this value, in `netns`.
     pub(crate) fn is(&self, netns: &Netns, value: &str) -> Result<bool> {
         Ok(netns.run(|| self.exists())? && self.get(netns)? == value)
     }
 
-    /// Switches IPv6 on an interface on or off, in `netns`. On means: with the addresses that netd gives it and the link-local
-    /// one, at once, and with nothing that a router on the link might advertise.
+    /// Turns IPv6 of an interface on or off, in `netns`. On means: the addresses that netd adds and the link-local one
+    /// are usable at once, and router advertisements are ignored.
     pub(crate) fn set_ipv6(interface: &str, netns: &Netns, on: bool) -> Result<()> {
         let disable = Self::interface(Family::V6, interface, "disable_ipv6");
         if !on && !netns.run(|| disable.exists())? {
@@ -57,13 +57,13 @@ impl Sysctl {
         if on {
             Self::interface(Family::V6, interface, "accept_ra").set(netns, "0")?;
             Self::interface(Family::V6, interface, "accept_dad").set(netns, "0")?;
-            // The link-local address is made of the MAC address, for the guard on the way out to know it.
+            // The link-local address is derived from the MAC address, so that the source guard knows it.
             Self::interface(Family::V6, interface, "addr_gen_mode").set(netns, "0")?;
         }
         disable.set(netns, if on { "0" } else { "1" })
     }
 
-    /// Whether this kernel has it; a host without IPv6 has none of its switches.
+    /// Whether this kernel has it; a host without IPv6 has no IPv6 sysctls.
     pub(crate) fn exists(&self) -> bool {
         self.path.exists()
     }

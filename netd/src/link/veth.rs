@@ -11,26 +11,26 @@ use crate::error::{HostError, Result};
 use crate::model::{IfName, Mac};
 use crate::netns::Netns;
 
-/// A pair to be made: one end here, one in a container.
+/// A veth pair to be made: one end on the host, one in a container.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Veth<'a> {
-    /// Name of this end.
+    /// Name of the host's end.
     pub name: &'a IfName,
-    /// MAC address of this end.
+    /// MAC address of the host's end.
     pub mac: Mac,
     /// Name of the container's end.
     pub peer_name: &'a IfName,
     /// MAC address of the container's end.
     pub peer_mac: Mac,
-    /// The container.
+    /// The container's namespace.
     pub peer_netns: &'a Netns,
     /// MTU of both ends, bytes.
     pub mtu: u32,
 }
 
 impl Netlink {
-    /// Makes a pair, both ends down, in one request: it is there with names, addresses and places, or not at all.
-    /// Returns the index of this end.
+    /// Makes a pair, both ends down, in one request: it exists with its names, MAC addresses and namespaces, or not at
+    /// all. Returns the index of the host's end.
     pub(crate) async fn create_veth(&self, veth: &Veth<'_>) -> Result<u32> {
         let peer = LinkUnspec::new_with_name(veth.peer_name.as_str())
             .address(veth.peer_mac.bytes().to_vec())
@@ -43,7 +43,7 @@ impl Netlink {
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .build();
         self.handle.link().add(pair).execute().await.map_err(|error| {
-            // The kernel says the same of either end.
+            // The kernel gives the same error for either end.
             exists_or(veth.name, Some(veth.peer_name), "create veth pair", error)
         })?;
         match self.interface(veth.name).await? {

@@ -1,4 +1,4 @@
-//! Which processes of the host listen on which ports, and which ports the kernel hands out.
+//! The listening sockets of the host, and the ports that the kernel assigns.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,21 +12,21 @@ use crate::error::{Doing as _, Holder, Result};
 use crate::model::Protocol;
 use crate::netns::Netns;
 
-/// The socket tables of the namespace that the reading thread is in; `/proc/net` is that of the process's first thread.
+/// The socket tables of the reading thread's namespace; `/proc/net` is that of the process's first thread.
 const TABLES: &str = "/proc/thread-self/net";
 
-/// A socket that waits for others to speak first.
+/// A listening socket.
 #[derive(Clone, Debug)]
 pub(crate) struct Listener {
     /// Its protocol.
     pub proto: Protocol,
-    /// What it is bound to.
+    /// The address and port that it is bound to.
     pub address: SocketAddr,
-    /// Its inode, by which its process is found.
+    /// Its inode, which identifies its process.
     pub inode: u64,
 }
 
-/// The listening sockets of a namespace, as they were when asked.
+/// The listening sockets of a namespace at the time of the call.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Listeners {
     sockets: Vec<Listener>,
@@ -42,13 +42,13 @@ impl Listeners {
         Self { sockets }
     }
 
-    /// Asks the kernel for the sockets of `netns`.
+    /// Reads the sockets of `netns` from the kernel.
     pub(crate) fn read(netns: &Netns) -> Result<Self> {
         netns.run(sockets)?.map(|sockets| Self { sockets }).doing(|| "list the host's sockets".into())
     }
 
-    /// The ports that are held and on which address, none for all of them: a socket on IPv6's wildcard gets IPv4's packets as
-    /// well.
+    /// The ports in use and their addresses; none means all addresses, since a socket on IPv6's wildcard also receives
+    /// IPv4 packets.
     pub(crate) fn ports(&self) -> impl Iterator<Item = (Protocol, Option<IpAddr>, u16)> {
         self.sockets.iter().map(|socket| {
             let address = socket.address.ip().to_canonical();
@@ -57,8 +57,8 @@ impl Listeners {
         })
     }
 
-    /// Who would get a packet to one of these ports; `address` none means any of the host's, an unspecified one any of its
-    /// family. [`Self::process`] names the process.
+    /// The socket that would receive a packet to one of these ports. `address` none means any address of the host, an
+    /// unspecified one any of its family. [`Self::process`] finds the process.
     pub(crate) fn holder(
         &self,
         proto: Protocol,
@@ -73,7 +73,7 @@ impl Listeners {
         Some(Holder::Process { process: None, address: held.address, protocol: proto.name() })
     }
 
-    /// Name and number of the process that has the socket on `address`; none if it cannot be seen. Searches /proc.
+    /// Name and number of the process of the socket on `address`; none if it cannot be found. Searches /proc.
     pub(crate) fn process(&self, address: SocketAddr, protocol: &str) -> Option<(String, i32)> {
         let is_it = |socket: &&Listener| socket.address == address && socket.proto.name() == protocol;
         self.sockets.iter().find(is_it).and_then(|socket| process_with(socket.inode))
@@ -115,8 +115,8 @@ fn read<T: Default>(table: &str, parse: impl FnOnce(File) -> ProcResult<T>) -> i
     }
 }
 
-/// SCTP's endpoints; none where the kernel has no SCTP. The table does not say which of them listen, so all count (net/sctp/proc.c,
-/// `sctp_eps_seq_show`: port in the sixth column, inode in the eighth, addresses behind them).
+/// SCTP's endpoints; none where the kernel has no SCTP. The table does not say which of them listen, so all count
+/// (net/sctp/proc.c, `sctp_eps_seq_show`: port in the sixth column, inode in the eighth, addresses behind them).
 fn sctp_endpoints() -> Vec<Listener> {
     let table = fs::read_to_string(format!("{TABLES}/sctp/eps")).unwrap_or_default();
     let endpoint = |line: &str| -> Option<Listener> {
@@ -131,7 +131,8 @@ fn sctp_endpoints() -> Vec<Listener> {
     table.lines().skip(1).filter_map(endpoint).collect()
 }
 
-/// Whether a socket on `bound` gets packets to an address of the host: one on IPv6's wildcard gets IPv4's as well.
+/// Whether a socket on `bound` receives packets to an address of the host: one on IPv6's wildcard also receives IPv4
+/// packets.
 fn meets(bound: IpAddr, address: Option<IpAddr>) -> bool {
     let Some(address) = address else { return true };
     match bound.to_canonical() {
@@ -154,7 +155,7 @@ fn process_with(inode: u64) -> Option<(String, i32)> {
     })
 }
 
-/// The ports that the kernel hands out by itself in `netns`, without those that it must not (`ip_local_port_range` and
+/// The ports that the kernel assigns in `netns`, without reserved ones (`ip_local_port_range` and
 /// `ip_local_reserved_ports` of ip-sysctl.rst), the lowest first.
 pub(super) fn ephemeral(netns: &Netns) -> Result<Vec<u16>> {
     let read = |name: &str| {
@@ -188,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wildcard_socket_meets_every_address() {
+    fn a_wildcard_socket_conflicts_with_every_address() {
         let meets = |bound: &str, address: Option<&str>| {
             super::meets(bound.parse().unwrap(), address.map(|address| address.parse().unwrap()))
         };
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn reserved_ports_are_not_handed_out() {
+    fn reserved_ports_are_not_assigned() {
         assert_eq!(handed_out("10 14\n", "11,13-20\n"), [10, 12]);
         assert_eq!(handed_out("10 12", "\n"), [10, 11, 12]);
     }

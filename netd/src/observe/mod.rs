@@ -1,4 +1,4 @@
-//! What the host looks like now: one snapshot a transaction, refreshed only where the transaction has changed the host.
+//! A snapshot of the host, one for each transaction, refreshed only where the transaction has changed the host.
 
 mod listeners;
 mod process;
@@ -40,7 +40,7 @@ pub(crate) struct Observed {
 }
 
 impl Observed {
-    /// Asks the kernel for everything but sockets and ports, which are asked for when they are needed.
+    /// Reads everything from the kernel except sockets and ports, which are read when they are needed.
     pub(crate) async fn read(netns: &Netns, netlink: &Netlink) -> Result<Self> {
         let nonlocal = |family| Sysctl::global(family, "ip_nonlocal_bind").is(netns, "1");
         let mut observed = Self {
@@ -52,7 +52,7 @@ impl Observed {
         Ok(observed)
     }
 
-    /// Asks again for what changes with an interface.
+    /// Reads again what changes with an interface.
     pub(crate) async fn refresh(&mut self, netlink: &Netlink) -> Result<()> {
         self.links = netlink.interfaces().await?;
         self.addresses = netlink.addresses().await?;
@@ -63,7 +63,7 @@ impl Observed {
         Ok(())
     }
 
-    /// Asks for listening sockets and for the ports that the kernel hands out, if that has not been done.
+    /// Reads the listening sockets and the ports that the kernel assigns, if that has not been done.
     pub(crate) fn read_ports(&self, netns: &Netns) -> Result<()> {
         if self.listeners.get().is_none() {
             let _set = self.listeners.set(Listeners::read(netns)?);
@@ -85,7 +85,7 @@ impl Observed {
         self.listeners.get().unwrap_or(&NONE)
     }
 
-    /// The ports that the kernel hands out by itself, the lowest first; none before [`Self::read_ports`].
+    /// The ports that the kernel assigns, the lowest first; none before [`Self::read_ports`].
     pub(crate) fn ephemeral(&self) -> &[u16] {
         self.ephemeral.get().map_or(&[], Vec::as_slice)
     }
@@ -100,7 +100,7 @@ impl Observed {
         self.links.iter().find(|link| link.index == index)
     }
 
-    /// The host's addresses that mean something beyond their link.
+    /// The host's addresses that are valid beyond their link.
     pub(crate) fn own_addresses(&self) -> Vec<IpAddr> {
         self.addresses.iter().filter(|address| address.global).map(Address::ip).collect()
     }

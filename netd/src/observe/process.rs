@@ -57,7 +57,7 @@ pub(crate) fn present_cookies() -> Result<HashSet<u64>> {
         if !seen.insert(inode) {
             continue;
         }
-        // It may be a namespace of another kind, or a process that ended meanwhile.
+        // It may be a namespace of another kind, or the process may have ended.
         let Ok(netns) = Netns::open(&path) else { continue };
         cookies.insert(netns.cookie()?);
     }

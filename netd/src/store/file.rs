@@ -22,22 +22,23 @@ const FILE: &str = "state.json";
 /// The file of publications, beside it.
 const ROWS: &str = "publications";
 
-/// What the state file holds.
+/// The content of the state file.
 #[derive(Serialize, Deserialize)]
 struct Text<S> {
     schema: u32,
-    /// The boot that the records are of: a reboot removes everything they describe.
+    /// The boot to which the records belong: a reboot removes everything that they describe.
     boot: String,
     state: S,
     /// The targets of publications, by the number of their set.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     target_sets: BTreeMap<u32, [Target; 1]>,
-    /// What the rows of publications do not say, by slot.
+    /// Data of publications that is not in their rows, by slot.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     notes: BTreeMap<u16, Note>,
 }
 
-/// Reads the text of the state file at `path` and the bytes of the file of publications beside it, as [`write()`] makes them.
+/// Reads the text of the state file at `path` and the bytes of the file of publications beside it, as [`write()`] makes
+/// them.
 pub fn parse(text: &[u8], rows: &[u8], path: &Path) -> Result<State> {
     let text = parse_text(text, path)?;
     let rows =
@@ -102,11 +103,11 @@ fn not_understood(path: &Path, why: &str) -> Error {
     StateError::NotUnderstood { path: path.to_owned(), why: why.to_owned() }.into()
 }
 
-/// The state of the namespace with this cookie, without a lock: what a transaction has written down last, also while another
-/// one is being written. Reads both files, and once more if the state file was replaced meanwhile: rows change in place, but
-/// only in ways that the state file beside them allows for.
+/// The state of the namespace with this cookie, read without the lock: the last state that a transaction has written,
+/// also while another one writes. Reads both files, and again if the state file was replaced meanwhile. Rows change in
+/// place, but only in ways that are consistent with the current state file.
 pub(crate) fn read(state_dir: &Path, cookie: u64) -> Result<State> {
-    /// How often to try. A writer replaces the file a few times a transaction.
+    /// How often to try. A transaction replaces the file a few times.
     const TRIES: u32 = 1000;
     let folder = lock::folder(state_dir, cookie);
     let path = folder.join(FILE);
@@ -123,7 +124,7 @@ pub(crate) fn read(state_dir: &Path, cookie: u64) -> Result<State> {
             (Ok(held), Ok(present)) => held.ino() == present.ino(),
             _ => false,
         };
-        // A row that is being written may be read half; it is whole the next time.
+        // A row that is being written may be read in part; it is complete the next time.
         if (is_current && state.is_ok()) || tries == TRIES {
             return Ok(state?.0);
         }
@@ -142,7 +143,7 @@ fn read_pair(mut file: &File, folder: &Path) -> Result<(State, RowFile)> {
     let mut text = Vec::new();
     file.read_to_end(&mut text).doing(|| format!("read {}", path.display()))?;
     let text = parse_text(&text, &path)?;
-    // A folder on disk outlives a reboot; namespaces, interfaces and pins do not.
+    // A folder on disk survives a reboot; namespaces, interfaces and pins do not.
     if text.boot != lock::boot()? {
         return Ok((State::default(), RowFile::absent(rows)));
     }
@@ -155,21 +156,21 @@ fn read_pair(mut file: &File, folder: &Path) -> Result<(State, RowFile)> {
 pub(crate) struct Store {
     folder: PathBuf,
     boot: String,
-    /// What is recorded.
+    /// The records.
     pub state: State,
     rows: RowFile,
-    /// Held for as long as the store is open.
+    /// The lock; held while the store is open.
     _lock: File,
 }
 
 impl Store {
-    /// Locks and opens the state of the namespace with this cookie below `state_dir`, making folders as needed. Waits for a
-    /// transaction that is at work.
+    /// Locks and opens the state of the namespace with this cookie below `state_dir`, making folders as needed. Waits
+    /// for another transaction.
     pub(crate) fn open(state_dir: &Path, cookie: u64) -> Result<Self> {
         Self::open_or(state_dir, cookie, Err)
     }
 
-    /// As [`Self::open`], for taking everything down: a state file that cannot be understood counts as empty.
+    /// As [`Self::open`], for `down`: a state file that cannot be read counts as empty.
     pub(crate) fn open_to_remove(state_dir: &Path, cookie: u64) -> Result<Self> {
         Self::open_or(state_dir, cookie, |error| {
             tracing::warn!("{}; going on without it", error.chain());
@@ -195,7 +196,7 @@ impl Store {
         Ok(Self { folder, boot: lock::boot()?, state, rows, _lock: lock })
     }
 
-    /// Writes the state down, whole or not at all. Of publications only those are written that came or went.
+    /// Writes the state, completely or not at all. Only publications that were added or removed are written.
     pub(crate) fn save(&mut self) -> Result<()> {
         let path = self.folder.join(FILE);
         let staging = path.with_extension("json.new");
@@ -216,7 +217,7 @@ impl Store {
     pub(crate) fn remove(self) -> Result<()> {
         fs::remove_dir_all(&self.folder).doing(|| format!("remove {}", self.folder.display()))?;
         if let Some(parent) = self.folder.parent() {
-            // Another namespace's state in it is a reason to leave it.
+            // The folder stays if it contains the state of another namespace.
             let _in_use = fs::remove_dir(parent);
         }
         Ok(())
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn a_written_state_is_read_again() {
         let web = publication((8080, 8081), 80, 0);
         let remote =
             Remote { address: "192.0.2.10".parse().unwrap(), keep_source: true, slot: 4, generation: 2 };
@@ -319,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_of_targets_stands_once_in_the_file() {
+    fn a_set_of_targets_is_stored_once() {
         let (text, _) =
             write(&state(vec![publication((80, 80), 80, 0), publication((81, 81), 80, 1)]), BOOT).unwrap();
         let text: serde_json::Value = serde_json::from_slice(&text).unwrap();
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_publication_without_ports_is_not_understood() {
+    fn a_publication_without_ports_is_refused() {
         for (first, last, target) in [(80, 80, 80), (1, u16::MAX, 1), (8000, 8010, u16::MAX - 10)] {
             let state = state(vec![publication((first, last), target, 0)]);
             assert_eq!(parsed(&state).unwrap(), state);
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_dies_between_two_files_leaves_what_the_next_can_repair() {
+    fn a_command_that_dies_between_two_files_can_be_repaired() {
         let folder = tempfile();
         let open = || Store::open(&folder, 1).unwrap();
         let mut store = open();
@@ -355,7 +356,7 @@ mod tests {
         store.save().unwrap();
         let rows = folder.join("1").join(ROWS);
         let one = fs::read(&rows).unwrap();
-        // More are being added: the state file knows them before they have rows.
+        // More are being added: the state file has them before their rows are written.
         let adding = |slot| Publication {
             lifecycle: Lifecycle::Adding,
             ..publication((81 + slot, 81 + slot), 80, slot)
@@ -370,7 +371,7 @@ mod tests {
         fs::write(&rows, &three[..one.len() * 2]).unwrap();
         let mut store = open();
         assert_eq!(store.state.publications, [publication((80, 80), 80, 0), adding(1)]);
-        // They are gone from the rows first, and a row that is the last leaves no trace.
+        // Their rows are removed first; the file is cut after the last row in use.
         store.state.publications.truncate(1);
         store.save().unwrap();
         assert_eq!(fs::read(&rows).unwrap(), one);
@@ -393,7 +394,7 @@ mod tests {
                 let mut seen = std::collections::HashSet::new();
                 while !done.load(std::sync::atomic::Ordering::Relaxed) {
                     let state = super::read(&reader, 1).unwrap();
-                    // Whatever is ready belongs to one and the same round: its ports lead to that round's.
+                    // All ready publications belong to the same round: their target ports are those of the round.
                     let ready = state.publications.iter().filter(|one| one.lifecycle == Lifecycle::Ready);
                     let rounds: std::collections::HashSet<u16> = ready.map(|one| one.generation).collect();
                     assert!(rounds.len() <= 1, "{rounds:?}");
@@ -418,7 +419,7 @@ mod tests {
         store.remove().unwrap();
     }
 
-    /// A folder that no other test has.
+    /// A folder of this test only.
     fn tempfile() -> PathBuf {
         use std::sync::atomic::{AtomicU32, Ordering};
         static COUNT: AtomicU32 = AtomicU32::new(0);

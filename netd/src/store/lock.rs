@@ -1,4 +1,4 @@
-//! Where an instance's state is, and the lock around it.
+//! The folder of an instance's state, and its lock.
 
 use std::fs::{self, File};
 use std::io;
@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::error::{Doing as _, Error, Result};
 use crate::model::digest;
 
-/// The name of an instance, for its pins: its namespace's cookie, and the state folder it belongs to. The folder need not exist.
+/// The name of an instance, for its pins: the cookie of its namespace, and a digest of its state folder. The folder
+/// need not exist.
 pub(crate) fn instance(state_dir: &Path, cookie: u64) -> Result<String> {
     let what = || format!("find {}", state_dir.display());
     let path = match fs::canonicalize(state_dir) {
@@ -37,7 +38,7 @@ pub(super) fn lock(state_dir: &Path, cookie: u64) -> Result<(PathBuf, File)> {
             file => file.doing(what)?,
         };
         file.lock().doing(what)?;
-        // Whoever held it may have taken the folder down; then this is a lock on nothing.
+        // The previous holder may have removed the folder; then this lock is on a deleted file.
         match fs::metadata(&path) {
             Ok(present) if present.ino() == file.metadata().doing(what)?.ino() => return Ok((folder, file)),
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -48,7 +49,7 @@ pub(super) fn lock(state_dir: &Path, cookie: u64) -> Result<(PathBuf, File)> {
     }
 }
 
-/// The number of this boot of the kernel.
+/// The kernel's ID of this boot.
 pub(super) fn boot() -> Result<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").doing(|| "read the boot ID".into())?;
     Ok(boot.trim().to_owned())

@@ -1,4 +1,4 @@
-//! The state folder: what this instance has made, so that every later command finds it.
+//! The state folder: the records of everything that this instance has made, for later commands.
 //!
 //! ```text
 //! DIR/                      the state folder

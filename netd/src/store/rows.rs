@@ -1,10 +1,10 @@
-//! The file of publications: one row each, by slot, so that what a command reads and writes of it stays small however many
-//! there are.
+//! The file of publications: one row each, by slot, so that a command reads and writes little even if there are many.
 //!
-//! A row holds what never changes while a publication lives. Its lifecycle is in the state file, together with what only some
-//! publications have ([`Note`]) and with the sets of targets, so that many become ready, or go, in one moment. Rows of new
-//! publications are written after the state file names them; rows of those that are gone are emptied before it forgets them.
-//! So a row without a note is a complete publication, and a note without a row is nothing.
+//! A row holds data that does not change during the life of a publication. The lifecycle is in the state file, with
+//! data that only some publications have ([`Note`]) and with the sets of targets. So many publications become ready, or
+//! are removed, in one step. Rows of new publications are written after the state file has their notes; rows of removed
+//! ones are cleared before their notes are deleted. So a row without a note is a complete publication, and a note
+//! without a row is ignored.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Doing as _, Error, Result};
 use crate::model::{Lifecycle, Policy, Protocol, Publication, Target, TargetSet};
 
-/// What only some publications have.
+/// Data that only some publications have.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Note {
     lifecycle: Lifecycle,
@@ -52,8 +52,8 @@ pub(super) fn target_sets(publications: &[Publication]) -> BTreeMap<u32, [Target
     sets
 }
 
-/// A publication as the file has it, in the machine's byte order: the file does not outlive a boot. Its size divides a page's,
-/// so that a command that is killed leaves a row whole or not at all.
+/// A publication in the file, in the machine's byte order, since the file is valid only for one boot. Its size divides
+/// the page size, so that a killed command leaves a row complete or not at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct Row {
@@ -76,7 +76,7 @@ pub(super) struct Row {
 
 const _: () = assert!(4096 % size_of::<Row>() == 0, "a row lies in one page");
 
-/// Which of a row's fields mean something.
+/// Flags: which fields of a row are set.
 mod flag {
     pub(super) const HOST4: u8 = 1;
     pub(super) const HOST6: u8 = 2;
@@ -107,7 +107,7 @@ impl Row {
         self.number == 0
     }
 
-    /// The publication in `slot`, ready and without a policy; why it is none, if it makes no sense.
+    /// The publication in `slot`, ready and without a policy; an error if the row is invalid.
     fn publication(
         &self,
         slot: u16,
@@ -155,7 +155,7 @@ pub(super) fn decode(
     mut notes: BTreeMap<u16, Note>,
     sets: &BTreeMap<u32, Arc<TargetSet>>,
 ) -> std::result::Result<Vec<Publication>, String> {
-    // Room for all that there can be, so that it never moves; what is not used costs nothing.
+    // Capacity for all possible rows, so that the memory never moves; unused pages cost nothing.
     let mut publications = Vec::with_capacity(capacity::PUBLICATIONS as usize);
     for (slot, row) in (0..=u16::MAX).zip(rows).filter(|(_, row)| !row.is_empty()) {
         publications.push(row.publication(slot, |id| sets.get(&id).cloned())?);
@@ -175,17 +175,17 @@ pub(super) fn decode(
     Ok(publications)
 }
 
-/// Why a file is not understood that is too long, or ends within a row.
+/// The error for a file that is too long, or that ends within a row.
 pub(super) const HALF_A_ROW: &str = "its size is not that of whole rows";
 
-/// How many rows this many bytes are; none if they are no whole ones or too many.
+/// The number of rows in this many bytes; none if they are not whole rows or too many.
 fn count(bytes: u64) -> Option<usize> {
     let bytes = usize::try_from(bytes).ok()?;
     let count = bytes / size_of::<Row>();
     (bytes.is_multiple_of(size_of::<Row>()) && count <= capacity::PUBLICATIONS as usize).then_some(count)
 }
 
-/// The rows that these bytes are; none if they are no rows.
+/// The rows in these bytes; none if they are not whole rows.
 pub(super) fn rows(bytes: &[u8]) -> Option<Vec<Row>> {
     let mut rows = vec![Row::default(); count(bytes.len() as u64)?];
     bytemuck::cast_slice_mut(&mut rows).copy_from_slice(bytes);
@@ -208,7 +208,7 @@ fn set(table: &mut Vec<Row>, slot: usize, row: Row) {
     table[slot] = row;
 }
 
-/// The file, and what is in it.
+/// The file and its rows.
 #[derive(Debug)]
 pub(super) struct RowFile {
     path: PathBuf,
@@ -216,7 +216,7 @@ pub(super) struct RowFile {
 }
 
 impl RowFile {
-    /// Reads the file; an absent one has no rows.
+    /// Reads the file; a missing file has no rows.
     pub(super) fn read(path: PathBuf) -> Result<Self> {
         let what = || format!("read {}", path.display());
         let mut file = match File::open(&path) {
@@ -229,12 +229,12 @@ impl RowFile {
         Ok(Self { path, rows })
     }
 
-    /// A file without rows. What is at its path counts for nothing.
+    /// A file without rows. An existing file at its path is ignored.
     pub(super) const fn absent(path: PathBuf) -> Self {
         Self { path, rows: Vec::new() }
     }
 
-    /// Removes a file whose rows count for nothing, before rows of this instance are added.
+    /// Removes a file whose rows are ignored, before rows of this instance are added.
     pub(super) fn clear_if_absent(&self) -> Result<()> {
         if !self.rows.is_empty() {
             return Ok(());
@@ -252,7 +252,7 @@ impl RowFile {
         &self.rows
     }
 
-    /// Empties the rows of all others than these publications.
+    /// Clears the rows of all publications except these.
     pub(super) fn forget(&mut self, kept: &[Publication]) -> Result<()> {
         let mut gone: Vec<bool> = self.rows.iter().map(|row| !row.is_empty()).collect();
         for publication in kept {

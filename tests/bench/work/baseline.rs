@@ -1,4 +1,4 @@
-//! Another netd beside the one under test, in turns within one run: whether a change makes packets or connections slower.
+//! Compares the netd under test with another one, in turns within one run, to see whether a change costs speed.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -9,25 +9,25 @@ use super::{Effort, Outcome, Work, connections, numbers, small, values};
 use crate::ground::{Contender, HTTP, Terms};
 use crate::rounds::{self, Cell};
 
-/// How tables name the other netd.
+/// The name of the other netd in tables.
 const BEFORE: &str = "netd before";
-/// The least share of its speed that is enough.
+/// The smallest share of its speed that is accepted.
 const ENOUGH: f64 = 0.98;
-/// How often hosts are made anew, if there is time: where tables happen to lie in memory makes one instance faster than
-/// another.
+/// How often new hosts are made, if there is time: the place of the tables in memory makes some instances faster than
+/// others.
 const SETS: usize = 4;
 
 static BINARY: OnceLock<&'static Path> = OnceLock::new();
 
-/// What is measured beside this netd, by name.
+/// The kinds of work.
 pub(crate) fn compare_with(binary: &Path) -> Vec<(&'static str, Work)> {
     let binary = binary.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", binary.display()));
-    // As long as the run lasts.
+    // Leaked, since it is needed until the end of the run.
     BINARY.set(Box::leak(binary.into_boxed_path())).expect("there is one other netd");
     vec![("small", packets), ("connections", new_connections)]
 }
 
-/// Both: the one under test, and the other.
+/// Both versions: the one under test, and the other.
 fn both() -> [(&'static str, Terms); 2] {
     [(SUBJECT, None), (BEFORE, BINARY.get().copied())]
         .map(|(name, binary)| (name, Terms { binary, ..Terms::default() }))
@@ -76,7 +76,7 @@ fn sets(effort: Effort) -> usize {
 /// A table whose figures come from several sets of hosts.
 struct Samples {
     table: Table,
-    /// Of the netd under test and of the other one, by column.
+    /// The figures of the netd under test and of the other one, by column.
     found: [Vec<Vec<f64>>; 2],
 }
 

@@ -1,4 +1,4 @@
-//! Forwarding to a target that is no container, by another interface: the journey on which XDP saves the skb.
+//! Forwarding to another host by another interface: the path on which XDP needs no skb.
 
 use netd_tests::report::{Bar, Better, Comparison, Table};
 
@@ -35,7 +35,7 @@ impl Place {
         live::from_client(&self.ground, to, flows, 0)
     }
 
-    /// Lets the backend answer, to the host in whose name it was asked.
+    /// Lets the backend send replies to the host's address, which it sees as the client.
     fn establish(&self, flows: u32) {
         if self.ground.contender.is_direct() {
             return;
@@ -52,7 +52,7 @@ impl Place {
     }
 }
 
-/// Frames that are dropped as soon as they have come to the host.
+/// Frames that are dropped as soon as they reach the host.
 const FLOOR: &str = "dropped at the uplink";
 
 pub(crate) fn measure(effort: Effort) -> Outcome {

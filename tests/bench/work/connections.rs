@@ -76,14 +76,14 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
     Outcome { tables: vec![table], bars, notes: Vec::new() }
 }
 
-/// How a container's port is reached without leaving the host.
+/// The paths to a container's port that do not leave the host.
 const JOURNEYS: [&str; 3] = ["localhost", "own address", "hairpin"];
 
-/// Who carries local connections, by journey.
+/// A contender for local connections, with its path.
 struct Local {
-    /// As tables name it.
+    /// Its name in tables.
     row: &'static str,
-    /// The journey's number in [`JOURNEYS`].
+    /// The path's number in [`JOURNEYS`].
     column: usize,
     place: Place,
     _proxies: Vec<Process>,
@@ -91,8 +91,8 @@ struct Local {
 }
 
 impl Local {
-    /// Hosts of its own for each journey: two that lead to the same addresses by other clients would find each other's
-    /// connections in the server's TIME-WAIT, whose timestamps are no older than theirs (RFC 7323 §5).
+    /// Each path has its own hosts. Otherwise connections of two clients with the same addresses would meet in the
+    /// server's TIME-WAIT, which refuses SYNs with older timestamps (RFC 7323 §5).
     fn new(row: &'static str, column: usize, contender: Contender) -> Self {
         let place = Place::new(contender, 0);
         // As dockerd starts them by default: on all addresses, and beside the rules of iptables.
@@ -153,7 +153,7 @@ pub(crate) fn measure_local(effort: Effort) -> Outcome {
     let title = "New HTTP connections from the host itself, and from the container to its own port";
     let mut rates = table("local_connections", title, "connections/s");
     let cells = places.iter().map(|place| Cell::new(place.row, place.column, || place.connections(effort)));
-    // What is asked leaves three percent, and single measurements differ by more.
+    // The bar allows three percent, and single measurements differ by more.
     fill(&mut rates, effort.times(2), cells.collect(), "does not go this way");
     let title = "Bulk TCP from the host itself, and from the container to its own port";
     let awake = Awake::new(&places[0].place.ground.client);

@@ -1,4 +1,4 @@
-//! Connections from the container to outside, in the host's name.
+//! Masqueraded connections from the container to outside.
 
 use netd_tests::report::{Better, Table};
 
@@ -14,7 +14,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
         .into_iter()
         .map(|contender| {
             let ground = Ground::new(contender, Terms { napi: true, ..Terms::default() });
-            // Whose name it is in counts, not which port.
+            // The source address is checked, not the source port.
             let name = if contender.is_direct() { CONTAINER } else { HOST };
             let expected = Expected { src: Some((name, 0)), dst: None };
             let sink = Counter::new(&ground.client, "eth0", Sink::Tc, expected);

@@ -14,9 +14,9 @@ use crate::ground::{self, Contender, Ground, Published, Terms};
 use crate::load;
 use crate::rounds::{progress, say};
 
-/// Bytes in the kernel's slabs, by cache.
+/// Bytes in the kernel's slab caches, by name.
 fn slabs() -> HashMap<String, f64> {
-    // What is being freed is gone first: namespaces are taken down in the background.
+    // Waits until freed memory is gone, since namespaces are removed in the background.
     std::thread::sleep(std::time::Duration::from_secs(1));
     let info = std::fs::read_to_string("/proc/slabinfo").expect("read /proc/slabinfo");
     let bytes = |line: &str| -> Option<(String, f64)> {
@@ -30,13 +30,13 @@ fn slabs() -> HashMap<String, f64> {
     info.lines().filter_map(bytes).collect()
 }
 
-/// What has come to the slabs since, bytes; what others have given back meanwhile does not count against it.
+/// The growth of the slab caches since then, bytes. Caches that have shrunk are not subtracted.
 fn grown(before: &HashMap<String, f64>) -> f64 {
     let grown = |(name, after): (String, f64)| after - before.get(&name).copied().unwrap_or(0.0);
     slabs().into_iter().map(grown).filter(|more| *more > 0.0).sum()
 }
 
-/// Bytes in areas that are allocated by pages.
+/// Bytes that were allocated in pages (vmalloc).
 fn vmalloc() -> f64 {
     figure("/proc/meminfo", "VmallocUsed") * 1024.0
 }
@@ -46,7 +46,7 @@ fn all_maps(pins: &str) -> f64 {
     MAPS.iter().filter(|map| !map.is_of_programs()).map(|map| map_memory(pins, map.name).0).sum()
 }
 
-/// What the kernel says that a pinned map takes, bytes, and for how many rows.
+/// The size of a pinned map according to the kernel, bytes, and its number of rows.
 fn map_memory(pins: &str, name: &str) -> (f64, f64) {
     use std::os::fd::{AsFd as _, AsRawFd as _};
     let map = MapData::from_pin(Path::new(pins).join("maps").join(name)).expect("open a map");
@@ -101,7 +101,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
         let maps = |ground: &Ground| if contender == Contender::Netd { all_maps(&pins(ground)) } else { 0.0 };
         let before = (slabs(), maps(&ground), vmalloc());
         grow(&ground);
-        // Rules lie in areas of their own, rows of tries in slabs, which the kernel counts for their maps.
+        // Rules are in areas of their own. Rows of tries are in slab caches, which the kernel counts for their maps.
         let each = match contender {
             Contender::Netd => maps(&ground) - before.1,
             _ => grown(&before.0) + (vmalloc() - before.2).max(0.0),

@@ -1,4 +1,4 @@
-//! What is measured: one module for each kind of work.
+//! The kinds of work that are measured, one module for each.
 
 pub(crate) mod baseline;
 pub(crate) mod beyond;
@@ -25,23 +25,23 @@ pub(crate) struct Effort {
     pub(crate) packets: f64,
     /// How long one measurement with real programs takes, seconds.
     pub(crate) programs: f64,
-    /// Whether sizes are measured that take long to set up.
+    /// Whether sizes that take long to set up are measured.
     pub(crate) large: bool,
 }
 
 impl Effort {
-    /// For what real programs do, which depends on where the scheduler puts them and when: more rounds, if there is time.
+    /// More rounds for real programs, if there is time, since their speed depends on the scheduler.
     pub(crate) const fn for_programs(self) -> Self {
         self.times(3)
     }
 
-    /// So many times as many rounds, if there is time.
+    /// This many times as many rounds, if there is time.
     pub(crate) const fn times(self, times: usize) -> Self {
         Self { rounds: if self.large { times * self.rounds } else { self.rounds }, ..self }
     }
 }
 
-/// The grounds of some contenders, and if there is time those of Docker's chains and netd with many ports; with their names.
+/// The grounds of some contenders with their names; if there is time, also those of iptables and netd with many ports.
 pub(crate) fn grounds(contenders: &[Contender], effort: Effort) -> Vec<(String, Ground)> {
     progress("hosts");
     let mut grounds: Vec<(String, Ground)> = contenders
@@ -60,7 +60,7 @@ pub(crate) fn grounds(contenders: &[Contender], effort: Effort) -> Vec<(String, 
 /// A kind of work: measures it.
 pub(crate) type Work = fn(Effort) -> Outcome;
 
-/// What came of a kind of work.
+/// The result of a kind of work.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) tables: Vec<Table>,
@@ -74,8 +74,8 @@ pub(crate) fn fill(table: &mut Table, effort: Effort, mut cells: Vec<Cell<'_>>, 
     put(table, &cells, &samples, |figure| *figure, why);
 }
 
-/// Puts one figure of each sample into the table, a row for each contender in the order in which they appear. What is not
-/// measured is said to be so with `why`.
+/// Puts one figure of each sample into the table, with a row for each contender in order of appearance. Cells without a
+/// measurement get the reason `why`.
 pub(crate) fn put<T>(
     table: &mut Table,
     cells: &[Cell<'_, T>],
@@ -100,7 +100,7 @@ pub(crate) fn put<T>(
     }
 }
 
-/// What each packet costs more than with `floor`, ns, round by round; `table` has thousands a second.
+/// The cost of a packet above that of `floor`, ns, round by round; `table` is in thousands a second.
 pub(crate) fn above(table: &Table, floor: &str, id: &str) -> Table {
     let values = values(&table.parameter.values);
     let title = format!("{}: cost of each above \"{floor}\"", table.title);
@@ -119,7 +119,7 @@ pub(crate) fn above(table: &Table, floor: &str, id: &str) -> Table {
     cost
 }
 
-/// A number as tables name it.
+/// A number as text for a table.
 pub(crate) fn number(number: u32) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -132,12 +132,12 @@ pub(crate) fn number(number: u32) -> String {
     text
 }
 
-/// Numbers as tables name them.
+/// Numbers as text for a table.
 pub(crate) fn numbers(all: &[u32]) -> Vec<String> {
     all.iter().map(|one| number(*one)).collect()
 }
 
-/// What a table takes for its parameter's values.
+/// The parameter's values, in the form that a table takes.
 pub(crate) fn values(names: &[String]) -> Vec<&str> {
     names.iter().map(String::as_str).collect()
 }

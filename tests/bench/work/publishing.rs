@@ -1,4 +1,4 @@
-//! How long it takes to publish and to take back.
+//! The time to publish and to unpublish ports.
 
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use super::{Effort, Outcome, fill, number, numbers, put, values};
 use crate::ground::{self, Contender, Ground, Published, Terms};
 use crate::rounds::{self, Cell, progress};
 
-/// A port that none of the others is.
+/// A port that differs from all others.
 const ONE_MORE: Published = Published { proto: "tcp", port: 61_000, target: 80 };
 /// The range, which is one publication.
 const RANGE: &str = "10000-59999:10000-59999";
@@ -21,7 +21,7 @@ fn seconds(does: impl FnOnce()) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-/// What appends rules to Docker's chains, or deletes them, in one transaction.
+/// The commands that append rules to Docker's chains, or delete them, in one transaction.
 fn restore_lines(verb: &str, ports: &[Published]) -> String {
     let [mut nat, mut filter] = [const { String::new() }; 2];
     for published in ports {
@@ -64,7 +64,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
     for (column, size) in lists.enumerate() {
         let ports: Vec<Published> = ground::singles(0..size).collect();
         if column == range {
-            // The rules from before are put in place of all: to delete so many one by one takes iptables far longer.
+            // Restores the earlier rules, since iptables takes far longer to delete this many one by one.
             let (add, as_before) = (restore_lines("-A", &ports), ground::docker_rules(&ground::published(0)));
             cells.push(Cell::new("iptables-restore", column, move || {
                 let added = seconds(|| iptables.feed("iptables-restore -n", &add));
@@ -99,8 +99,8 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
     put(&mut publish, &cells, &samples, |(add, _)| *add, "not measured");
     put(&mut take_back, &cells, &samples, |(_, remove)| *remove, "not measured");
     let (one, one_table) = one_more(effort);
-    // One by one each call takes the longer the more rules there are: the time of all of them is the mean of those measured
-    // on the way, times their number.
+    // One by one, each call takes longer the more rules exist. The total is the mean of the measured calls times their
+    // number.
     let cells: Vec<Found> = sizes
         .iter()
         .map(|&size| {
@@ -115,7 +115,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
         bars.push(Bar::new(
             "10,000 single ports in one command, netd / one-by-one iptables",
             Comparison::AtMost(0.2),
-            // One is measured several times and the other added up once.
+            // One is measured several times, the other is added up once.
             match (publish.cell("netd", "10,000").measured(), one.total(10_000)) {
                 (Some(netd), Some(total)) => Found::found([netd.median() / total]),
                 _ => Found::without("not measured"),
@@ -135,13 +135,13 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
     Outcome { tables: vec![publish, take_back, one_table], bars, notes: vec![note] }
 }
 
-/// How long three calls of iptables take among so many ports.
+/// The time of three calls of iptables with this many ports.
 struct OneByOne {
     among: Vec<(u32, f64)>,
 }
 
 impl OneByOne {
-    /// What `ports` of them take together, by the trapezoids between those that were measured; seconds.
+    /// The total time for `ports` of them, by the trapezoidal rule between the measured ones; seconds.
     fn total(&self, ports: u32) -> Option<f64> {
         let mut sum = 0.0;
         for pair in self.among.windows(2) {
@@ -156,7 +156,7 @@ impl OneByOne {
     }
 }
 
-/// One port more among many: what a container that starts has to wait for.
+/// One more port among many: the waiting time of a container that starts.
 fn one_more(effort: Effort) -> (OneByOne, Table) {
     let sizes: &[u32] = if effort.large { &[0, 1_000, 10_000, 50_000] } else { &[0, 1_000] };
     let steps: &[u32] = if effort.large { &[0, 1_000, 2_500, 5_000, 7_500, 10_000] } else { &[0, 1_000] };

@@ -1,4 +1,4 @@
-//! Requests and answers at a fixed load.
+//! Requests and responses at a fixed rate.
 
 use netd_tests::report::{Bar, Better, Cell as Found, Comparison, Table};
 
@@ -7,8 +7,8 @@ use crate::ground::{Contender, ECHO};
 use crate::latency::{self, Latency};
 use crate::rounds::{self, Cell};
 
-/// Requests a second. No multiple of the kernel's ticks a second (250 or 1,000): in step with them, either each of some
-/// percent of the requests would meet one or none, for as long as a connection lasts.
+/// Requests a second. Not a multiple of the timer interrupts a second (250 or 1,000): otherwise, for a whole
+/// connection, either some percent of the requests would meet an interrupt, or none.
 const LOAD: f64 = 9_973.0;
 
 pub(crate) fn measure(effort: Effort) -> Outcome {

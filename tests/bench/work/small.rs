@@ -1,5 +1,5 @@
-//! The smallest packets on one core, which show what each costs: into a container and out of it, in how many flows, and with
-//! how many ports published.
+//! The smallest packets on one core, to measure the cost of a packet: into and out of a container, by the number of
+//! flows and of published ports.
 
 use netd_tests::report::{Bar, Better, Comparison, Table};
 
@@ -46,7 +46,7 @@ impl Place {
         live::from_container(&self.ground, (CONTAINER, SMALL.target), flows, first)
     }
 
-    /// What measures packets in so many flows, thousands a second, into the container or out of it.
+    /// A measurement of packets in this many flows, thousands a second, into the container or out of it.
     pub(crate) fn packets(&self, inward: bool, flows: u32, effort: Effort) -> impl FnMut() -> f64 {
         if inward {
             self.establish(flows);
@@ -54,24 +54,24 @@ impl Place {
         let stream = if inward { self.inward(flows, 0) } else { self.outward(flows, 0) };
         let sink = if inward { &self.inside } else { &self.outside };
         move || {
-            // Each flow has its turn, after one that is not measured: they have rested since the last round.
+            // Each flow sends one packet before the measurement, since the flows were idle since the last round.
             let frames = stream.frames(effort.packets).max(flows);
             stream.send(flows.max(64));
             carried(self.name, stream.rate(sink, frames, TRIES))
         }
     }
 
-    /// How many rows netd has of connections, two of each.
+    /// How many rows netd's flow tables have, two for each connection.
     pub(crate) fn rows(&self) -> u64 {
         self.ground.status()["flows"]["rows"].as_u64().expect("a number")
     }
 
-    /// Lets both sides speak in every flow, so that whoever follows connections knows them well.
+    /// Lets both sides send in every flow, so that connection tracking knows them as replied.
     pub(crate) fn establish(&self, flows: u32) {
         if self.ground.contender.is_direct() {
             return;
         }
-        // netd's table of young connections has a quarter of the room, and holds them all.
+        // netd's table of unreplied connections is a quarter as large, and holds all of them.
         let connections =
             if self.ground.terms.connections == 0 { MANY } else { self.ground.terms.connections };
         let at_once = connections / 8;
@@ -89,7 +89,7 @@ impl Place {
     }
 }
 
-/// The rate, if nearly all has arrived; nothing may arrive otherwise than it should.
+/// The rate; fails unless nearly all packets arrived, and all of them correctly.
 pub(crate) fn carried(who: &str, rate: Rate) -> f64 {
     assert!(rate.wrong == 0, "{who}: {} packets arrived otherwise than they should", rate.wrong);
     assert!(rate.share > 0.98, "{who}: only {:.1} % of the packets arrived", rate.share * 100.0);
@@ -114,7 +114,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
             places.push(Place::named(name, contender, Terms { before, ..Terms::default() }, false));
         }
     }
-    // Its tables have another size from the start.
+    // Its tables are made with another size.
     let large = effort
         .large
         .then(|| Place::new(Contender::Netd, Terms { connections: 1_100_000, ..Terms::default() }));
@@ -160,8 +160,8 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
     Outcome { tables: vec![inward, cost_in, outward, cost_out], bars, notes: Vec::new() }
 }
 
-/// A stream that nobody answers, to the newest of many ports: those who follow rules walk them for each of its packets, or
-/// for its first.
+/// A stream without replies to the newest of many ports: contenders with rules evaluate them for each packet, or for
+/// the first one.
 pub(crate) fn measure_ports(effort: Effort) -> Outcome {
     let sizes: &[u32] = if effort.large { &[1, 1_000, 10_000, 50_000] } else { &[1, 1_000] };
     let names = numbers(sizes);
@@ -194,7 +194,7 @@ pub(crate) fn measure_ports(effort: Effort) -> Outcome {
     let cells = places.iter().map(|(column, place)| {
         let mut next = 1_000;
         Cell::new(place.name, *column, move || {
-            // Flows that none of the tables has seen; the fewer the longer each takes.
+            // Flows that are in no table yet; fewer if each takes longer.
             let flows = if place.ground.contender == Contender::Iptables && place.ground.terms.before > 1 {
                 20_000_000 / (place.ground.terms.before + 1_000)
             } else {

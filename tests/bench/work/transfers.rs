@@ -1,4 +1,4 @@
-//! Bulk TCP: one and many streams, in, out and both ways, and what it takes of the CPUs.
+//! Bulk TCP: one and many streams, in, out and both ways, and the CPU time.
 
 use netd_tests::netns::Process;
 use netd_tests::report::{Bar, Better, Comparison, Table};
@@ -25,7 +25,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
     let _servers: Vec<Process> =
         places.iter().map(|(_, ground)| load::iperf3(&ground.container, BULK.target)).collect();
     let _awake = Awake::new(&places[0].1.client);
-    // A quick look leaves many streams out.
+    // A quick run leaves out many streams.
     let journeys: &[(&str, Way, u32)] = if effort.large { &JOURNEYS } else { &JOURNEYS[..2] };
     let names: Vec<&str> = journeys.iter().map(|(name, _, _)| *name).collect();
     let mut cells = Vec::new();

@@ -1,4 +1,4 @@
-//! Packets that are not wanted: from a denied source, and to a port that is not published.
+//! Unwanted packets: from a denied source, and to an unpublished port.
 
 use std::process::Stdio;
 
@@ -12,10 +12,10 @@ use crate::rounds::{Cell, progress};
 
 /// The flows' addresses.
 const DENIED: &str = "198.18.64.0/18";
-/// A port of the host that nobody has.
+/// An unpublished port of the host.
 const NOBODYS: u16 = 60_100;
 
-/// Who drops, and how its own count of that is read.
+/// A contender that drops packets, and how its drop counter is read.
 struct Place {
     name: &'static str,
     ground: Ground,
@@ -43,7 +43,7 @@ impl Place {
         live::from_client(&self.ground, (HOST, port), 1024, 0)
     }
 
-    /// Packets a second that were dropped: all of them, by its own count as well.
+    /// Packets a second that were dropped; fails unless its own counter shows all of them.
     fn rate(&self, stream: &Generator, seconds: f64) -> f64 {
         let frames = stream.frames(seconds);
         let before = (self.dropped)(&self.ground);

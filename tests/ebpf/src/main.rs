@@ -1,8 +1,8 @@
-//! The benchmark's BPF programs: packets made in the kernel (`generate`, in live frames of BPF_PROG_TEST_RUN), counted
-//! where they arrive (`sink` by TC, `sink_xdp` by XDP), and sent on or dropped by who looks at nothing (`bare_in`,
-//! `bare_out`, `drop_xdp`): what no program on that hook can be faster than.
+//! The benchmark's BPF programs. `generate` makes packets in the kernel (live frames of BPF_PROG_TEST_RUN), `sink` (TC)
+//! and `sink_xdp` (XDP) count them where they arrive. `bare_in`, `bare_out` and `drop_xdp` redirect or drop packets
+//! without reading them: no program on that hook can be faster.
 //!
-//! What a run sends and expects is in constants, which the loader sets: the programs look nothing up.
+//! The loader sets constants for what a run sends and expects, so the programs need no lookup.
 
 #![no_std]
 #![no_main]
@@ -33,26 +33,26 @@ const MARK_AT: usize = 42;
 /// What every frame has in common, see `live::Frame` of the benchmark.
 #[unsafe(no_mangle)]
 static FRAME: [u64; FRAME_WORDS] = [0; FRAME_WORDS];
-/// By which interface frames leave.
+/// The interface that frames leave by.
 #[unsafe(no_mangle)]
 static OUT: u32 = 0;
-/// The flows that frames belong to, one after the other: so many, counted from [`FIRST`].
+/// The number of flows, from [`FIRST`] on. Frames belong to them in turn.
 #[unsafe(no_mangle)]
 static FLOWS: u32 = 1;
-/// The first of them.
+/// The number of the first flow.
 #[unsafe(no_mangle)]
 static FIRST: u32 = 0;
-/// Where the flow's address and port stand: at the source if zero.
+/// Whether the flow's address and port are the destination; the source if zero.
 #[unsafe(no_mangle)]
 static AT_DESTINATION: u32 = 0;
 /// The flows' first address, host byte order; one address has [`PORTS_EACH`] flows.
 #[unsafe(no_mangle)]
 static ADDRESS: u32 = 0;
-/// The sum of the IP header without the flow's address, and of pseudo header, UDP header and payload without its address
-/// and port: host byte order, folded to less than 2^17.
+/// The sum of the IP header without the flow's address, and of pseudo header, UDP header and payload without its
+/// address and port: host byte order, folded to less than 2^17.
 #[unsafe(no_mangle)]
 static SUMS: [u32; 2] = [0; 2];
-/// What arrives counts if it ends so: destination address, ports, as the wire's words; zero in the mask is anything.
+/// What a packet must have to be counted: destination address and ports, in wire order; zero in the mask means any.
 #[unsafe(no_mangle)]
 static EXPECTED: [u32; 3] = [0; 3];
 #[unsafe(no_mangle)]
@@ -79,8 +79,8 @@ static ARRIVED: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 /// A constant that the loader sets.
 macro_rules! set {
     ($name:ident) => {
-        // SAFETY: an aligned static that lives as long as the program; volatile, since its value at compile time is not the
-        // one that it has.
+        // SAFETY: an aligned static that lives as long as the program; volatile, since its value at compile time is not
+        // the one that it has.
         unsafe { core::ptr::read_volatile(&raw const $name) }
     };
 }
@@ -93,7 +93,7 @@ fn checksum(sum: u32) -> u16 {
     !(sum as u16)
 }
 
-/// Writes the next flow's frame, whatever has become of this memory's last one, and sends it off.
+/// Writes the frame of the next flow over the previous one in this memory, and sends it.
 #[xdp]
 pub fn generate(ctx: XdpContext) -> u32 {
     let Some(made) = MADE.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
@@ -129,19 +129,19 @@ pub fn generate(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn write<T>(at: usize, value: T) {
-    // SAFETY: the caller has proved that the first 60 bytes are the frame's, and every place is among them; the verifier
-    // proves it again.
+    // SAFETY: the caller has proved that the first 60 bytes are the frame's, and every place is among them; the
+    // verifier proves it again.
     unsafe { (at as *mut T).write_unaligned(value) };
 }
 
 #[inline(always)]
 fn read<T>(at: usize) -> T {
-    // SAFETY: the caller has proved that the first 46 bytes are the frame's, and every place is among them; the verifier proves
-    // it again.
+    // SAFETY: the caller has proved that the first 46 bytes are the frame's, and every place is among them; the
+    // verifier proves it again.
     unsafe { (at as *const T).read_unaligned() }
 }
 
-/// Counts a frame if it is what the run expects; otherwise tells.
+/// Counts a frame if the run expects it; returns whether it does.
 #[inline(always)]
 fn count(start: usize, end: usize) -> bool {
     if start + 46 > end {
@@ -163,7 +163,7 @@ fn count(start: usize, end: usize) -> bool {
     true
 }
 
-/// Takes the load's packets off the container's interface, before its stack sees them; everything else goes on.
+/// Drops the load's packets on the container's interface before its stack sees them; passes everything else.
 #[classifier]
 pub fn sink(ctx: TcContext) -> i32 {
     if count(ctx.data(), ctx.data_end()) { TC_ACT_SHOT } else { TC_ACT_UNSPEC }
@@ -175,7 +175,7 @@ pub fn sink_xdp(ctx: XdpContext) -> u32 {
     if count(ctx.data(), ctx.data_end()) { xdp_action::XDP_DROP } else { xdp_action::XDP_PASS }
 }
 
-/// Only says drop.
+/// Drops every packet.
 #[xdp]
 pub fn drop_xdp(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_DROP
@@ -185,7 +185,7 @@ pub fn drop_xdp(_ctx: XdpContext) -> u32 {
 #[unsafe(no_mangle)]
 static COUNTED: u32 = 0;
 
-/// Sends what comes into the container behind [`OUT`], and looks at nothing.
+/// Redirects every packet into the container behind [`OUT`].
 #[classifier]
 pub fn bare_in(_ctx: TcContext) -> i32 {
     tally();
@@ -194,7 +194,7 @@ pub fn bare_in(_ctx: TcContext) -> i32 {
     unsafe { bpf_redirect_peer(out, 0) as i32 }
 }
 
-/// Sends what comes out by [`OUT`], and looks at nothing.
+/// Redirects every packet out by [`OUT`].
 #[classifier]
 pub fn bare_out(_ctx: TcContext) -> i32 {
     tally();

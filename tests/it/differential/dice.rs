@@ -1,4 +1,4 @@
-//! Chance that can be repeated: the same seed gives the same packets.
+//! Random numbers that can be repeated: the same seed gives the same packets.
 
 use std::ops::{Deref, DerefMut};
 
@@ -12,7 +12,7 @@ impl Dice {
         Self(Rng::with_seed(seed))
     }
 
-    /// Whether something is to happen that happens in `percent` of a hundred cases.
+    /// True in `percent` of a hundred cases.
     pub(super) fn chance(&mut self, percent: u8) -> bool {
         self.0.u8(0..100) < percent
     }
@@ -22,7 +22,7 @@ impl Dice {
         from[self.0.usize(0..from.len())]
     }
 
-    /// So many bytes.
+    /// This many random bytes.
     pub(super) fn bytes(&mut self, len: usize) -> Vec<u8> {
         (0..len).map(|_| self.0.u8(..)).collect()
     }

@@ -1,7 +1,7 @@
-//! The same packets through netd and through the kernel's own NAT: what comes out must be the same, but for what
-//! docs/nat-differences.md lists.
+//! The same packets through netd and through the kernel's own NAT. The results must be the same, except for the
+//! differences that docs/nat-differences.md lists.
 //!
-//! `NETD_DIFFERENTIAL_PACKETS` and `NETD_DIFFERENTIAL_SEED` make it longer, or another run.
+//! `NETD_DIFFERENTIAL_PACKETS` and `NETD_DIFFERENTIAL_SEED` set the length and the seed of a run.
 
 mod dice;
 mod odd;
@@ -21,16 +21,16 @@ use play::{Case, Play};
 use rules::RULES;
 use seen::Seen;
 
-/// How many packets are sent unless somebody says otherwise.
+/// How many packets are sent by default.
 const PACKETS: u64 = 100_000;
 
-/// Both worlds, and what came of them so far.
+/// Both worlds (hosts), and the results so far.
 struct Run {
     worlds: [World; 2],
     play: Play,
-    /// How often what happened, allowed differences by their names.
+    /// How often each result occurred; allowed differences by name.
     counts: BTreeMap<&'static str, u64>,
-    /// Differences that no rule allows: of each kind of packet how many, and the first.
+    /// Differences that no rule allows: for each kind of packet the number and the first one.
     unlisted: BTreeMap<&'static str, (u64, String)>,
 }
 
@@ -51,7 +51,7 @@ impl Run {
             wrong
         } else {
             let rule = RULES.iter().find(|rule| (rule.holds)(&seen)).map(|rule| rule.name);
-            // From here on the worlds may think differently of the flow.
+            // From here on the two worlds may have different states of the flow.
             self.play.retire(&case);
             rule.ok_or("the worlds differ")
         };
@@ -66,7 +66,7 @@ impl Run {
     }
 }
 
-/// A difference for people: what was sent, what should have come of it, what did.
+/// A difference as text: what was sent, the expected result, and the results.
 fn report(number: u64, case: &Case, outcomes: &[Outcome; 2], past: &str) -> String {
     let mut text = format!("packet {number}, {} from {:?}: {:?}\n", case.what, case.from, case.stimulus);
     if !past.is_empty() {

@@ -1,11 +1,11 @@
-//! What is odd about a packet: by mistake, or because it belongs to no flow.
+//! Odd packets: malformed ones, and those of no flow.
 
 use netd_tests::stimulus::{Body, Lie, Stimulus, Tuple};
 use netd_tests::twins::{End, far, inside};
 
 use super::dice::Dice;
 
-/// Sources that no answer reaches, or that are not theirs who send from outside.
+/// Sources that no reply can reach, or that a sender outside must not use.
 const MARTIANS: [&str; 10] = [
     "127.0.0.1",
     "0.0.0.0",
@@ -26,7 +26,7 @@ const MARTIANS6: [&str; 8] =
 /// IPv4 options (RFC 791 §3.1), each filled up to words.
 const OPTIONS: [&[u8]; 10] = [
     &[1, 1, 1, 0],
-    // Record route, with room and full.
+    // Record route: with free space, and full.
     &[7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0],
     &[7, 7, 8, 9, 9, 9, 9, 0],
     // Timestamp.
@@ -46,17 +46,17 @@ const OPTIONS: [&[u8]; 10] = [
     ],
 ];
 
-/// IPv6 extension headers (RFC 8200 §4): what follows number and length.
+/// IPv6 extension headers (RFC 8200 §4): the bytes after next header and length.
 const EXTENSIONS: [&[(u8, &[u8])]; 9] = [
     &[(0, &[1, 4, 0, 0, 0, 0])],
     &[(60, &[1, 4, 0, 0, 0, 0])],
     &[(0, &[1, 4, 0, 0, 0, 0]), (60, &[1, 4, 0, 0, 0, 0])],
     // Router alert.
     &[(0, &[5, 2, 0, 0, 1, 0])],
-    // Unknown options: to be skipped; to be dropped.
+    // Unknown options: one that says "skip", one that says "drop".
     &[(0, &[0x1e, 4, 0, 0, 0, 0])],
     &[(0, &[0x5e, 4, 0, 0, 0, 0])],
-    // An experimental routing header that has done its work.
+    // An experimental routing header with no segments left.
     &[(43, &[253, 0, 0, 0, 0, 0])],
     &[(60, &[1, 4, 0, 0, 0, 0]), (60, &[1, 4, 0, 0, 0, 0]), (60, &[1, 4, 0, 0, 0, 0])],
     &[(
@@ -68,7 +68,7 @@ const EXTENSIONS: [&[(u8, &[u8])]; 9] = [
     )],
 ];
 
-/// Makes a packet odd; returns how.
+/// Makes a packet odd; returns a description.
 pub(super) fn spoil(dice: &mut Dice, stimulus: &mut Stimulus, from: &Tuple, to: &Tuple) -> &'static str {
     let v6 = to.src.is_ipv6();
     let len = stimulus.transport(to).len();
@@ -76,7 +76,7 @@ pub(super) fn spoil(dice: &mut Dice, stimulus: &mut Stimulus, from: &Tuple, to: 
     let is_udp = stimulus.body == Body::Udp;
     match dice.u8(0..14) {
         0 => {
-            // Few of them, for netd answers only so many a second.
+            // Few of them, since netd limits its ICMP errors.
             stimulus.ttl = if dice.chance(25) { dice.u8(0..2) } else { 2 };
             "ttl"
         }
@@ -154,8 +154,8 @@ pub(super) fn spoil(dice: &mut Dice, stimulus: &mut Stimulus, from: &Tuple, to: 
     }
 }
 
-/// Makes a packet fragments, each of which fits the wire; IPv6's are as large as conntrack wants them (1280 bytes), but for
-/// the last.
+/// Fragments a packet so that each fragment fits the link. Those of IPv6 have 1280 bytes, except the last one, as
+/// conntrack requires.
 fn cut(dice: &mut Dice, stimulus: &mut Stimulus, v6: bool) {
     let len = if v6 { dice.usize(1400..2700) } else { dice.usize(64..3000) };
     stimulus.payload = dice.bytes(len);
@@ -170,7 +170,8 @@ fn cut(dice: &mut Dice, stimulus: &mut Stimulus, v6: bool) {
     }
 }
 
-/// Says what a packet of no flow is, and to whom it goes if not to a port of the host that nobody has.
+/// Makes a packet of no flow; returns its description and content. By default it goes to an unpublished port of the
+/// host.
 pub(super) fn lose(dice: &mut Dice, end: End, tuple: &mut Tuple) -> (&'static str, Body) {
     let v6 = tuple.src.is_ipv6();
     let flags = dice.u8(..);
@@ -178,7 +179,7 @@ pub(super) fn lose(dice: &mut Dice, end: End, tuple: &mut Tuple) -> (&'static st
     let mut body = if dice.bool() { tcp } else { Body::Udp };
     let what = match dice.u8(2..12) {
         2 => {
-            // An answer that nobody waits for.
+            // A reply without a request.
             tuple.dport = dice.u16(1..9000);
             body = Body::Echo { request: dice.bool(), seq: dice.u16(..) };
             "echo to the host"

@@ -1,5 +1,5 @@
-//! What is sent: flows that go on side by side, each by a script, with odd packets, errors and strays in between. One number
-//! decides all of it.
+//! What is sent: several flows at the same time, each with a script, mixed with odd packets, ICMP errors and packets of
+//! no flow. The seed determines all of it.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt::Write as _;
@@ -17,27 +17,27 @@ const RST: u8 = 0x04;
 const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
 
-/// Which side of a flow speaks.
+/// Which side of a flow sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Asker,
     Answerer,
 }
 
-/// A connection, or what is to become one.
+/// A connection, or the attempt to open one.
 #[derive(Debug)]
 struct Flow {
     body: Kind,
     ends: [End; 2],
-    /// As its asker sends.
+    /// The tuple that the originator sends.
     outer: Tuple,
-    /// As its answerer receives if the source port is kept.
+    /// The tuple that the replier receives if the source port is kept.
     inner: Tuple,
-    /// The source port that the answerer sees, in each world.
+    /// The source port that the replier sees, in each world.
     seen: [u16; 2],
     /// Whether another flow has its inner tuple.
     collides: bool,
-    /// What is still to be said.
+    /// The rest of its script.
     script: VecDeque<(Side, u8)>,
     /// Each side's next sequence number.
     next: [u32; 2],
@@ -45,9 +45,9 @@ struct Flow {
     last: [Option<[Vec<u8>; 2]>; 2],
     /// Whether one of its sides has sent a reset.
     reset: bool,
-    /// Whether the worlds may think differently of it by now.
+    /// Whether the two worlds may have different states of it.
     retired: bool,
-    /// What was sent of it so far, for people.
+    /// What was sent of it so far, as text.
     past: String,
 }
 
@@ -74,7 +74,7 @@ impl Flow {
     }
 }
 
-/// Something to be sent, the same in both worlds but for ports that the worlds have chosen.
+/// Something to be sent: the same in both worlds, except for ports that a world has chosen.
 #[derive(Debug)]
 pub(super) struct Case {
     pub(super) what: &'static str,
@@ -83,7 +83,7 @@ pub(super) struct Case {
     pub(super) stimulus: Stimulus,
     /// The other end of its flow.
     pub(super) to: Option<End>,
-    /// Where it shall come out, and as what in each world; none if only the worlds know.
+    /// The end where it is expected, and its tuple there in each world; none if no expectation exists.
     pub(super) expected: Option<(End, [Vec<Vec<u8>>; 2])>,
     pub(super) flow: Option<usize>,
     pub(super) side: Side,
@@ -94,13 +94,13 @@ pub(super) struct Case {
 }
 
 impl Case {
-    /// Whether a container speaks to another one.
+    /// Whether a container sends to another one.
     pub(super) fn is_between_containers(&self) -> bool {
         self.from.is_container() && self.to.is_some_and(End::is_container)
     }
 }
 
-/// The generator: what there is, and what is sent next.
+/// The generator: the current flows, and what is sent next.
 pub(super) struct Play {
     dice: Dice,
     flows: Vec<Flow>,
@@ -108,11 +108,11 @@ pub(super) struct Play {
     used: [u32; 4],
     /// The next free address far outside.
     fars: u16,
-    /// Source ports that one of the worlds has chosen: who comes with such a one may find it taken.
+    /// Source ports that one of the worlds has chosen: a flow that uses one of them may find it taken.
     chosen: HashSet<u16>,
 }
 
-/// How many flows are kept going at a time.
+/// How many flows are open at a time.
 const FLOWS: usize = 64;
 
 impl Play {
@@ -120,10 +120,10 @@ impl Play {
         Self { dice: Dice::new(seed), flows: Vec::new(), used: [0; 4], fars: 0, chosen: HashSet::new() }
     }
 
-    /// An address and port of an end that were not used before, or not for long. No two ends behind one address have a port in
-    /// common, and no port is a published one.
+    /// An address and port of an end that were not used recently. No two ends behind one address share a port, and no
+    /// port is a published one.
     fn fresh(&mut self, end: End, v6: bool) -> (IpAddr, u16) {
-        /// Ports of an end, a prime: so that every step through them leads to all.
+        /// Ports of an end: a prime number, so that every step width visits all of them.
         const PORTS: u32 = 19_997;
         let number = self.used[end as usize];
         self.used[end as usize] += 1;
@@ -131,7 +131,7 @@ impl Play {
         let port = first + u16::try_from(number % PORTS * 7919 % PORTS).unwrap();
         let turn = u16::try_from(number / PORTS).unwrap();
         if turn > 0 && end.is_container() {
-            // It may be taken still.
+            // It may still be taken.
             self.chosen.insert(port);
         }
         let address = match end {
@@ -154,7 +154,7 @@ impl Play {
         self.place(flow)
     }
 
-    /// Takes a flow in, in another's place if there are many.
+    /// Adds a flow; replaces another one if there are many.
     fn place(&mut self, flow: Flow) -> usize {
         if self.flows.len() < FLOWS {
             self.flows.push(flow);
@@ -201,7 +201,7 @@ impl Play {
         self.flow(body, [end, entry.container], outer, inner)
     }
 
-    /// From a container to somebody outside, or to the client.
+    /// From a container to the outside, or to the client.
     fn outbound(&mut self, v6: bool) -> Flow {
         let body = match self.dice.u8(0..100) {
             0..45 => Kind::Tcp,
@@ -213,7 +213,7 @@ impl Play {
         let to = if self.dice.chance(75) { End::Outside } else { End::Client };
         let (src, sport) = self.fresh(from, v6);
         let (dst, dport) = match (body, to) {
-            // By address pair: one container a peer.
+            // Tracked by address pair: one container for each peer.
             (Kind::Other, _) => {
                 self.fars += 1;
                 (far(v6, 20_000 + self.fars % 20_000), 0)
@@ -232,7 +232,7 @@ impl Play {
         self.flow(body, [from, to], outer, inner)
     }
 
-    /// From a container to a published port, its own or the other's.
+    /// From a container to a published port, its own or the other container's.
     fn hairpin(&mut self, v6: bool) -> Flow {
         let from = if self.dice.chance(50) { End::First } else { End::Second };
         let entry = self.dice.pick(&PUBLISHED[..PUBLISHED.len() - 1]);
@@ -252,7 +252,7 @@ impl Play {
         self.flow(body, [from, entry.container], outer, inner)
     }
 
-    /// What a flow's sides say, one after the other.
+    /// The script of a flow: what its sides send, one after the other.
     fn script(&mut self, body: Kind) -> VecDeque<(Side, u8)> {
         use Side::{Answerer, Asker};
         let mut script = VecDeque::new();
@@ -289,7 +289,7 @@ impl Play {
         script
     }
 
-    /// What comes next.
+    /// The next case.
     pub(super) fn next(&mut self) -> Case {
         let roll = self.dice.u8(0..100);
         if self.flows.is_empty() || roll < 20 {
@@ -316,7 +316,7 @@ impl Play {
         if roll < 65 && !flow.collides { self.odd(number) } else { self.speak(number) }
     }
 
-    /// Another flow with the same tuple inside, if there can be one.
+    /// Another flow with the same tuple on the container's side, if possible.
     fn collide(&mut self, number: usize) -> Option<Case> {
         let first = &self.flows[number];
         if first.retired || first.reset || first.collides || first.last[1].is_none() {
@@ -340,7 +340,7 @@ impl Play {
         Some(self.speak(number))
     }
 
-    /// The next packet of a flow, with something odd about it, as if by mistake: the flow goes on as if it had not been.
+    /// An odd variant of a flow's next packet. The flow then continues as if it had not been sent.
     fn odd(&mut self, number: usize) -> Case {
         let (side, flags) = self.flows[number].script[0];
         let next = self.flows[number].next;
@@ -380,7 +380,7 @@ impl Play {
         let second = if matches!((v6, kind), (false, [3, 4]) | (true, [2, 0])) { 1280 } else { 0 };
         let len = quotes[0].len();
         let keep = match self.dice.u8(0..4) {
-            // A part of a checksum tells the port that was chosen.
+            // A part of the checksum depends on the port that was chosen.
             _ if collides => 576,
             0 => about.start + 8,
             1 => about.start + self.dice.usize(0..40),
@@ -464,14 +464,14 @@ impl Play {
         }
     }
 
-    /// A flow goes on by its script.
+    /// The next step of a flow's script.
     fn speak(&mut self, number: usize) -> Case {
         let (side, flags) = self.flows[number].script.pop_front().unwrap();
         let stimulus = self.plain(number, side, flags);
         self.case("script", number, side, stimulus)
     }
 
-    /// What a side says, with nothing odd about it.
+    /// A correct packet that a side sends.
     fn plain(&mut self, number: usize, side: Side, flags: u8) -> Stimulus {
         let len = if flags & (SYN | RST) != 0 { 0 } else { self.dice.usize(0..64) };
         let payload = self.dice.bytes(len);
@@ -534,7 +534,7 @@ impl Play {
         }
     }
 
-    /// Leaves a case's flow alone from now on.
+    /// Stops a case's flow.
     pub(super) fn retire(&mut self, case: &Case) {
         if let Some(flow) = case.flow {
             self.flows[flow].retired = true;

@@ -1,4 +1,4 @@
-//! The differences that are allowed. docs/nat-differences.md says of each what it is and why.
+//! The allowed differences. docs/nat-differences.md explains each of them.
 
 use std::net::IpAddr;
 
@@ -16,7 +16,7 @@ pub(super) struct Rule {
     pub(super) holds: fn(&Seen<'_>) -> bool,
 }
 
-/// Every allowed difference; of several that fit the first one counts.
+/// Every allowed difference; if several match, the first one counts.
 pub(super) const RULES: [Rule; 21] = [
     Rule { name: "between-containers", holds: between_containers },
     Rule { name: "tcp-flags", holds: |seen| is_judged(seen) && is_odd_tcp(seen) },
@@ -55,25 +55,25 @@ impl Seen<'_> {
     }
 }
 
-/// Whether it is TCP whose flags or numbers were drawn.
+/// Whether it is TCP with random flags or sequence numbers.
 fn is_odd_tcp(seen: &Seen<'_>) -> bool {
     let is_tcp = matches!(seen.case.stimulus.body, Body::Tcp { .. });
     is_tcp && seen.lie() == Lie::None && (seen.case.what == "flags" || seen.case.flow.is_none())
 }
 
-/// Whether the kernel lets nothing come of a packet that netd translates as any other.
+/// Whether the kernel drops a packet that netd translates.
 fn netd_alone(seen: &Seen<'_>) -> bool {
     seen.nft.is_empty() && seen.netd_translates()
 }
 
-/// Whether conntrack called the packet invalid, and netd did no more than to translate it as any other; or, where it has no
-/// flow, than to open one or to leave it to the host.
+/// Whether conntrack called the packet invalid, and netd translated it; or, if it has no flow, opened one or passed it
+/// to the host.
 fn is_judged(seen: &Seen<'_>) -> bool {
     let may = seen.netd.is_empty() || seen.case.flow.is_none() || seen.netd_translates();
     seen.judged && seen.nft.is_empty() && may
 }
 
-/// What cannot be told apart, or is no error in netd's eyes, goes from container to container as it is.
+/// Packets between containers without readable ports, or that are no errors for netd, are passed unchanged.
 fn between_containers(seen: &Seen<'_>) -> bool {
     let sent = view(&seen.case.packets[1][0]).map(|sent| (sent.src, sent.dst));
     seen.case.is_between_containers()
@@ -85,7 +85,7 @@ fn between_containers(seen: &Seen<'_>) -> bool {
         })
 }
 
-/// What was wrong is as wrong as before; a sum of nothing has two names.
+/// A wrong checksum stays wrong by the same difference; the sum zero has two representations.
 fn header_checksum(seen: &Seen<'_>) -> bool {
     let Some(expected) = seen.expected(1) else { return false };
     let residues_of =
@@ -108,13 +108,13 @@ fn trailer(seen: &Seen<'_>) -> bool {
         && scrub(&trimmed(&seen.nft)) == scrub(&trimmed(&seen.netd))
 }
 
-/// Packets without what follows their own ends.
+/// Packets without the bytes after their end.
 fn trimmed(arrived: &Arrived) -> Arrived {
     let end = |packet: &[u8]| view(packet).map_or(packet.len(), |view| view.end.min(packet.len()));
     arrived.iter().map(|(at, packet)| (*at, packet[..end(packet)].to_vec())).collect()
 }
 
-/// The kernel tells the sender, if it tells anybody.
+/// If the kernel sends an ICMP error, it goes to the sender.
 fn malformed_option(seen: &Seen<'_>) -> bool {
     const PARAMETER_PROBLEM: u8 = 12;
     let is_told =
@@ -122,7 +122,7 @@ fn malformed_option(seen: &Seen<'_>) -> bool {
     seen.case.stimulus.options[..] == [7, 40, 4, 0] && seen.netd_translates() && seen.nft.iter().all(is_told)
 }
 
-/// The kernel's packet is right and differs in the option only.
+/// The kernel's packet is correct and differs only in the option.
 fn recorded_route(seen: &Seen<'_>) -> bool {
     let without = |arrived: &Arrived| -> Arrived {
         let blank = |packet: &Vec<u8>| {
@@ -141,7 +141,7 @@ fn recorded_route(seen: &Seen<'_>) -> bool {
 }
 
 fn hop_by_hop(seen: &Seen<'_>) -> bool {
-    // An unknown option's upper bits say whether who does not know it shall drop the packet (RFC 8200 §4.2).
+    // The upper bits of an unknown option say whether the packet must be dropped (RFC 8200 §4.2).
     let is_to_be_dropped = |(kind, rest): &(u8, Vec<u8>)| *kind == 0 && rest[0] >> 6 != 0;
     netd_alone(seen) && seen.case.stimulus.extensions.iter().any(is_to_be_dropped)
 }
@@ -150,7 +150,7 @@ fn is_message(seen: &Seen<'_>) -> bool {
     matches!(seen.case.stimulus.body, Body::Message { .. })
 }
 
-/// What was wrong is as wrong as before.
+/// A wrong checksum stays wrong by the same difference.
 fn error_checksum(seen: &Seen<'_>) -> bool {
     let [(_, packet)] = &seen.netd[..] else { return false };
     let sent = residues(&seen.case.packets[1][0]).1;
@@ -160,7 +160,7 @@ fn error_checksum(seen: &Seen<'_>) -> bool {
         && residues(packet).1 == sent
 }
 
-/// Both are right, and differ in the quoted TCP checksum only, behind which the quote soon ends.
+/// Both are correct and differ only in the quoted TCP checksum, soon after which the quote ends.
 fn error_quote(seen: &Seen<'_>) -> bool {
     let ([(nft_end, nft)], [(netd_end, netd)]) = (&seen.nft[..], &seen.netd[..]) else { return false };
     let Some(outer) = view(nft) else { return false };
@@ -182,8 +182,8 @@ fn error_quote(seen: &Seen<'_>) -> bool {
         && blank(nft) == blank(netd)
 }
 
-/// Whether both hosts answer with the same error about the same packet, netd's quote going as far as the transport's
-/// checksum at least and then telling nothing; from another of the host's addresses perhaps.
+/// Whether both hosts answer with the same error about the same packet. netd's quote holds at least the headers up to
+/// the transport checksum, then zeros; the error may come from another address of the host.
 fn answers_alike(seen: &Seen<'_>, other_source: bool) -> bool {
     let ([(nft_end, nft)], [(netd_end, netd)]) = (&seen.nft[..], &seen.netd[..]) else { return false };
     let (Some(theirs), Some(ours)) = (view(nft), view(netd)) else { return false };
@@ -202,7 +202,7 @@ fn answers_alike(seen: &Seen<'_>, other_source: bool) -> bool {
         && short[told..].iter().all(|byte| *byte == 0)
 }
 
-/// The kernel translates, or drops it then; netd leaves it to the host, which answers or not.
+/// The kernel translates it, or drops it later; netd passes it to the host, which may answer.
 fn martian_source(seen: &Seen<'_>) -> bool {
     let is_martian = |src: IpAddr| match src {
         IpAddr::V4(src) => src.octets()[0] >= 240,
@@ -216,8 +216,8 @@ fn martian_source(seen: &Seen<'_>) -> bool {
         && seen.nft.iter().all(|(end, _)| end.is_container())
 }
 
-/// netd still knows the connection. To the kernel the packet is nobody's, or the host's, or its sender begins a connection
-/// with it.
+/// netd still has the connection. For the kernel the packet belongs to no connection, or to the host, or opens a
+/// connection.
 fn after_reset(seen: &Seen<'_>) -> bool {
     let is_told = is_message(seen) && seen.netd.iter().all(|(_, packet)| is_right(packet));
     let is_another = seen.case.side == Side::Answerer
@@ -226,7 +226,7 @@ fn after_reset(seen: &Seen<'_>) -> bool {
     seen.case.reset && (is_forgotten || is_another) && (is_told || seen.netd_translates())
 }
 
-/// The kernel translates any query of a container's; netd echoes only.
+/// The kernel translates every ICMP query of a container; netd only echo.
 fn icmp_query(seen: &Seen<'_>) -> bool {
     seen.case.what == "a query"
         && seen.case.from.is_container()

@@ -1,4 +1,4 @@
-//! What came of a case in both worlds, and whether they agree.
+//! The results of a case in both worlds, and whether they agree.
 
 use netd_tests::stimulus::{Lie, is_right, reassemble};
 use netd_tests::twins::{End, Outcome};
@@ -8,13 +8,13 @@ use super::play::Case;
 /// What arrived at each end.
 pub(super) type Arrived = Vec<(End, Vec<u8>)>;
 
-/// What came of a case in each world, datagrams whole.
+/// The results of a case in each world, with reassembled datagrams.
 pub(super) struct Seen<'a> {
     /// What was sent.
     pub(super) case: &'a Case,
-    /// What came of it by nftables.
+    /// The result of nftables.
     pub(super) nft: Arrived,
-    /// What came of it by netd.
+    /// The result of netd.
     pub(super) netd: Arrived,
     /// Whether conntrack called a packet invalid.
     pub(super) judged: bool,
@@ -42,7 +42,7 @@ impl<'a> Seen<'a> {
         Self { case, nft: whole(nft), netd: whole(netd), judged: nft.judged }
     }
 
-    /// What both worlds do alike, if it is no translation; an error if it is not right all the same.
+    /// The common result of both worlds, if it is not a translation; an error if that result is wrong.
     pub(super) fn agreement(&self) -> Option<Result<&'static str, &'static str>> {
         if scrub(&self.nft) != scrub(&self.netd) {
             return None;
@@ -63,7 +63,7 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// What arrived, datagrams whole.
+/// What arrived, with reassembled datagrams.
 pub(super) fn whole(outcome: &Outcome) -> Arrived {
     let at = |end| outcome.arrived.iter().filter(move |(at, _)| *at == end).map(|(_, packet)| packet.clone());
     End::ALL
@@ -72,7 +72,7 @@ pub(super) fn whole(outcome: &Outcome) -> Arrived {
         .collect()
 }
 
-/// What arrived but for the numbers that a host draws: IPv4's identification, IPv6's flow label.
+/// What arrived, without the numbers that a host chooses at random: IPv4's identification, IPv6's flow label.
 pub(super) fn scrub(arrived: &Arrived) -> Arrived {
     let blank = |packet: &Vec<u8>| {
         let mut packet = packet.clone();

@@ -7,9 +7,9 @@ use anyhow::{Result, bail};
 use super::shown::{self, Line, Lines, Shown};
 use super::{Bar, Cell, Report, SUBJECT, Table, Verdict};
 
-/// The line before what is made.
+/// The line before the generated part.
 pub const BEGIN: &str = "<!-- bench:begin -->";
-/// The line behind it.
+/// The line after it.
 pub const END: &str = "<!-- bench:end -->";
 
 /// The report in Markdown; above a table stands its picture, where `picture` has a path for it.
@@ -90,15 +90,15 @@ fn verdict(bar: &Bar) -> String {
     }
 }
 
-/// Words in which nothing ends a cell, a line or the part that is made.
+/// Escapes characters that would end a cell, a line or the generated part.
 fn plain(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('|', "\\|");
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Puts `body` between the two marks of a file, in place of what was there.
+/// Replaces the text between the two marks of a file by `body`.
 ///
-/// Fails unless the file has each mark once, [`BEGIN`] first: nothing a person has written is lost by guessing.
+/// Fails unless the file has each mark once, [`BEGIN`] first, so that no other text is overwritten.
 pub fn splice(file: &str, body: &str) -> Result<String> {
     for mark in [BEGIN, END] {
         match file.matches(mark).count() {

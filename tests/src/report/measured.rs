@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 /// The figures of all rounds: at least one, all finite.
 ///
-/// It is told as the median and the range. With the few rounds that a benchmark has nothing cleverer is honest: the
-/// range of five rounds covers the true median with a probability of 94 % whatever the distribution, that of three
-/// with 75 %, while a standard deviation of so few would presume one.
+/// It is shown as the median and the range. For any distribution, the range of five rounds contains the true median
+/// with a probability of 94 %, that of three with 75 %. A standard deviation of so few rounds would assume a
+/// distribution.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(into = "Told", try_from = "Told")]
 pub struct Measured {
@@ -57,12 +57,12 @@ impl Measured {
     /// Half of what lies between lowest and highest, as a part of the median: 0.02 is ±2 %.
     pub fn spread(&self) -> f64 {
         let half = (self.max() - self.min()) / 2.0;
-        // Nothing differs: also where the median is 0.
+        // No difference, also if the median is 0.
         if half > 0.0 { half / self.median().abs() } else { 0.0 }
     }
 
-    /// How many times another this one is, round by round: what slowed down a whole round cancels out. None if the
-    /// two have not the same rounds, or the other is 0 in one.
+    /// The ratio to another figure, round by round, so that a slow round cancels out. None if the number of rounds
+    /// differs, or the other figure is 0 in one.
     pub fn ratio(&self, other: &Self) -> Option<Self> {
         if self.samples.len() != other.samples.len() {
             return None;

@@ -1,8 +1,8 @@
-//! What a benchmark has found, and how it is told: as text, JSON, Markdown and pictures.
+//! The report of a benchmark: as text, JSON, Markdown and pictures.
 //!
-//! Pure: figures in, words out. A table has a row for each contender and a column for each value of one parameter; a cell
-//! holds every round's figure, so that whoever reads the JSON can do the sums anew. Rounds are interleaved: the figures
-//! of one round were taken side by side, and ratios are made within a round.
+//! Pure: figures in, text out. A table has a row for each contender and a column for each value of one parameter. A
+//! cell holds the figure of every round, so that readers of the JSON can compute their own statistics. Rounds are
+//! interleaved: contenders take turns within a round, and ratios are made within a round.
 
 pub mod markdown;
 mod measured;
@@ -25,13 +25,13 @@ pub const SUBJECT: &str = "netd";
 /// All of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// What was measured, with what, on what.
+    /// The version, the tools and the machine.
     pub about: About,
     /// The figures.
     pub tables: Vec<Table>,
-    /// What was asked of them.
+    /// The bars that they have to clear.
     pub bars: Vec<Bar>,
-    /// What a reader should know beside the figures.
+    /// Notes for the reader.
     pub notes: Vec<String>,
 }
 
@@ -58,7 +58,7 @@ pub struct About {
     pub quick: bool,
     /// How long it took, in seconds.
     pub seconds: f64,
-    /// What to type for the same again.
+    /// The command that repeats the run.
     pub command: String,
 }
 
@@ -71,7 +71,7 @@ pub struct Table {
     pub title: String,
     /// What the figures count.
     pub unit: String,
-    /// Which figure is the better one.
+    /// Whether more or less is better.
     pub better: Better,
     /// What varies from column to column.
     pub parameter: Parameter,
@@ -79,13 +79,13 @@ pub struct Table {
     pub rows: Vec<Row>,
 }
 
-/// Which of two figures is the better one.
+/// Whether more or less is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Better {
-    /// The larger: packets a second.
+    /// More, for example packets a second.
     More,
-    /// The smaller: nanoseconds a packet.
+    /// Less, for example nanoseconds a packet.
     Less,
 }
 
@@ -98,10 +98,10 @@ pub struct Parameter {
     pub values: Vec<String>,
 }
 
-/// What one contender reached.
+/// The figures of one contender.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// Who it is. [`SUBJECT`] is compared with all others.
+    /// The contender's name. [`SUBJECT`] is compared with all others.
     pub contender: String,
     /// One cell for each value of the parameter.
     pub cells: Vec<Cell>,
@@ -115,7 +115,7 @@ pub enum Cell {
     Found(Measured),
     /// Not measured, or makes no sense.
     Without {
-        /// The reason, told in a footnote.
+        /// The reason, shown in a footnote.
         why: String,
     },
 }
@@ -123,7 +123,7 @@ pub enum Cell {
 /// A bar that a figure has to clear.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bar {
-    /// Of what: "packets/s to a container, 1 flow, netd ÷ iptables".
+    /// What is compared, for example "packets/s to a container, 1 flow, netd ÷ iptables".
     pub claim: String,
     /// How high it is.
     pub asked: Comparison,
@@ -131,7 +131,7 @@ pub struct Bar {
     pub found: Cell,
 }
 
-/// What is asked of a figure.
+/// The condition for a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Comparison {
@@ -141,7 +141,7 @@ pub enum Comparison {
     AtMost(f64),
 }
 
-/// What became of a bar.
+/// The result for a bar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The median clears it.
@@ -158,7 +158,7 @@ impl Report {
         self.tables.iter().find(|table| table.id == id)
     }
 
-    /// How many bars met this fate.
+    /// How many bars have this result.
     pub fn count(&self, verdict: Verdict) -> usize {
         self.bars.iter().filter(|bar| bar.verdict() == verdict).count()
     }
@@ -199,7 +199,7 @@ impl Table {
             .unwrap_or_else(|| Cell::without("not measured"))
     }
 
-    /// How many times one contender's figure another's is, for a value of the parameter.
+    /// The ratio of one contender's figure to another's, for a value of the parameter.
     pub fn ratio(&self, one: &str, other: &str, value: &str) -> Cell {
         self.cell(one, value).ratio(&self.cell(other, value))
     }
@@ -216,7 +216,7 @@ impl Table {
             .collect()
     }
 
-    /// The unit, and which way is up.
+    /// The unit, and whether more or less is better.
     fn measure(&self) -> String {
         let better = match self.better {
             Better::More => "more is better",
@@ -245,7 +245,7 @@ impl Cell {
         }
     }
 
-    /// How many times another this one is.
+    /// The ratio to another cell.
     pub fn ratio(&self, other: &Self) -> Self {
         match (self, other) {
             (Self::Found(one), Self::Found(other)) => {
@@ -271,7 +271,7 @@ impl Bar {
         }
     }
 
-    /// Whether single rounds say otherwise than the median does.
+    /// Whether single rounds disagree with the median.
     pub fn is_close(&self) -> bool {
         self.found
             .measured()
@@ -310,13 +310,13 @@ impl std::fmt::Display for Comparison {
 }
 
 impl Report {
-    /// What the figures in a cell are.
+    /// What a cell shows.
     const LEGEND: &str = "Figures are medians of all rounds, ± half of what lies between the lowest and the highest \
                           round; ratios are made within each round.";
 }
 
 impl About {
-    /// When, of what, how often.
+    /// Date, commit and number of rounds.
     fn run(&self) -> String {
         let quick = if self.quick { ", cut short for a quick look" } else { "" };
         format!(
@@ -325,12 +325,12 @@ impl About {
         )
     }
 
-    /// On what.
+    /// The machine.
     fn machine(&self) -> String {
         format!("{}, {} cores, {}, Linux {}", self.cpu, self.cores, self.memory, self.kernel)
     }
 
-    /// With what.
+    /// The tools.
     fn tools(&self) -> String {
         let versions: Vec<String> =
             self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();

@@ -1,7 +1,7 @@
-//! Numbers as people read them.
+//! Numbers in readable form.
 
-/// Three digits or four of what was measured, with separators between thousands: `0.423`, `2.36`, `17.8`, `1,630`,
-/// `211,300`. Whole numbers below 10,000 stand as they are.
+/// A measured number with three or four digits and thousands separators: `0.423`, `2.36`, `17.8`, `1,630`, `211,300`.
+/// Whole numbers below 10,000 are not rounded.
 pub fn number(value: f64) -> String {
     let size = value.abs();
     let decimals = match size {
@@ -16,7 +16,7 @@ pub fn number(value: f64) -> String {
     separated(&format!("{rounded:.decimals$}"))
 }
 
-/// The same, but every digit of what does not vary: a size in bytes is no estimate.
+/// The same with all digits, for figures that do not vary, such as a size in bytes.
 pub(super) fn exact(value: f64) -> String {
     if value.fract().abs() <= f64::EPSILON { separated(&format!("{value:.0}")) } else { number(value) }
 }
@@ -35,7 +35,7 @@ fn separated(digits: &str) -> String {
     text + rest
 }
 
-/// A number that a person has written, with or without separators.
+/// Parses a number with or without separators.
 pub(super) fn parse(text: &str) -> Option<f64> {
     text.replace(',', "").parse().ok().filter(|value: &f64| value.is_finite())
 }

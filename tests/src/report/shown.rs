@@ -1,8 +1,8 @@
-//! A table's lines as text and Markdown both show them.
+//! The lines of a table, for text and Markdown.
 
 use super::{Cell, Measured, Row, Table, number};
 
-/// All lines of a table, and the reasons that its footnotes give.
+/// All lines of a table, and its footnotes.
 pub(super) struct Lines {
     pub(super) contenders: Vec<Line>,
     pub(super) ratios: Vec<Line>,
@@ -15,7 +15,7 @@ pub(super) struct Line {
     pub(super) cells: Vec<Shown>,
 }
 
-/// What stands in a cell.
+/// The content of a cell.
 pub(super) enum Shown {
     /// A figure and its spread, which may be empty.
     Figure { value: String, spread: String },
@@ -64,7 +64,7 @@ pub(super) fn value(measured: &Measured) -> String {
     if measured.spread() > 0.0 { number::number(measured.median()) } else { number::exact(measured.median()) }
 }
 
-/// The spread, or nothing where nothing varies.
+/// The spread; empty if the figure does not vary.
 pub(super) fn spread(measured: &Measured) -> String {
     let spread = measured.spread();
     if spread > 0.0 { format!("±{:.0}%", spread * 100.0) } else { String::new() }

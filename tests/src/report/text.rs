@@ -7,7 +7,7 @@ use tabwriter::{Alignment, TabWriter};
 use super::shown::{self, Line, Lines, Shown};
 use super::{About, Bar, Cell, Report, SUBJECT, Table, Verdict};
 
-/// How wide it may become. A table of up to five columns fits.
+/// The maximum width. A table of up to five columns fits.
 pub const WIDTH: usize = 110;
 
 /// Writes the report, in colours if asked to.
@@ -37,18 +37,18 @@ fn about(out: &mut dyn Write, about: &About) -> io::Result<()> {
     paragraph(out, Report::LEGEND)
 }
 
-/// Writes one table: contenders, then ratios, then why figures are missing.
+/// Writes one table: contenders, ratios, and the reasons for missing figures.
 pub fn write_table(out: &mut dyn Write, table: &Table, colours: bool) -> io::Result<()> {
     paragraph(out, &paint(colours, BOLD, &format!("{} ({})", table.title, table.measure())))?;
     let lines = Lines::of(table);
     let all = || lines.contenders.iter().chain(&lines.ratios);
     let names = all().map(|line| line.name.chars().count());
-    // The columns are flushed right but for the first, whose names fill it.
+    // All columns but the first are aligned right.
     let width = names.chain([table.parameter.name.chars().count()]).max().unwrap_or(0);
     let mut columns = TabWriter::new(Vec::new()).padding(2).alignment(Alignment::Right);
     write!(columns, "{:<width$}\t", table.parameter.name)?;
     for value in &table.parameter.values {
-        // Above the figure, not above its spread.
+        // The heading is above the figure, not above its spread.
         write!(columns, "{value}{:5}\t", "")?;
     }
     for Line { name, cells } in all() {
@@ -63,7 +63,7 @@ pub fn write_table(out: &mut dyn Write, table: &Table, colours: bool) -> io::Res
     writeln!(columns)?;
     let columns = columns.into_inner().map_err(|error| io::Error::other(error.to_string()))?;
     let columns = String::from_utf8_lossy(&columns);
-    // Where nothing varies, the first line says nothing.
+    // Without a parameter there is no heading.
     for line in columns.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
         let is_subject = line.split_whitespace().next() == Some(SUBJECT) && !line.contains('÷');
         writeln!(out, "  {}", paint(colours && is_subject, BOLD, line))?;
@@ -99,7 +99,7 @@ fn found(bar: &Bar) -> String {
     }
 }
 
-/// Writes words in lines that are not too long, and those after the first indented like it.
+/// Wraps text; all lines are indented like the first.
 fn paragraph(out: &mut dyn Write, text: &str) -> io::Result<()> {
     let indent = text.len() - text.trim_start().len();
     let mut line = " ".repeat(indent);

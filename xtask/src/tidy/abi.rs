@@ -7,7 +7,7 @@ use crate::shell::cargo;
 /// The test of netd-common that compares the contract with what is recorded for its number.
 const TEST: &str = "abi::layout";
 
-/// Runs the test; what it says is the rule that is broken.
+/// Runs the test; its output is the broken rule.
 pub(crate) fn check() -> Result<Vec<String>> {
     let test = ["test", "--quiet", "--package", "netd-common", "--lib", "--", TEST];
     let output = cargo().args(test).output().with_context(|| format!("start cargo {}", test.join(" ")))?;

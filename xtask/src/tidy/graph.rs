@@ -1,11 +1,12 @@
 //! Which file needs which, by imports and by paths in the code, and the circles among them.
 //!
-//! A file needs the file that *defines* what it names. A re-export is followed to the definition, so a parent module may
-//! declare and re-export its children. `mod x;` and `use a::module;` alone need nothing; `module::item` needs the item's file,
-//! and `use x::*` the file of x itself.
+//! A file needs the file that *defines* what it names. A re-export is followed to the definition, so a parent module
+//! may declare and re-export its children. `mod x;` and `use a::module;` alone need nothing; `module::item` needs the
+//! item's file, and `use x::*` the file of x itself.
 //!
-//! A circle is a group of files of which none can be understood, moved or tested without the others. It is also a circle if a
-//! parent re-exports a child and defines something that the child imports: that definition belongs in a file of its own.
+//! A circle is a group of files that need each other, so that none can be moved or tested alone. A parent that
+//! re-exports a child and defines something that the child imports is also a circle: the definition belongs in another
+//! file.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -14,38 +15,38 @@ use super::modules::{ModuleId, Modules, Place};
 /// One file needs another.
 #[derive(Clone, Debug)]
 pub(crate) struct Edge {
-    /// Who needs it.
+    /// The file that needs the other one.
     pub(crate) from: String,
-    /// Where it is defined.
+    /// The file that is needed.
     pub(crate) to: String,
-    /// Where it is named.
+    /// The line that names it.
     pub(crate) line: usize,
-    /// How it is named.
+    /// The path that names it.
     pub(crate) path: String,
 }
 
-/// A file names something that is none of ours.
+/// A file names something of another crate.
 #[derive(Clone, Debug)]
 pub(crate) struct Outside {
-    /// Who names it.
+    /// The file.
     pub(crate) from: String,
-    /// Where.
+    /// The line.
     pub(crate) line: usize,
     /// Its whole path, with `*` at its end for everything below it.
     pub(crate) path: String,
 }
 
-/// What every file needs.
+/// The needs of all files.
 #[derive(Default)]
 pub(crate) struct Graph {
-    /// Of our own files: every place where it is named.
+    /// Needs of our own files, one for each place.
     pub(crate) edges: Vec<Edge>,
-    /// Of others.
+    /// Needs of other crates.
     pub(crate) outside: Vec<Outside>,
 }
 
 impl Graph {
-    /// Follows what every module names.
+    /// Collects what every module names.
     pub(crate) fn of(modules: &Modules<'_>) -> Self {
         let mut graph = Self::default();
         for (id, module) in modules.iter() {
@@ -94,7 +95,7 @@ impl Graph {
         }
     }
 
-    /// For each file that is in a circle its shortest one, each once: the edges in their order.
+    /// The shortest circle of each file that is in one, without duplicates: the edges in order.
     pub(crate) fn circles(&self) -> Vec<Vec<&Edge>> {
         let mut needs: BTreeMap<&str, BTreeMap<&str, &Edge>> = BTreeMap::new();
         for edge in &self.edges {
@@ -113,7 +114,7 @@ impl Graph {
     }
 }
 
-/// The shortest way from a file back to itself.
+/// The shortest path from a file back to itself.
 fn shortest<'a>(needs: &BTreeMap<&str, BTreeMap<&'a str, &'a Edge>>, start: &str) -> Option<Vec<&'a Edge>> {
     let mut by: BTreeMap<&str, &Edge> = BTreeMap::new();
     let mut waiting = VecDeque::from([start]);

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 /// Where the tests that the ledger names may be: `module::test` is in a file of that name.
 const TESTS: [&str; 3] = ["tests/it", "netd-common/tests", "netd-common/src"];
 
-/// What is wrong with the ledger: a test that does not exist, or a requirement that is kept without one.
+/// The errors of the ledger: a test that does not exist, or a kept requirement without a test.
 pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     let path = root.join("docs/rfc-ledger.md");
     let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
@@ -22,7 +22,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     Ok(unproved(&text, exists))
 }
 
-/// The rows of a ledger that promise more than a test shows.
+/// The rows of a ledger whose claim has no existing test.
 fn unproved(text: &str, exists: impl Fn(&str, &str) -> bool) -> Vec<String> {
     let mut broken = Vec::new();
     for (number, line) in text.lines().enumerate() {

@@ -1,4 +1,4 @@
-//! The project's own rules, which no compiler knows: `cargo xtask tidy`.
+//! The project's own rules, which the compiler does not check: `cargo xtask tidy`.
 //!
 //! | file | owns |
 //! |---|---|
@@ -110,7 +110,7 @@ fn crates(root: &Path) -> Result<Vec<Crate>> {
         .collect()
 }
 
-/// What is wrong with the code of these crates.
+/// The broken rules in the code of these crates.
 fn check_code(sources: &BTreeMap<String, Source>, crates: &[Crate]) -> Result<Vec<String>> {
     let modules = Modules::of(sources, crates)?;
     let graph = Graph::of(&modules);
@@ -124,7 +124,7 @@ fn check_code(sources: &BTreeMap<String, Source>, crates: &[Crate]) -> Result<Ve
     Ok(broken)
 }
 
-/// A circle in words: an import a line.
+/// A circle as text: one import on each line.
 fn describe(circle: &[&Edge]) -> String {
     let edges = circle
         .iter()

@@ -1,4 +1,4 @@
-//! The modules of all crates, and what a path in one of them leads to.
+//! The modules of all crates, and the resolution of paths.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -20,9 +20,9 @@ pub(crate) type ModuleId = usize;
 
 /// A module in its crate.
 pub(crate) struct Module<'a> {
-    /// The file that it stands in.
+    /// The file that contains it.
     pub(crate) file: String,
-    /// What stands there.
+    /// Its content.
     pub(crate) scope: &'a Scope,
     /// The crate's first module.
     root: ModuleId,
@@ -30,7 +30,7 @@ pub(crate) struct Module<'a> {
     children: BTreeMap<String, ModuleId>,
 }
 
-/// What a path leads to.
+/// What a path resolves to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// A module.
@@ -110,12 +110,12 @@ impl<'a> Modules<'a> {
         self.all.iter().enumerate()
     }
 
-    /// The file that a module stands in.
+    /// The file that contains a module.
     pub(crate) fn file_of(&self, id: ModuleId) -> &str {
         &self.all[id].file
     }
 
-    /// Files that no crate has.
+    /// Files that belong to no crate.
     pub(crate) fn unreached(&self) -> impl Iterator<Item = &str> {
         self.sources.keys().map(String::as_str).filter(|file| !self.reached.contains(*file))
     }
@@ -130,7 +130,7 @@ impl<'a> Modules<'a> {
         others.find(|module| module.scope.macros.contains(name)).map(|module| module.file.as_str())
     }
 
-    /// What a path leads to that is written in a module. Re-exports are followed to what they stand for.
+    /// Resolves a path that a module contains. Re-exports are followed to the definition.
     pub(crate) fn resolve(&self, from: ModuleId, path: &[String]) -> Place {
         self.resolve_within(from, path, &mut Vec::new())
     }
@@ -164,14 +164,14 @@ impl<'a> Modules<'a> {
                     "super" => self.all[id].parent.map(Place::Module),
                     name => self.find(id, name, open),
                 };
-                // What a macro defines is in no list: it is the module's own.
+                // An item that a macro defines is in no list; it belongs to the module.
                 self.walk(place.unwrap_or(Place::Item(id)), behind, open)
             }
         }
     }
 
-    /// What a name means inside a module. `open` holds the names that are being looked for: `use log::log` and two modules
-    /// that import everything of each other end there.
+    /// What a name means inside a module. `open` holds the names that are being resolved, to end endless recursion: by
+    /// `use log::log`, or by two modules that import everything of each other.
     fn find(&self, id: ModuleId, name: &str, open: &mut Vec<(ModuleId, String)>) -> Option<Place> {
         let module = &self.all[id];
         if let Some(child) = module.children.get(name) {

@@ -1,23 +1,23 @@
-//! The house rules: who may import whom, and what may be used where. Tables only. A room is a folder (`netd/src/link/`) or
-//! a file; a rule whose room does not exist is an error.
+//! The project's rules: which rooms may import which, and what may be used where. Tables only. A room is a folder
+//! (`netd/src/link/`) or a file; a rule with a room that does not exist is an error.
 
 /// What only some rooms may use.
 pub(crate) struct Only {
     /// What it is.
     pub(crate) what: What,
-    /// Who may.
+    /// The rooms that may use it.
     pub(crate) rooms: &'static [&'static str],
-    /// The reason, for whoever breaks the rule.
+    /// The reason, for the error message.
     pub(crate) why: &'static str,
 }
 
 /// Something that code can use.
 pub(crate) enum What {
-    /// Paths of other crates, with all that is below them. Re-exports and renames are seen through.
+    /// Paths of other crates, with everything below them. Re-exports and renames are followed.
     Path(&'static [&'static str]),
-    /// Rooms of ours.
+    /// Rooms of this project.
     Room(&'static [&'static str]),
-    /// Keywords, functions, methods, constants; with `*` at the end all that begin so.
+    /// Keywords, functions, methods, constants; with `*` at the end, all that start with the text.
     Word(&'static [&'static str]),
     /// Macros.
     Macro(&'static [&'static str]),
@@ -31,14 +31,14 @@ pub(crate) struct Wall {
     pub(crate) room: &'static str,
     /// Rooms, or paths of other crates.
     pub(crate) never: &'static [&'static str],
-    /// The reason, for whoever breaks the rule.
+    /// The reason, for the error message.
     pub(crate) why: &'static str,
 }
 
-/// Tests, tasks and build scripts may do what the product may not. Circles are forbidden to them as well.
+/// Tests, tasks and build scripts are exempt from these rules, except that circles are forbidden there too.
 pub(crate) const OUTSIDE: &[&str] = &["fuzz/", "netd-common/tests/", "netd/build.rs", "tests/", "xtask/"];
 
-/// Input and output of every kind, for rooms that have none.
+/// Everything that does input or output, for rooms that must not.
 const IO: &[&str] = &[
     "aya",
     "libc",
@@ -140,7 +140,7 @@ pub(crate) const ONLY: &[Only] = &[
     },
 ];
 
-/// Who must not import whom.
+/// Which rooms must not import which.
 pub(crate) const WALLS: &[Wall] = &[
     Wall {
         room: "netd-common/src/",
@@ -170,7 +170,7 @@ pub(crate) const WALLS: &[Wall] = &[
             "netd-ebpf/src/stage/",
             "netd-ebpf/src/xdp/",
         ],
-        why: "the bottom room knows nobody above it",
+        why: "kernel is the lowest room and must not import the others",
     },
     Wall {
         room: "netd-ebpf/src/flow/",
@@ -230,7 +230,7 @@ pub(crate) const WALLS: &[Wall] = &[
     },
 ];
 
-/// The library's first file, and the modules that other crates may see. All else they reach by what it re-exports.
+/// The library's first file, and its public modules. Other crates use everything else by its re-exports.
 pub(crate) const DOOR: (&str, &[&str]) = ("netd/src/lib.rs", &["internals", "report"]);
 
 /// The longest file, in lines.

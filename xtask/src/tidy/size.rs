@@ -1,10 +1,10 @@
-//! How long files and functions may be, and which are the longest.
+//! The length limits of files and functions, and the longest ones.
 
 use std::collections::BTreeMap;
 
 use super::source::{Function, Source};
 
-/// Files and functions that are longer than they may be.
+/// Files and functions above the limit.
 pub(crate) fn too_long(
     sources: &BTreeMap<String, Source>,
     file_lines: usize,
@@ -26,7 +26,7 @@ pub(crate) fn too_long(
     long
 }
 
-/// The longest file and function, in words.
+/// The longest file and function, as text.
 pub(crate) fn longest(sources: &BTreeMap<String, Source>) -> String {
     let file = sources.iter().max_by_key(|(_, source)| source.lines);
     let functions = sources

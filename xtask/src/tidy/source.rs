@@ -1,4 +1,4 @@
-//! One source file, parsed: its modules, what they import and the words of their code. Code for tests is left out.
+//! One parsed source file: its modules, their imports and the tokens of their code, without test code.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use syn::{Attribute, ImplItem, Item, Stmt, UseTree};
 pub(crate) struct Source {
     /// The module that the file is.
     pub(crate) scope: Scope,
-    /// Every function, those for tests as well.
+    /// Every function, including those for tests.
     pub(crate) functions: Vec<Function>,
     /// How many lines the file has.
     pub(crate) lines: usize,
@@ -31,13 +31,13 @@ pub(crate) struct Scope {
     pub(crate) items: BTreeSet<String>,
     /// Names of the `macro_rules!` that it defines.
     pub(crate) macros: BTreeSet<String>,
-    /// What its `use` lines bring in, those inside functions as well.
+    /// What its `use` lines import, including those inside functions.
     pub(crate) imports: Vec<Import>,
-    /// All else in the order of the text, without comments.
+    /// All other tokens in their order, without comments.
     pub(crate) tokens: Vec<Token>,
 }
 
-/// A module that is declared, and defined in a file of its own.
+/// A module that is declared, and defined in another file.
 pub(crate) struct Declared {
     /// Its name.
     pub(crate) name: String,
@@ -51,7 +51,7 @@ pub(crate) struct Declared {
 pub(crate) struct Import {
     /// The whole path.
     pub(crate) path: Vec<String>,
-    /// What it is called here; none for `_` and for `*`.
+    /// Its name here; none for `_` and `*`.
     pub(crate) name: Option<String>,
     /// Whether it ends in `::*`.
     pub(crate) is_glob: bool,
@@ -170,7 +170,7 @@ impl Scope {
                 at += 1;
                 continue;
             };
-            // `Vec::<T>::new` goes on behind its angle bracket; `::core::mem` begins with a separator.
+            // `Vec::<T>::new` continues after its angle bracket; `::core::mem` starts with a separator.
             let goes_on = at >= 3 && separator(at - 2) && (sign(at - 3, '>') || word(at - 3).is_some());
             let line = tokens[at].line;
             let mut path = vec![first];
@@ -246,7 +246,7 @@ fn flatten(tree: &UseTree, before: &mut Vec<String>, imports: &mut Vec<Import>) 
     }
 }
 
-/// Takes out what is for tests, the comments that are attributes, and the `use` lines, which it keeps.
+/// Removes test code and doc comments, and collects the `use` lines.
 struct Pruner<'a> {
     imports: &'a mut Vec<Import>,
 }
@@ -257,7 +257,7 @@ impl VisitMut for Pruner<'_> {
     }
 
     fn visit_visibility_mut(&mut self, visibility: &mut syn::Visibility) {
-        // `pub(in super::super)` names a module, and needs nothing of it.
+        // `pub(in super::super)` names a module without using it.
         *visibility = syn::Visibility::Inherited;
     }
 
@@ -359,7 +359,7 @@ fn name_of(item: &Item) -> Option<String> {
     Some(name.to_string())
 }
 
-/// Lays a stream out in a row, brackets as signs.
+/// Flattens a token stream, with brackets as tokens.
 fn tokens(stream: TokenStream, found: &mut Vec<Token>) {
     for tree in stream {
         let line = tree.span().start().line;

@@ -23,7 +23,7 @@ fn crates_of(sources: &BTreeMap<String, Source>) -> Vec<Crate> {
         .collect()
 }
 
-/// The circles, each as its files in order.
+/// The circles, each as a list of files in order.
 fn circles(files: &[(&str, &str)]) -> Vec<Vec<String>> {
     let sources = tree(files);
     let modules = Modules::of(&sources, &crates_of(&sources)).unwrap();
@@ -32,7 +32,7 @@ fn circles(files: &[(&str, &str)]) -> Vec<Vec<String>> {
     graph.circles().iter().map(|circle| circle.iter().map(short).collect()).collect()
 }
 
-/// How many rules are broken, and by which line, but for rooms that a small tree does not have.
+/// How many rules are broken, and on which lines. Errors about rooms that the small tree lacks are left out.
 fn broken(files: &[(&str, &str)]) -> Vec<String> {
     let sources = tree(files);
     let modules = Modules::of(&sources, &crates_of(&sources)).unwrap();
@@ -75,7 +75,7 @@ fn a_circle_of_three_files_is_found_once() {
 }
 
 #[test]
-fn a_circle_is_told_with_its_imports() {
+fn a_circle_is_reported_with_its_imports() {
     let sources = tree(&[
         ("netd/src/lib.rs", "mod a; mod b;"),
         ("netd/src/a.rs", "//! a\nuse crate::b::B;\npub struct A;"),
@@ -110,7 +110,7 @@ fn paths_in_code_macros_and_attributes_count() {
 }
 
 #[test]
-fn what_is_for_tests_or_only_a_module_is_no_import() {
+fn test_code_and_module_names_are_no_imports() {
     let lib = ("netd/src/lib.rs", "mod a; mod b;");
     let a = ("netd/src/a.rs", "use crate::b::B; pub struct A; pub fn f() -> u8 { 1 }");
     for b in [
@@ -133,12 +133,12 @@ fn a_parent_may_re_export_its_children_but_not_be_imported_by_them() {
     let files = |parent, one| [lib, ("netd/src/a/mod.rs", parent), two, ("netd/src/a/one.rs", one)];
     let parent = "mod one; mod two; pub use one::One; pub use self::two::*;";
     assert_eq!(circles(&files(parent, "pub struct One;")), NONE);
-    // By way of the parent it is a circle of the two children.
+    // Through the parent's re-exports it is a circle of the two children.
     assert_eq!(circles(&files(parent, "use crate::Two; pub struct One;")), [["a/one.rs", "a/two.rs"]]);
-    // Everything of the parent is the parent.
+    // A glob import of the parent needs the parent's file.
     let all = circles(&files(parent, "use super::*; pub struct One;"));
     assert_eq!(all[0], ["a/mod.rs", "a/one.rs"]);
-    // What the parent defines itself.
+    // An item that the parent defines itself.
     let parent = "mod one; mod two; pub use one::One; pub use two::Two; pub struct Own;";
     let own = circles(&files(parent, "use super::Own; pub struct One;"));
     assert_eq!(own[0], ["a/mod.rs", "a/one.rs"]);
@@ -172,7 +172,7 @@ fn imports_of_everything_of_each_other_end() {
 }
 
 #[test]
-fn the_library_prints_nothing_and_asks_nobody() {
+fn the_library_uses_no_stdout_environment_or_exit() {
     let lib = |text| [("netd/src/lib.rs", text)];
     for text in [
         "fn f() { println!(); }",
@@ -203,7 +203,7 @@ fn the_library_prints_nothing_and_asks_nobody() {
 }
 
 #[test]
-fn unsafe_has_its_rooms() {
+fn unsafe_is_allowed_only_in_its_rooms() {
     let files = |text| {
         [
             ("netd-ebpf/src/main.rs", "mod kernel; mod stage;"),
@@ -226,7 +226,7 @@ fn unsafe_has_its_rooms() {
 }
 
 #[test]
-fn walls_are_seen_through_re_exports() {
+fn walls_follow_re_exports() {
     let files = |link, plan| {
         [
             ("netd/src/lib.rs", "mod dataplane; mod link; mod plan;"),
@@ -277,7 +277,7 @@ fn only_a_transaction_uses_the_store() {
 }
 
 #[test]
-fn other_crates_see_the_door_only() {
+fn other_crates_see_only_public_modules() {
     assert_eq!(
         broken(&[
             ("netd/src/lib.rs", "mod a; pub(crate) mod b; pub use a::A;"),
@@ -290,7 +290,7 @@ fn other_crates_see_the_door_only() {
 }
 
 #[test]
-fn a_rule_needs_a_room_and_a_file_a_crate() {
+fn rules_need_existing_rooms_and_files_need_a_crate() {
     let sources = tree(&[("netd/src/lib.rs", "mod a;"), ("netd/src/a.rs", ""), ("netd/src/b.rs", "")]);
     assert_eq!(walls::missing_rooms(&sources, &["netd/src/", "netd/src/a.rs"]), NOWHERE);
     assert_eq!(walls::missing_rooms(&sources, &["netd/src/a/", "netd/src/c.rs"]).len(), 2);
@@ -299,7 +299,7 @@ fn a_rule_needs_a_room_and_a_file_a_crate() {
 }
 
 #[test]
-fn files_and_functions_have_a_length() {
+fn files_and_functions_have_a_length_limit() {
     let sources = tree(&[("netd/src/lib.rs", "//! x\nfn f() {\n}\nimpl X {\n    fn g() {\n\n\n    }\n}\n")]);
     assert_eq!(size::too_long(&sources, 9, 4), NOWHERE);
     assert_eq!(size::too_long(&sources, 8, 4).len(), 1);

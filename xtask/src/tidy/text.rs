@@ -1,9 +1,9 @@
 //! Rules about the text of a file, which need no parser.
 
-/// Marks of unfinished work, spelled so that this file does not hold them.
+/// Marks of unfinished work, written so that this file does not contain them.
 const UNFINISHED: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
 
-/// What is wrong with a source file's text.
+/// The broken rules in a source file's text.
 pub(crate) fn check_source(name: &str, text: &str) -> Vec<String> {
     let mut broken = Vec::new();
     if !text.starts_with("//!") {
@@ -17,7 +17,7 @@ pub(crate) fn check_source(name: &str, text: &str) -> Vec<String> {
     broken
 }
 
-/// What is wrong with a package's manifest.
+/// The broken rules in a package's manifest.
 pub(crate) fn check_manifest(name: &str, text: &str) -> Vec<String> {
     if text.contains("[lints]\nworkspace = true") {
         return Vec::new();
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_says_what_it_owns_and_leaves_nothing_undone() {
+    fn a_file_starts_with_its_description_and_has_no_unfinished_marks() {
         assert!(check_source("a.rs", "//! a\n").is_empty());
         assert_eq!(check_source("a.rs", "fn a() {}\n").len(), 1);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Holds the code against the tables in `rules`.
+//! Compares the code with the tables in `rules`.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ pub(crate) fn is_in(file: &str, room: &str) -> bool {
     if room.ends_with('/') { file.starts_with(room) } else { file == room }
 }
 
-/// Whether one of the rooms has a file.
+/// Whether a file is in one of the rooms.
 pub(crate) fn is_in_any(file: &str, rooms: &[&str]) -> bool {
     rooms.iter().any(|room| is_in(file, room))
 }
 
-/// Rooms that rules name and that do not exist.
+/// Rooms in rules that do not exist.
 pub(crate) fn missing_rooms(sources: &BTreeMap<String, Source>, rooms: &[&str]) -> Vec<String> {
     let exists = |room: &str| sources.keys().any(|file| is_in(file, room));
     let mut missing: Vec<String> = rooms
@@ -30,7 +30,7 @@ pub(crate) fn missing_rooms(sources: &BTreeMap<String, Source>, rooms: &[&str]) 
     missing
 }
 
-/// Every room that a rule names.
+/// Every room in a rule.
 pub(crate) fn rooms_of(only: &[Only], walls: &[Wall]) -> Vec<&'static str> {
     let mut rooms: Vec<&str> = only.iter().flat_map(|rule| rule.rooms).copied().collect();
     for rule in only {
@@ -50,7 +50,7 @@ fn is_room(name: &str) -> bool {
     name.contains('/')
 }
 
-/// What breaks the walls.
+/// Imports that break a wall.
 pub(crate) fn broken_walls(graph: &Graph, walls: &[Wall]) -> Vec<String> {
     let mut broken = Vec::new();
     for Wall { room, never, why } in walls {
@@ -70,7 +70,7 @@ pub(crate) fn broken_walls(graph: &Graph, walls: &[Wall]) -> Vec<String> {
     broken
 }
 
-/// Whether a path is this one or below it, or brings it in with a `*`.
+/// Whether a path is this one, is below it, or imports it with a `*`.
 fn is_below(path: &str, base: &str) -> bool {
     let begins = |long: &str, short: &str| {
         long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
@@ -78,7 +78,7 @@ fn is_below(path: &str, base: &str) -> bool {
     begins(path, base) || path.strip_suffix("::*").is_some_and(|all| begins(base, all))
 }
 
-/// What is used outside its rooms; files in `exempt` may use everything.
+/// Uses outside the permitted rooms; files in `exempt` may use everything.
 pub(crate) fn out_of_their_rooms(
     modules: &Modules<'_>,
     graph: &Graph,
@@ -93,7 +93,7 @@ pub(crate) fn out_of_their_rooms(
                 used.entry(file).or_default().push((line, said));
             }
         }
-        // One line a file: what is used in the wrong place is used often.
+        // One line for each file, since a file often has many such uses.
         broken.extend(used.into_iter().filter_map(|(file, mut places)| {
             places.sort();
             let (line, said) = places.first()?;
@@ -153,7 +153,7 @@ fn is_one_of(words: &[&str], word: &str) -> bool {
     words.iter().any(|one| one.strip_suffix('*').map_or(*one == word, |begin| word.starts_with(begin)))
 }
 
-/// Modules of a library that other crates can see though they are not meant to.
+/// Modules of a library that are public but should not be.
 pub(crate) fn open_door(sources: &BTreeMap<String, Source>, door: (&str, &[&str])) -> Vec<String> {
     let (file, public) = door;
     let declared = sources.get(file).into_iter().flat_map(|source| &source.scope.files);

@@ -1,4 +1,4 @@
-//! Bars that lie: a group for each value of the parameter, a named bar for each contender.
+//! Horizontal bars: a group for each value of the parameter, a named bar for each contender.
 
 use svg::Document;
 use svg::node::element::Rectangle;
@@ -12,9 +12,9 @@ const BAR: f64 = 15.0;
 const PITCH: f64 = 20.0;
 const GROUP_HEADING: f64 = 22.0;
 const GROUP_GAP: f64 = 12.0;
-/// Below the bars: the axis, its numbers and its name.
+/// Height below the bars, for the axis, its numbers and its name.
 const BOTTOM: f64 = 50.0;
-/// Behind the longest bar: its figure.
+/// Width after the longest bar, for its figure.
 const FIGURE: f64 = 104.0;
 
 /// Draws a table as bars.
@@ -83,7 +83,7 @@ fn bar(
             .set("class", ink::class(contender)),
     );
     let (low, high) = (at(found.min()), at(found.max()));
-    // A whisker shorter than its own caps says nothing.
+    // A whisker shorter than its caps would not be visible.
     let has_whisker = high - low > 3.0;
     if has_whisker {
         let middle = y + BAR / 2.0;
@@ -97,7 +97,7 @@ fn bar(
     picture.add(figure(&value, &spread, behind, y + BAR - 3.0, is_subject(contender)))
 }
 
-/// As much of a reason as there is room for.
+/// A reason, shortened to the available width.
 fn short(why: &str, left: f64) -> String {
     if left + width(why) < WIDTH - 30.0 {
         return why.to_owned();

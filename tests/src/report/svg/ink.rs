@@ -1,6 +1,7 @@
-//! Colours: one for each contender in every picture, after Okabe and Ito, whom the colour-blind can tell apart.
+//! Colours: one for each contender in every picture, from the palette of Okabe and Ito, which colour-blind people can
+//! distinguish.
 //!
-//! Each has a tone for light pages and one for dark ones, since no tone stands out from both as it should.
+//! Each has a tone for light pages and one for dark ones, since no tone has enough contrast on both.
 
 /// A contender's colour.
 struct Ink {
@@ -9,7 +10,8 @@ struct Ink {
     dark: &'static str,
 }
 
-/// netd's is the strongest. The last is for whoever is not listed, who is told by name or mark alone.
+/// netd's is the strongest. The last one is for contenders that are not listed; only their name and mark distinguish
+/// them.
 const INKS: [Ink; 7] = [
     Ink { contender: "wire", light: "#8b9198", dark: "#7d868f" },
     Ink { contender: "routed", light: "#009e73", dark: "#2fb58d" },
@@ -20,7 +22,7 @@ const INKS: [Ink; 7] = [
     Ink { contender: "", light: "#3f97cc", dark: "#9fd3f5" },
 ];
 
-/// Words and lines: by class, on light and on dark.
+/// Colours of text and lines, by class, for light and dark pages.
 const WORDS: [(&str, &str, &str); 3] =
     [("text", "#1f2328", "#e6edf3"), (".faint", "#59636e", "#9198a1"), (".ink", "#1f2328", "#e6edf3")];
 
@@ -29,7 +31,7 @@ pub(super) fn class(contender: &str) -> String {
     format!("c{}", INKS.iter().position(|ink| ink.contender == contender).unwrap_or(INKS.len() - 1))
 }
 
-/// The style sheet. Without custom properties, which not every viewer knows.
+/// The style sheet, without custom properties, which some viewers do not support.
 pub(super) fn style() -> String {
     const SHAPES: &str = "text{font:12px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;\
 font-variant-numeric:tabular-nums}.heading{font-size:16px;font-weight:600}.strong{font-weight:700}\
@@ -65,12 +67,12 @@ mod tests {
         (one / other).max(other / one)
     }
 
-    /// GitHub's pages.
+    /// The background colours of GitHub.
     const LIGHT: &str = "#ffffff";
     const DARK: &str = "#0d1117";
 
     #[test]
-    fn every_colour_stands_out_from_its_page() {
+    fn every_colour_has_enough_contrast() {
         for ink in INKS {
             assert!(contrast(ink.light, LIGHT) >= 3.0, "{}: {}", ink.light, contrast(ink.light, LIGHT));
             assert!(contrast(ink.dark, DARK) >= 4.5, "{}: {}", ink.dark, contrast(ink.dark, DARK));

@@ -1,4 +1,4 @@
-//! Lines: how a figure changes with the parameter. Each line is named where it ends.
+//! Line charts: how a figure changes with the parameter. Each line has its name at its end.
 
 use svg::Document;
 use svg::node::element::{Group, Path};
@@ -10,13 +10,13 @@ use crate::report::{Row, SUBJECT, Table, number, shown};
 
 const HEIGHT: f64 = 400.0;
 const BOTTOM: f64 = HEIGHT - 52.0;
-/// Between the names of two lines.
+/// Distance between the names of two lines.
 const NAME: f64 = 17.0;
-/// How far the outermost points are from the frame.
+/// Distance of the outermost points from the frame.
 const MARGIN: f64 = 22.0;
 
-/// Draws a table as lines. The parameter's values, if they are numbers that grow, stand on a logarithmic axis, with 0
-/// apart; `scale` is the figures'.
+/// Draws a table as lines. If the parameter's values are ascending numbers, their axis is logarithmic, with 0 separate;
+/// `scale` is that of the figures.
 pub fn lines(table: &Table, scale: Scale) -> String {
     let names = table.rows.iter().map(|row| width(&row.contender)).fold(40.0, f64::max);
     let (left, right) = (72.0, WIDTH - names - 118.0);
@@ -56,7 +56,7 @@ pub fn lines(table: &Table, scale: Scale) -> String {
     finish(&names_of(picture, table, &places, right, &at))
 }
 
-/// Where the values of a parameter stand, from 0 to 1, and whether a gap sets 0 apart.
+/// The positions of a parameter's values, from 0 to 1, and whether a gap separates 0.
 fn places(values: &[String]) -> (Vec<f64>, bool) {
     let numbers: Option<Vec<f64>> = values.iter().map(|value| number::parse(value)).collect();
     let numbers =
@@ -91,7 +91,7 @@ fn unit(unit: &str, scale: Scale) -> svg::node::element::Text {
         .set("transform", format!("translate(18 {middle:.0}) rotate(-90)"))
 }
 
-/// Marks that the axis does not reach 0 where it says so.
+/// Marks the gap between 0 and the rest of the axis.
 fn broken(picture: Document, x: f64) -> Document {
     [-3.0, 3.0].into_iter().fold(picture, |picture, shift| {
         picture.add(line((x + shift - 3.0, BOTTOM + 6.0), (x + shift + 3.0, BOTTOM - 6.0), "axis"))
@@ -105,7 +105,7 @@ fn curve(row: &Row, place: usize, places: &[f64], at: &impl Fn(f64) -> f64) -> G
     let mut is_apart = true;
     let points = row.cells.iter().zip(places).map(|(cell, x)| (cell.measured(), *x));
     for (found, x) in points.clone() {
-        // A line does not lead over a figure that is missing.
+        // A line is interrupted where a figure is missing.
         let Some(found) = found else {
             is_apart = true;
             continue;
@@ -131,7 +131,7 @@ fn curve(row: &Row, place: usize, places: &[f64], at: &impl Fn(f64) -> f64) -> G
     group
 }
 
-/// A contender's mark, which tells it apart without its colour.
+/// A contender's mark, which identifies it without its colour.
 fn mark(place: usize, x: f64, y: f64, class: &str) -> Path {
     const SHAPES: [&str; 6] = [
         "m-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0 -9 0z",
@@ -145,7 +145,7 @@ fn mark(place: usize, x: f64, y: f64, class: &str) -> Path {
     Path::new().set("d", format!("M{:.1} {:.1}{shape}", round(x), round(y))).set("class", class)
 }
 
-/// Each line's mark, name and last figure, beside its end or as near as the others let it be.
+/// The mark, name and last figure of each line, as near to its end as the other names allow.
 fn names_of(
     picture: Document,
     table: &Table,
@@ -178,7 +178,7 @@ fn names_of(
     })
 }
 
-/// Heights, in order, moved as little as it takes to be apart and within the picture.
+/// Moves heights (in order) as little as necessary, so that they do not overlap and are inside the picture.
 fn apart(wanted: &[f64]) -> Vec<f64> {
     let mut heights: Vec<f64> = Vec::new();
     for want in wanted {
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_growing_parameter_is_placed_by_its_size_and_zero_apart() {
+    fn ascending_values_are_placed_by_size_with_zero_apart() {
         let places =
             |values: &[&str]| places(&values.iter().map(|&value| value.to_owned()).collect::<Vec<_>>());
         assert_eq!(places(&["1", "10", "1,000"]), (vec![0.0, 1.0 / 3.0, 1.0], false));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn names_keep_apart_and_inside() {
+    fn names_do_not_overlap_and_stay_inside() {
         for wanted in [&[100.0, 100.5, 101.0][..], &[340.0, 345.0, 348.0], &[62.0, 62.0], &[100.0, 200.0]] {
             let heights = apart(wanted);
             assert!(heights.windows(2).all(|two| two[1] - two[0] >= NAME - 1e-9), "{heights:?}");

@@ -1,4 +1,4 @@
-//! Tables as pictures: small SVG files without a background, for light pages and dark ones, with real text.
+//! Tables as pictures: small SVG files without a background, for light and dark pages, with real text.
 
 mod bars;
 mod ink;

@@ -1,6 +1,6 @@
-//! What pictures are made of: the empty picture, text, lines and axes.
+//! The parts of pictures: the empty picture, text, lines and axes.
 //!
-//! No font is at hand when they are made, so room for text is reckoned with generously.
+//! Fonts are not known here, so the width of text is an upper estimate.
 
 use svg::node::element::{Description, Element, Line, Style, Text, Title};
 use svg::{Document, Node as _};
@@ -9,14 +9,14 @@ use super::ink;
 use super::scale::{Axis, Scale};
 use crate::report::{Cell, Measured, SUBJECT, Table, shown};
 
-/// How wide every picture is, in its own units and in pixels where it is shown in full: a README's width.
+/// Width of every picture, in its own units and in pixels at full size: that of a README.
 pub(super) const WIDTH: f64 = 800.0;
-/// Where the heading ends.
+/// Height of the heading.
 pub(super) const TOP: f64 = 62.0;
-/// What a character takes at most, on average, of the small size.
+/// The largest average width of a character of the small size.
 pub(super) const CHARACTER: f64 = 6.9;
 
-/// The empty picture of a table: names for people and for screen readers, colours.
+/// The empty picture of a table: heading, description for screen readers, colours.
 pub(super) fn frame(table: &Table, height: f64) -> Document {
     let legend = format!("{} · median of all rounds, whiskers from lowest to highest", table.measure());
     Document::new()
@@ -32,7 +32,7 @@ pub(super) fn frame(table: &Table, height: f64) -> Document {
         .add(text(&legend, 16.0, 46.0).set("class", "faint"))
 }
 
-/// All figures in a sentence for each contender.
+/// All figures as text, one sentence for each contender.
 pub(super) fn description(table: &Table) -> String {
     let rows = table.rows.iter().map(|row| {
         let cells = table.parameter.values.iter().zip(&row.cells).map(|(value, cell)| {
@@ -53,7 +53,7 @@ pub(super) fn text(words: &str, x: f64, y: f64) -> Text {
     Text::new(words).set("x", round(x)).set("y", round(y))
 }
 
-/// A figure with its spread behind it.
+/// A figure followed by its spread.
 pub(super) fn figure(words: &str, spread: &str, x: f64, y: f64, is_subject: bool) -> Text {
     let text = text(words, x, y).set("class", if is_subject { "strong" } else { "plain" });
     if spread.is_empty() {
@@ -68,7 +68,7 @@ pub(super) fn figure(words: &str, spread: &str, x: f64, y: f64, is_subject: bool
 
 /// The finished file.
 pub(super) fn finish(picture: &Document) -> String {
-    // Viewers differ in whether the end of a line within a text is a space.
+    // Viewers disagree whether the end of a line within a text is a space.
     format!("{picture}\n").replace("\n<tspan", "<tspan")
 }
 
@@ -91,12 +91,12 @@ pub(super) fn is_subject(contender: &str) -> bool {
     contender == SUBJECT
 }
 
-/// A tenth of a pixel is all that is seen.
+/// More than a tenth of a pixel is not visible.
 pub(super) fn round(pixels: f64) -> f64 {
     (pixels * 10.0).round() / 10.0
 }
 
-/// How many there are, as a length is reckoned.
+/// A count as a length.
 pub(super) fn count(things: usize) -> f64 {
     f64::from(u32::try_from(things).unwrap_or(u32::MAX))
 }

@@ -3,13 +3,13 @@
 /// How an axis divides its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
-    /// From 0, the same length for the same difference.
+    /// Linear, from 0.
     Linear,
-    /// The same length for the same ratio; for figures that differ by powers of ten. It begins below the least.
+    /// Logarithmic, for figures that differ by powers of ten. It starts below the smallest one.
     Log,
 }
 
-/// An axis: which figures lie between which pixels.
+/// An axis: maps figures to pixels.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Axis {
     scale: Scale,
@@ -21,7 +21,7 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// An axis on which the least and the greatest figures have a place.
+    /// An axis that contains the smallest and the largest figure.
     pub(super) fn new(
         scale: Scale,
         least: impl Iterator<Item = f64>,
@@ -43,7 +43,7 @@ impl Axis {
         }
     }
 
-    /// Where a figure is.
+    /// The position of a figure.
     pub(super) fn at(&self, figure: f64) -> f64 {
         let part = match self.scale {
             Scale::Linear => figure / self.high,
@@ -52,7 +52,7 @@ impl Axis {
         self.from + part.clamp(0.0, 1.0) * (self.to - self.from)
     }
 
-    /// The figures that stand at the axis.
+    /// The ticks of the axis.
     pub(super) fn ticks(&self) -> Vec<f64> {
         match self.scale {
             Scale::Linear => {
@@ -76,7 +76,7 @@ impl Axis {
     }
 }
 
-/// The least of 1, 2, 5, 10, 20 … that is as much as this.
+/// The smallest of 1, 2, 5, 10, 20 … that is not below this number.
 fn at_least(figure: f64) -> f64 {
     let decade = 10_f64.powf(figure.log10().floor());
     let part = [1.0, 2.0, 5.0].into_iter().find(|part| part * decade >= figure * (1.0 - 1e-9));
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_are_round_and_hold_every_figure_between_them() {
+    fn ticks_are_round_and_enclose_every_figure() {
         for figures in
             [&[690.0, 2020.0][..], &[0.003, 0.0171], &[5.4, 1630.0], &[1.0, 1.0], &[29_400.0, 31_000.0]]
         {
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_zero_have_a_place() {
+    fn an_axis_without_figures_or_with_zero_works() {
         for scale in [Scale::Linear, Scale::Log] {
             assert!(axis(scale, &[]).at(0.0).abs() < 1e-9);
             assert!(axis(scale, &[0.0]).at(0.0).abs() < 1e-9);
