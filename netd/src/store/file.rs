@@ -244,6 +244,7 @@ mod tests {
             adopted: false,
             mac: Mac::local([1; 4]),
             addresses: Vec::new(),
+            allowed: Vec::new(),
             gateways: Vec::new(),
             mtu: 1500,
             slot: 3,
