@@ -45,11 +45,14 @@ pub enum Reason {
     Denied = 17,
     /// A packet of a NAT64 flow that has no equivalent in the other family.
     Untranslatable = 18,
+    /// Forwarded by the host's stack into a network, from an interface that has none of netd's programs and that the network does
+    /// not trust.
+    Unguarded = 19,
 }
 
 impl Reason {
     /// Every reason, in counter order.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Malformed,
         Self::Martian,
         Self::ForgedSource,
@@ -69,6 +72,7 @@ impl Reason {
         Self::NotRelated,
         Self::Denied,
         Self::Untranslatable,
+        Self::Unguarded,
     ];
 
     /// Its name in JSON (`netd status --json`).
@@ -93,6 +97,7 @@ impl Reason {
             Self::NotRelated => "not_related",
             Self::Denied => "denied",
             Self::Untranslatable => "untranslatable",
+            Self::Unguarded => "unguarded",
         }
     }
 
@@ -118,6 +123,7 @@ impl Reason {
             Self::NotRelated => "an ICMP message about no known flow",
             Self::Denied => "its source may not use the port",
             Self::Untranslatable => "it has no equivalent in the other IP version",
+            Self::Unguarded => "from an interface that has no program of netd's and is not trusted",
         }
     }
 }

@@ -10,7 +10,7 @@ use netd_common::abi::FamilyRows;
 use netd_common::flow::Zone;
 use netd_common::flow::nat::Nat;
 use netd_common::policy::{
-    Decision, Packet, Refusal, Then, direct, early_drop, forward, inbound, outbound, source_port,
+    Decision, Packet, Refusal, Then, direct, early_drop, forward, forwarded, inbound, outbound, source_port,
 };
 use netd_common::verdict::Reason;
 use netd_common::wire::bytes::{Ipv4, Ipv6};
@@ -101,14 +101,23 @@ new connection from a published port | web    | tcp 172.17.0.2:80 > 203.0.113.9:
 answer of a draining publication     | web    | ack 172.17.0.2:81 > 203.0.113.9:4000        | dropped: out_of_state
 forged source                        | web    | tcp 172.17.0.3:4000 > 203.0.113.9:443       | dropped: spoofed
 to a neighbour                       | web    | tcp 172.17.0.2:4000 > 172.17.0.3:443        | host
+to a neighbour, by the gateway       | web    | tcp 172.17.0.2:4000 > 172.17.0.3:443 via router | host, TTL 1
 to a neighbour without ICC           | lone   | tcp 10.5.0.2:4000 > 10.5.0.3:443            | dropped: isolated
-to a group                           | web    | udp 172.17.0.2:4000 > 224.0.0.251:5353      | host
+to a group of the link               | web    | udp 172.17.0.2:4000 > 224.0.0.251:5353      | host
+to a group beyond the link           | web    | udp 172.17.0.2:4000 > 239.1.2.3:5353        | host, TTL 1
+internal network, group              | vault  | udp 10.3.0.2:4000 > 239.1.2.3:5353          | host, TTL 1
+by a rule about the port             | web    | udp 172.17.0.2:4000 > 203.0.117.9:53        | 198.51.100.1:4000 > 203.0.117.9:53 to outside
+by the rule for other ports          | web    | udp 172.17.0.2:4000 > 203.0.117.9:54        | 192.0.2.1:4000 > 203.0.117.9:54 to outside
 to loopback                          | web    | tcp 172.17.0.2:4000 > 127.0.0.1:80          | dropped: martian
 internal network, outside            | vault  | tcp 10.3.0.2:4000 > 203.0.113.9:443         | dropped: no_way_out
-internal network, gateway            | vault  | tcp 10.3.0.2:4000 > 10.3.0.1:8080           | host
-no route                             | web    | tcp 172.17.0.2:4000 > 240.0.0.1:443         | host
+internal network, gateway            | vault  | tcp 10.3.0.2:4000 > 10.3.0.1:8080           | host, TTL 1
+internal network, class E            | vault  | udp 10.3.0.2:4000 > 240.0.0.1:443           | dropped: no_way_out
+class E, which has a route           | web    | udp 172.17.0.2:4000 > 241.0.0.1:443         | 192.0.2.1:4000 > 241.0.0.1:443 to outside
+no route                             | web    | tcp 172.17.0.2:4000 > 240.0.0.1:443         | host, TTL 1
 forbidden route                      | web    | tcp 172.17.0.2:4000 > 203.0.115.9:443       | dropped: no_route
 uplink without an address            | web    | tcp 172.17.0.2:4000 > 203.0.116.9:443       | dropped: no_way_out
+by a trusted tunnel                  | web    | tcp 172.17.0.2:4000 > 203.0.118.9:443       | host
+by another network's                 | open   | tcp 10.4.0.2:4000 > 203.0.118.9:443         | dropped: no_way_out
 later fragment                       | web    | later 172.17.0.2 > 203.0.113.9              | queued
 ";
 
@@ -119,8 +128,12 @@ to itself, by the gateway  | web  | tcp 172.17.0.2:4000 > 172.17.0.1:8080      |
 to another container       | db   | tcp 172.17.0.3:4000 > 192.0.2.1:8080       | 172.17.0.3:4000 > 172.17.0.2:80 to web
 from another network       | open | tcp 10.4.0.2:4000 > 192.0.2.1:8080         | 10.4.0.2:4000 > 172.17.0.2:80 to web
 from an isolated container | lone | tcp 10.5.0.2:4000 > 192.0.2.1:8080         | 10.5.0.2:4000 > 172.17.0.2:80 to web
-not published              | web  | tcp 172.17.0.2:4000 > 192.0.2.1:22         | host
+not published              | web  | tcp 172.17.0.2:4000 > 192.0.2.1:22         | host, TTL 1
 gateway, not published     | web  | tcp 172.17.0.2:4000 > 172.17.0.1:22        | host, unless NAT46
+by another network's gateway | open | tcp 10.4.0.2:4000 > 172.17.0.1:8080       | 10.4.0.2:4000 > 172.17.0.2:80 to web
+its host's own             | open | tcp 10.4.0.2:4000 > 172.17.0.1:22          | host, TTL 1
+to another network         | open | tcp 10.4.0.2:4000 > 172.17.0.99:22         | dropped: isolated
+from an internal network   | vault | tcp 10.3.0.2:4000 > 172.17.0.1:8080      | dropped: no_way_out
 denied container           | bad  | tcp 10.9.0.2:4000 > 192.0.2.1:8080         | dropped: denied, counted
 TTL 1                      | db   | tcp 172.17.0.3:4000 > 192.0.2.1:8080 ttl 1 | dropped: ttl_exceeded
 ";
@@ -148,6 +161,22 @@ fn each_packet_gets_its_nat() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What the host's stack forwards into a network.
+#[test]
+fn an_interface_without_a_program_lets_in_only_where_it_is_trusted() {
+    let world = World::new();
+    let [web, open] = [[172, 17, 0, 2], [10, 4, 0, 2]].map(|dst| Ipv4::from(std::net::Ipv4Addr::from(dst)));
+    for (input, dst, expected) in [
+        (0, web, Ok(())),
+        (world.ifindex("eth0"), web, Ok(())),
+        (world::TUNNEL, web, Ok(())),
+        (world::TUNNEL, open, Err(Reason::Unguarded)),
+        (world::STRANGER, web, Err(Reason::Unguarded)),
+    ] {
+        assert_eq!(forwarded::decide(&world, input, dst), expected, "from {input} to {dst:?}");
+    }
 }
 
 #[test]
@@ -247,7 +276,7 @@ impl Run for Stages {
         let mut decision = if packet.zone == Zone::OUTSIDE {
             inbound::decide(world, &packet, &mut nat)
         } else {
-            outbound::decide(world, bytes, ip, world.of(from)).map_err(Refusal::from)
+            outbound::decide(world, bytes, &packet, world.of(from)).map_err(Refusal::from)
         };
         loop {
             decision = match decision {
@@ -256,6 +285,7 @@ impl Run for Stages {
                 Ok(Decision::Hairpin) => outbound::hairpin(world, &packet, &mut nat),
                 Ok(Decision::Leave(oif)) => outbound::leave(world, &packet, oif, &mut nat),
                 Ok(Decision::Pass) => return "host".into(),
+                Ok(Decision::Local) => return "host, TTL 1".into(),
                 Ok(Decision::MayBeNat46) => return "host, unless NAT46".into(),
                 Ok(Decision::Queue(Then::Pass)) => {
                     return "queued, and to the host".into();

@@ -6,7 +6,7 @@ use crate::wire::bytes::{Address, Be16};
 use crate::wire::checksum::Delta;
 
 use super::handle::Handle;
-use super::key::Tuple;
+use super::key::{FlowKey, Tuple};
 use super::state::{Seen, State};
 use super::tick;
 
@@ -71,6 +71,18 @@ impl<A: Address> FlowRow<A> {
     #[inline(always)]
     pub const fn tuple(&self) -> Tuple<A> {
         Tuple { src: self.src, dst: self.dst, src_port: self.src_port, dst_port: self.dst_port }
+    }
+
+    /// What the routing policy is asked about the row's packets to outside, which come in under `key`. A connection that begins
+    /// is routed as the kernel forwards it: with the translated destination and the sender's own source (`ip rule from SUBNET`).
+    /// An answer is routed by the address that it is given, so that `ip rule from ADDRESS` on a host with several uplinks sends it
+    /// out by the right one.
+    #[inline(always)]
+    pub const fn routed(&self, key: &FlowKey<A>) -> Tuple<A> {
+        if self.is_reply() {
+            return self.tuple();
+        }
+        Tuple { src: key.src, src_port: key.src_port, ..self.tuple() }
     }
 
     /// Whether its packets go to outside.

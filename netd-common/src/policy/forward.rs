@@ -37,7 +37,10 @@ fn open<A: FamilyRows, L: Lookups<A>>(
     if !target.is_remote() || dst == A::UNSPECIFIED {
         return Err(Reason::NoWayOut);
     }
-    let Route::Via(oif, _) = lookups.route(target.bridge, key.src, dst) else { return Err(Reason::NoRoute) };
+    let routed = Tuple { dst, dst_port: found.row.target_port(key.dst_port), ..key.tuple() };
+    let Route::Via(oif, _) = lookups.route(target.bridge, key.protocol(), &routed) else {
+        return Err(Reason::NoRoute);
+    };
     let uplink = lookups.uplink(oif).ok_or(Reason::NoWayOut)?;
     // A container's connection leaves as all of its connections do, whatever the target asks for.
     let sender = match lookups.endpoint_behind(key.zone().ifindex()) {
@@ -45,8 +48,7 @@ fn open<A: FamilyRows, L: Lookups<A>>(
         None => target,
     };
     let src = if is_masqueraded::<A>(sender) { snat_address(sender, uplink)? } else { key.src };
-    let dst_port = found.row.target_port(key.dst_port);
-    let translated = Tuple { src, dst, src_port: key.src_port, dst_port };
+    let translated = Tuple { src, ..routed };
     *nat = Nat::new(*key, translated, Side::outside(target.handle), sender.handle);
     nat.publication = found.row.handle;
     Ok(())

@@ -1,7 +1,7 @@
 //! Packets from outside that have no flow.
 
 use crate::abi::FamilyRows;
-use crate::flow::key::{FlowKey, Zone};
+use crate::flow::key::{FlowKey, Tuple, Zone};
 use crate::flow::nat::Nat;
 use crate::verdict::Reason;
 use crate::wire::ip::Ip;
@@ -61,7 +61,8 @@ fn find<'a, A: FamilyRows, L: Lookups<A>>(
 /// Whether the destination is an address of the host.
 #[inline(always)]
 fn is_to_host<A: FamilyRows, L: Lookups<A>>(lookups: &L, ip: &Ip<A>, found: &Found<'_>) -> bool {
-    !ip.dst.is_loopback() && matches!(lookups.route(found.endpoint.bridge, ip.src, ip.dst), Route::Local)
+    let tuple = Tuple::between(ip.src, ip.dst);
+    !ip.dst.is_loopback() && matches!(lookups.route(found.endpoint.bridge, 0, &tuple), Route::Local)
 }
 
 /// A packet to no publication, by its addresses alone: for the host, for a container's own address, or forged.

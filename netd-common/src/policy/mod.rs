@@ -9,6 +9,7 @@
 //! | [`outbound`] | packets from containers |
 //! | [`direct`] | packets to a container's own address from beyond its network |
 //! | [`forward`] | packets to a published port whose target is not a container |
+//! | [`forwarded`] | packets that the host's stack forwards into a network |
 //! | [`early_drop`] | which packets from outside XDP may drop |
 //! | [`source_port`] | the source port of a connection whose source address is translated |
 //! | [`source_guard`] | the addresses that a container may send from |
@@ -17,6 +18,7 @@
 pub mod direct;
 pub mod early_drop;
 pub mod forward;
+pub mod forwarded;
 pub mod inbound;
 pub mod outbound;
 pub mod publication;
@@ -25,9 +27,9 @@ pub mod source_port;
 
 use crate::abi::{EndpointRow, FamilyRows, PortRow, PublicationRow, UplinkRow};
 use crate::flow::handle::Handle;
-use crate::flow::key::{FlowKey, Zone};
+use crate::flow::key::{FlowKey, Tuple, Zone};
 use crate::verdict::Reason;
-use crate::wire::bytes::{Be16, Ipv6};
+use crate::wire::bytes::{Address, Be16, Ipv6};
 use crate::wire::ip::Ip;
 use crate::wire::transport::Transport;
 
@@ -58,10 +60,17 @@ pub trait Lookups<A>: Tables {
     fn target_port(&self, endpoint: Handle, protocol: u8, port: Be16) -> Option<Handle>;
     /// The container that has an address.
     fn endpoint_at(&self, address: A) -> Option<&EndpointRow>;
+    /// The number of the netd network in whose subnet an address lies.
+    fn network_of(&self, address: A) -> Option<u32>;
     /// Whether an address lies in the subnet of a netd network.
-    fn is_in_network(&self, address: A) -> bool;
-    /// The kernel's route from `src` to `dst`, for a packet that arrives on the interface `input`.
-    fn route(&self, input: u32, src: A, dst: A) -> Route<A>;
+    #[inline(always)]
+    fn is_in_network(&self, address: A) -> bool {
+        self.network_of(address).is_some()
+    }
+    /// The kernel's route for a packet with this protocol and tuple that arrives on the interface `input`: rules of the
+    /// routing policy may look at all of them (`ip rule … ipproto … dport`). Protocol and ports are zero where only the
+    /// addresses count.
+    fn route(&self, input: u32, protocol: u8, tuple: &Tuple<A>) -> Route<A>;
     /// The local socket that would receive packets of `key`.
     fn local_socket(&self, key: &FlowKey<A>) -> Option<Socket>;
 }
@@ -126,6 +135,20 @@ impl<'a, A> Packet<'a, A> {
         }
     }
 
+    /// Addresses and ports; the latter are zero if they are not known.
+    #[inline(always)]
+    pub fn tuple(&self) -> Tuple<A>
+    where
+        A: Address,
+    {
+        let ports = Tuple {
+            src_port: self.transport.src_port,
+            dst_port: self.transport.dst_port,
+            ..Tuple::default()
+        };
+        Tuple { src: self.ip.src, dst: self.ip.dst, ..ports }
+    }
+
     /// Whether it is a later fragment whose first one has not arrived.
     #[inline(always)]
     pub const fn awaits_first_fragment(&self) -> bool {
@@ -138,6 +161,10 @@ impl<'a, A> Packet<'a, A> {
 pub enum Decision {
     /// It goes on to the next program and the host's stack.
     Pass,
+    /// It comes from a container and is for the host or its link, and goes on with a TTL of 1: then the stack delivers it, but does
+    /// not forward it. The stack routes by more than the lookup knows (marks, rules of netfilter), and would forward it with the
+    /// container's own address.
+    Local,
     /// It opens a connection, with the NAT that was filled in.
     Open,
     /// It goes to a container's own address: [`direct`] decides.
@@ -193,7 +220,7 @@ pub fn may_open<A: FamilyRows>(src: A) -> bool {
 /// treats such a packet from outside as a martian, so it is left to the stack.
 #[inline(always)]
 pub fn is_from_host<A: FamilyRows, L: Lookups<A>>(lookups: &L, ip: &Ip<A>, bridge: u32) -> bool {
-    matches!(lookups.route(bridge, ip.dst, ip.src), Route::Local)
+    matches!(lookups.route(bridge, 0, &Tuple::between(ip.dst, ip.src)), Route::Local)
 }
 
 /// Whether connections of an endpoint leave with the host's address as their source.

@@ -7,6 +7,8 @@ use crate::wire::ethernet::{ETHERTYPE_ARP, PacketBytes, ethertype};
 use crate::wire::icmp::{self, Message};
 use crate::wire::ip::{Ip, Part};
 
+/// Offset of the receiver's MAC address in an Ethernet frame.
+const FRAME_RECEIVER: usize = 0;
 /// Offset of the sender's MAC address in an Ethernet frame.
 const FRAME_SENDER: usize = 6;
 /// Offset of the sender's MAC address in an ARP frame; its IPv4 address follows (RFC 826).
@@ -34,6 +36,12 @@ pub fn other<B: PacketBytes + ?Sized>(bytes: &B, endpoint: &EndpointRow) -> Resu
     } else {
         Err(Reason::Spoofed)
     }
+}
+
+/// Whether a frame is addressed to the container itself, and not to the bridge or to several.
+#[inline(always)]
+pub fn is_addressed_to<B: PacketBytes + ?Sized>(bytes: &B, endpoint: &EndpointRow) -> bool {
+    is_own_mac(bytes, FRAME_RECEIVER, endpoint)
 }
 
 /// Whether the container's MAC address is at `at`. Compared by words, since the verifier loses track of single bytes.
@@ -66,7 +74,7 @@ pub fn sender<A: FamilyRows, B: PacketBytes + ?Sized>(
             return Ok(true);
         }
     }
-    if ip.dst.is_not_one_hosts() || ip.dst.is_link_local() {
+    if ip.dst.is_group() || ip.dst.is_link_local() {
         return Ok(true);
     }
     // A link-local source must not leave the link.

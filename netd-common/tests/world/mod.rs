@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use netd_common::abi::{
     EndpointRow, FamilyRows, PortRow, PublicationRow, Subnet, UplinkRow, network_flag, publication_flag,
 };
-use netd_common::flow::{FlowKey, Handle, Zone};
+use netd_common::flow::{FlowKey, Handle, Tuple, Zone};
 use netd_common::policy::{Lookups, Route, Socket, Tables};
 use netd_common::wire::bytes::{Address, Be16, Ipv4, Ipv6};
 
@@ -17,6 +17,9 @@ const ETH0: u32 = 1;
 const ETH1: u32 = 2;
 /// An uplink without addresses.
 const BARE: u32 = 3;
+/// Interfaces without netd's program. Network 1 trusts the first.
+pub(crate) const TUNNEL: u32 = 4;
+pub(crate) const STRANGER: u32 = 5;
 
 /// The host.
 pub(crate) struct World {
@@ -27,7 +30,8 @@ pub(crate) struct World {
     bound: HashMap<(u8, IpAddr, u16), Handle>,
     /// By endpoint, protocol, port, and whether the family is IPv6.
     targets: HashMap<(Handle, u8, u16, bool), Handle>,
-    networks: Vec<(IpAddr, IpAddr)>,
+    /// Subnet, mask and number.
+    networks: Vec<(IpAddr, IpAddr, u32)>,
     uplinks: HashMap<u32, UplinkRow>,
     locals: HashSet<IpAddr>,
     /// By publication and source.
@@ -94,7 +98,7 @@ impl World {
         let [a, b, ..] = address.parse::<Ipv4Addr>().unwrap().octets();
         let (mask, gateway) = (four("255.255.0.0"), Ipv4::from(Ipv4Addr::new(a, b, 0, 1)));
         let number = u32::try_from(self.endpoints.len()).unwrap() + 1;
-        self.networks.push((Ipv4Addr::new(a, b, 0, 0).into(), ip("255.255.0.0")));
+        self.networks.push((Ipv4Addr::new(a, b, 0, 0).into(), ip("255.255.0.0"), network));
         self.names.push(name);
         self.endpoints.push(EndpointRow {
             handle: Handle::new(u16::try_from(number).unwrap(), 1),
@@ -113,7 +117,7 @@ impl World {
         let web = self.container("web", 1, "172.17.0.2", 0);
         let mask = six("ffff:ffff:ffff:ffff::");
         web.subnet6 = Subnet::new(six("fd00:17::2"), mask, six("fd00:17::1"), Ipv6::UNSPECIFIED);
-        self.networks.push((ip("fd00:17::"), ip("ffff:ffff:ffff:ffff::")));
+        self.networks.push((ip("fd00:17::"), ip("ffff:ffff:ffff:ffff::"), 1));
         self.container("db", 1, "172.17.0.3", 0);
         self.container("routed", 2, "10.2.0.2", network_flag::ROUTED);
         self.container("vault", 3, "10.3.0.2", network_flag::INTERNAL);
@@ -225,12 +229,13 @@ impl World {
         self.container_row(name)
     }
 
-    fn is_in_subnet(&self, address: IpAddr) -> bool {
-        self.networks.iter().any(|(network, mask)| match (address, network, mask) {
+    fn subnet_of(&self, address: IpAddr) -> Option<u32> {
+        let is_in = |(network, mask): (&IpAddr, &IpAddr)| match (address, network, mask) {
             (IpAddr::V4(a), IpAddr::V4(n), IpAddr::V4(m)) => a.to_bits() & m.to_bits() == n.to_bits(),
             (IpAddr::V6(a), IpAddr::V6(n), IpAddr::V6(m)) => a.to_bits() & m.to_bits() == n.to_bits(),
             _ => false,
-        })
+        };
+        self.networks.iter().find(|(network, mask, _)| is_in((network, mask))).map(|(_, _, number)| *number)
     }
 }
 
@@ -266,7 +271,7 @@ impl Tables for World {
     }
 
     fn is_trusted(&self, network: u32, ifindex: u32) -> bool {
-        network == 1 && ifindex == ETH1
+        network == 1 && matches!(ifindex, ETH1 | TUNNEL)
     }
 
     fn access(&self, publication: Handle, source: Ipv6) -> Option<bool> {
@@ -288,22 +293,26 @@ impl<A: FamilyRows> Lookups<A> for World {
         self.endpoints.iter().find(|row| row.ifindex != 0 && A::subnet(row).address() == address)
     }
 
-    fn is_in_network(&self, address: A) -> bool {
-        self.is_in_subnet(address.to_ip())
+    fn network_of(&self, address: A) -> Option<u32> {
+        self.subnet_of(address.to_ip())
     }
 
-    /// 203.0.114.0/24 is behind eth1, 203.0.115.0/24 is forbidden, 203.0.116.0/24 is behind an uplink without an address,
-    /// 240.0.0.0/4 has no route, and everything else is behind eth0.
-    fn route(&self, _input: u32, _src: A, dst: A) -> Route<A> {
+    /// 203.0.114.0/24 is behind eth1, 203.0.117.0/24 for DNS only, 203.0.115.0/24 is forbidden, 203.0.116.0/24 is behind an uplink without an
+    /// address, 203.0.118.0/24 behind a tunnel,
+    /// 240.0.0.0/8 has no route, and everything else is behind eth0.
+    fn route(&self, _input: u32, protocol: u8, tuple: &Tuple<A>) -> Route<A> {
+        let dst = tuple.dst;
         if self.locals.contains(&dst.to_ip()) {
             return Route::Local;
         }
         let out = match dst.to_ip() {
             IpAddr::V4(address) => match address.octets() {
                 [203, 0, 114, _] => ETH1,
+                [203, 0, 117, _] if (protocol, tuple.dst_port.get()) == (UDP, 53) => ETH1,
                 [203, 0, 115, _] => return Route::None,
                 [203, 0, 116, _] => BARE,
-                [240..=255, ..] => return Route::Local,
+                [203, 0, 118, _] => TUNNEL,
+                [240, ..] => return Route::Local,
                 _ => ETH0,
             },
             IpAddr::V6(_) => ETH0,
@@ -317,11 +326,12 @@ impl<A: FamilyRows> Lookups<A> for World {
     }
 }
 
-/// The frame of a packet, written as `KIND SRC > DST [ttl N]`. Kinds: tcp (a SYN), ack, synack, rst, udp, ping, later (a later
+/// The frame of a packet, written as `KIND SRC > DST [ttl N]`, or `… [via router]` for one to a neighbour's
+/// address in a frame that is not addressed to it. Kinds: tcp (a SYN), ack, synack, rst, udp, ping, later (a later
 /// fragment).
 pub(crate) fn frame(world: &World, from: &str, packet: &str) -> Vec<u8> {
     let words: Vec<&str> = packet.split(' ').collect();
-    let (kind, ttl) = (words[0], words.get(5).map_or(64, |ttl| ttl.parse().unwrap()));
+    let (kind, ttl) = (words[0], words.get(5).and_then(|ttl| ttl.parse().ok()).unwrap_or(64));
     let end = |text: &str| text.parse::<SocketAddr>().unwrap_or_else(|_| SocketAddr::new(ip(text), 0));
     let (src, dst) = (end(words[1]), end(words[3]));
     let ports = [src.port().to_be_bytes(), dst.port().to_be_bytes()].concat();
@@ -339,6 +349,10 @@ pub(crate) fn frame(world: &World, from: &str, packet: &str) -> Vec<u8> {
     if !from.starts_with("eth") {
         let mac = world.of(from).mac();
         bytes[6..12].copy_from_slice(&mac);
+        let neighbour = world.endpoints.iter().find(|row| row.subnet4.address().to_ip() == dst.ip());
+        if let Some(neighbour) = neighbour.filter(|_row| words.get(4) != Some(&"via")) {
+            bytes[..6].copy_from_slice(&neighbour.mac());
+        }
     }
     match (src.ip(), dst.ip()) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {

@@ -128,7 +128,7 @@ impl<A: Inet> Live<A> {
             return Ok((Outcome::Local, false));
         }
         if before != now || (self.row.is_outward() && self.row.oif == 0) {
-            self.refresh(packet.skb, now)?;
+            self.refresh(packet.skb, key, now)?;
         }
         let mut mtu = mtu(self.row, self.endpoint);
         if self.row.is_nat64() && self.row.is_reply() && mtu > NAT64_GROWTH {
@@ -179,7 +179,7 @@ impl<A: Inet> Live<A> {
     /// Once a tick and direction: adds the counters to the publication's, and looks up the route again, so that a change of
     /// routes takes effect without a process that watches them.
     #[inline(always)]
-    fn refresh(&mut self, skb: &Skb, now: u32) -> Result<(), Reason> {
+    fn refresh(&mut self, skb: &Skb, key: &FlowKey<A>, now: u32) -> Result<(), Reason> {
         let row = &mut *self.row;
         row.last = now;
         let word = atomic::take(&mut row.pending);
@@ -195,7 +195,7 @@ impl<A: Inet> Live<A> {
             // A network that was made after the connection.
             Route::None
         } else {
-            fib::lookup(skb.context(), self.endpoint.bridge, row.src, row.dst)
+            fib::lookup(skb.context(), self.endpoint.bridge, key.protocol(), &row.routed(key))
         };
         match route {
             Route::Via(oif, next_hop) => {

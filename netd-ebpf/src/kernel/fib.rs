@@ -9,16 +9,18 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::generated::bpf_fib_lookup as fib_lookup;
 use netd_common::abi::EndpointRow;
+use netd_common::flow::Tuple;
 use netd_common::policy::Route;
+use netd_common::wire::ip::protocol;
 
 use super::context::Context;
 use super::inet::Inet;
 use super::scratch;
 
-/// The route from `src` to `dst` for a packet that comes in by the interface `input`.
+/// The route for a packet with this protocol and tuple that comes in by the interface `input`.
 #[inline(always)]
-pub(crate) fn lookup<A: Inet>(context: Context, input: u32, src: A, dst: A) -> Route<A> {
-    lookup_neighbour(context, input, src, dst).0
+pub(crate) fn lookup<A: Inet>(context: Context, input: u32, protocol: u8, tuple: &Tuple<A>) -> Route<A> {
+    lookup_neighbour(context, input, protocol, tuple).0
 }
 
 /// The same, with the first 12 bytes of a frame that takes this route, if the kernel knows the next hop's link address.
@@ -26,15 +28,19 @@ pub(crate) fn lookup<A: Inet>(context: Context, input: u32, src: A, dst: A) -> R
 pub(crate) fn lookup_neighbour<A: Inet>(
     context: Context,
     input: u32,
-    src: A,
-    dst: A,
+    protocol: u8,
+    tuple: &Tuple<A>,
 ) -> (Route<A>, Option<[u32; 3]>) {
     let Some(question) = scratch::fib() else { return (Route::None, None) };
     // SAFETY: the kernel's structure is made of integers, for which zero is a value.
     *question = unsafe { core::mem::zeroed() };
     question.family = A::AF as u8;
     question.ifindex = input;
-    A::set_fib_addresses(question, src, dst);
+    A::set_fib_addresses(question, tuple.src, tuple.dst);
+    question.l4_protocol = protocol;
+    if protocol::has_ports(protocol) {
+        (question.sport, question.dport) = (tuple.src_port.word(), tuple.dst_port.word());
+    }
     let len = size_of::<bpf_fib_lookup>() as i32;
     // SAFETY: the context is valid, and the structure is a map's value with its exact length.
     let code = unsafe { fib_lookup(context.as_ptr(), question, len, 0) };

@@ -67,6 +67,23 @@ pub(crate) fn container(ctx: &TcContext) -> i32 {
     begin(ctx, &skb, zone, outcome, next)
 }
 
+/// The hook of a network's bridge, in the way into the network.
+#[inline(always)]
+pub(crate) fn bridge(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    // The host's own.
+    if skb.input() == 0 {
+        return TC_ACT_UNSPEC;
+    }
+    let frame = skb.frame();
+    let outcome = match ethertype(&frame) {
+        Some(ETHERTYPE_IPV4) => new::forwarded::<Ipv4>(&skb, &frame),
+        Some(ETHERTYPE_IPV6) => new::forwarded::<Ipv6>(&skb, &frame),
+        _ => Err(Reason::Unguarded),
+    };
+    action(ctx, &skb, outcome)
+}
+
 /// Ends a packet that the hook's program has finished; for another one sets the control block and goes on.
 #[inline(always)]
 fn begin(ctx: &TcContext, skb: &Skb, zone: Zone, outcome: Option<Result<Verdict, Reason>>, next: u32) -> i32 {
@@ -191,6 +208,7 @@ fn next<A: Inet>(ctx: &TcContext, skb: &Skb, outcome: Result<New, Reason>, own: 
     match decision {
         // `new` has opened the flow of a decision to open one.
         Decision::Pass | Decision::Open => action(ctx, skb, Ok(Verdict::Pass)),
+        Decision::Local => action(ctx, skb, skb.pass_to_host::<A>()),
         Decision::Direct => go_on(ctx, skb, of::<A>(stage::DIRECT)),
         Decision::Forward => go_on(ctx, skb, of::<A>(stage::FORWARD)),
         Decision::Hairpin => go_on(ctx, skb, of::<A>(stage::HAIRPIN)),
@@ -261,7 +279,9 @@ pub(crate) fn nat46_track_new(ctx: &TcContext) -> i32 {
     match nat64::follow::<Unreplied>(&skb) {
         Step::Done(outcome) => action(ctx, &skb, outcome),
         Step::Nat64 => go_on(ctx, &skb, stage::NAT46),
-        Step::IcmpError | Step::FragmentFirst | Step::Unknown => action(ctx, &skb, Ok(Verdict::Pass)),
+        Step::IcmpError | Step::FragmentFirst | Step::Unknown => {
+            action(ctx, &skb, skb.pass_to_host::<Ipv4>())
+        }
     }
 }
 

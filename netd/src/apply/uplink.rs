@@ -1,4 +1,4 @@
-//! What follows the host: programs on uplinks, the host's addresses in the tables, the indices of interfaces. The record of
+//! What follows the host: programs on uplinks and on the networks' bridges, the host's addresses in the tables, the indices of interfaces. The record of
 //! an attached program is its pin.
 
 use std::net::IpAddr;
@@ -8,10 +8,11 @@ use crate::dataplane::{self, HookPoint, Uplink};
 use crate::error::{HostError, Result};
 use crate::link::takes_xdp_frames;
 use crate::model::{Link, Mac, XdpMode};
+use crate::plan::network::is_bridge_of;
 use crate::plan::uplink::{obstacle, source, uplinks};
 
 impl Transaction {
-    /// Follows what has changed on the host: programs on uplinks, the host's addresses for the socket hooks, the indices of
+    /// Follows what has changed on the host: programs on uplinks and bridges, the host's addresses for the socket hooks, the indices of
     /// interfaces that networks and publications name.
     pub(super) async fn follow_host(&mut self) -> Result<()> {
         // Uplinks that cannot be used are refused before they are recorded.
@@ -36,7 +37,25 @@ impl Transaction {
         let rows: Vec<Uplink> = ethernet.map(|uplink| self.uplink_row(uplink)).collect::<Result<_>>()?;
         dataplane.tables.set_uplinks(&rows)?;
         self.follow_interfaces()?;
-        dataplane.attach_sockets()
+        dataplane.attach_sockets()?;
+        self.follow_bridges().await
+    }
+
+    /// Puts the program that judges what the host's stack forwards on every network's bridge, and takes it off others.
+    async fn follow_bridges(&self) -> Result<()> {
+        let networks = self.store.state.networks.values();
+        let bridges: Vec<&Link> = networks
+            .filter_map(|network| {
+                self.observed.link(&network.bridge).filter(|link| is_bridge_of(network, link))
+            })
+            .collect();
+        let dataplane = self.dataplane()?;
+        for (index, name) in dataplane.attached(HookPoint::Bridge)? {
+            if !bridges.iter().any(|bridge| bridge.index == index) {
+                self.detach(HookPoint::Bridge, index, &name).await?;
+            }
+        }
+        bridges.iter().try_for_each(|bridge| dataplane.attach(HookPoint::Bridge, bridge.index, &bridge.name))
     }
 
     /// Takes a TC program off an interface, and the clsact qdisc that netd added for it. Absent is fine.
