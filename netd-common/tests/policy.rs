@@ -43,7 +43,10 @@ on an address that has left     | eth0 | tcp 203.0.113.9:4000 > 192.0.2.50:8444 
 not on that address             | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:8443              | host
 not published                   | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:22                | host
 not addressed to the host       | eth0 | tcp 203.0.113.9:4000 > 198.51.100.77:8080          | host
-by the right interface          | eth1 | tcp 203.0.113.9:4000 > 192.0.2.1:5000              | 203.0.113.9:4000 > 172.17.0.2:50 to web
+by the right interface          | eth1 | tcp 203.0.114.9:4000 > 192.0.2.1:5000              | 203.0.114.9:4000 > 172.17.0.2:50 to web, by eth1 only
+strict reverse path             | eth1 | tcp 203.0.114.9:4000 > 192.0.2.1:8080              | 203.0.114.9:4000 > 172.17.0.2:80 to web, by eth1 only
+strict, source beyond eth0      | eth1 | tcp 203.0.113.9:4000 > 192.0.2.1:8080              | host
+loose, source beyond eth1       | eth0 | tcp 203.0.114.9:4000 > 192.0.2.1:8080              | 203.0.114.9:4000 > 172.17.0.2:80 to web
 by another interface            | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:5000              | host
 denied source                   | eth0 | tcp 203.0.113.66:4000 > 192.0.2.1:8080             | dropped: denied, counted
 published for another protocol  | eth0 | tcp 203.0.113.77:4000 > 192.0.2.1:3005             | host
@@ -65,10 +68,11 @@ host port of a routed network   | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:2200  
 /// Packets to containers' own addresses.
 const DIRECT: &str = "
 protected network                            | eth0 | tcp 203.0.113.9:4000 > 172.17.0.2:80     | dropped: direct_access
-trusted interface, published                 | eth1 | tcp 203.0.113.9:4000 > 172.17.0.2:80     | 203.0.113.9:4000 > 172.17.0.2:80 to web
-trusted interface, not published             | eth1 | tcp 203.0.113.9:4000 > 172.17.0.2:22     | dropped: direct_access
-trusted interface, denied                    | eth1 | tcp 203.0.113.66:4000 > 172.17.0.2:80    | dropped: denied, counted
-trusted interface, draining                  | eth1 | tcp 203.0.113.9:4000 > 172.17.0.2:81     | dropped: direct_access
+trusted interface, published                 | eth1 | tcp 203.0.114.9:4000 > 172.17.0.2:80     | 203.0.114.9:4000 > 172.17.0.2:80 to web, by eth1 only
+trusted, strict, source beyond eth0          | eth1 | tcp 203.0.113.9:4000 > 172.17.0.2:80     | dropped: direct_access
+trusted interface, not published             | eth1 | tcp 203.0.114.9:4000 > 172.17.0.2:22     | dropped: direct_access
+trusted interface, denied                    | eth1 | tcp 203.0.114.66:4000 > 172.17.0.2:80    | dropped: denied, counted
+trusted interface, draining                  | eth1 | tcp 203.0.114.9:4000 > 172.17.0.2:81     | dropped: direct_access
 routed network, published                    | eth0 | tcp 203.0.113.9:4000 > 10.2.0.2:22       | 203.0.113.9:4000 > 10.2.0.2:22 to routed
 routed network, not published                | eth0 | tcp 203.0.113.9:4000 > 10.2.0.2:23       | dropped: direct_access
 routed network, ping                         | eth0 | ping 203.0.113.9 > 10.2.0.2              | 203.0.113.9:7 > 10.2.0.2:0 to routed
@@ -319,5 +323,10 @@ fn opened<A: FamilyRows>(world: &World, nat: &Nat<A>) -> String {
         let original = nat.original.tuple();
         return format!("rebuilt: {translated}, was to {}", end(original.dst, original.dst_port.get()));
     }
-    format!("{translated} to {}", name_of_zone(world, nat.to.zone))
+    let by = match nat.input {
+        0 => "",
+        input if input == world.ifindex("eth1") => ", by eth1 only",
+        input => panic!("bound to {input}"),
+    };
+    format!("{translated} to {}{by}", name_of_zone(world, nat.to.zone))
 }

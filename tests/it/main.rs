@@ -31,6 +31,7 @@ mod path;
 mod publish;
 mod replace;
 mod report;
+mod reverse_path;
 mod rfc;
 mod run;
 mod testbed;

@@ -109,7 +109,7 @@ fn numbers(out: &mut String) {
             NO_ICC, INTERNAL, NO_MASQUERADE, NO_MASQUERADE6, UNPROTECTED, ROUTED
         }
         publication_flag { DRAINING }
-        uplink_flag { TAKES_FRAMES }
+        uplink_flag { TAKES_FRAMES, STRICT_REVERSE_PATH }
     }
     let _ = writeln!(out, "pending: a packet of 1 byte is {:#x}", pending::packet(1));
     let _ = writeln!(out, "tick: 2³⁰ ns are {}", tick::of_nanos(1 << 30));

@@ -38,7 +38,8 @@ pub struct FlowRow<A: Address> {
     /// When a packet last passed, [`tick`]s; zero if none has. When the tick moves, the row is updated (route, counters), unless
     /// [`Self::may_skip_refresh`].
     pub last: u32,
-    /// The interface to leave by, for packets to outside; 0 if not known yet.
+    /// For packets to outside the interface to leave by, 0 if not known yet. For packets from outside to a container the one to come in
+    /// by, 0 if any will do.
     pub oif: u32,
     /// TCP's acknowledgement number of the last packet in this direction: the sequence number that the other side may go on with.
     /// SCTP: the verification tag.
@@ -89,6 +90,12 @@ impl<A: Address> FlowRow<A> {
     #[inline(always)]
     pub const fn is_outward(&self) -> bool {
         self.bits & direction::OUTWARD != 0
+    }
+
+    /// Whether its packets must come in by another interface than this one. Of rows of packets from outside only.
+    #[inline(always)]
+    pub const fn is_of_other_input(&self, ifindex: u32) -> bool {
+        !self.is_outward() && self.oif != 0 && self.oif != ifindex
     }
 
     /// Whether a packet in a later tick than `last` needs no update of the row but its tick. Rows that lead into a container need

@@ -7,7 +7,7 @@ use crate::verdict::Reason;
 use crate::wire::ip::Ip;
 
 use super::publication::{self, Found};
-use super::{Decision, Lookups, Packet, Refusal, Route, Then, is_from_host, may_open};
+use super::{Decision, Lookups, Packet, Refusal, Route, Then, has_martian_source, may_open};
 
 /// A packet to a published port opens a connection. A packet to a container's own address is decided by
 /// [`direct`](super::direct). Everything else is for the host, unless its addresses are forged.
@@ -30,6 +30,7 @@ pub fn decide<A: FamilyRows, L: Lookups<A>>(
             }
             *nat = Nat::new(key, translated, found.endpoint.side(), found.endpoint.handle);
             nat.publication = found.row.handle;
+            nat.input = input(lookups, packet, &found);
             found.admit(lookups, nat.original.src)?;
             return Ok(Decision::Open);
         }
@@ -38,6 +39,14 @@ pub fn decide<A: FamilyRows, L: Lookups<A>>(
         Decision::Pass if packet.awaits_first_fragment() => Ok(Decision::Queue(Then::Pass)),
         decision => Ok(decision),
     }
+}
+
+/// The interface that all packets of a connection must come in by, zero if any: that of its first one, where the publication is
+/// for one interface or the reverse path is strict.
+#[inline(always)]
+fn input<A: FamilyRows, L: Lookups<A>>(lookups: &L, packet: &Packet<'_, A>, found: &Found<'_>) -> u32 {
+    let is_bound = found.row.interface != 0 || lookups.has_strict_reverse_path(packet.ifindex);
+    if is_bound { packet.ifindex } else { 0 }
 }
 
 /// The publication that a packet is for; none if it is not for netd.
@@ -54,7 +63,7 @@ fn find<'a, A: FamilyRows, L: Lookups<A>>(
     let is_ours = found.is_for(packet.ifindex)
         && is_to_host(lookups, packet.ip, &found)
         && !lookups.is_in_network(key.src)
-        && !is_from_host(lookups, packet.ip, found.endpoint.bridge);
+        && !has_martian_source(lookups, packet, found.endpoint.bridge);
     is_ours.then_some(found)
 }
 

@@ -71,6 +71,14 @@ pub trait Lookups<A>: Tables {
     /// routing policy may look at all of them (`ip rule … ipproto … dport`). Protocol and ports are zero where only the
     /// addresses count.
     fn route(&self, input: u32, protocol: u8, tuple: &Tuple<A>) -> Route<A>;
+    /// Whether an interface is an uplink whose reverse path is strict.
+    #[inline(always)]
+    fn has_strict_reverse_path(&self, ifindex: u32) -> bool
+    where
+        A: FamilyRows,
+    {
+        self.uplink(ifindex).is_some_and(UplinkRow::has_strict_reverse_path::<A>)
+    }
     /// The local socket that would receive packets of `key`.
     fn local_socket(&self, key: &FlowKey<A>) -> Option<Socket>;
 }
@@ -216,11 +224,20 @@ pub fn may_open<A: FamilyRows>(src: A) -> bool {
     !is_odd && src != A::UNSPECIFIED
 }
 
-/// Whether the source of a packet is an address of the host or a broadcast address of one of its networks. The stack
-/// treats such a packet from outside as a martian, so it is left to the stack.
+/// Whether the stack treats a packet from outside as a martian, for its source: an address of the host, or a broadcast address of
+/// one of its networks; where the reverse path is strict, also one that is not reached by the interface that the packet came in
+/// by. Such a packet is left to the stack.
 #[inline(always)]
-pub fn is_from_host<A: FamilyRows, L: Lookups<A>>(lookups: &L, ip: &Ip<A>, bridge: u32) -> bool {
-    matches!(lookups.route(bridge, 0, &Tuple::between(ip.dst, ip.src)), Route::Local)
+pub fn has_martian_source<A: FamilyRows, L: Lookups<A>>(
+    lookups: &L,
+    packet: &Packet<'_, A>,
+    bridge: u32,
+) -> bool {
+    match lookups.route(bridge, 0, &Tuple::between(packet.ip.dst, packet.ip.src)) {
+        Route::Local => true,
+        Route::Via(oif, _) if oif == packet.ifindex => false,
+        Route::Via(_, _) | Route::None => lookups.has_strict_reverse_path(packet.ifindex),
+    }
 }
 
 /// Whether connections of an endpoint leave with the host's address as their source.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use netd_common::abi::{
     EndpointRow, FamilyRows, PortRow, PublicationRow, Subnet, UplinkRow, network_flag, publication_flag,
+    uplink_flag,
 };
 use netd_common::flow::{FlowKey, Handle, Tuple, Zone};
 use netd_common::policy::{Lookups, Route, Socket, Tables};
@@ -87,7 +88,11 @@ impl World {
     fn host(&mut self) {
         let eth0 =
             UplinkRow { address4: four("192.0.2.1"), address6: six("2001:db8::1"), ..UplinkRow::default() };
-        let eth1 = UplinkRow { address4: four("198.51.100.1"), ..UplinkRow::default() };
+        let eth1 = UplinkRow {
+            address4: four("198.51.100.1"),
+            flags: uplink_flag::STRICT_REVERSE_PATH,
+            ..UplinkRow::default()
+        };
         self.uplinks = HashMap::from([(ETH0, eth0), (ETH1, eth1), (BARE, UplinkRow::default())]);
         self.locals = ["192.0.2.1", "192.0.2.7", "198.51.100.1", "2001:db8::1", "172.17.0.1"].map(ip).into();
         self.sockets.insert((UDP, ip("192.0.2.1"), 53));
@@ -195,7 +200,7 @@ impl World {
         self.port(TCP, None, 9000, 1, "remote", 90);
         self.port(TCP, None, 9001, 1, "keep", 90);
         self.port(TCP, None, 9002, 1, "gone", 90);
-        for source in ["203.0.113.66", "10.9.0.2"] {
+        for source in ["203.0.113.66", "203.0.114.66", "10.9.0.2"] {
             self.access.insert((web, unified(ip(source))), false);
         }
         self.access.insert((Handle::NONE, unified(ip("203.0.113.77"))), false);

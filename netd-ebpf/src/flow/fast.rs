@@ -95,6 +95,9 @@ pub(crate) fn established<A: Inet, S: Sender>(
     if A::IS_V6 && row.is_nat64() {
         return None;
     }
+    if zone == Zone::OUTSIDE && row.is_of_other_input(skb.ifindex()) {
+        return None;
+    }
     let endpoint = table::owner(row)?;
     if packet.is_too_big(mtu(row, endpoint)) {
         return None;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::transaction::Transaction;
 use crate::dataplane::{self, HookPoint, Uplink};
 use crate::error::{HostError, Result};
-use crate::link::takes_xdp_frames;
+use crate::link::{Family, Sysctl, takes_xdp_frames};
 use crate::model::{Link, Mac, XdpMode};
 use crate::plan::network::is_bridge_of;
 use crate::plan::uplink::{obstacle, source, uplinks};
@@ -72,6 +72,7 @@ impl Transaction {
             ifindex: uplink.index,
             mac: uplink.mac.map_or([0; 6], Mac::bytes),
             takes_frames: self.takes_frames(uplink)?,
+            strict_reverse_path: self.has_strict_reverse_path(uplink)?,
             mtu: uplink.mtu,
             address4: source(addresses, uplink.index, |address| match address {
                 IpAddr::V4(address) => Some(address),
@@ -82,6 +83,16 @@ impl Transaction {
                 IpAddr::V6(address) => Some(address),
             }),
         })
+    }
+
+    /// Whether the kernel checks the reverse path of an uplink strictly: the larger of the interface's and the common `rp_filter`
+    /// counts (`IN_DEV_RPFILTER`), and 2 is loose. Where a route has several next hops the kernel accepts each of them, of which
+    /// the programs see one; there they check nothing.
+    fn has_strict_reverse_path(&self, uplink: &Link) -> Result<bool> {
+        let value = |interface| Sysctl::interface(Family::V4, interface, "rp_filter").get(self.host());
+        let (own, common) = (value(&uplink.name)?, value("all")?);
+        let has_multipath = self.observed.routes.iter().any(|route| route.interfaces.len() > 1);
+        Ok(own.max(common) == "1" && !has_multipath)
     }
 
     /// The interfaces that networks trust and that clients of publications come in by, by their indices now.
