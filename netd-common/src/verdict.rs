@@ -48,11 +48,15 @@ pub enum Reason {
     /// Forwarded by the host's stack into a network, from an interface that has none of netd's programs and that the network does
     /// not trust.
     Unguarded = 19,
+    /// An `unreachable` route leads there.
+    Unreachable = 20,
+    /// A `prohibit` route leads there.
+    Prohibited = 21,
 }
 
 impl Reason {
     /// Every reason, in counter order.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::Malformed,
         Self::Martian,
         Self::ForgedSource,
@@ -73,7 +77,15 @@ impl Reason {
         Self::Denied,
         Self::Untranslatable,
         Self::Unguarded,
+        Self::Unreachable,
+        Self::Prohibited,
     ];
+
+    /// Whether the sender of a dropped packet is told by an ICMP error.
+    #[inline(always)]
+    pub const fn is_answered(self) -> bool {
+        matches!(self, Self::TtlExceeded | Self::TooBig | Self::Unreachable | Self::Prohibited)
+    }
 
     /// Its name in JSON (`netd status --json`).
     pub const fn name(self) -> &'static str {
@@ -98,6 +110,8 @@ impl Reason {
             Self::Denied => "denied",
             Self::Untranslatable => "untranslatable",
             Self::Unguarded => "unguarded",
+            Self::Unreachable => "unreachable",
+            Self::Prohibited => "prohibited",
         }
     }
 
@@ -124,6 +138,8 @@ impl Reason {
             Self::Denied => "its source may not use the port",
             Self::Untranslatable => "it has no equivalent in the other IP version",
             Self::Unguarded => "from an interface that has no program of netd's and is not trusted",
+            Self::Unreachable => "a route says that the destination is unreachable",
+            Self::Prohibited => "a route prohibits the destination",
         }
     }
 }

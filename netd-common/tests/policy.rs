@@ -118,7 +118,7 @@ internal network, gateway            | vault  | tcp 10.3.0.2:4000 > 10.3.0.1:808
 internal network, class E            | vault  | udp 10.3.0.2:4000 > 240.0.0.1:443           | dropped: no_way_out
 class E, which has a route           | web    | udp 172.17.0.2:4000 > 241.0.0.1:443         | 192.0.2.1:4000 > 241.0.0.1:443 to outside
 no route                             | web    | tcp 172.17.0.2:4000 > 240.0.0.1:443         | host, TTL 1
-forbidden route                      | web    | tcp 172.17.0.2:4000 > 203.0.115.9:443       | dropped: no_route
+forbidden route                      | web    | tcp 172.17.0.2:4000 > 203.0.115.9:443       | dropped: prohibited
 uplink without an address            | web    | tcp 172.17.0.2:4000 > 203.0.116.9:443       | dropped: no_way_out
 by a trusted tunnel                  | web    | tcp 172.17.0.2:4000 > 203.0.118.9:443       | host
 by another network's                 | open   | tcp 10.4.0.2:4000 > 203.0.118.9:443         | dropped: no_way_out
@@ -149,7 +149,7 @@ remote target, source kept     | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:9001   
 remote target, port published  | eth0 | tcp 203.0.113.9:8080 > 192.0.2.1:9000         | 192.0.2.1:? > 203.0.113.200:90 to outside
 from a container               | web  | tcp 172.17.0.2:4000 > 192.0.2.1:9000          | 192.0.2.1:4000 > 203.0.113.200:90 to outside
 from a container, source kept  | web  | tcp 172.17.0.2:4000 > 192.0.2.1:9001          | 192.0.2.1:4000 > 203.0.113.201:90 to outside
-no route to the target         | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:9002         | dropped: no_route, counted
+no route to the target         | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:9002         | dropped: prohibited, counted
 denied source                  | eth0 | tcp 203.0.113.77:4000 > 192.0.2.1:9000        | dropped: denied, counted
 IPv6, which the target has not | eth0 | tcp [2001:db8:9::9]:4000 > [2001:db8::1]:9000 | host
 ";

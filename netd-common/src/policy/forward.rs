@@ -38,8 +38,10 @@ fn open<A: FamilyRows, L: Lookups<A>>(
         return Err(Reason::NoWayOut);
     }
     let routed = Tuple { dst, dst_port: found.row.target_port(key.dst_port), ..key.tuple() };
-    let Route::Via(oif, _) = lookups.route(target.bridge, key.protocol(), &routed) else {
-        return Err(Reason::NoRoute);
+    let oif = match lookups.route(target.bridge, key.protocol(), &routed) {
+        Route::Via(oif, _) => oif,
+        Route::Local => return Err(Reason::NoRoute),
+        Route::Refused(reason) => return Err(reason),
     };
     let uplink = lookups.uplink(oif).ok_or(Reason::NoWayOut)?;
     // A container's connection leaves as all of its connections do, whatever the target asks for.

@@ -91,8 +91,8 @@ pub enum Route<A> {
     /// The address is the host's own or a broadcast address of its networks, or there is no route: the lookup does not
     /// tell these apart, and the stack handles each of them.
     Local,
-    /// A route forbids it.
-    None,
+    /// A route forbids it: why the packet is dropped.
+    Refused(Reason),
 }
 
 /// A local socket of the host.
@@ -236,7 +236,7 @@ pub fn has_martian_source<A: FamilyRows, L: Lookups<A>>(
     match lookups.route(bridge, 0, &Tuple::between(packet.ip.dst, packet.ip.src)) {
         Route::Local => true,
         Route::Via(oif, _) if oif == packet.ifindex => false,
-        Route::Via(_, _) | Route::None => lookups.has_strict_reverse_path(packet.ifindex),
+        Route::Via(_, _) | Route::Refused(_) => lookups.has_strict_reverse_path(packet.ifindex),
     }
 }
 

@@ -51,7 +51,7 @@ pub fn decide<A: FamilyRows, B: PacketBytes + ?Sized, L: Lookups<A>>(
         _ if is_in_network => Ok(Decision::Direct),
         Route::Via(_, _) if ip.ttl <= 1 => Err(Reason::TtlExceeded),
         Route::Via(oif, _) => Ok(Decision::Leave(oif)),
-        Route::None => Err(Reason::NoRoute),
+        Route::Refused(reason) => Err(reason),
     }
 }
 

@@ -9,6 +9,7 @@ use netd_common::abi::{
 };
 use netd_common::flow::{FlowKey, Handle, Tuple, Zone};
 use netd_common::policy::{Lookups, Route, Socket, Tables};
+use netd_common::verdict::Reason;
 use netd_common::wire::bytes::{Address, Be16, Ipv4, Ipv6};
 
 const TCP: u8 = 6;
@@ -314,7 +315,7 @@ impl<A: FamilyRows> Lookups<A> for World {
             IpAddr::V4(address) => match address.octets() {
                 [203, 0, 114, _] => ETH1,
                 [203, 0, 117, _] if (protocol, tuple.dst_port.get()) == (UDP, 53) => ETH1,
-                [203, 0, 115, _] => return Route::None,
+                [203, 0, 115, _] => return Route::Refused(Reason::Prohibited),
                 [203, 0, 116, _] => BARE,
                 [203, 0, 118, _] => TUNNEL,
                 [240, ..] => return Route::Local,

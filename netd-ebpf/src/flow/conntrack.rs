@@ -196,7 +196,7 @@ impl<A: Inet> Live<A> {
         }
         let route = if tables::is_in_network(row.dst) {
             // A network that was made after the connection.
-            Route::None
+            Route::Refused(Reason::NoRoute)
         } else {
             fib::lookup(skb.context(), self.endpoint.bridge, key.protocol(), &row.routed(key))
         };
@@ -225,9 +225,13 @@ impl<A: Inet> Live<A> {
                 }
                 Ok(())
             }
-            Route::Local | Route::None => {
+            Route::Local => {
                 row.oif = 0;
                 Err(Reason::NoRoute)
+            }
+            Route::Refused(reason) => {
+                row.oif = 0;
+                Err(reason)
             }
         }
     }

@@ -5,12 +5,13 @@
 
 use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED,
-    BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup,
+    BPF_FIB_LKUP_RET_PROHIBIT, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_UNREACHABLE, bpf_fib_lookup,
 };
 use aya_ebpf::helpers::generated::bpf_fib_lookup as fib_lookup;
 use netd_common::abi::EndpointRow;
 use netd_common::flow::Tuple;
 use netd_common::policy::Route;
+use netd_common::verdict::Reason;
 use netd_common::wire::ip::protocol;
 
 use super::context::Context;
@@ -31,7 +32,7 @@ pub(crate) fn lookup_neighbour<A: Inet>(
     protocol: u8,
     tuple: &Tuple<A>,
 ) -> (Route<A>, Option<[u32; 3]>) {
-    let Some(question) = scratch::fib() else { return (Route::None, None) };
+    let Some(question) = scratch::fib() else { return (Route::Refused(Reason::NoRoute), None) };
     // SAFETY: the kernel's structure is made of integers, for which zero is a value.
     *question = unsafe { core::mem::zeroed() };
     question.family = A::AF as u8;
@@ -54,7 +55,10 @@ pub(crate) fn lookup_neighbour<A: Inet>(
             Route::Via(question.ifindex, next_hop)
         }
         BPF_FIB_LKUP_RET_NOT_FWDED => Route::Local,
-        _ => Route::None,
+        BPF_FIB_LKUP_RET_UNREACHABLE => Route::Refused(Reason::Unreachable),
+        BPF_FIB_LKUP_RET_PROHIBIT => Route::Refused(Reason::Prohibited),
+        // A blackhole, which gives no answer, and what the helper cannot say.
+        _ => Route::Refused(Reason::NoRoute),
     };
     let is_known = code as u32 == BPF_FIB_LKUP_RET_SUCCESS;
     (route, is_known.then(|| EndpointRow::ethernet(question.dmac, question.smac)))

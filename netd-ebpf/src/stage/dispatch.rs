@@ -320,7 +320,7 @@ fn action(ctx: &TcContext, skb: &Skb, outcome: Result<Verdict, Reason>) -> i32 {
     };
     let is_first = drops::count(reason as u32, skb.len(), clock::now());
     skb.set_cb(cb::REASON, reason as u32);
-    if matches!(reason, Reason::TtlExceeded | Reason::TooBig) {
+    if reason.is_answered() {
         tail_call(ctx, if skb.is_v6() { stage::ANSWER6 } else { stage::ANSWER });
     }
     if is_first {

@@ -64,7 +64,8 @@ pub(crate) fn pass<A: Inet>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
     let verdict = if row.is_outward() {
         match fib::lookup(skb.context(), endpoint.bridge, A::ICMP, &Tuple::between(row.src, row.dst)) {
             Route::Via(oif, next_hop) => Skb::redirect_to_neighbour(oif, next_hop),
-            Route::Local | Route::None => return Some(Err(Reason::NoRoute)),
+            Route::Local => return Some(Err(Reason::NoRoute)),
+            Route::Refused(reason) => return Some(Err(reason)),
         }
     } else {
         if let Err(reason) = frame.write_ethernet(&endpoint.ethernet) {
