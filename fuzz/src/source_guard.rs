@@ -62,13 +62,13 @@ fn judge<A: FamilyRows>(
     assert!(own.contains(&source), "another source address");
     let subnet = A::subnet(endpoint);
     if on_link {
-        let near = ip.dst.is_not_one_hosts()
+        let near = ip.dst.is_group()
             || ip.dst.is_link_local()
             || ip.dst.same_network(subnet.address(), subnet.mask());
         assert!(near, "a packet that leaves the link must not count as staying on it");
     } else {
         assert_eq!(source, own[0], "a source that is valid on the link only");
-        assert!(!ip.dst.is_not_one_hosts());
+        assert!(!ip.dst.is_group());
     }
     Some(on_link)
 }

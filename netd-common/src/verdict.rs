@@ -45,11 +45,18 @@ pub enum Reason {
     Denied = 17,
     /// A packet of a NAT64 flow without an equivalent in the other family.
     Untranslatable = 18,
+    /// Forwarded by the host's stack into a network, from an interface that has none of netd's programs and that the network does
+    /// not trust.
+    Unguarded = 19,
+    /// An `unreachable` route leads there.
+    Unreachable = 20,
+    /// A `prohibit` route leads there.
+    Prohibited = 21,
 }
 
 impl Reason {
     /// Every reason, in counter order.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::Malformed,
         Self::Martian,
         Self::ForgedSource,
@@ -69,7 +76,16 @@ impl Reason {
         Self::NotRelated,
         Self::Denied,
         Self::Untranslatable,
+        Self::Unguarded,
+        Self::Unreachable,
+        Self::Prohibited,
     ];
+
+    /// Whether the sender of a dropped packet is told by an ICMP error.
+    #[inline(always)]
+    pub const fn is_answered(self) -> bool {
+        matches!(self, Self::TtlExceeded | Self::TooBig | Self::Unreachable | Self::Prohibited)
+    }
 
     /// Its name in JSON (`netd status --json`).
     pub const fn name(self) -> &'static str {
@@ -93,6 +109,9 @@ impl Reason {
             Self::NotRelated => "not_related",
             Self::Denied => "denied",
             Self::Untranslatable => "untranslatable",
+            Self::Unguarded => "unguarded",
+            Self::Unreachable => "unreachable",
+            Self::Prohibited => "prohibited",
         }
     }
 
@@ -118,6 +137,9 @@ impl Reason {
             Self::NotRelated => "an ICMP message about no known flow",
             Self::Denied => "its source may not use the port",
             Self::Untranslatable => "it has no equivalent in the other IP version",
+            Self::Unguarded => "from an interface that has no program of netd's and is not trusted",
+            Self::Unreachable => "a route says that the destination is unreachable",
+            Self::Prohibited => "a route prohibits the destination",
         }
     }
 }

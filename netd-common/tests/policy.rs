@@ -12,7 +12,8 @@ use netd_common::abi::FamilyRows;
 use netd_common::flow::Zone;
 use netd_common::flow::nat::Nat;
 use netd_common::policy::{
-    Decision, Packet, Refusal, Then, broadcast, direct, early_drop, forward, inbound, outbound, source_port,
+    Decision, Packet, Refusal, Then, broadcast, direct, early_drop, forward, forwarded, inbound, outbound,
+    source_port,
 };
 use netd_common::verdict::Reason;
 use netd_common::wire::bytes::{Ipv4, Ipv6};
@@ -46,7 +47,10 @@ not on that address             | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:8443  
 unicast to a broadcast address  | eth0 | udp 203.0.113.9:4000 > 192.0.2.255:3005            | host
 not published                   | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:22                | host
 not addressed to the host       | eth0 | tcp 203.0.113.9:4000 > 198.51.100.77:8080          | host
-by the right interface          | eth1 | tcp 203.0.113.9:4000 > 192.0.2.1:5000              | 203.0.113.9:4000 > 172.17.0.2:50 to web
+by the right interface          | eth1 | tcp 203.0.114.9:4000 > 192.0.2.1:5000              | 203.0.114.9:4000 > 172.17.0.2:50 to web, by eth1 only
+strict reverse path             | eth1 | tcp 203.0.114.9:4000 > 192.0.2.1:8080              | 203.0.114.9:4000 > 172.17.0.2:80 to web, by eth1 only
+strict, source beyond eth0      | eth1 | tcp 203.0.113.9:4000 > 192.0.2.1:8080              | host
+loose, source beyond eth1       | eth0 | tcp 203.0.114.9:4000 > 192.0.2.1:8080              | 203.0.114.9:4000 > 172.17.0.2:80 to web
 by another interface            | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:5000              | host
 denied source                   | eth0 | tcp 203.0.113.66:4000 > 192.0.2.1:8080             | dropped: denied, counted
 published for another protocol  | eth0 | tcp 203.0.113.77:4000 > 192.0.2.1:3005             | host
@@ -68,10 +72,11 @@ host port of a routed network   | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:2200  
 /// Packets to containers' own addresses.
 const DIRECT: &str = "
 protected network                            | eth0 | tcp 203.0.113.9:4000 > 172.17.0.2:80     | dropped: direct_access
-trusted interface, published                 | eth1 | tcp 203.0.113.9:4000 > 172.17.0.2:80     | 203.0.113.9:4000 > 172.17.0.2:80 to web
-trusted interface, not published             | eth1 | tcp 203.0.113.9:4000 > 172.17.0.2:22     | dropped: direct_access
-trusted interface, denied                    | eth1 | tcp 203.0.113.66:4000 > 172.17.0.2:80    | dropped: denied, counted
-trusted interface, draining                  | eth1 | tcp 203.0.113.9:4000 > 172.17.0.2:81     | dropped: direct_access
+trusted interface, published                 | eth1 | tcp 203.0.114.9:4000 > 172.17.0.2:80     | 203.0.114.9:4000 > 172.17.0.2:80 to web, by eth1 only
+trusted, strict, source beyond eth0          | eth1 | tcp 203.0.113.9:4000 > 172.17.0.2:80     | dropped: direct_access
+trusted interface, not published             | eth1 | tcp 203.0.114.9:4000 > 172.17.0.2:22     | dropped: direct_access
+trusted interface, denied                    | eth1 | tcp 203.0.114.66:4000 > 172.17.0.2:80    | dropped: denied, counted
+trusted interface, draining                  | eth1 | tcp 203.0.114.9:4000 > 172.17.0.2:81     | dropped: direct_access
 routed network, published                    | eth0 | tcp 203.0.113.9:4000 > 10.2.0.2:22       | 203.0.113.9:4000 > 10.2.0.2:22 to routed
 routed network, not published                | eth0 | tcp 203.0.113.9:4000 > 10.2.0.2:23       | dropped: direct_access
 routed network, ping                         | eth0 | ping 203.0.113.9 > 10.2.0.2              | 203.0.113.9:7 > 10.2.0.2:0 to routed
@@ -110,14 +115,23 @@ by a neighbour                       | vpn    | tcp 10.244.1.9:4000 > 203.0.113.
 by a neighbour without ICC           | shut   | tcp 10.12.0.2:4000 > 203.0.113.9:443 by web | dropped: isolated
 forged source                        | web    | tcp 172.17.0.3:4000 > 203.0.113.9:443       | dropped: spoofed
 to a neighbour                       | web    | tcp 172.17.0.2:4000 > 172.17.0.3:443        | host
+to a neighbour, by the gateway       | web    | tcp 172.17.0.2:4000 > 172.17.0.3:443 via router | host, TTL 1
 to a neighbour without ICC           | lone   | tcp 10.5.0.2:4000 > 10.5.0.3:443            | dropped: isolated
-to a group                           | web    | udp 172.17.0.2:4000 > 224.0.0.251:5353      | host
+to a group of the link               | web    | udp 172.17.0.2:4000 > 224.0.0.251:5353      | host
+to a group beyond the link           | web    | udp 172.17.0.2:4000 > 239.1.2.3:5353        | host, TTL 1
+internal network, group              | vault  | udp 10.3.0.2:4000 > 239.1.2.3:5353          | host, TTL 1
+by a rule about the port             | web    | udp 172.17.0.2:4000 > 203.0.117.9:53        | 198.51.100.1:4000 > 203.0.117.9:53 to outside
+by the rule for other ports          | web    | udp 172.17.0.2:4000 > 203.0.117.9:54        | 192.0.2.1:4000 > 203.0.117.9:54 to outside
 to loopback                          | web    | tcp 172.17.0.2:4000 > 127.0.0.1:80          | dropped: martian
 internal network, outside            | vault  | tcp 10.3.0.2:4000 > 203.0.113.9:443         | dropped: no_way_out
-internal network, gateway            | vault  | tcp 10.3.0.2:4000 > 10.3.0.1:8080           | host
-no route                             | web    | tcp 172.17.0.2:4000 > 240.0.0.1:443         | host
-forbidden route                      | web    | tcp 172.17.0.2:4000 > 203.0.115.9:443       | dropped: no_route
+internal network, gateway            | vault  | tcp 10.3.0.2:4000 > 10.3.0.1:8080           | host, TTL 1
+internal network, class E            | vault  | udp 10.3.0.2:4000 > 240.0.0.1:443           | dropped: no_way_out
+class E, which has a route           | web    | udp 172.17.0.2:4000 > 241.0.0.1:443         | 192.0.2.1:4000 > 241.0.0.1:443 to outside
+no route                             | web    | tcp 172.17.0.2:4000 > 240.0.0.1:443         | host, TTL 1
+forbidden route                      | web    | tcp 172.17.0.2:4000 > 203.0.115.9:443       | dropped: prohibited
 uplink without an address            | web    | tcp 172.17.0.2:4000 > 203.0.116.9:443       | dropped: no_way_out
+by a trusted tunnel                  | web    | tcp 172.17.0.2:4000 > 203.0.118.9:443       | host
+by another network's                 | open   | tcp 10.4.0.2:4000 > 203.0.118.9:443         | dropped: no_way_out
 later fragment                       | web    | later 172.17.0.2 > 203.0.113.9              | queued
 ";
 
@@ -128,8 +142,12 @@ to itself, by the gateway  | web  | tcp 172.17.0.2:4000 > 172.17.0.1:8080      |
 to another container       | db   | tcp 172.17.0.3:4000 > 192.0.2.1:8080       | 172.17.0.3:4000 > 172.17.0.2:80 to web
 from another network       | open | tcp 10.4.0.2:4000 > 192.0.2.1:8080         | 10.4.0.2:4000 > 172.17.0.2:80 to web
 from an isolated container | lone | tcp 10.5.0.2:4000 > 192.0.2.1:8080         | 10.5.0.2:4000 > 172.17.0.2:80 to web
-not published              | web  | tcp 172.17.0.2:4000 > 192.0.2.1:22         | host
+not published              | web  | tcp 172.17.0.2:4000 > 192.0.2.1:22         | host, TTL 1
 gateway, not published     | web  | tcp 172.17.0.2:4000 > 172.17.0.1:22        | host, unless NAT46
+by another network's gateway | open | tcp 10.4.0.2:4000 > 172.17.0.1:8080       | 10.4.0.2:4000 > 172.17.0.2:80 to web
+its host's own             | open | tcp 10.4.0.2:4000 > 172.17.0.1:22          | host, TTL 1
+to another network         | open | tcp 10.4.0.2:4000 > 172.17.0.99:22         | dropped: isolated
+from an internal network   | vault | tcp 10.3.0.2:4000 > 172.17.0.1:8080      | dropped: no_way_out
 denied container           | bad  | tcp 10.9.0.2:4000 > 192.0.2.1:8080         | dropped: denied, counted
 TTL 1                      | db   | tcp 172.17.0.3:4000 > 192.0.2.1:8080 ttl 1 | dropped: ttl_exceeded
 ";
@@ -141,7 +159,7 @@ remote target, source kept     | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:9001   
 remote target, port published  | eth0 | tcp 203.0.113.9:8080 > 192.0.2.1:9000         | 192.0.2.1:? > 203.0.113.200:90 to outside
 from a container               | web  | tcp 172.17.0.2:4000 > 192.0.2.1:9000          | 192.0.2.1:4000 > 203.0.113.200:90 to outside
 from a container, source kept  | web  | tcp 172.17.0.2:4000 > 192.0.2.1:9001          | 192.0.2.1:4000 > 203.0.113.201:90 to outside
-no route to the target         | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:9002         | dropped: no_route, counted
+no route to the target         | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:9002         | dropped: prohibited, counted
 denied source                  | eth0 | tcp 203.0.113.77:4000 > 192.0.2.1:9000        | dropped: denied, counted
 IPv6, which the target has not | eth0 | tcp [2001:db8:9::9]:4000 > [2001:db8::1]:9000 | host
 ";
@@ -157,6 +175,22 @@ fn each_packet_gets_its_nat() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What the host's stack forwards into a network.
+#[test]
+fn an_interface_without_a_program_lets_in_only_where_it_is_trusted() {
+    let world = World::new();
+    let [web, open] = [[172, 17, 0, 2], [10, 4, 0, 2]].map(|dst| Ipv4::from(std::net::Ipv4Addr::from(dst)));
+    for (input, dst, expected) in [
+        (0, web, Ok(())),
+        (world.ifindex("eth0"), web, Ok(())),
+        (world::TUNNEL, web, Ok(())),
+        (world::TUNNEL, open, Err(Reason::Unguarded)),
+        (world::STRANGER, web, Err(Reason::Unguarded)),
+    ] {
+        assert_eq!(forwarded::decide(&world, input, dst), expected, "from {input} to {dst:?}");
+    }
 }
 
 #[test]
@@ -277,7 +311,7 @@ impl Run for Stages {
         let mut decision = if packet.zone == Zone::OUTSIDE {
             inbound::decide(world, &packet, &mut nat)
         } else {
-            outbound::decide(world, bytes, ip, world.of(from)).map_err(Refusal::from)
+            outbound::decide(world, bytes, &packet, world.of(from)).map_err(Refusal::from)
         };
         loop {
             decision = match decision {
@@ -286,6 +320,7 @@ impl Run for Stages {
                 Ok(Decision::Hairpin) => outbound::hairpin(world, &packet, &mut nat),
                 Ok(Decision::Leave(oif)) => outbound::leave(world, &packet, oif, &mut nat),
                 Ok(Decision::Pass) => return "host".into(),
+                Ok(Decision::Local) => return "host, TTL 1".into(),
                 Ok(Decision::MayBeNat46) => return "host, unless NAT46".into(),
                 Ok(Decision::Queue(Then::Pass)) => {
                     return "queued, and to the host".into();
@@ -319,5 +354,10 @@ fn opened<A: FamilyRows>(world: &World, nat: &Nat<A>) -> String {
         let original = nat.original.tuple();
         return format!("rebuilt: {translated}, was to {}", end(original.dst, original.dst_port.get()));
     }
-    format!("{translated} to {}", name_of_zone(world, nat.to.zone))
+    let by = match nat.input {
+        0 => "",
+        input if input == world.ifindex("eth1") => ", by eth1 only",
+        input => panic!("bound to {input}"),
+    };
+    format!("{translated} to {}{by}", name_of_zone(world, nat.to.zone))
 }

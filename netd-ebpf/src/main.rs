@@ -56,6 +56,12 @@ pub fn container_ingress(ctx: TcContext) -> i32 {
     dispatch::container(&ctx)
 }
 
+/// On the egress of each network's bridge: what the host's stack sends into the network.
+#[classifier]
+pub fn bridge_egress(ctx: TcContext) -> i32 {
+    dispatch::bridge(&ctx)
+}
+
 /// The stages that exist for each family: the names of the programs for IPv4 and IPv6, and their function.
 macro_rules! stages_of_both_families {
     ($($v4:ident, $v6:ident: $run:ident;)*) => {$(

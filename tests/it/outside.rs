@@ -42,13 +42,22 @@ fn published_ports_are_reached_by_the_hosts_addresses_from_every_network() {
     let (_tcp, _udp) = (Server::tcp_echo(&sandbox(&web), 80), Server::udp_echo(&sandbox(&web), 53));
     for (who, seen) in [(&near, lab.address(&near)), (&far, lab.address(&far)), (&web, GATEWAY.to_owned())] {
         lab.run_in(who, || {
-            for host in [HOST, HOST_OUTSIDE] {
+            // By the gateways of both networks, too.
+            for host in [HOST, HOST_OUTSIDE, GATEWAY, "10.20.0.1"] {
                 assert_eq!(tcp_first_line(&format!("{host}:8080"), PATIENCE).unwrap(), seen, "{who}");
                 let to = format!("{host}:5353");
                 let (answer, from) = udp_ask(&udp_socket(PATIENCE), &to, b"x").unwrap();
                 assert_eq!((answer.as_slice(), from.to_string()), (b"x".as_slice(), to), "{who}");
             }
         });
+    }
+    // The host's own service likewise.
+    let _service = Server::tcp_echo(&lab.host.path(), 5000);
+    for (who, seen) in [(&near, lab.address(&near)), (&far, lab.address(&far))] {
+        for host in [HOST, HOST_OUTSIDE, GATEWAY, "10.20.0.1"] {
+            let answer = lab.run_in(who, || tcp_first_line(&format!("{host}:5000"), PATIENCE));
+            assert_eq!(answer.unwrap(), seen, "{who} by {host}");
+        }
     }
     // Its own address is not reachable.
     let address = lab.address(&web);

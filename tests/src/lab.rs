@@ -230,6 +230,13 @@ impl Lab {
         command
     }
 
+    /// Runs a shell command in a container. Fails if it fails.
+    #[track_caller]
+    pub fn run(&self, container: &str, line: &str) {
+        let output = self.command_in(container, line).output().expect("nsenter starts");
+        assert!(output.status.success(), "{container}: {line}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// Runs `visit` on a thread in a container.
     #[track_caller]
     pub fn run_in<T: Send>(&self, container: &str, visit: impl FnOnce() -> T + Send) -> T {

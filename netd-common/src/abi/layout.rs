@@ -111,7 +111,7 @@ fn numbers(out: &mut String) {
             NO_ICC, INTERNAL, NO_MASQUERADE, NO_MASQUERADE6, UNPROTECTED, ROUTED, OWN_BRIDGE, MORE_ADDRESSES
         }
         publication_flag { DRAINING }
-        uplink_flag { TAKES_FRAMES }
+        uplink_flag { TAKES_FRAMES, STRICT_REVERSE_PATH }
         local { OWN, BROADCAST }
     }
     let _ = writeln!(out, "pending: a packet of 1 byte is {:#x}", pending::packet(1));

@@ -123,6 +123,8 @@ pub mod hook {
     pub const UPLINK_INGRESS: &str = "uplink_ingress";
     /// TC ingress of a container's host-side veth.
     pub const CONTAINER_INGRESS: &str = "container_ingress";
+    /// TC egress of a network's bridge: what the host's stack sends into the network.
+    pub const BRIDGE_EGRESS: &str = "bridge_egress";
     /// A host process connects an IPv4 socket.
     pub const CONNECT4: &str = "connect4";
     /// A host process connects an IPv6 socket.
@@ -143,10 +145,11 @@ pub mod hook {
     pub const SOCK_RELEASE: &str = "sock_release";
 
     /// All of them.
-    pub const ALL: [&str; 12] = [
+    pub const ALL: [&str; 13] = [
         UPLINK_XDP,
         UPLINK_INGRESS,
         CONTAINER_INGRESS,
+        BRIDGE_EGRESS,
         CONNECT4,
         CONNECT6,
         SENDMSG4,

@@ -3,6 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::wire::bytes::{Ipv4, Ipv6};
+use crate::wire::ip::Family;
 
 /// An interface that leads outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -20,11 +21,21 @@ pub struct UplinkRow {
     pub flags: u32,
 }
 
-/// What an uplink can do.
+impl UplinkRow {
+    /// Whether packets of this family that come in by it must have a source that is reached by it.
+    #[inline(always)]
+    pub fn has_strict_reverse_path<A: Family>(&self) -> bool {
+        !A::IS_V6 && self.flags & uplink_flag::STRICT_REVERSE_PATH != 0
+    }
+}
+
+/// What an uplink can do, and what it demands.
 pub mod uplink_flag {
     /// The interface accepts frames that XDP redirects to it (`ndo_xdp_xmit`). Without it such a frame is lost without
     /// an error.
     pub const TAKES_FRAMES: u32 = 1;
+    /// Answers to an IPv4 packet that comes in by it must leave by it (`rp_filter` is 1, RFC 3704 §2.2).
+    pub const STRICT_REVERSE_PATH: u32 = 2;
 }
 
 /// A trusted interface: clients that arrive on it may also use the container addresses of this network for published

@@ -98,6 +98,12 @@ pub struct Tuple<A> {
 }
 
 impl<A: Address> Tuple<A> {
+    /// Two addresses, without ports.
+    #[inline(always)]
+    pub const fn between(src: A, dst: A) -> Self {
+        Self { src, dst, src_port: Be16::new(0), dst_port: Be16::new(0) }
+    }
+
     /// The tuple of a reply.
     #[inline(always)]
     #[must_use]

@@ -48,6 +48,8 @@ pub struct Nat<A> {
     pub back: Handle,
     /// The publication that it belongs to; none for a connection that a container makes to outside.
     pub publication: Handle,
+    /// The interface that packets from outside must come in by; zero if any will do.
+    pub input: u32,
     /// Whether the connection is rebuilt because its rows were lost: then its ports cannot be chosen, and it is not
     /// counted as a new one.
     pub is_rebuilt: bool,
@@ -57,7 +59,7 @@ impl<A: Address> Nat<A> {
     /// The NAT of a new connection that belongs to no publication.
     #[inline(always)]
     pub const fn new(original: FlowKey<A>, translated: Tuple<A>, to: Side, back: Handle) -> Self {
-        Self { original, translated, to, back, publication: Handle::NONE, is_rebuilt: false }
+        Self { original, translated, to, back, publication: Handle::NONE, input: 0, is_rebuilt: false }
     }
 
     /// Whether the source address is translated.
@@ -96,6 +98,9 @@ impl<A: Address> Connection<A> {
         self.original = original;
         self.reply = FlowKey::new(translated.reversed(), original.protocol(), to.zone);
         fill(&mut self.forward, &self.original, &translated, way(to.zone), to.endpoint, nat.publication);
+        if !self.forward.is_outward() {
+            self.forward.oif = nat.input;
+        }
         let answered = original.tuple().reversed();
         let is_nat64 = original.dst.is_mapped() != translated.dst.is_mapped();
         let nat64 = if is_nat64 { direction::NAT64 } else { 0 };

@@ -87,6 +87,9 @@ pub trait Rewrite: Family {
         row: &FlowRow<Self>,
     ) -> Result<(), Reason>;
 
+    /// Sets the TTL to 1: the packet reaches who is on this link, and no router sends it any further (RFC 791 §3.2).
+    fn confine<P: PacketWrite + ?Sized>(packet: &mut P, ip: &Ip<Self>) -> Result<(), Reason>;
+
     /// Where the datagram ends, from the start of the frame: a short frame has padding behind it.
     fn datagram_end<P: PacketBytes + ?Sized>(packet: &P) -> Result<u32, Reason>;
 }
@@ -116,6 +119,14 @@ impl Rewrite for Ipv4 {
     }
 
     #[inline(always)]
+    fn confine<P: PacketWrite + ?Sized>(packet: &mut P, ip: &Ip<Self>) -> Result<(), Reason> {
+        let word = |ttl| u16::from_ne_bytes([ttl, ip.protocol]);
+        let change = Delta::NONE.word(word(ip.ttl), word(CONFINED));
+        packet.write(ETHERNET_LEN + ipv4_at::TTL, CONFINED)?;
+        packet.write(ETHERNET_LEN + ipv4_at::CHECKSUM, change.apply(ip.checksum))
+    }
+
+    #[inline(always)]
     fn datagram_end<P: PacketBytes + ?Sized>(packet: &P) -> Result<u32, Reason> {
         let len = packet.read(ETHERNET_LEN + ipv4_at::TOTAL_LENGTH).ok_or(Reason::Malformed)?;
         Ok(ETHERNET_LEN as u32 + u32::from(Be16::from_wire(len).get()))
@@ -140,11 +151,12 @@ impl Rewrite for Ipv6 {
         ip: &Ip<Self>,
         row: &FlowRow<Self>,
     ) -> Result<(), Reason> {
-        let at = ETHERNET_LEN + ipv6_at::LENGTH_WORD;
-        let [len0, len1, next, _]: [u8; 4] = packet.read(at).ok_or(Reason::Malformed)?;
-        let first = u32::from_ne_bytes([len0, len1, next, ip.ttl - 1]);
-        let ([a, b, c, d], [e, f, g, h]) = (row.src.words(), row.dst.words());
-        packet.write_ipv6(at, [first, a, b, c, d, e, f, g, h])
+        write_ipv6(packet, ip.ttl - 1, row.src, row.dst)
+    }
+
+    #[inline(always)]
+    fn confine<P: PacketWrite + ?Sized>(packet: &mut P, ip: &Ip<Self>) -> Result<(), Reason> {
+        write_ipv6(packet, CONFINED, ip.src, ip.dst)
     }
 
     #[inline(always)]
@@ -152,6 +164,24 @@ impl Rewrite for Ipv6 {
         let len = packet.read(ETHERNET_LEN + ipv6_at::LENGTH_WORD).ok_or(Reason::Malformed)?;
         Ok((ETHERNET_LEN + IPV6_LEN) as u32 + u32::from(Be16::from_wire(len).get()))
     }
+}
+
+/// The TTL of a packet that no router forwards.
+const CONFINED: u8 = 1;
+
+/// Writes hop limit and addresses of a frame's IPv6 header.
+#[inline(always)]
+fn write_ipv6<P: PacketWrite + ?Sized>(
+    packet: &mut P,
+    hop_limit: u8,
+    src: Ipv6,
+    dst: Ipv6,
+) -> Result<(), Reason> {
+    let at = ETHERNET_LEN + ipv6_at::LENGTH_WORD;
+    let [len0, len1, next, _]: [u8; 4] = packet.read(at).ok_or(Reason::Malformed)?;
+    let first = u32::from_ne_bytes([len0, len1, next, hop_limit]);
+    let ([a, b, c, d], [e, f, g, h]) = (src.words(), dst.words());
+    packet.write_ipv6(at, [first, a, b, c, d, e, f, g, h])
 }
 
 /// Rewrites addresses, ports, TTL and checksums by `row`. The TTL of `ip` is not zero.

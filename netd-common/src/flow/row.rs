@@ -6,7 +6,7 @@ use crate::wire::bytes::{Address, Be16};
 use crate::wire::checksum::Delta;
 
 use super::handle::Handle;
-use super::key::Tuple;
+use super::key::{FlowKey, Tuple};
 use super::state::{Seen, State};
 use super::tick;
 
@@ -38,7 +38,8 @@ pub struct FlowRow<A: Address> {
     /// When a packet last passed, [`tick`]s; zero if none has. In a later tick the row is updated (route, counters),
     /// unless [`Self::may_skip_refresh`].
     pub last: u32,
-    /// The interface to leave by, for packets to outside; 0 if not known yet.
+    /// For packets to outside the interface to leave by, 0 if not known yet. For packets from outside to a container the one to come in
+    /// by, 0 if any will do.
     pub oif: u32,
     /// TCP: the acknowledgement number of the last packet in this direction, which is the next sequence number of the
     /// other side. SCTP: the verification tag.
@@ -73,10 +74,28 @@ impl<A: Address> FlowRow<A> {
         Tuple { src: self.src, dst: self.dst, src_port: self.src_port, dst_port: self.dst_port }
     }
 
+    /// What the routing policy is asked about the row's packets to outside, which come in under `key`. A connection that begins
+    /// is routed as the kernel forwards it: with the translated destination and the sender's own source (`ip rule from SUBNET`).
+    /// An answer is routed by the address that it is given, so that `ip rule from ADDRESS` on a host with several uplinks sends it
+    /// out by the right one.
+    #[inline(always)]
+    pub const fn routed(&self, key: &FlowKey<A>) -> Tuple<A> {
+        if self.is_reply() {
+            return self.tuple();
+        }
+        Tuple { src: key.src, src_port: key.src_port, ..self.tuple() }
+    }
+
     /// Whether its packets go to outside.
     #[inline(always)]
     pub const fn is_outward(&self) -> bool {
         self.bits & direction::OUTWARD != 0
+    }
+
+    /// Whether its packets must come in by another interface than this one. Of rows of packets from outside only.
+    #[inline(always)]
+    pub const fn is_of_other_input(&self, ifindex: u32) -> bool {
+        !self.is_outward() && self.oif != 0 && self.oif != ifindex
     }
 
     /// Whether a packet in a later tick than `last` updates only the tick of the row. Rows that lead into a container

@@ -10,7 +10,7 @@ use crate::verdict::Reason;
 use crate::wire::transport::Layout;
 
 use super::publication::{self, is_routed};
-use super::{Decision, Lookups, Packet, Refusal, Then, is_from_host, may_open};
+use super::{Decision, Lookups, Packet, Refusal, Then, has_martian_source, may_open};
 
 /// The reason for a drop here, by the zone that the packet comes from.
 #[inline(always)]
@@ -33,7 +33,7 @@ pub fn decide<A: FamilyRows, L: Lookups<A>>(
         return Ok(Decision::Queue(Then::End));
     }
     let transport = packet.transport().map_err(|_not_a_connection| refused)?;
-    if !may_open(ip.src) || (is_outside && is_from_host(lookups, ip, endpoint.bridge)) {
+    if !may_open(ip.src) || (is_outside && has_martian_source(lookups, packet, endpoint.bridge)) {
         return Err(refused.into());
     }
     let back = if is_outside {
@@ -49,6 +49,9 @@ pub fn decide<A: FamilyRows, L: Lookups<A>>(
     }
     let key = FlowKey::of(ip, transport, zone);
     *nat = Nat::new(key, key.tuple(), endpoint.side(), back);
+    if is_outside && lookups.has_strict_reverse_path(packet.ifindex) {
+        nat.input = packet.ifindex;
+    }
     let found = publication::of_target(lookups, endpoint.handle, key.protocol(), key.dst_port);
     let is_ping = transport.layout == Layout::EchoRequest;
     match found.filter(|found| found.is_for(packet.ifindex) && !found.is_draining()) {

@@ -37,7 +37,12 @@ fn open<A: FamilyRows, L: Lookups<A>>(
     if !target.is_remote() || dst == A::UNSPECIFIED {
         return Err(Reason::NoWayOut);
     }
-    let Route::Via(oif, _) = lookups.route(target.bridge, key.src, dst) else { return Err(Reason::NoRoute) };
+    let routed = Tuple { dst, dst_port: found.row.target_port(key.dst_port), ..key.tuple() };
+    let oif = match lookups.route(target.bridge, key.protocol(), &routed) {
+        Route::Via(oif, _) => oif,
+        Route::Local => return Err(Reason::NoRoute),
+        Route::Refused(reason) => return Err(reason),
+    };
     let uplink = lookups.uplink(oif).ok_or(Reason::NoWayOut)?;
     // A container's connection gets the same source address as all of its connections, even with --keep-source.
     let sender = match lookups.endpoint_behind(key.zone().ifindex()) {
@@ -45,8 +50,7 @@ fn open<A: FamilyRows, L: Lookups<A>>(
         None => target,
     };
     let src = if is_masqueraded::<A>(sender) { snat_address(sender, uplink)? } else { key.src };
-    let dst_port = found.row.target_port(key.dst_port);
-    let translated = Tuple { src, dst, src_port: key.src_port, dst_port };
+    let translated = Tuple { src, ..routed };
     *nat = Nat::new(*key, translated, Side::outside(target.handle), sender.handle);
     nat.publication = found.row.handle;
     Ok(())

@@ -1,13 +1,13 @@
 //! Packets from outside that have no flow.
 
 use crate::abi::FamilyRows;
-use crate::flow::key::{FlowKey, Zone};
+use crate::flow::key::{FlowKey, Tuple, Zone};
 use crate::flow::nat::Nat;
 use crate::verdict::Reason;
 use crate::wire::ip::Ip;
 
 use super::publication::{self, Found};
-use super::{Decision, Lookups, Packet, Refusal, Route, Then, is_from_host, may_open};
+use super::{Decision, Lookups, Packet, Refusal, Route, Then, has_martian_source, may_open};
 
 /// A packet to a published port opens a connection. A packet to a container's own address is decided by
 /// [`direct`](super::direct). Everything else is for the host, unless its addresses are forged.
@@ -30,6 +30,7 @@ pub fn decide<A: FamilyRows, L: Lookups<A>>(
             }
             *nat = Nat::new(key, translated, found.endpoint.side(), found.endpoint.handle);
             nat.publication = found.row.handle;
+            nat.input = input(lookups, packet, &found);
             found.admit(lookups, nat.original.src)?;
             return Ok(Decision::Open);
         }
@@ -38,6 +39,14 @@ pub fn decide<A: FamilyRows, L: Lookups<A>>(
         Decision::Pass if packet.awaits_first_fragment() => Ok(Decision::Queue(Then::Pass)),
         decision => Ok(decision),
     }
+}
+
+/// The interface that all packets of a connection must come in by, zero if any: that of its first one, where the publication is
+/// for one interface or the reverse path is strict.
+#[inline(always)]
+fn input<A: FamilyRows, L: Lookups<A>>(lookups: &L, packet: &Packet<'_, A>, found: &Found<'_>) -> u32 {
+    let is_bound = found.row.interface != 0 || lookups.has_strict_reverse_path(packet.ifindex);
+    if is_bound { packet.ifindex } else { 0 }
 }
 
 /// The publication that a packet is for; none if it is not for netd.
@@ -54,7 +63,7 @@ fn find<'a, A: FamilyRows, L: Lookups<A>>(
     let is_ours = found.is_for(packet.ifindex)
         && is_to_host(lookups, packet.ip, &found)
         && !lookups.is_in_network(key.src)
-        && !is_from_host(lookups, packet.ip, found.endpoint.bridge);
+        && !has_martian_source(lookups, packet, found.endpoint.bridge);
     is_ours.then_some(found)
 }
 
@@ -62,8 +71,9 @@ fn find<'a, A: FamilyRows, L: Lookups<A>>(
 /// nobody must answer (RFC 1122 §3.2.1.3).
 #[inline(always)]
 fn is_to_host<A: FamilyRows, L: Lookups<A>>(lookups: &L, ip: &Ip<A>, found: &Found<'_>) -> bool {
+    let tuple = Tuple::between(ip.src, ip.dst);
     !ip.dst.is_loopback()
-        && matches!(lookups.route(found.endpoint.bridge, ip.src, ip.dst), Route::Local)
+        && matches!(lookups.route(found.endpoint.bridge, 0, &tuple), Route::Local)
         && !lookups.is_broadcast(ip.dst)
 }
 

@@ -10,6 +10,7 @@
 //! | [`outbound`] | packets from containers |
 //! | [`direct`] | packets to a container's own address from beyond its network |
 //! | [`forward`] | packets to a published port of another host |
+//! | [`forwarded`] | packets that the host's stack forwards into a network |
 //! | [`early_drop`] | which packets from outside XDP may drop |
 //! | [`source_port`] | the source port of a connection whose source address is translated |
 //! | [`source_guard`] | the addresses that a container may send from |
@@ -19,6 +20,7 @@ pub mod broadcast;
 pub mod direct;
 pub mod early_drop;
 pub mod forward;
+pub mod forwarded;
 pub mod inbound;
 pub mod outbound;
 pub mod publication;
@@ -27,9 +29,9 @@ pub mod source_port;
 
 use crate::abi::{EndpointRow, FamilyRows, PortRow, PublicationRow, UplinkRow};
 use crate::flow::handle::Handle;
-use crate::flow::key::{FlowKey, Zone};
+use crate::flow::key::{FlowKey, Tuple, Zone};
 use crate::verdict::Reason;
-use crate::wire::bytes::{Be16, Ipv6};
+use crate::wire::bytes::{Address, Be16, Ipv6};
 use crate::wire::ip::Ip;
 use crate::wire::transport::Transport;
 
@@ -63,12 +65,27 @@ pub trait Lookups<A>: Tables {
     fn target_port(&self, endpoint: Handle, protocol: u8, port: Be16) -> Option<Handle>;
     /// The container that has an address.
     fn endpoint_at(&self, address: A) -> Option<&EndpointRow>;
+    /// The number of the netd network in whose subnet an address lies.
+    fn network_of(&self, address: A) -> Option<u32>;
     /// Whether an address lies in the subnet of a netd network.
-    fn is_in_network(&self, address: A) -> bool;
+    #[inline(always)]
+    fn is_in_network(&self, address: A) -> bool {
+        self.network_of(address).is_some()
+    }
     /// Whether an address is the broadcast address of one of the host's IPv4 networks.
     fn is_broadcast(&self, address: A) -> bool;
-    /// The kernel's route from `src` to `dst`, for a packet that arrives on the interface `input`.
-    fn route(&self, input: u32, src: A, dst: A) -> Route<A>;
+    /// The kernel's route for a packet with this protocol and tuple that arrives on the interface `input`: rules of the
+    /// routing policy may look at all of them (`ip rule … ipproto … dport`). Protocol and ports are zero where only the
+    /// addresses count.
+    fn route(&self, input: u32, protocol: u8, tuple: &Tuple<A>) -> Route<A>;
+    /// Whether an interface is an uplink whose reverse path is strict.
+    #[inline(always)]
+    fn has_strict_reverse_path(&self, ifindex: u32) -> bool
+    where
+        A: FamilyRows,
+    {
+        self.uplink(ifindex).is_some_and(UplinkRow::has_strict_reverse_path::<A>)
+    }
     /// The local socket that would receive packets of `key`.
     fn local_socket(&self, key: &FlowKey<A>) -> Option<Socket>;
 }
@@ -81,8 +98,8 @@ pub enum Route<A> {
     /// The address is the host's own or a broadcast address of its networks, or there is no route: the lookup does not
     /// tell these apart, and the stack handles each of them.
     Local,
-    /// A route forbids it.
-    None,
+    /// A route forbids it: why the packet is dropped.
+    Refused(Reason),
 }
 
 /// A local socket of the host.
@@ -133,6 +150,20 @@ impl<'a, A> Packet<'a, A> {
         }
     }
 
+    /// Addresses and ports; the latter are zero if they are not known.
+    #[inline(always)]
+    pub fn tuple(&self) -> Tuple<A>
+    where
+        A: Address,
+    {
+        let ports = Tuple {
+            src_port: self.transport.src_port,
+            dst_port: self.transport.dst_port,
+            ..Tuple::default()
+        };
+        Tuple { src: self.ip.src, dst: self.ip.dst, ..ports }
+    }
+
     /// Whether it is a later fragment whose first one has not arrived.
     #[inline(always)]
     pub const fn awaits_first_fragment(&self) -> bool {
@@ -145,6 +176,10 @@ impl<'a, A> Packet<'a, A> {
 pub enum Decision {
     /// It goes on to the next program and the host's stack.
     Pass,
+    /// It comes from a container and is for the host or its link, and goes on with a TTL of 1: then the stack delivers it, but does
+    /// not forward it. The stack routes by more than the lookup knows (marks, rules of netfilter), and would forward it with the
+    /// container's own address.
+    Local,
     /// It opens a connection, with the NAT that was filled in.
     Open,
     /// It goes to a container's own address: [`direct`] decides.
@@ -196,11 +231,20 @@ pub fn may_open<A: FamilyRows>(src: A) -> bool {
     !is_odd && src != A::UNSPECIFIED
 }
 
-/// Whether the source of a packet is an address of the host or a broadcast address of one of its networks. The stack
-/// treats such a packet from outside as a martian, so it is left to the stack.
+/// Whether the stack treats a packet from outside as a martian, for its source: an address of the host, or a broadcast address of
+/// one of its networks; where the reverse path is strict, also one that is not reached by the interface that the packet came in
+/// by. Such a packet is left to the stack.
 #[inline(always)]
-pub fn is_from_host<A: FamilyRows, L: Lookups<A>>(lookups: &L, ip: &Ip<A>, bridge: u32) -> bool {
-    matches!(lookups.route(bridge, ip.dst, ip.src), Route::Local)
+pub fn has_martian_source<A: FamilyRows, L: Lookups<A>>(
+    lookups: &L,
+    packet: &Packet<'_, A>,
+    bridge: u32,
+) -> bool {
+    match lookups.route(bridge, 0, &Tuple::between(packet.ip.dst, packet.ip.src)) {
+        Route::Local => true,
+        Route::Via(oif, _) if oif == packet.ifindex => false,
+        Route::Via(_, _) | Route::Refused(_) => lookups.has_strict_reverse_path(packet.ifindex),
+    }
 }
 
 /// Whether connections of an endpoint to outside are masqueraded.

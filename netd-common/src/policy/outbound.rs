@@ -17,12 +17,13 @@ use super::{Decision, Lookups, Packet, Refusal, Route, Then, is_masqueraded, sna
 pub fn decide<A: FamilyRows, B: PacketBytes + ?Sized, L: Lookups<A>>(
     lookups: &L,
     bytes: &B,
-    ip: &Ip<A>,
+    packet: &Packet<'_, A>,
     sender: &EndpointRow,
 ) -> Result<Decision, Reason> {
+    let ip = packet.ip;
     let allowed = |address| source_guard::is_allowed(lookups, sender, address);
     if source_guard::sender(bytes, ip, sender, allowed)? {
-        return Ok(Decision::Pass);
+        return Ok(on_link(lookups, bytes, ip, sender));
     }
     let subnet = A::subnet(sender);
     let is_internal = sender.flags & network_flag::INTERNAL != 0;
@@ -30,11 +31,11 @@ pub fn decide<A: FamilyRows, B: PacketBytes + ?Sized, L: Lookups<A>>(
     let by_neighbour = source_guard::is_to_neighbour(bytes, sender);
     if ip.dst == subnet.gateway() && !by_neighbour {
         // An internal network has no published ports.
-        return Ok(if is_internal { Decision::Pass } else { Decision::Hairpin });
+        return Ok(if is_internal { Decision::Local } else { Decision::Hairpin });
     }
     if by_neighbour || ip.dst.same_network(subnet.address(), subnet.mask()) {
         let is_isolated = sender.flags & network_flag::NO_ICC != 0;
-        return if is_isolated { Err(Reason::Isolated) } else { Ok(Decision::Pass) };
+        return if is_isolated { Err(Reason::Isolated) } else { Ok(on_link(lookups, bytes, ip, sender)) };
     }
     if is_internal {
         return Err(Reason::NoWayOut);
@@ -42,15 +43,35 @@ pub fn decide<A: FamilyRows, B: PacketBytes + ?Sized, L: Lookups<A>>(
     if ip.dst.is_loopback() {
         return Err(Reason::Martian);
     }
-    if lookups.is_in_network(ip.dst) {
+    let is_in_network = lookups.is_in_network(ip.dst);
+    if is_in_network && lookups.endpoint_at(ip.dst).is_some() {
         return Ok(Decision::Direct);
     }
-    match lookups.route(sender.bridge, ip.src, ip.dst) {
+    match lookups.route(sender.bridge, ip.protocol, &packet.tuple()) {
+        // The gateway of another network, too.
         Route::Local => Ok(Decision::Hairpin),
+        _ if is_in_network => Ok(Decision::Direct),
         Route::Via(_, _) if ip.ttl <= 1 => Err(Reason::TtlExceeded),
         Route::Via(oif, _) => Ok(Decision::Leave(oif)),
-        Route::None => Err(Reason::NoRoute),
+        Route::Refused(reason) => Err(reason),
     }
+}
+
+/// A packet that stays on the link. Only one that the stack forwards in no case keeps its TTL: to a group of the link or a
+/// link-local address, to a neighbour's MAC address, or neighbour discovery with the gateway, which must have 255 (RFC 4861 §7.1).
+#[inline(always)]
+fn on_link<A: FamilyRows, B: PacketBytes + ?Sized, L: Lookups<A>>(
+    lookups: &L,
+    bytes: &B,
+    ip: &Ip<A>,
+    sender: &EndpointRow,
+) -> Decision {
+    let is_bound_to_link = ip.dst.is_group_of_link()
+        || ip.dst.is_link_local()
+        || ip.dst == A::subnet(sender).gateway()
+        || source_guard::is_to_neighbour(bytes, sender)
+        || lookups.endpoint_at(ip.dst).is_some_and(|it| source_guard::is_addressed_to(bytes, it));
+    if is_bound_to_link { Decision::Pass } else { Decision::Local }
 }
 
 /// A packet to an address of the host: a connection to a published port, or the host's own traffic.
@@ -64,12 +85,12 @@ pub fn hairpin<A: FamilyRows, L: Lookups<A>>(
     if packet.awaits_first_fragment() {
         return Ok(Decision::Queue(Then::Pass));
     }
-    let Ok(transport) = packet.transport() else { return Ok(Decision::Pass) };
+    let Ok(transport) = packet.transport() else { return Ok(Decision::Local) };
     let key = FlowKey::of(packet.ip, transport, packet.zone);
     let found = publication::find(lookups, key.protocol(), key.dst, key.dst_port);
     let Some(found) = found.filter(|found| found.is_for(packet.ifindex)) else {
         let is_to_gateway = key.dst == A::subnet(sender).gateway();
-        return Ok(if !A::IS_V6 && is_to_gateway { Decision::MayBeNat46 } else { Decision::Pass });
+        return Ok(if !A::IS_V6 && is_to_gateway { Decision::MayBeNat46 } else { Decision::Local });
     };
     if packet.ip.ttl <= 1 {
         return Err(Reason::TtlExceeded.into());
@@ -78,7 +99,7 @@ pub fn hairpin<A: FamilyRows, L: Lookups<A>>(
         return Ok(Decision::Forward);
     }
     let is_itself = found.endpoint.handle == sender.handle;
-    let Some(translated) = found.translated(&key, is_itself) else { return Ok(Decision::Pass) };
+    let Some(translated) = found.translated(&key, is_itself) else { return Ok(Decision::Local) };
     *nat = Nat::new(key, translated, found.endpoint.side(), sender.handle);
     nat.publication = found.row.handle;
     found.admit(lookups, nat.original.src)?;
@@ -96,7 +117,11 @@ pub fn leave<A: FamilyRows, L: Lookups<A>>(
 ) -> Result<Decision, Refusal> {
     const ENDS: u8 = tcp_flag::FIN | tcp_flag::RST;
     let sender = lookups.endpoint_behind(packet.ifindex).ok_or(Reason::NoWayOut)?;
-    let uplink = lookups.uplink(oif).ok_or(Reason::NoWayOut)?;
+    let Some(uplink) = lookups.uplink(oif) else {
+        // The host routes between a network and an interface that it trusts and that has no program.
+        let is_trusted = lookups.is_trusted(sender.network, oif);
+        return if is_trusted { Ok(Decision::Pass) } else { Err(Reason::NoWayOut.into()) };
+    };
     if packet.awaits_first_fragment() {
         return Ok(Decision::Queue(Then::End));
     }

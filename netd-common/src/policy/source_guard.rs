@@ -9,6 +9,8 @@ use crate::wire::ip::{Ip, Part};
 
 use super::Tables;
 
+/// Offset of the receiver's MAC address in an Ethernet frame.
+const FRAME_RECEIVER: usize = 0;
 /// Offset of the sender's MAC address in an Ethernet frame.
 const FRAME_SENDER: usize = 6;
 /// Offset of the sender's MAC address in an ARP frame; its IPv4 address follows (RFC 826).
@@ -37,7 +39,10 @@ pub fn is_allowed<L: Tables>(lookups: &L, endpoint: &EndpointRow, address: Ipv6)
 #[inline(always)]
 pub fn is_to_neighbour<B: PacketBytes + ?Sized>(bytes: &B, endpoint: &EndpointRow) -> bool {
     let (head, tail) = endpoint.bridge_mac_words();
-    let (Some(first), Some(rest)) = (bytes.read::<2>(0), bytes.read::<4>(2)) else { return false };
+    let (Some(first), Some(rest)) = (bytes.read::<2>(FRAME_RECEIVER), bytes.read::<4>(FRAME_RECEIVER + 2))
+    else {
+        return false;
+    };
     let is_group = first[0] & 1 != 0;
     let is_bridge = u16::from_ne_bytes(first) == head && u32::from_ne_bytes(rest) == tail;
     endpoint.flags & network_flag::OWN_BRIDGE != 0 && !is_group && !is_bridge
@@ -64,6 +69,12 @@ pub fn other<B: PacketBytes + ?Sized>(
     } else {
         Err(Reason::Spoofed)
     }
+}
+
+/// Whether a frame is addressed to the container itself, and not to the bridge or to several.
+#[inline(always)]
+pub fn is_addressed_to<B: PacketBytes + ?Sized>(bytes: &B, endpoint: &EndpointRow) -> bool {
+    is_own_mac(bytes, FRAME_RECEIVER, endpoint)
 }
 
 /// Whether the container's MAC address is at `at`. Compared by words, since the verifier loses track of single bytes.
@@ -104,7 +115,7 @@ pub fn sender<A: FamilyRows, B: PacketBytes + ?Sized>(
             return Ok(true);
         }
     }
-    if ip.dst.is_not_one_hosts() || ip.dst.is_link_local() {
+    if ip.dst.is_group() || ip.dst.is_link_local() {
         return Ok(true);
     }
     // A link-local source must not leave the link.

@@ -26,6 +26,11 @@ pub trait Address: Copy + Default + Eq + Hash + fmt::Debug + Pod + sealed::Seale
     /// Whether it is not a unicast address: multicast, and for IPv4 also the reserved addresses and the limited
     /// broadcast.
     fn is_not_one_hosts(self) -> bool;
+    /// Whether it stands for several hosts: a group (multicast) or IPv4's limited broadcast.
+    fn is_group(self) -> bool;
+    /// Whether it is a group that no router forwards packets to: 224.0.0.0/24 and the limited broadcast (RFC 5771 §4), IPv6's
+    /// interface-local and link-local scopes (RFC 4291 §2.7).
+    fn is_group_of_link(self) -> bool;
     /// Whether it is valid on one link only (RFC 4291 §2.5.6). Always false for IPv4: Linux forwards packets from
     /// 169.254.0.0/16 (RFC 3927) like others.
     fn is_link_local(self) -> bool;
@@ -145,6 +150,17 @@ impl Address for Ipv4 {
     }
 
     #[inline(always)]
+    fn is_group(self) -> bool {
+        self.to_wire()[0] & 0xf0 == 224 || self.word() == u32::MAX
+    }
+
+    #[inline(always)]
+    fn is_group_of_link(self) -> bool {
+        let [a, b, c, _] = self.to_wire();
+        (a, b, c) == (224, 0, 0) || self.word() == u32::MAX
+    }
+
+    #[inline(always)]
     fn is_link_local(self) -> bool {
         false
     }
@@ -247,6 +263,17 @@ impl Address for Ipv6 {
     }
 
     #[inline(always)]
+    fn is_group(self) -> bool {
+        self.is_not_one_hosts()
+    }
+
+    #[inline(always)]
+    fn is_group_of_link(self) -> bool {
+        let [a, b] = self.head();
+        a == 0xff && b & 0x0f <= 2
+    }
+
+    #[inline(always)]
     fn is_link_local(self) -> bool {
         let [a, b] = self.head();
         a == 0xfe && b & 0xc0 == 0x80
@@ -340,12 +367,16 @@ mod tests {
         assert!(!address(172, 17, 0, 2).same_network(address(172, 18, 0, 2), mask));
         assert!(address(127, 1, 2, 3).is_loopback());
         assert!(address(224, 0, 0, 1).is_not_one_hosts());
+        assert!(address(239, 1, 2, 3).is_group() && !address(239, 1, 2, 3).is_group_of_link());
+        assert!(address(224, 0, 0, 251).is_group_of_link() && address(255, 255, 255, 255).is_group_of_link());
+        assert!(!address(240, 1, 2, 3).is_group() && !address(223, 255, 255, 255).is_group());
         let address = |text: &str| Ipv6::from(text.parse::<Ipv6Addr>().unwrap());
         let mask = address("ffff:ffff:ffff:ffff::");
         assert!(address("fd00::1").same_network(address("fd00::ffff:2"), mask));
         assert!(!address("fd00::1").same_network(address("fd00:0:0:1::1"), mask));
         assert!(address("::1").is_loopback() && !address("::2").is_loopback());
         assert!(address("ff02::1").is_not_one_hosts() && address("fe80::1").is_link_local());
+        assert!(address("ff02::fb").is_group_of_link() && !address("ff05::2").is_group_of_link());
         assert_eq!(Ipv6::link_local([0x02, 0x42, 0xac, 0x11, 0, 2]), address("fe80::42:acff:fe11:2"));
         assert_eq!(address("::ffff:192.0.2.1").as_mapped(), Some(Ipv4::from(Ipv4Addr::new(192, 0, 2, 1))));
     }

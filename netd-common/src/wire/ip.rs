@@ -163,6 +163,9 @@ pub trait Family: Address {
     /// Reads the header of a frame as if it had no IPv6 extension headers; `None` for an IPv4 fragment.
     fn plain<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Ip<Self>>;
 
+    /// Reads the destination address of a frame.
+    fn destination<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Self>;
+
     /// Classifies a frame whose EtherType is of this family. `None` for options, extension headers, fragments, a TTL
     /// that runs out, a protocol without ports, and a frame that is too short for a TCP header.
     fn classify<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Class<Self>>;
@@ -228,6 +231,11 @@ impl Family for Ipv4 {
     #[inline(always)]
     fn plain<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Ip<Self>> {
         Self::header(bytes, IP_AT).ok().filter(|ip| ip.part == Part::Whole)
+    }
+
+    #[inline(always)]
+    fn destination<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Self> {
+        bytes.read(ETHERNET_LEN + ipv4_at::DESTINATION).map(Self::from_wire)
     }
 
     #[inline(always)]
@@ -312,6 +320,11 @@ impl Family for Ipv6 {
     #[inline(always)]
     fn plain<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Ip<Self>> {
         fixed(bytes, IP_AT).ok()
+    }
+
+    #[inline(always)]
+    fn destination<B: PacketBytes + ?Sized>(bytes: &B) -> Option<Self> {
+        bytes.read_words(ETHERNET_LEN + ipv6_at::DESTINATION).map(Self::from_words)
     }
 
     #[inline(always)]

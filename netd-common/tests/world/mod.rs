@@ -5,9 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use netd_common::abi::{
     EndpointRow, FamilyRows, PortRow, PublicationRow, Subnet, UplinkRow, network_flag, publication_flag,
+    uplink_flag,
 };
-use netd_common::flow::{FlowKey, Handle, Zone};
+use netd_common::flow::{FlowKey, Handle, Tuple, Zone};
 use netd_common::policy::{Lookups, Route, Socket, Tables};
+use netd_common::verdict::Reason;
 use netd_common::wire::bytes::{Address, Be16, Ipv4, Ipv6};
 
 const TCP: u8 = 6;
@@ -17,6 +19,9 @@ const ETH0: u32 = 1;
 const ETH1: u32 = 2;
 /// An uplink without addresses.
 const BARE: u32 = 3;
+/// Interfaces without netd's program. Network 1 trusts the first.
+pub(crate) const TUNNEL: u32 = 4;
+pub(crate) const STRANGER: u32 = 5;
 
 /// The broadcast address of eth0's network.
 pub(crate) const BROADCAST: &str = "192.0.2.255";
@@ -33,7 +38,8 @@ pub(crate) struct World {
     bound: HashMap<(u8, IpAddr, u16), Handle>,
     /// By endpoint, protocol, port, and whether the family is IPv6.
     targets: HashMap<(Handle, u8, u16, bool), Handle>,
-    networks: Vec<(IpAddr, IpAddr)>,
+    /// Subnet, mask and number.
+    networks: Vec<(IpAddr, IpAddr, u32)>,
     uplinks: HashMap<u32, UplinkRow>,
     locals: HashSet<IpAddr>,
     /// By publication and source.
@@ -89,7 +95,11 @@ impl World {
     fn host(&mut self) {
         let eth0 =
             UplinkRow { address4: four("192.0.2.1"), address6: six("2001:db8::1"), ..UplinkRow::default() };
-        let eth1 = UplinkRow { address4: four("198.51.100.1"), ..UplinkRow::default() };
+        let eth1 = UplinkRow {
+            address4: four("198.51.100.1"),
+            flags: uplink_flag::STRICT_REVERSE_PATH,
+            ..UplinkRow::default()
+        };
         self.uplinks = HashMap::from([(ETH0, eth0), (ETH1, eth1), (BARE, UplinkRow::default())]);
         self.locals = ["192.0.2.1", "192.0.2.7", "198.51.100.1", "2001:db8::1", "172.17.0.1"].map(ip).into();
         self.sockets.insert((UDP, ip("192.0.2.1"), 53));
@@ -100,7 +110,7 @@ impl World {
         let [a, b, ..] = address.parse::<Ipv4Addr>().unwrap().octets();
         let (mask, gateway) = (four("255.255.0.0"), Ipv4::from(Ipv4Addr::new(a, b, 0, 1)));
         let number = u32::try_from(self.endpoints.len()).unwrap() + 1;
-        self.networks.push((Ipv4Addr::new(a, b, 0, 0).into(), ip("255.255.0.0")));
+        self.networks.push((Ipv4Addr::new(a, b, 0, 0).into(), ip("255.255.0.0"), network));
         self.names.push(name);
         self.endpoints.push(EndpointRow {
             handle: Handle::new(u16::try_from(number).unwrap(), 1),
@@ -119,7 +129,7 @@ impl World {
         let web = self.container("web", 1, "172.17.0.2", 0);
         let mask = six("ffff:ffff:ffff:ffff::");
         web.subnet6 = Subnet::new(six("fd00:17::2"), mask, six("fd00:17::1"), Ipv6::UNSPECIFIED);
-        self.networks.push((ip("fd00:17::"), ip("ffff:ffff:ffff:ffff::")));
+        self.networks.push((ip("fd00:17::"), ip("ffff:ffff:ffff:ffff::"), 1));
         self.container("db", 1, "172.17.0.3", 0);
         self.container("routed", 2, "10.2.0.2", network_flag::ROUTED);
         self.container("vault", 3, "10.3.0.2", network_flag::INTERNAL);
@@ -200,7 +210,7 @@ impl World {
         self.port(TCP, None, 9000, 1, "remote", 90);
         self.port(TCP, None, 9001, 1, "keep", 90);
         self.port(TCP, None, 9002, 1, "gone", 90);
-        for source in ["203.0.113.66", "10.9.0.2"] {
+        for source in ["203.0.113.66", "203.0.114.66", "10.9.0.2"] {
             self.access.insert((web, unified(ip(source))), false);
         }
         self.access.insert((Handle::NONE, unified(ip("203.0.113.77"))), false);
@@ -234,12 +244,13 @@ impl World {
         self.container_row(name)
     }
 
-    fn is_in_subnet(&self, address: IpAddr) -> bool {
-        self.networks.iter().any(|(network, mask)| match (address, network, mask) {
+    fn subnet_of(&self, address: IpAddr) -> Option<u32> {
+        let is_in = |(network, mask): (&IpAddr, &IpAddr)| match (address, network, mask) {
             (IpAddr::V4(a), IpAddr::V4(n), IpAddr::V4(m)) => a.to_bits() & m.to_bits() == n.to_bits(),
             (IpAddr::V6(a), IpAddr::V6(n), IpAddr::V6(m)) => a.to_bits() & m.to_bits() == n.to_bits(),
             _ => false,
-        })
+        };
+        self.networks.iter().find(|(network, mask, _)| is_in((network, mask))).map(|(_, _, number)| *number)
     }
 }
 
@@ -285,7 +296,7 @@ impl Tables for World {
     }
 
     fn is_trusted(&self, network: u32, ifindex: u32) -> bool {
-        network == 1 && ifindex == ETH1
+        network == 1 && matches!(ifindex, ETH1 | TUNNEL)
     }
 
     fn access(&self, publication: Handle, source: Ipv6) -> Option<bool> {
@@ -307,26 +318,30 @@ impl<A: FamilyRows> Lookups<A> for World {
         self.endpoints.iter().find(|row| row.ifindex != 0 && A::subnet(row).address() == address)
     }
 
-    fn is_in_network(&self, address: A) -> bool {
-        self.is_in_subnet(address.to_ip())
+    fn network_of(&self, address: A) -> Option<u32> {
+        self.subnet_of(address.to_ip())
     }
 
     fn is_broadcast(&self, address: A) -> bool {
         address.to_ip() == ip(BROADCAST)
     }
 
-    /// 203.0.114.0/24 is behind eth1, 203.0.115.0/24 is forbidden, 203.0.116.0/24 is behind an uplink without an address,
-    /// 240.0.0.0/4 has no route, and everything else is behind eth0.
-    fn route(&self, _input: u32, _src: A, dst: A) -> Route<A> {
+    /// 203.0.114.0/24 is behind eth1, 203.0.117.0/24 for DNS only, 203.0.115.0/24 is forbidden, 203.0.116.0/24 is behind
+    /// an uplink without an address, 203.0.118.0/24 behind a tunnel, 240.0.0.0/8 has no route, and everything else is
+    /// behind eth0.
+    fn route(&self, _input: u32, protocol: u8, tuple: &Tuple<A>) -> Route<A> {
+        let dst = tuple.dst;
         if self.locals.contains(&dst.to_ip()) || self.is_broadcast(dst) {
             return Route::Local;
         }
         let out = match dst.to_ip() {
             IpAddr::V4(address) => match address.octets() {
                 [203, 0, 114, _] => ETH1,
-                [203, 0, 115, _] => return Route::None,
+                [203, 0, 117, _] if (protocol, tuple.dst_port.get()) == (UDP, 53) => ETH1,
+                [203, 0, 115, _] => return Route::Refused(Reason::Prohibited),
                 [203, 0, 116, _] => BARE,
-                [240..=255, ..] => return Route::Local,
+                [203, 0, 118, _] => TUNNEL,
+                [240, ..] => return Route::Local,
                 _ => ETH0,
             },
             IpAddr::V6(_) => ETH0,
@@ -340,9 +355,9 @@ impl<A: FamilyRows> Lookups<A> for World {
     }
 }
 
-/// The frame of a packet, written as `KIND SRC > DST [ttl N]`, or with `by NAME` if a container sends it to a neighbour's MAC
-/// address instead of the bridge's. Kinds: tcp (a SYN), ack, synack, rst, udp, ping, later (a later
-/// fragment).
+/// The frame of a packet, written as `KIND SRC > DST [ttl N]`. A container sends it to the MAC address of the neighbour that
+/// has the destination, or to the bridge's; with `by NAME` to that neighbour's, with `via router` to the bridge's. Kinds: tcp
+/// (a SYN), ack, synack, rst, udp, ping, later (a later fragment).
 pub(crate) fn frame(world: &World, from: &str, packet: &str) -> Vec<u8> {
     let words: Vec<&str> = packet.split(' ').collect();
     let option = |name| words.get(4).filter(|word| **word == name).map(|_| words[5]);
@@ -362,7 +377,13 @@ pub(crate) fn frame(world: &World, from: &str, packet: &str) -> Vec<u8> {
     };
     let mut bytes = vec![0; 14];
     if !from.starts_with("eth") {
-        bytes[..6].copy_from_slice(&option("by").map_or(BRIDGE, |name| world.of(name).mac()));
+        let neighbour = world.endpoints.iter().find(|row| row.subnet4.address().to_ip() == dst.ip());
+        let receiver = match (option("by"), option("via"), neighbour) {
+            (Some(name), _, _) => world.of(name).mac(),
+            (None, None, Some(neighbour)) => neighbour.mac(),
+            _ => BRIDGE,
+        };
+        bytes[..6].copy_from_slice(&receiver);
         bytes[6..12].copy_from_slice(&world.of(from).mac());
     }
     match (src.ip(), dst.ip()) {

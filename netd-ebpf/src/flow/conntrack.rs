@@ -1,6 +1,6 @@
 //! Connection tracking: packets update the rows of their connection and are forwarded.
 
-use netd_common::abi::{PublicationRow, cb, pending, publication_flag};
+use netd_common::abi::{PublicationRow, UplinkRow, cb, pending, publication_flag};
 use netd_common::flow::nat::Connection;
 use netd_common::flow::{FlowKey, FlowRow, Zone, state};
 use netd_common::policy::Route;
@@ -67,6 +67,9 @@ pub(crate) fn pass<A: Inet, T: Table<A>>(skb: &Skb, frame: Frame, ip: Ip<A>, fol
     };
     *key = FlowKey::of(&ip, &transport, zone);
     let Some(mut live) = find::<A, T>(key, other, spare) else { return Step::Unknown };
+    if zone == Zone::OUTSIDE && live.row.is_of_other_input(skb.ifindex()) {
+        return Step::Unknown;
+    }
     let publication = live.row.publication;
     match live.update(&Packet { skb, frame, ip, transport }, key, follows) {
         Ok((outcome, is_assured)) => {
@@ -128,7 +131,7 @@ impl<A: Inet> Live<A> {
             return Ok((Outcome::Local, false));
         }
         if before != now || (self.row.is_outward() && self.row.oif == 0) {
-            self.refresh(packet.skb, now)?;
+            self.refresh(packet.skb, key, now)?;
         }
         let mut mtu = mtu(self.row, self.endpoint);
         if self.row.is_nat64() && self.row.is_reply() && mtu > NAT64_GROWTH {
@@ -179,7 +182,7 @@ impl<A: Inet> Live<A> {
     /// Refreshes a row, once for each tick and direction: adds its counters to the publication's and looks up the route
     /// again. So a change of routes takes effect without a process that watches them.
     #[inline(always)]
-    fn refresh(&mut self, skb: &Skb, now: u32) -> Result<(), Reason> {
+    fn refresh(&mut self, skb: &Skb, key: &FlowKey<A>, now: u32) -> Result<(), Reason> {
         let row = &mut *self.row;
         row.last = now;
         let word = atomic::take(&mut row.pending);
@@ -193,24 +196,42 @@ impl<A: Inet> Live<A> {
         }
         let route = if tables::is_in_network(row.dst) {
             // The network was made after the connection.
-            Route::None
+            Route::Refused(Reason::NoRoute)
         } else {
-            fib::lookup(skb.context(), self.endpoint.bridge, row.src, row.dst)
+            fib::lookup(skb.context(), self.endpoint.bridge, key.protocol(), &row.routed(key))
         };
         match route {
             Route::Via(oif, next_hop) => {
                 row.oif = oif;
                 row.next_hop = next_hop;
-                let mtu = tables::uplink(oif).map_or(0, |uplink| uplink.mtu);
+                let uplink = tables::uplink(oif);
+                let is_strict = uplink.is_some_and(UplinkRow::has_strict_reverse_path::<A>);
+                // What comes in must come by the way that leads there. A publication's own interface stays the only one.
+                let bound = tables::publication(row.publication).map_or(0, |row| row.interface);
+                let input = if bound != 0 {
+                    bound
+                } else if is_strict {
+                    oif
+                } else {
+                    0
+                };
+                if !self.partner.is_outward() && self.partner.oif != input {
+                    self.partner.oif = input;
+                }
+                let mtu = uplink.map_or(0, |uplink| uplink.mtu);
                 // A smaller MTU of the path to an IPv6 client is kept, see `table::lower_mtu`.
                 if !(row.is_nat64() && row.mtu() != 0 && row.mtu() < mtu) {
                     row.set_mtu(mtu);
                 }
                 Ok(())
             }
-            Route::Local | Route::None => {
+            Route::Local => {
                 row.oif = 0;
                 Err(Reason::NoRoute)
+            }
+            Route::Refused(reason) => {
+                row.oif = 0;
+                Err(reason)
             }
         }
     }

@@ -77,7 +77,9 @@ pub(crate) fn established<A: Inet, S: Sender>(
     let packet = Packet { skb, frame, ip, transport };
     let (row, is_assured) = match if looks { flows::get(A::flows(), &key) } else { None } {
         Some(row) => (row, true),
-        None if S::speaks_to_host(&packet, &key, may_have_flow) => return Some(Ok(Verdict::Pass)),
+        None if S::speaks_to_host(&packet, &key, may_have_flow) => {
+            return Some(A::confine(&mut skb.writer(packet.frame), &packet.ip).map(|()| Verdict::Pass));
+        }
         // Opaque to the compiler, which would otherwise duplicate the code above.
         None if S::MAY_SPEAK_TO_HOST && packet.frame.opaque(u32::from(looks)) == 0 => return None,
         // A stream without replies stays in this table, and must be as fast as others.
@@ -91,6 +93,9 @@ pub(crate) fn established<A: Inet, S: Sender>(
         row.last = now;
     }
     if A::IS_V6 && row.is_nat64() {
+        return None;
+    }
+    if zone == Zone::OUTSIDE && row.is_of_other_input(skb.ifindex()) {
         return None;
     }
     let endpoint = table::owner(row)?;

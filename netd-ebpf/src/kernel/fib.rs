@@ -5,20 +5,23 @@
 
 use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED,
-    BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup,
+    BPF_FIB_LKUP_RET_PROHIBIT, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_UNREACHABLE, bpf_fib_lookup,
 };
 use aya_ebpf::helpers::generated::bpf_fib_lookup as fib_lookup;
 use netd_common::abi::EndpointRow;
+use netd_common::flow::Tuple;
 use netd_common::policy::Route;
+use netd_common::verdict::Reason;
+use netd_common::wire::ip::protocol;
 
 use super::context::Context;
 use super::inet::Inet;
 use super::scratch;
 
-/// The route from `src` to `dst` for a packet that comes in by the interface `input`.
+/// The route for a packet with this protocol and tuple that comes in by the interface `input`.
 #[inline(always)]
-pub(crate) fn lookup<A: Inet>(context: Context, input: u32, src: A, dst: A) -> Route<A> {
-    lookup_neighbour(context, input, src, dst).0
+pub(crate) fn lookup<A: Inet>(context: Context, input: u32, protocol: u8, tuple: &Tuple<A>) -> Route<A> {
+    lookup_neighbour(context, input, protocol, tuple).0
 }
 
 /// The same, with the first 12 bytes of a frame that takes this route, if the kernel knows the next hop's link address.
@@ -26,15 +29,19 @@ pub(crate) fn lookup<A: Inet>(context: Context, input: u32, src: A, dst: A) -> R
 pub(crate) fn lookup_neighbour<A: Inet>(
     context: Context,
     input: u32,
-    src: A,
-    dst: A,
+    protocol: u8,
+    tuple: &Tuple<A>,
 ) -> (Route<A>, Option<[u32; 3]>) {
-    let Some(question) = scratch::fib() else { return (Route::None, None) };
+    let Some(question) = scratch::fib() else { return (Route::Refused(Reason::NoRoute), None) };
     // SAFETY: the kernel's structure is made of integers, for which zero is a value.
     *question = unsafe { core::mem::zeroed() };
     question.family = A::AF as u8;
     question.ifindex = input;
-    A::set_fib_addresses(question, src, dst);
+    A::set_fib_addresses(question, tuple.src, tuple.dst);
+    question.l4_protocol = protocol;
+    if protocol::has_ports(protocol) {
+        (question.sport, question.dport) = (tuple.src_port.word(), tuple.dst_port.word());
+    }
     let len = size_of::<bpf_fib_lookup>() as i32;
     // SAFETY: the context is valid, and the structure is a map's value with its exact length.
     let code = unsafe { fib_lookup(context.as_ptr(), question, len, 0) };
@@ -48,7 +55,10 @@ pub(crate) fn lookup_neighbour<A: Inet>(
             Route::Via(question.ifindex, next_hop)
         }
         BPF_FIB_LKUP_RET_NOT_FWDED => Route::Local,
-        _ => Route::None,
+        BPF_FIB_LKUP_RET_UNREACHABLE => Route::Refused(Reason::Unreachable),
+        BPF_FIB_LKUP_RET_PROHIBIT => Route::Refused(Reason::Prohibited),
+        // A blackhole, which gives no answer, and what the helper cannot say.
+        _ => Route::Refused(Reason::NoRoute),
     };
     let is_known = code as u32 == BPF_FIB_LKUP_RET_SUCCESS;
     (route, is_known.then(|| EndpointRow::ethernet(question.dmac, question.smac)))

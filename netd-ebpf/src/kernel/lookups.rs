@@ -1,7 +1,7 @@
 //! The lookups of the policy, implemented with the maps and the kernel.
 
 use netd_common::abi::{EndpointRow, PortRow, PublicationRow, UplinkRow};
-use netd_common::flow::{FlowKey, Handle};
+use netd_common::flow::{FlowKey, Handle, Tuple};
 use netd_common::policy::{Lookups, Route, Socket, Tables};
 use netd_common::wire::bytes::{Be16, Ipv6};
 
@@ -71,8 +71,8 @@ impl<A: Inet> Lookups<A> for Kernel {
     }
 
     #[inline(always)]
-    fn is_in_network(&self, address: A) -> bool {
-        tables::is_in_network(address)
+    fn network_of(&self, address: A) -> Option<u32> {
+        tables::network_of(address)
     }
 
     #[inline(always)]
@@ -81,8 +81,8 @@ impl<A: Inet> Lookups<A> for Kernel {
     }
 
     #[inline(always)]
-    fn route(&self, input: u32, src: A, dst: A) -> Route<A> {
-        fib::lookup(self.0, input, src, dst)
+    fn route(&self, input: u32, protocol: u8, tuple: &Tuple<A>) -> Route<A> {
+        fib::lookup(self.0, input, protocol, tuple)
     }
 
     #[inline(always)]

@@ -18,7 +18,7 @@ use netd_common::abi::QueuedFragmentRow;
 use netd_common::flow::rewrite::{ChecksumUpdate, PacketWrite};
 use netd_common::verdict::{Reason, Verdict};
 use netd_common::wire::checksum::Delta;
-use netd_common::wire::ethernet::{ETHERNET_LEN, ETHERTYPE_IPV6, Offset, PacketBytes};
+use netd_common::wire::ethernet::{ETHERNET_LEN, ETHERTYPE_IPV6, IP_AT, Offset, PacketBytes};
 
 use super::context::Context;
 use super::frame::Frame;
@@ -91,6 +91,14 @@ impl Skb {
     #[inline(always)]
     pub(crate) fn ifindex(&self) -> u32 {
         self.fields().ifindex
+    }
+
+    /// The interface that the host's stack has received it by; zero for the host's own packets.
+    #[inline(always)]
+    pub(crate) fn input(&self) -> u32 {
+        // SAFETY: as for the fields. Volatile, since the compiler would read one of two fields by a computed address, which the
+        // verifier refuses.
+        unsafe { (&raw const (*self.raw).ingress_ifindex).read_volatile() }
     }
 
     /// Whether it is IPv6, by its EtherType.
@@ -229,6 +237,15 @@ impl Skb {
         // SAFETY: the context is valid; the helper checks the length.
         let code = unsafe { bpf_skb_adjust_room(self.raw, len as i32, BPF_ADJ_ROOM_MAC, 0) };
         if code == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
+    }
+
+    /// Passes a container's packet on to the host's stack, which delivers it and does not forward it.
+    #[inline(always)]
+    pub(crate) fn pass_to_host<A: Inet>(&self) -> Result<Verdict, Reason> {
+        let frame = self.front();
+        let ip = A::header(&frame, IP_AT)?;
+        A::confine(&mut self.writer(frame), &ip)?;
+        Ok(Verdict::Pass)
     }
 
     /// Redirects the packet out by the interface that it came in by.

@@ -126,10 +126,16 @@ pub(crate) fn access(publication: Handle, source: Ipv6) -> Option<bool> {
     maps::SOURCES.get(&place.value).map(|row| *row == access::ALLOW)
 }
 
+/// The number of the network in whose subnet an address lies.
+#[inline(always)]
+pub(crate) fn network_of<A: Inet>(address: A) -> Option<u32> {
+    longest(A::subnets(), A::BITS, address)
+}
+
 /// Whether an address lies in the subnet of a network.
 #[inline(always)]
 pub(crate) fn is_in_network<A: Inet>(address: A) -> bool {
-    longest(A::subnets(), A::BITS, address).is_some()
+    network_of(address).is_some()
 }
 
 /// Whether an address was the host's own when the user side last looked.

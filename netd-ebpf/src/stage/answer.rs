@@ -1,5 +1,5 @@
-//! ICMP errors about dropped packets: the TTL has run out, or the packet is larger than the next link's MTU (RFC 792,
-//! RFC 1191, RFC 4443 §3.2 and §3.3).
+//! ICMP errors about dropped packets: the TTL has run out, the packet is larger than the next link's MTU, or a route refuses the
+//! destination (RFC 792, RFC 1191, RFC 1812 §5.2.7.1, RFC 4443 §3.1 to §3.3).
 //!
 //! The packet itself becomes the ICMP error: it is cut to what is quoted, gets new headers in front, and goes back to
 //! where it came from.
@@ -34,6 +34,10 @@ pub(crate) trait Answer: Inet {
     const TIME_EXCEEDED: [u8; 2];
     /// Type and code of "too big".
     const TOO_BIG: [u8; 2];
+    /// Those of what the kernel says about an `unreachable` route.
+    const UNREACHABLE: [u8; 2];
+    /// Those of what the kernel says about a `prohibit` route.
+    const PROHIBITED: [u8; 2];
 }
 
 /// The content of an answer.
@@ -50,8 +54,14 @@ pub(crate) struct Content<A> {
 /// Answers a packet; an error if it gets no answer.
 #[inline(always)]
 pub(crate) fn send<A: Answer>(skb: &Skb) -> Result<Verdict, Reason> {
-    let reason =
-        if skb.cb(cb::REASON) == Reason::TooBig as u32 { Reason::TooBig } else { Reason::TtlExceeded };
+    let [too_big, unreachable, prohibited] =
+        [Reason::TooBig, Reason::Unreachable, Reason::Prohibited].map(|reason| reason as u32);
+    let reason = match skb.cb(cb::REASON) {
+        number if number == too_big => Reason::TooBig,
+        number if number == unreachable => Reason::Unreachable,
+        number if number == prohibited => Reason::Prohibited,
+        _ => Reason::TtlExceeded,
+    };
     let frame = skb.front();
     let ip = A::header(&frame, IP_AT)?;
     // No error is sent about an error, or about a later fragment (RFC 1122 §3.2.2).
@@ -74,6 +84,8 @@ pub(crate) fn send<A: Answer>(skb: &Skb) -> Result<Verdict, Reason> {
     }
     let (kind, mtu) = match reason {
         Reason::TooBig => (A::TOO_BIG, skb.cb(cb::MTU)),
+        Reason::Unreachable => (A::UNREACHABLE, 0),
+        Reason::Prohibited => (A::PROHIBITED, 0),
         _ => (A::TIME_EXCEEDED, 0),
     };
     let ethernet = turned(&frame).ok_or(Reason::Malformed)?;
@@ -141,6 +153,8 @@ impl Answer for Ipv4 {
     const HEADERS: usize = 28;
     const TIME_EXCEEDED: [u8; 2] = [11, 0];
     const TOO_BIG: [u8; 2] = [3, 4];
+    const UNREACHABLE: [u8; 2] = [3, 1];
+    const PROHIBITED: [u8; 2] = [3, 13];
 
     #[inline(always)]
     fn write_answer(skb: &Skb, answer: &Content<Self>) -> Result<(), Reason> {
@@ -167,6 +181,8 @@ impl Answer for Ipv6 {
     const HEADERS: usize = 48;
     const TIME_EXCEEDED: [u8; 2] = [3, 0];
     const TOO_BIG: [u8; 2] = [2, 0];
+    const UNREACHABLE: [u8; 2] = [1, 0];
+    const PROHIBITED: [u8; 2] = [1, 1];
 
     #[inline(always)]
     fn write_answer(skb: &Skb, answer: &Content<Self>) -> Result<(), Reason> {

@@ -71,6 +71,23 @@ pub(crate) fn container(ctx: &TcContext) -> i32 {
     begin(ctx, &skb, zone, outcome, next)
 }
 
+/// The hook of a network's bridge, in the way into the network.
+#[inline(always)]
+pub(crate) fn bridge(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    // The host's own.
+    if skb.input() == 0 {
+        return TC_ACT_UNSPEC;
+    }
+    let frame = skb.frame();
+    let outcome = match ethertype(&frame) {
+        Some(ETHERTYPE_IPV4) => new::forwarded::<Ipv4>(&skb, &frame),
+        Some(ETHERTYPE_IPV6) => new::forwarded::<Ipv6>(&skb, &frame),
+        _ => Err(Reason::Unguarded),
+    };
+    action(ctx, &skb, outcome)
+}
+
 /// Returns the verdict on a packet that the hook's program has finished; otherwise sets the control block and calls the
 /// next stage.
 #[inline(always)]
@@ -196,6 +213,7 @@ fn next<A: Inet>(ctx: &TcContext, skb: &Skb, outcome: Result<New, Reason>, own: 
     match decision {
         // For a decision to open a flow, `new` has already opened it.
         Decision::Pass | Decision::Open => action(ctx, skb, Ok(Verdict::Pass)),
+        Decision::Local => action(ctx, skb, skb.pass_to_host::<A>()),
         Decision::Direct => go_on(ctx, skb, of::<A>(stage::DIRECT)),
         Decision::Forward => go_on(ctx, skb, of::<A>(stage::FORWARD)),
         Decision::Hairpin => go_on(ctx, skb, of::<A>(stage::HAIRPIN)),
@@ -275,7 +293,9 @@ pub(crate) fn nat46_track_new(ctx: &TcContext) -> i32 {
     match nat64::follow::<Unreplied>(&skb) {
         Step::Done(outcome) => action(ctx, &skb, outcome),
         Step::Nat64 => go_on(ctx, &skb, stage::NAT46),
-        Step::IcmpError | Step::FragmentFirst | Step::Unknown => action(ctx, &skb, Ok(Verdict::Pass)),
+        Step::IcmpError | Step::FragmentFirst | Step::Unknown => {
+            action(ctx, &skb, skb.pass_to_host::<Ipv4>())
+        }
     }
 }
 
@@ -314,7 +334,7 @@ fn action(ctx: &TcContext, skb: &Skb, outcome: Result<Verdict, Reason>) -> i32 {
     };
     let is_first = drops::count(reason as u32, skb.len(), clock::now());
     skb.set_cb(cb::REASON, reason as u32);
-    if matches!(reason, Reason::TtlExceeded | Reason::TooBig) {
+    if reason.is_answered() {
         tail_call(ctx, if skb.is_v6() { stage::ANSWER6 } else { stage::ANSWER });
     }
     if is_first {

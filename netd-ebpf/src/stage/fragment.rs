@@ -24,10 +24,16 @@ pub(crate) fn queue<A: Inet>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
     let then = if skb.cb(cb::AFTER_QUEUE) == Then::Pass as u32 { Then::Pass } else { Then::End };
     match (store::<A>(skb), then) {
         (Ok(Stored::FirstHasCome), _) => None,
-        (_, Then::Pass) => Some(Ok(Verdict::Pass)),
+        (_, Then::Pass) => Some(pass::<A>(skb)),
         (Ok(Stored::Queued), Then::End) => Some(Ok(Verdict::Consumed)),
         (Err(reason), Then::End) => Some(Err(reason)),
     }
+}
+
+/// The fragment itself goes on to the host's stack, which must not forward it if it comes from a container.
+#[inline(always)]
+fn pass<A: Inet>(skb: &Skb) -> Result<Verdict, Reason> {
+    if skb.cb(cb::ZONE) == Zone::OUTSIDE.ifindex() { Ok(Verdict::Pass) } else { skb.pass_to_host::<A>() }
 }
 
 /// The result for a fragment that should be queued.
@@ -96,15 +102,17 @@ pub(crate) fn first<A: Inet>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
     let ip = A::header(&frame, IP_AT).ok()?;
     let Part::First(id) = ip.part else { return None };
     let transport = transport::read(&frame, &ip).ok()?;
+    let key = FlowKey::of(&ip, &transport, zone);
     // Fragments for the host's stack are passed on in any order.
     let leaves = tables::endpoint_behind(zone.ifindex()).is_some_and(|sender| {
-        !matches!(fib::lookup(skb.context(), sender.bridge, ip.src, ip.dst), Route::Local)
+        let route = fib::lookup(skb.context(), sender.bridge, ip.protocol, &key.tuple());
+        !matches!(route, Route::Local)
     });
     let lookups = Kernel(skb.context());
     let is_ours = leaves
         || publication::find(&lookups, ip.protocol, ip.dst, transport.dst_port).is_some()
         || tables::is_in_network(ip.dst)
-        || table::peek(FlowKey::of(&ip, &transport, zone)).is_some();
+        || table::peek(key).is_some();
     if !is_ours {
         return None;
     }

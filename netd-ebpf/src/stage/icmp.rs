@@ -3,7 +3,7 @@
 //! ICMP errors neither make a flow nor keep one alive (RFC 5508 §4.2, REQ-3 to REQ-6).
 
 use netd_common::abi::cb;
-use netd_common::flow::{FlowKey, Zone, rewrite};
+use netd_common::flow::{FlowKey, Tuple, Zone, rewrite};
 use netd_common::policy::Route;
 use netd_common::verdict::{Reason, Verdict};
 use netd_common::wire::ethernet::IP_AT;
@@ -62,9 +62,10 @@ pub(crate) fn pass<A: Inet>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
     }
     row.addresses = ip.src.change(row.src).and(ip.dst.change(row.dst));
     let verdict = if row.is_outward() {
-        match fib::lookup(skb.context(), endpoint.bridge, row.src, row.dst) {
+        match fib::lookup(skb.context(), endpoint.bridge, A::ICMP, &Tuple::between(row.src, row.dst)) {
             Route::Via(oif, next_hop) => Skb::redirect_to_neighbour(oif, next_hop),
-            Route::Local | Route::None => return Some(Err(Reason::NoRoute)),
+            Route::Local => return Some(Err(Reason::NoRoute)),
+            Route::Refused(reason) => return Some(Err(reason)),
         }
     } else {
         if let Err(reason) = frame.write_ethernet(&endpoint.ethernet) {

@@ -4,10 +4,10 @@ use netd_common::abi::cb;
 use netd_common::flow::nat::Nat;
 use netd_common::flow::{Tuple, Zone};
 use netd_common::policy::{
-    Decision, Packet, Refusal, direct as direct_policy, forward as forward_policy, inbound, outbound,
-    source_port,
+    Decision, Packet, Refusal, direct as direct_policy, forward as forward_policy,
+    forwarded as forwarded_policy, inbound, outbound, source_port,
 };
-use netd_common::verdict::Reason;
+use netd_common::verdict::{Reason, Verdict};
 use netd_common::wire::ethernet::IP_AT;
 use netd_common::wire::ip::Ip;
 
@@ -46,11 +46,12 @@ pub(crate) fn uplink<A: Inet>(skb: &Skb) -> Result<New, Reason> {
 /// A packet from a container: decides where it goes.
 #[inline(always)]
 pub(crate) fn container<A: Inet>(skb: &Skb) -> Result<New, Reason> {
-    let frame = skb.front();
+    let (zone, frame) = (zone(skb), skb.front());
     let ip = A::header(&frame, IP_AT)?;
     // While the container is being removed, its veth still exists but its row does not.
     let sender = tables::endpoint_behind(skb.ifindex()).ok_or(Reason::NoWayOut)?;
-    let decision = outbound::decide(&Kernel(skb.context()), &frame, &ip, sender)?;
+    let packet = packet(skb, &frame, &ip, zone);
+    let decision = outbound::decide(&Kernel(skb.context()), &frame, &packet, sender)?;
     // Noted here, since the verifier refuses a decision of which a part is undefined, as that of the others would be.
     if let Decision::Leave(oif) = decision {
         skb.set_cb(cb::OIF, oif);
@@ -100,6 +101,13 @@ pub(crate) fn forward<A: Inet>(skb: &Skb) -> Result<New, Reason> {
     let nat = scratch::nat()?;
     let decision = forward_policy::decide(&lookups, &packet, nat);
     carry_out(skb, decision, nat, Source::Uplink)
+}
+
+/// A packet that the host's stack forwards into a network.
+#[inline(always)]
+pub(crate) fn forwarded<A: Inet>(skb: &Skb, frame: &Frame) -> Result<Verdict, Reason> {
+    let dst = A::destination(frame).ok_or(Reason::Malformed)?;
+    forwarded_policy::decide(&Kernel(skb.context()), skb.input(), dst).map(|()| Verdict::Pass)
 }
 
 /// The zone that the packet comes from.

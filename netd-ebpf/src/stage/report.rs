@@ -2,6 +2,7 @@
 //! than a few packets.
 
 use netd_common::abi::{DropEvent, cb};
+use netd_common::verdict::Reason;
 use netd_common::wire::bytes::{Ipv4, Ipv6};
 use netd_common::wire::ethernet::{ETHERTYPE_IPV6, IP_AT, ethertype};
 use netd_common::wire::ip::{Family, Part};
@@ -14,7 +15,9 @@ use crate::kernel::skb::Skb;
 /// Reports the packet in its current form. Fields that cannot be read are zero.
 #[inline(always)]
 pub(crate) fn drop(skb: &Skb) {
-    let (len, ifindex, reason) = (skb.len(), skb.ifindex(), skb.cb(cb::REASON));
+    let (len, reason) = (skb.len(), skb.cb(cb::REASON));
+    // Of one that is dropped on its way into a network, the interface that it came in by says more.
+    let ifindex = if reason == Reason::Unguarded as u32 { skb.input() } else { skb.ifindex() };
     let frame = skb.front();
     let mut event = DropEvent::new(reason, len, ifindex);
     if ethertype(&frame) == Some(ETHERTYPE_IPV6) {

@@ -80,9 +80,12 @@ fn ethernet<A: Inet>(
     if tables::uplink(row.oif)?.flags & uplink_flag::TAKES_FRAMES == 0 {
         return None;
     }
-    let (Route::Via(oif, next_hop), Some(ethernet)) =
-        fib::lookup_neighbour(buff.context(), endpoint.bridge, row.src, row.dst)
-    else {
+    let (Route::Via(oif, next_hop), Some(ethernet)) = fib::lookup_neighbour(
+        buff.context(),
+        endpoint.bridge,
+        received.key.protocol(),
+        &row.routed(&received.key),
+    ) else {
         return None;
     };
     if oif != row.oif || next_hop != row.next_hop || next_hop == A::UNSPECIFIED {

@@ -4,6 +4,7 @@ use super::container::Attached;
 use super::lifecycle::Resource;
 use super::publication::Published;
 use super::transaction::Transaction;
+use crate::dataplane::HookPoint;
 use crate::error::{Error, NetworkError, Result};
 use crate::link::{Family, Sysctl};
 use crate::model::{BRIDGE, Container, Lifecycle, Name, Network, NetworkRequest, State, is_predefined};
@@ -44,6 +45,13 @@ impl Resource for Bridged {
         // What was switched on an adopted bridge stands in the record, which may be newer than this copy.
         let recorded = transaction.store.state.networks.get(&self.0.name);
         let network = recorded.cloned().unwrap_or_else(|| self.0.clone());
+        if let Some(dataplane) = &transaction.dataplane {
+            for (index, name) in dataplane.attached(HookPoint::Bridge).unwrap_or_default() {
+                if name == network.bridge.as_str() {
+                    errors.extend(transaction.detach(HookPoint::Bridge, index, &name).await.err());
+                }
+            }
+        }
         match transaction.netlink.interface(&network.bridge).await {
             Ok(Some(bridge)) if plan::is_bridge_of(&network, &bridge) => {
                 if network.adopted {

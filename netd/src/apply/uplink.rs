@@ -1,4 +1,4 @@
-//! What follows the host: programs on uplinks, the host's addresses in the tables, the indices of interfaces. The record of
+//! What follows the host: programs on uplinks and on the networks' bridges, the host's addresses in the tables, the indices of interfaces. The record of
 //! an attached program is its pin.
 
 use std::net::IpAddr;
@@ -6,12 +6,13 @@ use std::net::IpAddr;
 use super::transaction::Transaction;
 use crate::dataplane::{self, HookPoint, Uplink};
 use crate::error::{HostError, Result};
-use crate::link::takes_xdp_frames;
+use crate::link::{Family, Sysctl, takes_xdp_frames};
 use crate::model::{Link, Mac, XdpMode};
+use crate::plan::network::is_bridge_of;
 use crate::plan::uplink::{obstacle, source, uplinks};
 
 impl Transaction {
-    /// Follows what has changed on the host: programs on uplinks, the host's addresses for the socket hooks, the indices of
+    /// Follows what has changed on the host: programs on uplinks and bridges, the host's addresses for the socket hooks, the indices of
     /// interfaces that networks and publications name.
     pub(super) async fn follow_host(&mut self) -> Result<()> {
         // Uplinks that cannot be used are refused before they are recorded.
@@ -36,7 +37,25 @@ impl Transaction {
         let rows: Vec<Uplink> = ethernet.map(|uplink| self.uplink_row(uplink)).collect::<Result<_>>()?;
         dataplane.tables.set_uplinks(&rows)?;
         self.follow_interfaces()?;
-        dataplane.attach_sockets()
+        dataplane.attach_sockets()?;
+        self.follow_bridges().await
+    }
+
+    /// Puts the program that judges what the host's stack forwards on every network's bridge, and takes it off others.
+    async fn follow_bridges(&self) -> Result<()> {
+        let networks = self.store.state.networks.values();
+        let bridges: Vec<&Link> = networks
+            .filter_map(|network| {
+                self.observed.link(&network.bridge).filter(|link| is_bridge_of(network, link))
+            })
+            .collect();
+        let dataplane = self.dataplane()?;
+        for (index, name) in dataplane.attached(HookPoint::Bridge)? {
+            if !bridges.iter().any(|bridge| bridge.index == index) {
+                self.detach(HookPoint::Bridge, index, &name).await?;
+            }
+        }
+        bridges.iter().try_for_each(|bridge| dataplane.attach(HookPoint::Bridge, bridge.index, &bridge.name))
     }
 
     /// Takes a TC program off an interface, and the clsact qdisc that netd added for it. Absent is fine.
@@ -53,6 +72,7 @@ impl Transaction {
             ifindex: uplink.index,
             mac: uplink.mac.map_or([0; 6], Mac::bytes),
             takes_frames: self.takes_frames(uplink)?,
+            strict_reverse_path: self.has_strict_reverse_path(uplink)?,
             mtu: uplink.mtu,
             address4: source(addresses, uplink.index, |address| match address {
                 IpAddr::V4(address) => Some(address),
@@ -63,6 +83,16 @@ impl Transaction {
                 IpAddr::V6(address) => Some(address),
             }),
         })
+    }
+
+    /// Whether the kernel checks the reverse path of an uplink strictly: the larger of the interface's and the common `rp_filter`
+    /// counts (`IN_DEV_RPFILTER`), and 2 is loose. Where a route has several next hops the kernel accepts each of them, of which
+    /// the programs see one; there they check nothing.
+    fn has_strict_reverse_path(&self, uplink: &Link) -> Result<bool> {
+        let value = |interface| Sysctl::interface(Family::V4, interface, "rp_filter").get(self.host());
+        let (own, common) = (value(&uplink.name)?, value("all")?);
+        let has_multipath = self.observed.routes.iter().any(|route| route.interfaces.len() > 1);
+        Ok(own.max(common) == "1" && !has_multipath)
     }
 
     /// The interfaces that networks trust and that clients of publications come in by, by their indices now.

@@ -46,6 +46,8 @@ pub(crate) enum HookPoint {
     Uplink,
     /// The TC ingress of the host's end of a container's veth pair.
     Container,
+    /// The TC egress of a network's bridge.
+    Bridge,
     /// The XDP hook of an uplink.
     Xdp,
 }
@@ -55,6 +57,7 @@ impl HookPoint {
         match self {
             Self::Uplink => hook::UPLINK_INGRESS,
             Self::Container => hook::CONTAINER_INGRESS,
+            Self::Bridge => hook::BRIDGE_EGRESS,
             Self::Xdp => hook::UPLINK_XDP,
         }
     }
@@ -64,7 +67,16 @@ impl HookPoint {
         match self {
             Self::Uplink => "uplink",
             Self::Container => "container",
+            Self::Bridge => "bridge",
             Self::Xdp => "xdp",
+        }
+    }
+
+    /// Which packets of the interface a TC program sees.
+    const fn direction(self) -> TcAttachType {
+        match self {
+            Self::Bridge => TcAttachType::Egress,
+            Self::Uplink | Self::Container | Self::Xdp => TcAttachType::Ingress,
         }
     }
 }
@@ -146,7 +158,7 @@ impl Hooks<'_> {
         release(pin)?;
         let mut program = SchedClassifier::from_pin(self.program(point.program())).doing(what)?;
         let first = TcAttachOptions::TcxOrder(LinkOrder::first());
-        let id = program.attach_with_options(ifname, TcAttachType::Ingress, first).doing(what)?;
+        let id = program.attach_with_options(ifname, point.direction(), first).doing(what)?;
         let link: FdLink = program.take_link(id).doing(what)?.try_into().doing(what)?;
         link.pin(pin).doing(|| format!("pin {}", pin.display()))?;
         Ok(())
@@ -165,7 +177,7 @@ impl Hooks<'_> {
         }
         let options =
             TcAttachOptions::Netlink(NlOptions { priority: CLSACT_PRIORITY, ..NlOptions::default() });
-        let id = program.attach_with_options(ifname, TcAttachType::Ingress, options).doing(what)?;
+        let id = program.attach_with_options(ifname, point.direction(), options).doing(what)?;
         // Dropping the link would remove the filter.
         std::mem::forget(program.take_link(id).doing(what)?);
         create_folder(pin)
@@ -187,7 +199,7 @@ impl Hooks<'_> {
         let pin = self.link(point, ifindex, ifname);
         if pin.is_dir() {
             let detached =
-                self.host.run(|| tc::qdisc_detach_program(ifname, TcAttachType::Ingress, point.program()))?;
+                self.host.run(|| tc::qdisc_detach_program(ifname, point.direction(), point.program()))?;
             match detached {
                 Err(tc::TcError::IoError(error)) if is_absent(&error) => {}
                 Err(error) => {
@@ -242,7 +254,7 @@ impl Hooks<'_> {
         let what = || format!("inspect the BPF programs of {ifname}");
         let ours = SchedClassifier::from_pin(self.program(point.program())).doing(what)?;
         let ours = ours.info().doing(what)?.id();
-        let (_, present) = SchedClassifier::query_tcx(ifname, TcAttachType::Ingress).doing(what)?;
+        let (_, present) = SchedClassifier::query_tcx(ifname, point.direction()).doing(what)?;
         Ok(present.iter().any(|program| program.id() == ours))
     }
 
@@ -338,12 +350,14 @@ impl Hooks<'_> {
 
     /// The TC part of [`Self::list`]. Runs in the host's namespace.
     fn list_tc(&self) -> Result<Vec<AttachedProgram>> {
-        let hook = match self.tc {
-            TcHook::Tcx => "tcx ingress",
-            TcHook::Clsact => "clsact ingress",
-        };
         let mut list = Vec::new();
-        for point in [HookPoint::Uplink, HookPoint::Container] {
+        for point in [HookPoint::Uplink, HookPoint::Container, HookPoint::Bridge] {
+            let hook = match (self.tc, point) {
+                (TcHook::Tcx, HookPoint::Bridge) => "tcx egress",
+                (TcHook::Tcx, _) => "tcx ingress",
+                (TcHook::Clsact, HookPoint::Bridge) => "clsact egress",
+                (TcHook::Clsact, _) => "clsact ingress",
+            };
             for (ifindex, ifname) in self.attached(point)? {
                 list.push(AttachedProgram {
                     program: point.program().to_owned(),

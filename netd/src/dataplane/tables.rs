@@ -52,6 +52,8 @@ pub(crate) struct Uplink {
     pub mac: [u8; 6],
     /// Whether XDP may redirect frames to it.
     pub takes_frames: bool,
+    /// Whether answers to what comes in by it must leave by it.
+    pub strict_reverse_path: bool,
 }
 
 /// The usage of the flow tables.
@@ -263,6 +265,7 @@ impl Tables {
 
     /// Writes the uplinks.
     pub(crate) fn set_uplinks(&self, uplinks: &[Uplink]) -> Result<()> {
+        let flag = |is_on: bool, flag: u32| if is_on { flag } else { 0 };
         let wanted = uplinks
             .iter()
             .map(|uplink| {
@@ -271,7 +274,8 @@ impl Tables {
                     mtu: uplink.mtu,
                     address6: uplink.address6.map_or(Ipv6::UNSPECIFIED, Into::into),
                     mac: mac_words(uplink.mac),
-                    flags: if uplink.takes_frames { uplink_flag::TAKES_FRAMES } else { 0 },
+                    flags: flag(uplink.takes_frames, uplink_flag::TAKES_FRAMES)
+                        | flag(uplink.strict_reverse_path, uplink_flag::STRICT_REVERSE_PATH),
                 };
                 (uplink.ifindex, row)
             })
