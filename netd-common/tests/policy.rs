@@ -111,8 +111,9 @@ from an allowed address              | vpn    | tcp 10.244.1.9:4000 > 203.0.113.
 from an address that is not allowed  | vpn    | tcp 10.244.2.9:4000 > 203.0.113.9:443       | dropped: spoofed
 from a neighbour's address, allowed  | vpn    | tcp 172.17.0.3:4000 > 203.0.113.9:443       | dropped: spoofed
 from the gateway's address, allowed  | vpn    | tcp 10.11.0.1:4000 > 203.0.113.9:443        | dropped: spoofed
-by a neighbour                       | vpn    | tcp 10.244.1.9:4000 > 203.0.113.9:443 by web | host
-by a neighbour without ICC           | shut   | tcp 10.12.0.2:4000 > 203.0.113.9:443 by web | dropped: isolated
+by a neighbour                       | web    | tcp 172.17.0.2:4000 > 203.0.113.9:443 by db | host
+by a container of another network    | vpn    | tcp 10.244.1.9:4000 > 203.0.113.9:443 by web | 192.0.2.1:4000 > 203.0.113.9:443 to outside
+by a neighbour without ICC           | lone   | tcp 10.5.0.2:4000 > 203.0.113.9:443 by alone | dropped: isolated
 forged source                        | web    | tcp 172.17.0.3:4000 > 203.0.113.9:443       | dropped: spoofed
 to a neighbour                       | web    | tcp 172.17.0.2:4000 > 172.17.0.3:443        | host
 to a neighbour, by the gateway       | web    | tcp 172.17.0.2:4000 > 172.17.0.3:443 via router | host, TTL 1

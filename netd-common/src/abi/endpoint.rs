@@ -59,13 +59,6 @@ impl EndpointRow {
         (self.ethernet[0], u16::from_ne_bytes([a, b]))
     }
 
-    /// The bridge's MAC address, as [`Self::mac_words`] of the wire's bytes.
-    #[inline(always)]
-    pub const fn bridge_mac_words(&self) -> (u16, u32) {
-        let [_, _, a, b] = self.ethernet[1].to_ne_bytes();
-        (u16::from_ne_bytes([a, b]), self.ethernet[2])
-    }
-
     /// The container's MAC address.
     #[inline(always)]
     pub fn mac(&self) -> [u8; 6] {
@@ -146,10 +139,8 @@ pub mod network_flag {
     /// Clients with a route to the network reach published ports by the containers' IPv4 addresses, and not by the
     /// host's (`routed`).
     pub const ROUTED: u32 = 64;
-    /// The bridge is netd's own, so its MAC address never changes.
-    pub const OWN_BRIDGE: u32 = 256;
     /// The container may use further addresses, see [`ALLOWED`](super::super::name::ALLOWED).
-    pub const MORE_ADDRESSES: u32 = 512;
+    pub const MORE_ADDRESSES: u32 = 256;
 }
 
 // The fields that every packet reads are in one cache line.

@@ -108,7 +108,7 @@ fn numbers(out: &mut String) {
         access { DENY, ALLOW }
         direction { INWARD, OUTWARD, REPLY, NAT64 }
         network_flag {
-            NO_ICC, INTERNAL, NO_MASQUERADE, NO_MASQUERADE6, UNPROTECTED, ROUTED, OWN_BRIDGE, MORE_ADDRESSES
+            NO_ICC, INTERNAL, NO_MASQUERADE, NO_MASQUERADE6, UNPROTECTED, ROUTED, MORE_ADDRESSES
         }
         publication_flag { DRAINING }
         uplink_flag { TAKES_FRAMES, STRICT_REVERSE_PATH }

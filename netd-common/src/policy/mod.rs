@@ -45,6 +45,8 @@ pub trait Tables {
     fn endpoint(&self, handle: Handle) -> Option<&EndpointRow>;
     /// The container whose host-side veth has this interface index.
     fn endpoint_behind(&self, ifindex: u32) -> Option<&EndpointRow>;
+    /// The container that has an address of either family, IPv4 in its mapped form.
+    fn container_at(&self, address: Ipv6) -> Option<&EndpointRow>;
     /// Whether a container may use an address (IPv4 in its mapped form) that is not its own: it was allowed to, and no other
     /// container has it.
     fn is_allowed_address(&self, endpoint: &EndpointRow, address: Ipv6) -> bool;

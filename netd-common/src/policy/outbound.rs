@@ -28,7 +28,7 @@ pub fn decide<A: FamilyRows, B: PacketBytes + ?Sized, L: Lookups<A>>(
     let subnet = A::subnet(sender);
     let is_internal = sender.flags & network_flag::INTERNAL != 0;
     // The container's own routes may lead by a neighbour, as to a VPN that runs in a container.
-    let by_neighbour = source_guard::is_to_neighbour(bytes, sender);
+    let by_neighbour = source_guard::is_to_neighbour(lookups, bytes, sender);
     if ip.dst == subnet.gateway() && !by_neighbour {
         // An internal network has no published ports.
         return Ok(if is_internal { Decision::Local } else { Decision::Hairpin });
@@ -69,7 +69,7 @@ fn on_link<A: FamilyRows, B: PacketBytes + ?Sized, L: Lookups<A>>(
     let is_bound_to_link = ip.dst.is_group_of_link()
         || ip.dst.is_link_local()
         || ip.dst == A::subnet(sender).gateway()
-        || source_guard::is_to_neighbour(bytes, sender)
+        || source_guard::is_to_neighbour(lookups, bytes, sender)
         || lookups.endpoint_at(ip.dst).is_some_and(|it| source_guard::is_addressed_to(bytes, it));
     if is_bound_to_link { Decision::Pass } else { Decision::Local }
 }

@@ -34,18 +34,18 @@ pub fn is_allowed<L: Tables>(lookups: &L, endpoint: &EndpointRow, address: Ipv6)
         && lookups.is_allowed_address(endpoint, address)
 }
 
-/// Whether a frame is for another port of the container's bridge, which carries it there. Known only of bridges whose MAC
-/// address never changes.
+/// Whether a frame is addressed to another container of the bridge, whose MAC address is made of its IPv4 address. It must be
+/// a container's: the bridge hands frames to the MAC address of any of its ports to the host's stack, which may forward them.
 #[inline(always)]
-pub fn is_to_neighbour<B: PacketBytes + ?Sized>(bytes: &B, endpoint: &EndpointRow) -> bool {
-    let (head, tail) = endpoint.bridge_mac_words();
-    let (Some(first), Some(rest)) = (bytes.read::<2>(FRAME_RECEIVER), bytes.read::<4>(FRAME_RECEIVER + 2))
-    else {
-        return false;
-    };
-    let is_group = first[0] & 1 != 0;
-    let is_bridge = u16::from_ne_bytes(first) == head && u32::from_ne_bytes(rest) == tail;
-    endpoint.flags & network_flag::OWN_BRIDGE != 0 && !is_group && !is_bridge
+pub fn is_to_neighbour<B: PacketBytes + ?Sized, L: Tables>(
+    lookups: &L,
+    bytes: &B,
+    sender: &EndpointRow,
+) -> bool {
+    let Some(address) = bytes.read(FRAME_RECEIVER + 2) else { return false };
+    let neighbour = lookups.container_at(Ipv6::mapped(Ipv4::from_wire(address)));
+    neighbour
+        .is_some_and(|neighbour| neighbour.network == sender.network && is_addressed_to(bytes, neighbour))
 }
 
 /// Checks a frame that is neither IPv4 nor IPv6: only ARP passes, and only with addresses of the container. `allowed` says which

@@ -107,7 +107,7 @@ impl World {
 
     /// A container of a network `a.b.0.0/16`, with flags of its network.
     fn container(&mut self, name: &'static str, network: u32, address: &str, flags: u32) -> &mut EndpointRow {
-        let [a, b, ..] = address.parse::<Ipv4Addr>().unwrap().octets();
+        let [a, b, c, d] = address.parse::<Ipv4Addr>().unwrap().octets();
         let (mask, gateway) = (four("255.255.0.0"), Ipv4::from(Ipv4Addr::new(a, b, 0, 1)));
         let number = u32::try_from(self.endpoints.len()).unwrap() + 1;
         self.networks.push((Ipv4Addr::new(a, b, 0, 0).into(), ip("255.255.0.0"), network));
@@ -115,7 +115,7 @@ impl World {
         self.endpoints.push(EndpointRow {
             handle: Handle::new(u16::try_from(number).unwrap(), 1),
             ifindex: 100 + number,
-            ethernet: EndpointRow::ethernet([2, 0, 0, 0, 0, u8::try_from(number).unwrap()], BRIDGE),
+            ethernet: EndpointRow::ethernet([2, 0x42, a, b, c, d], BRIDGE),
             bridge: 50 + network,
             network,
             flags,
@@ -135,15 +135,14 @@ impl World {
         self.container("vault", 3, "10.3.0.2", network_flag::INTERNAL);
         self.container("open", 4, "10.4.0.2", network_flag::UNPROTECTED);
         self.container("lone", 5, "10.5.0.2", network_flag::NO_ICC);
+        self.container("alone", 5, "10.5.0.4", network_flag::NO_ICC);
         self.container("four", 6, "10.6.0.2", 0);
         self.container("plain", 7, "10.7.0.2", network_flag::NO_MASQUERADE);
         let snat = self.container("snat", 8, "10.8.0.2", 0);
         snat.subnet4 =
             Subnet::new(four("10.8.0.2"), four("255.255.0.0"), four("10.8.0.1"), four("192.0.2.7"));
         self.container("bad", 9, "10.9.0.2", 0);
-        let more = network_flag::OWN_BRIDGE | network_flag::MORE_ADDRESSES;
-        self.container("vpn", 11, "10.11.0.2", more);
-        self.container("shut", 12, "10.12.0.2", network_flag::OWN_BRIDGE | network_flag::NO_ICC);
+        self.container("vpn", 11, "10.11.0.2", network_flag::MORE_ADDRESSES);
         for (name, address, flags) in [
             ("remote", "203.0.113.200", 0),
             ("keep", "203.0.113.201", network_flag::NO_MASQUERADE),
@@ -285,6 +284,10 @@ impl Tables for World {
         self.uplinks.get(&ifindex)
     }
 
+    fn container_at(&self, address: Ipv6) -> Option<&EndpointRow> {
+        address.as_mapped().and_then(|address| Lookups::<Ipv4>::endpoint_at(self, address))
+    }
+
     /// `vpn` may use 10.244.1.0/24, and 10.11.0.0/16 and 172.17.0.0/16 as far as nobody else has the address.
     fn is_allowed_address(&self, endpoint: &EndpointRow, address: Ipv6) -> bool {
         let Some(address) = address.as_mapped() else { return false };
@@ -377,7 +380,9 @@ pub(crate) fn frame(world: &World, from: &str, packet: &str) -> Vec<u8> {
     };
     let mut bytes = vec![0; 14];
     if !from.starts_with("eth") {
-        let neighbour = world.endpoints.iter().find(|row| row.subnet4.address().to_ip() == dst.ip());
+        let network = world.of(from).network;
+        let has_it = |row: &&EndpointRow| row.network == network && row.subnet4.address().to_ip() == dst.ip();
+        let neighbour = world.endpoints.iter().find(has_it);
         let receiver = match (option("by"), option("via"), neighbour) {
             (Some(name), _, _) => world.of(name).mac(),
             (None, None, Some(neighbour)) => neighbour.mac(),

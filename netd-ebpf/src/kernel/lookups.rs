@@ -34,6 +34,11 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
+    fn container_at(&self, address: Ipv6) -> Option<&EndpointRow> {
+        tables::endpoint_at(address)
+    }
+
+    #[inline(always)]
     fn is_allowed_address(&self, endpoint: &EndpointRow, address: Ipv6) -> bool {
         tables::is_allowed_address(endpoint, address)
     }

@@ -14,6 +14,7 @@ use crate::model::{
     BRIDGE, Lifecycle, Name, Policy, PortSpec, Ports, Publication, PublishRequest, Remote, Replace, State,
     Target, UnpublishSpec,
 };
+use crate::plan::container::check_interface;
 use crate::plan::network::bridge_of;
 use crate::plan::publish::{self as plan, Taken, Wanted};
 use crate::plan::remote::{self, Meant};
@@ -92,6 +93,9 @@ impl Transaction {
             Meant::NewRemote(address) => self.new_remote(address, *keep_source).await?,
         };
         ports.iter().try_for_each(|port| remote::check_family(port, &target))?;
+        if let Target::Container(name) = &target {
+            check_interface(self.view(), self.store.state.container(name)?)?;
+        }
         let old = if replace.is_some() { plan::replaced(self.view(), ports)? } else { HashMap::new() };
         let new = self.new_publications(&target, ports, policy, &old)?;
         if target.remote().is_some() {

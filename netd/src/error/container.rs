@@ -63,6 +63,14 @@ pub enum ContainerError {
         /// The container.
         container: String,
     },
+    /// The container's interface went with its namespace, or somebody removed it.
+    #[error("container {container} has lost its interface {interface}")]
+    LostInterface {
+        /// The container.
+        container: String,
+        /// The host's end.
+        interface: String,
+    },
     /// The namespace is the host's own.
     #[error("{} is the host's own namespace", path.display())]
     HostNamespace {
@@ -218,6 +226,7 @@ impl ContainerError {
             | Self::NoProcess { .. }
             | Self::NoNamespace { .. }
             | Self::InterfaceGone { .. }
+            | Self::LostInterface { .. }
             | Self::NotConnected { .. } => Kind::NotFound,
             Self::Exists { .. }
             | Self::KeyTaken { .. }

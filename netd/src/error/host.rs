@@ -23,6 +23,12 @@ pub enum HostError {
         /// Its name.
         name: String,
     },
+    /// The loopback interface leads nowhere.
+    #[error("{name} is the loopback interface, which cannot be an uplink")]
+    LoopbackUplink {
+        /// Its name.
+        name: String,
+    },
     /// The interface that should be made exists.
     #[error("interface {name} already exists")]
     InterfaceExists {
@@ -90,7 +96,7 @@ impl HostError {
             | Self::NoBridgeName
             | Self::ForeignXdp { .. }
             | Self::XdpUnderVlan { .. } => Kind::Conflict,
-            Self::XdpNotEthernet { .. } => Kind::Invalid,
+            Self::XdpNotEthernet { .. } | Self::LoopbackUplink { .. } => Kind::Invalid,
             Self::XdpRefused { .. } => Kind::System,
         }
     }

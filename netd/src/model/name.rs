@@ -78,10 +78,13 @@ impl FromStr for IfName {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let bad = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-        if text.is_empty() || text.len() > 15 || text == "." || text == ".." || text.contains(bad) {
-            return Err(Error::malformed(format!("'{text}' is not a valid interface name"))
-                .expected("an interface name has 1 to 15 characters, without spaces, '/' and ':'"));
+        // The kernel takes `%d` for a place where to put a number, and has switches for interfaces "all" and "default".
+        let bad = |c: char| ['/', ':', '%'].contains(&c) || c.is_whitespace() || c.is_control();
+        let reserved = [".", "..", "all", "default"];
+        if text.is_empty() || text.len() > 15 || reserved.contains(&text) || text.contains(bad) {
+            return Err(Error::malformed(format!("'{text}' is not a valid interface name")).expected(
+                "an interface name has 1 to 15 characters, without spaces, '/', ':' and '%', and is not 'all' or 'default'",
+            ));
         }
         Ok(Self(text.into()))
     }

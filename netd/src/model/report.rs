@@ -404,8 +404,8 @@ impl fmt::Display for XdpAbsence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Driver => f.write_str("its driver refuses it"),
-            Self::Veth => f.write_str("it is a veth, where XDP costs TCP its segmentation offload"),
-            Self::NoCard => f.write_str("it is no network card"),
+            Self::Veth => f.write_str("it is a veth, where XDP turns off TCP segmentation offload"),
+            Self::NoCard => f.write_str("it is not a network card"),
             Self::Impossible(why) => f.write_str(why),
         }
     }

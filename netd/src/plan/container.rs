@@ -196,6 +196,17 @@ fn adopted<'a>(view: View<'a>, name: &IfName) -> Result<(&'a Link, Mac)> {
     }
 }
 
+/// Refuses a container whose first interface is gone: nothing would reach its ports.
+pub(crate) fn check_interface(view: View<'_>, container: &Container) -> Result<()> {
+    let Some(interface) = container.primary() else { return Ok(()) };
+    let link = view.observed.link(&interface.host);
+    if link.is_some_and(|link| is_host_end_of(interface, link)) {
+        return Ok(());
+    }
+    let (container, interface) = (container.name.to_string(), interface.host.to_string());
+    Err(ContainerError::LostInterface { container, interface }.into())
+}
+
 /// Whether a link is the recorded host's end of an interface: name, kind and MAC address agree.
 pub(crate) fn is_host_end_of(interface: &Interface, link: &Link) -> bool {
     link.mac == Some(interface.host_mac) && link.kind.as_deref() == Some(KIND)

@@ -22,7 +22,6 @@ pub(crate) fn interface(interface: &Interface, network: &Network, index: u32, br
         flags: flag(!network.icc, network_flag::NO_ICC)
             | flag(network.internal, network_flag::INTERNAL)
             | flag(!network.masquerade, network_flag::NO_MASQUERADE)
-            | flag(!network.adopted, network_flag::OWN_BRIDGE)
             | flag(!interface.allowed.is_empty(), network_flag::MORE_ADDRESSES)
             | flag(!masquerades6(network), network_flag::NO_MASQUERADE6)
             | network.subnets.iter().fold(0, |flags, subnet| flags | mode_flags(subnet)),

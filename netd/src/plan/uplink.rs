@@ -18,7 +18,11 @@ pub(crate) fn uplinks(view: View<'_>) -> Result<Vec<Link>> {
             .iter()
             .map(|name| {
                 let link = observed.link(name).cloned();
-                Ok(link.ok_or_else(|| HostError::NoInterface { name: name.to_string() })?)
+                let link = link.ok_or_else(|| HostError::NoInterface { name: name.to_string() })?;
+                if link.loopback {
+                    return Err(HostError::LoopbackUplink { name: name.to_string() }.into());
+                }
+                Ok(link)
             })
             .collect();
     }
@@ -68,8 +72,8 @@ impl fmt::Display for Obstacle {
         match self {
             Self::Off => f.write_str("it is off"),
             Self::Impossible(error) => error.fmt(f),
-            Self::Veth => f.write_str("it is a veth, where XDP costs TCP its segmentation offload"),
-            Self::NoCard => f.write_str("it is no network card"),
+            Self::Veth => f.write_str("it is a veth, where XDP turns off TCP segmentation offload"),
+            Self::NoCard => f.write_str("it is not a network card"),
         }
     }
 }

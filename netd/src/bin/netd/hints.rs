@@ -94,7 +94,8 @@ fn container(error: &ContainerError) -> Option<String> {
         ContainerError::NamespaceExists { path } => {
             format!("attach it with --netns {}, or choose another name", path.display())
         }
-        ContainerError::NamespaceReplaced { container, .. } => {
+        ContainerError::NamespaceReplaced { container, .. }
+        | ContainerError::LostInterface { container, .. } => {
             format!("the container is gone; to remove its record: netd container rm {container}")
         }
         ContainerError::HostNamespace { .. } => {
@@ -151,7 +152,7 @@ fn publication(error: &PublicationError) -> Option<String> {
             let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
             let own = own.join(", ");
             format!(
-                "the host has {own}; for an address that it gets later set net.{family}.ip_nonlocal_bind=1"
+                "the host has {own}; to publish an address that it will get later, set net.{family}.ip_nonlocal_bind=1"
             )
         }
         PublicationError::Families { .. } => {

@@ -57,10 +57,10 @@ pub(crate) struct ContainerAdd {
     /// Network to attach to
     #[arg(long, value_name = "NETWORK", default_value = "bridge")]
     pub(crate) network: Name,
-    /// The owner's key for the container, for example a runtime's container ID
+    /// Identifier that another program gives to the container, for example a runtime's container ID
     #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<OwnerKey>,
-    /// Use an existing veth: its host end is this interface, its other end eth0 in the container
+    /// Use an existing veth pair: this interface is its host end, eth0 in the container the other one
     #[arg(long, value_name = "IFACE")]
     pub(crate) adopt: Option<IfName>,
     /// Attach the network namespace at this path

@@ -127,7 +127,7 @@ pub(crate) enum HostCommand {
     /// Manage networks (bridge, host and none are built in)
     #[command(subcommand)]
     Network(NetworkCommand),
-    /// Manage containers: network namespaces that are attached to a network
+    /// Manage containers: network namespaces that are attached to networks
     #[command(subcommand)]
     Container(ContainerCommand),
     /// Run a command in a new container, and remove the container when it ends
@@ -184,7 +184,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   netd timeouts                          Show the timeouts and their sources
-  netd timeouts two_way=10m one_way=30s  Set two timeouts, also for open connections
+  netd timeouts two_way=10m one_way=30s  Set two timeouts, open connections too
   netd timeouts established=1d
   netd timeouts --reset                  Restore the defaults
 

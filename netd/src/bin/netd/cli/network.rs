@@ -99,7 +99,7 @@ pub(crate) struct NetworkCreate {
     /// Name of the bridge interface
     #[arg(long, value_name = "IFACE")]
     pub(crate) bridge: Option<IfName>,
-    /// Use this existing bridge; netd never removes it
+    /// Use this existing bridge and its addresses; netd never removes it
     #[arg(long, value_name = "IFACE", conflicts_with_all = ["bridge", "mtu"])]
     pub(crate) adopt: Option<IfName>,
     /// MTU in bytes [default: MTU of the default route's interface]

@@ -13,7 +13,7 @@ pub(crate) struct PublishOptions {
     /// Who may use them
     #[command(flatten)]
     pub(crate) access: AccessOptions,
-    /// Accept only clients that arrive on this interface; not the host itself, no containers
+    /// Accept only clients that arrive on this interface, and neither the host itself nor containers
     #[arg(long, value_name = "IFACE")]
     pub(crate) interface: Option<IfName>,
 }

@@ -63,7 +63,7 @@ async fn dispatch(settings: &Settings, output: Output, command: HostCommand) -> 
         }
         HostCommand::Container(command) => container::execute(settings, output, command).await?,
         HostCommand::Run(run) => return run::launch(settings, output, run).await,
-        HostCommand::Supervise(run) => return run::supervise(settings, run).await,
+        HostCommand::Supervise(run) => return run::supervise(settings, output, run).await,
         HostCommand::Become(request) => return or_status(run::become_command(&request), output),
         HostCommand::Publish(request) => publish::publish(settings, output, request).await?,
         HostCommand::Unpublish(request) => publish::unpublish(settings, output, request).await?,

@@ -48,6 +48,9 @@ pub(super) async fn launch(settings: &Settings, output: Output, run: Run) -> Res
     };
     let detach = run.detach;
     let mut supervisor = Command::new("/proc/self/exe");
+    if output.is_json() {
+        supervisor.arg("--json");
+    }
     supervisor.args(arguments(settings, &name, run));
     if detach {
         supervisor.stdin(Stdio::null()).stdout(Stdio::piped());
@@ -121,6 +124,8 @@ async fn detached(settings: &Settings, output: Output, name: &Name, mut supervis
         stdout.read_to_string(&mut said).await.doing(|| "read from the run's supervisor".into())?;
     }
     if !said.contains(READY) {
+        // Its failure as JSON; as text it has been on stderr.
+        raw(&said)?;
         return Ok(exit_status(supervisor.wait().await.doing(|| "wait for the run's supervisor".into())?));
     }
     match Session::open(settings)?.report_container(name).await {
@@ -138,7 +143,7 @@ async fn detached(settings: &Settings, output: Output, name: &Name, mut supervis
 const READY: &str = "ready";
 
 /// The supervisor: adds the container, runs the command, removes the container.
-pub(super) async fn supervise(settings: &Settings, request: Supervise) -> Result<u8> {
+pub(super) async fn supervise(settings: &Settings, output: Output, request: Supervise) -> Result<u8> {
     let Supervise { parent, run } = request;
     let mut signals = Signals::new()?;
     if !run.detach {
@@ -168,7 +173,11 @@ pub(super) async fn supervise(settings: &Settings, request: Supervise) -> Result
     } else {
         note(&published.text());
     }
-    let mut words: Vec<OsString> = vec!["become".into(), "--parent".into(), getpid().to_string().into()];
+    let mut words: Vec<OsString> = Vec::new();
+    if output.is_json() {
+        words.push("--json".into());
+    }
+    words.extend(["become".into(), "--parent".into(), getpid().to_string().into()]);
     if let Some(sandbox) = &sandbox {
         // By this process's descriptor: a path could lead to another namespace by now.
         let descriptor = sandbox.as_fd().as_raw_fd();

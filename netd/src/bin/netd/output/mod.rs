@@ -32,6 +32,11 @@ impl Output {
         Self { json }
     }
 
+    /// Whether they are printed as JSON.
+    pub(crate) const fn is_json(self) -> bool {
+        self.json
+    }
+
     /// Prints a result.
     pub(crate) fn print<T: Text + Serialize>(self, result: &T) -> Result<()> {
         if self.json { json(result) } else { raw(&result.text()) }
@@ -64,7 +69,7 @@ impl Output {
             let _gone = json(&failure);
         }
         let (red, plain) = if io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-        let mut text = format!("{red}error:{plain} {message}\n");
+        let mut text = format!("{red}error:{plain} {}\n", visible(message));
         for line in hint.iter().flat_map(|hint| hint.lines()) {
             // Writing to a string does not fail.
             let _ok = writeln!(text, "hint: {line}");
@@ -83,6 +88,17 @@ impl Output {
         let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or("system");
         self.fail(kind, &error.chain(), hint);
     }
+}
+
+/// A message with control characters written out: what the user typed may hold some, and must not steer the terminal.
+fn visible(message: &str) -> String {
+    message.chars().fold(String::new(), |text, c| {
+        if c.is_control() {
+            text + &c.escape_default().to_string()
+        } else {
+            text + c.encode_utf8(&mut [0; 4])
+        }
+    })
 }
 
 /// A failure as JSON.

@@ -166,6 +166,7 @@ fn containers() {
         mac: "02:42:ac:11:00:02".to_owned(),
         mtu: 1500,
         addresses: vec![address.clone()],
+        allowed_addresses: Vec::new(),
         adopted: false,
     };
     let container = Container {
