@@ -17,7 +17,7 @@ pub(super) struct Rule {
 }
 
 /// Every allowed difference; if several match, the first one counts.
-pub(super) const RULES: [Rule; 21] = [
+pub(super) const RULES: [Rule; 22] = [
     Rule { name: "between-containers", holds: between_containers },
     Rule { name: "tcp-flags", holds: |seen| is_judged(seen) && is_odd_tcp(seen) },
     Rule { name: "tcp-length", holds: |seen| is_judged(seen) && matches!(seen.lie(), Lie::TcpLength(_)) },
@@ -40,6 +40,7 @@ pub(super) const RULES: [Rule; 21] = [
         holds: |seen| seen.case.is_between_containers() && answers_alike(seen, true),
     },
     Rule { name: "martian-source", holds: martian_source },
+    Rule { name: "quoted-ttl", holds: quoted_ttl },
     Rule { name: "icmp-query", holds: icmp_query },
     Rule { name: "foreign-source", holds: |seen| seen.case.what == "spoofed source" && seen.netd.is_empty() },
 ];
@@ -73,16 +74,36 @@ fn is_judged(seen: &Seen<'_>) -> bool {
     seen.judged && seen.nft.is_empty() && may
 }
 
-/// Packets between containers without readable ports, or that are no errors for netd, are passed unchanged.
+/// Packets between containers without readable ports, or that are no errors for netd, go to the host's stack, which does not
+/// forward them.
 fn between_containers(seen: &Seen<'_>) -> bool {
-    let sent = view(&seen.case.packets[1][0]).map(|sent| (sent.src, sent.dst));
+    let is_time_exceeded = |packet: &[u8]| {
+        let kind = if packet[0] >> 4 == 6 { 3 } else { 11 };
+        view(packet).is_some_and(|outer| packet.get(outer.start) == Some(&kind))
+    };
     seen.case.is_between_containers()
         && seen.nft.is_empty()
         && !seen.netd.is_empty()
-        && seen.netd.iter().all(|(_, packet)| {
-            let is_redirect = packet[0] >> 4 == 6 && packet.get(40) == Some(&137);
-            is_redirect || view(packet).map(|view| (view.src, view.dst)) == sent
-        })
+        && seen.netd.iter().all(|(end, packet)| *end == seen.case.from && is_time_exceeded(packet))
+}
+
+/// The host answers a container, and the quoted packet differs in its TTL only, which is 1.
+fn quoted_ttl(seen: &Seen<'_>) -> bool {
+    let blank = |arrived: &Arrived| -> Option<(u8, Arrived)> {
+        let [(end, packet)] = &arrived[..] else { return None };
+        let start = view(packet).filter(|_outer| is_right(packet))?.start;
+        let (mut packet, quote) = (packet.clone(), start + 8);
+        packet[start + 2..start + 4].fill(0);
+        let inner = packet.get_mut(quote..)?;
+        let is_v6 = inner.first()? >> 4 == 6;
+        let ttl = std::mem::take(inner.get_mut(if is_v6 { 7 } else { 8 })?);
+        if !is_v6 {
+            inner.get_mut(10..12)?.fill(0);
+        }
+        Some((ttl, scrub(&vec![(*end, packet)])))
+    };
+    let (Some((_, nft)), Some((ttl, netd))) = (blank(&seen.nft), blank(&seen.netd)) else { return false };
+    seen.case.from.is_container() && ttl == 1 && nft == netd
 }
 
 /// A wrong checksum stays wrong by the same difference; the sum zero has two representations.
