@@ -45,12 +45,21 @@ impl Snapshot {
         Self { parts }
     }
 
-    /// Fails and shows the difference unless both are equal.
+    /// What differs from an earlier snapshot, in words.
+    pub fn differences(&self, before: &Self) -> Vec<String> {
+        let was = |name| before.parts.get(name).map(String::as_str).unwrap_or_default();
+        self.parts
+            .iter()
+            .filter(|(name, value)| *value != was(name.as_str()))
+            .map(|(name, value)| format!("{name} differ.\nbefore:\n{}\nafter:\n{value}", was(name)))
+            .collect()
+    }
+
+    /// Fails and shows the first difference unless both are equal.
     #[track_caller]
     pub fn assert_same_as(&self, before: &Self) {
-        for (name, value) in &self.parts {
-            let was = before.parts.get(name).map(String::as_str).unwrap_or_default();
-            assert!(value == was, "{name} differ.\nbefore:\n{was}\nafter:\n{value}");
+        if let Some(difference) = self.differences(before).first() {
+            panic!("{difference}");
         }
     }
 }

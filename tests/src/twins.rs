@@ -73,6 +73,11 @@ pub fn client(v6: bool, number: u8) -> IpAddr {
     }
 }
 
+/// The address of the router outside.
+pub fn outside(v6: bool) -> IpAddr {
+    if v6 { crate::lab::OUTSIDE6 } else { crate::lab::OUTSIDE }.parse().expect("an address")
+}
+
 /// The `number`th address beyond the router outside.
 pub fn far(v6: bool, number: u16) -> IpAddr {
     if v6 {
@@ -92,9 +97,9 @@ pub struct Published {
     pub host_port: u16,
     /// How many ports.
     pub count: u16,
-    /// The container that they lead to.
+    /// The container that they lead to, or the machine outside.
     pub container: End,
-    /// First container port.
+    /// First port there.
     pub port: u16,
     /// Whether it is on the host's addresses towards the client only.
     pub bound: bool,
@@ -118,6 +123,10 @@ pub const PUBLISHED: [Published; 11] = [
     Published { bound: true, ..published("tcp", 9000, End::Second, 90) },
     published("udp", SENTINEL, End::First, SENTINEL),
 ];
+
+/// Ports of the machine outside that both hosts publish for IPv4; the next host port is for IPv6.
+pub const FORWARDED: [Published; 2] =
+    [published("tcp", 8090, End::Outside, 80), published("udp", 5390, End::Outside, 53)];
 
 /// The destination and source port of the last packet of an exchange.
 const SENTINEL: u16 = 4000;
@@ -176,6 +185,10 @@ impl World {
                 lab.container(if end == End::First { "first" } else { "second" }, &words)
             })
             .into();
+        for v6 in [false, true] {
+            let specs = FORWARDED.map(|entry| entry.forwarded(v6).specs().remove(0));
+            lab.netd(&["publish", &specs[0], &specs[1], &outside(v6).to_string()]).ok();
+        }
         let paths: Vec<PathBuf> = names.iter().map(|name| Path::new("/run/netns").join(name)).collect();
         Self::finish(lab, Vec::new(), &paths, bridge, None)
     }
@@ -238,8 +251,7 @@ impl World {
             for v6 in [false, true] {
                 let addresses: Vec<IpAddr> = match end {
                     End::Client => (0..CLIENTS).map(|number| client(v6, number)).collect(),
-                    End::Outside if v6 => vec![crate::lab::OUTSIDE6.parse().expect("an address")],
-                    End::Outside => vec![crate::lab::OUTSIDE.parse().expect("an address")],
+                    End::Outside => vec![outside(v6)],
                     End::First => vec![inside(v6, 2)],
                     End::Second => vec![inside(v6, 3)],
                 };
@@ -327,6 +339,12 @@ impl Published {
         }
     }
 
+    /// The same for a family, if it is [`FORWARDED`].
+    #[must_use]
+    pub fn forwarded(self, v6: bool) -> Self {
+        Self { host_port: self.host_port + u16::from(v6), ..self }
+    }
+
     /// The container port behind a host port.
     pub fn target(&self, host_port: u16) -> u16 {
         self.port + (host_port - self.host_port)
@@ -335,12 +353,11 @@ impl Published {
 
 /// The packet after which an exchange is over.
 fn last(from: End, payload: Vec<u8>) -> Vec<u8> {
-    let parse = |text: &str| text.parse().expect("an address");
     let (src, dst) = match from {
         End::Client => (client(false, 0), host(false, End::Client)),
-        End::Outside => (parse(crate::lab::OUTSIDE), host(false, End::Outside)),
-        End::First => (inside(false, 2), parse(crate::lab::OUTSIDE)),
-        End::Second => (inside(false, 3), parse(crate::lab::OUTSIDE)),
+        End::Outside => (outside(false), host(false, End::Outside)),
+        End::First => (inside(false, 2), outside(false)),
+        End::Second => (inside(false, 3), outside(false)),
     };
     let tuple = Tuple { src, dst, sport: 4444 + from as u16, dport: SENTINEL };
     Stimulus { payload, ..Stimulus::new(Body::Udp) }.packets(&tuple).remove(0)
@@ -393,6 +410,16 @@ fn ruleset(bridge: &str) -> String {
                 )
                 .expect("a string takes all");
             }
+        }
+        for entry in FORWARDED.map(|entry| entry.forwarded(v6)) {
+            let Published { proto, host_port, port, .. } = entry;
+            let target = outside(v6);
+            let to = if v6 { format!("[{target}]:{port}") } else { format!("{target}:{port}") };
+            writeln!(dnat, "{proto} dport {host_port} dnat to {to}").expect("a string takes all");
+            writeln!(accept, "{family} daddr {target} {proto} dport {port} accept")
+                .expect("a string takes all");
+            writeln!(own, "{family} daddr {target} {proto} dport {port} ct status dnat masquerade")
+                .expect("a string takes all");
         }
         // IPv4 has a sysctl for this.
         let quiet = if v6 {

@@ -10,6 +10,7 @@ mod host;
 mod lint;
 mod setup;
 mod shell;
+mod storm;
 mod test;
 mod tidy;
 mod vm;
@@ -56,6 +57,13 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORD")]
         words: Vec<String>,
     },
+    /// Let everybody act at random on real namespaces, and check what netd promises; --help says more
+    #[command(disable_help_flag = true)]
+    Storm {
+        /// Words for the storm: --minutes N, --seed S, --only ACTOR …
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORD")]
+        words: Vec<String>,
+    },
     /// Check format, lints and documentation
     Lint,
     /// Check the project's own rules
@@ -79,6 +87,7 @@ fn main() -> ExitCode {
         Verb::Demo => demo::demo(),
         Verb::Test { filter, repeat, busy } => test::test(&filter, repeat, busy),
         Verb::Bench { words } => bench::bench(&words),
+        Verb::Storm { words } => storm::storm(&words),
         Verb::Lint => lint::lint(),
         Verb::Tidy => tidy::tidy(),
         Verb::Fuzz { seconds, target } => fuzz::fuzz(seconds, &target),

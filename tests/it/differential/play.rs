@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use netd_tests::stimulus::{Body, Lie, Stimulus, Tuple, view};
-use netd_tests::twins::{CLIENTS, End, Outcome, PUBLISHED, client, far, host, inside};
+use netd_tests::twins::{CLIENTS, End, FORWARDED, Outcome, PUBLISHED, client, far, host, inside, outside};
 
 use super::dice::Dice;
 use super::odd::{lose, spoil};
@@ -108,6 +108,8 @@ pub(super) struct Play {
     used: [u32; 4],
     /// The next free address far outside.
     fars: u16,
+    /// How many flows went to a published port of the machine outside.
+    forwards: u32,
     /// Source ports that one of the worlds has chosen: a flow that uses one of them may find it taken.
     chosen: HashSet<u16>,
 }
@@ -117,7 +119,14 @@ const FLOWS: usize = 64;
 
 impl Play {
     pub(super) fn new(seed: u64) -> Self {
-        Self { dice: Dice::new(seed), flows: Vec::new(), used: [0; 4], fars: 0, chosen: HashSet::new() }
+        Self {
+            dice: Dice::new(seed),
+            flows: Vec::new(),
+            used: [0; 4],
+            fars: 0,
+            forwards: 0,
+            chosen: HashSet::new(),
+        }
     }
 
     /// An address and port of an end that were not used recently. No two ends behind one address share a port, and no
@@ -147,7 +156,8 @@ impl Play {
     fn begin(&mut self) -> usize {
         let v6 = self.dice.chance(40);
         let flow = match self.dice.u8(0..100) {
-            0..55 => self.inbound(v6),
+            0..47 => self.inbound(v6),
+            47..55 => self.forwarded(v6),
             55..90 => self.outbound(v6),
             _ => self.hairpin(v6),
         };
@@ -199,6 +209,26 @@ impl Play {
         let outer = Tuple { src, sport, dst: host(v6, end), dport: port };
         let inner = Tuple { dst: inside(v6, number), dport: entry.target(port), ..outer };
         self.flow(body, [end, entry.container], outer, inner)
+    }
+
+    /// To a port of the machine outside that the host publishes, from the client or a container.
+    fn forwarded(&mut self, v6: bool) -> Flow {
+        /// The source ports of such flows, which leave by one address: nobody else's, and a prime number of them.
+        const FIRST: u16 = 61_000;
+        const PORTS: u32 = 4493;
+        let end = self.dice.pick(&[End::Client, End::Client, End::First, End::Second]);
+        let entry = self.dice.pick(&FORWARDED).forwarded(v6);
+        let body = if entry.proto == "tcp" { Kind::Tcp } else { Kind::Udp };
+        let (src, _) = self.fresh(end, v6);
+        let sport = FIRST + u16::try_from(self.forwards % PORTS).unwrap();
+        if self.forwards >= PORTS {
+            // It may be taken still.
+            self.chosen.insert(sport);
+        }
+        self.forwards += 1;
+        let outer = Tuple { src, sport, dst: host(v6, End::Client), dport: entry.host_port };
+        let inner = Tuple { src: host(v6, End::Outside), sport, dst: outside(v6), dport: entry.port };
+        self.flow(body, [end, End::Outside], outer, inner)
     }
 
     /// From a container to the outside, or to the client.

@@ -33,12 +33,10 @@ pub(super) const RULES: [Rule; 22] = [
     Rule { name: "hop-by-hop", holds: hop_by_hop },
     Rule { name: "error-checksum", holds: error_checksum },
     Rule { name: "error-quote", holds: error_quote },
+    Rule { name: "error-source", holds: error_source },
     Rule { name: "after-reset", holds: after_reset },
     Rule { name: "answer-quote", holds: |seen| answers_alike(seen, false) },
-    Rule {
-        name: "answer-source",
-        holds: |seen| seen.case.is_between_containers() && answers_alike(seen, true),
-    },
+    Rule { name: "answer-source", holds: |seen| uses_published_port(seen) && answers_alike(seen, true) },
     Rule { name: "martian-source", holds: martian_source },
     Rule { name: "quoted-ttl", holds: quoted_ttl },
     Rule { name: "icmp-query", holds: icmp_query },
@@ -200,7 +198,50 @@ fn error_quote(seen: &Seen<'_>) -> bool {
         && (nft_end, nft.len()) == (netd_end, netd.len())
         && is_right(nft)
         && is_right(netd)
-        && blank(nft) == blank(netd)
+        && if keeps_router(seen, nft, netd) {
+            sourceless(&blank(nft)) == sourceless(&blank(netd))
+        } else {
+            blank(nft) == blank(netd)
+        }
+}
+
+/// Whether it is one of the host's addresses on its uplinks.
+fn is_hosts(address: IpAddr) -> bool {
+    [End::Client, End::Outside].map(|end| host(address.is_ipv6(), end)).contains(&address)
+}
+
+/// Whether a container sends to an address of the host's.
+fn uses_published_port(seen: &Seen<'_>) -> bool {
+    seen.case.from.is_container() && view(&seen.case.packets[1][0]).is_some_and(|sent| is_hosts(sent.dst))
+}
+
+/// Whether an ICMP error comes from a router whose address netd keeps, and for which the kernel puts the host's.
+fn keeps_router(seen: &Seen<'_>, nft: &[u8], netd: &[u8]) -> bool {
+    let sources = [nft, netd, &seen.case.packets[1][0]].map(|packet| view(packet).map(|ip| ip.src));
+    let [Some(theirs), Some(ours), Some(sent)] = sources else { return false };
+    is_message(seen) && !seen.case.from.is_container() && is_hosts(theirs) && ours == sent
+}
+
+/// An ICMP error without its source and the checksums that cover it.
+fn sourceless(packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    let source = if packet[0] >> 4 == 6 { 8..24 } else { 10..16 };
+    packet[source].fill(0);
+    if let Some(ip) = view(&packet) {
+        packet[ip.start + 2..ip.start + 4].fill(0);
+    }
+    packet
+}
+
+/// An error by a router on the way to another host to which a published port leads, or to its client: the same but for its
+/// source.
+fn error_source(seen: &Seen<'_>) -> bool {
+    let ([(nft_end, nft)], [(netd_end, netd)]) = (&seen.nft[..], &seen.netd[..]) else { return false };
+    keeps_router(seen, nft, netd)
+        && nft_end == netd_end
+        && is_right(nft)
+        && is_right(netd)
+        && sourceless(nft) == sourceless(netd)
 }
 
 /// Whether both hosts answer with the same error about the same packet. netd's quote holds at least the headers up to
