@@ -17,7 +17,7 @@ pub(super) struct Rule {
 }
 
 /// Every allowed difference; if several match, the first one counts.
-pub(super) const RULES: [Rule; 22] = [
+pub(super) const RULES: [Rule; 23] = [
     Rule { name: "between-containers", holds: between_containers },
     Rule { name: "tcp-flags", holds: |seen| is_judged(seen) && is_odd_tcp(seen) },
     Rule { name: "tcp-length", holds: |seen| is_judged(seen) && matches!(seen.lie(), Lie::TcpLength(_)) },
