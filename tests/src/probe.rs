@@ -17,7 +17,7 @@ use crate::netns::run_in;
 use crate::wait_for;
 
 /// How long a probe waits for an answer that must come: long, since a busy machine is slow.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 /// How long a probe waits for an answer that must not come.
 pub const SILENCE: Duration = Duration::from_millis(400);
 

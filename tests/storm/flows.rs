@@ -45,7 +45,12 @@ impl World {
         match bound {
             Err(error) if error.kind() == ErrorKind::AddrInUse => {}
             Err(error) => {
-                self.judge.breach(Promise::Reserved, Some(kind), 0, &format!("binding {proto} {at}: {error}"))
+                self.judge.breach(
+                    Promise::Reserved,
+                    Some(kind),
+                    0,
+                    &format!("binding {proto} {at}: {error}"),
+                );
             }
             Ok(()) => {
                 self.judge.breach(
@@ -78,10 +83,9 @@ impl World {
                 let address = match opening.asker {
                     Who::Host | Who::Client if other && self.admin.has_second() => SECOND,
                     Who::Host => LOOPBACK,
-                    Who::Client => HOST,
                     Who::Outside => HOST_OUTSIDE,
                     Who::Place(_) if other => GATEWAY,
-                    Who::Place(_) | Who::Vault => HOST,
+                    Who::Client | Who::Place(_) | Who::Vault => HOST,
                 };
                 let port = GROUPS[usize::from(group)].host_port + nth;
                 Some((SocketAddr::new(address.of(v6), port), Meant::Holder(group)))

@@ -214,9 +214,10 @@ impl Judge {
             Deed::Say(of) | Deed::End(of, _) => *of == flow,
             Deed::Burst(_) if number < began => false,
             Deed::Burst(burst) => matches!(burst.from, Who::Place(place) if places.contains(&place)),
-            Deed::Bind(of, _) | Deed::Unpublish(of) => Some(*of) == group,
+            Deed::Bind(of, _) | Deed::Unpublish(of) | Deed::Publish(of, _) | Deed::Replace(of, ..) => {
+                Some(*of) == group
+            }
             Deed::Add(place) | Deed::Remove(place) => places.contains(place),
-            Deed::Publish(of, _) | Deed::Replace(of, ..) => Some(*of) == group,
             Deed::Sync => false,
             Deed::Address | Deed::Route | Deed::Rule => true,
         };

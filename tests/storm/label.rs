@@ -65,11 +65,11 @@ impl Label {
 
     /// The label at the beginning of a payload.
     pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
-        let line = payload.split(|byte| *byte == b'\n').next()?;
-        let mut words = std::str::from_utf8(line).ok()?.strip_prefix(MAGIC)?.split_ascii_whitespace();
         fn word<T: FromStr>(words: &mut SplitAsciiWhitespace<'_>) -> Option<T> {
             words.next()?.parse().ok()
         }
+        let line = payload.split(|byte| *byte == b'\n').next()?;
+        let mut words = std::str::from_utf8(line).ok()?.strip_prefix(MAGIC)?.split_ascii_whitespace();
         Some(Self {
             from: word(&mut words)?,
             meant: word(&mut words)?,

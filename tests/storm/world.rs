@@ -127,7 +127,8 @@ pub(crate) struct World {
 impl World {
     /// The hosts and their servers; nothing is published yet.
     pub(crate) fn new(lab: Lab) -> Self {
-        let [client, outside, host] = [&lab.client, &lab.outside, &lab.host].map(|netns| netns.path());
+        let [client, outside, host] =
+            [&lab.client, &lab.outside, &lab.host].map(netd_tests::netns::Netns::path);
         let vault = sandbox(&lab.container("vault", &["--network", "vault", "--ip", "10.78.0.9"]));
         run_in(&vault, || {
             let route = ["route", "replace", "default", "via", "10.78.0.1"];

@@ -22,7 +22,7 @@ Examples:
   netd container add web -p 8080:80
   netd container add db --network backend --ip 172.18.0.10
   netd container add app --pid 4711 -p 127.0.0.1:9000:9000/udp")]
-    Add(ContainerAdd),
+    Add(Box<ContainerAdd>),
     /// Run a command in a container's network namespace
     #[command(after_help = "Example:\n  netd container exec web -- ip address")]
     Exec {

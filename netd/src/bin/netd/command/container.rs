@@ -20,7 +20,7 @@ const INTERFACE: &str = "eth0";
 pub(super) async fn execute(settings: &Settings, output: Output, command: ContainerCommand) -> Result<()> {
     match command {
         ContainerCommand::Add(typed) => {
-            let ContainerAdd { name, key, network, adopt, netns, pid, attach } = typed;
+            let ContainerAdd { name, key, network, adopt, netns, pid, attach } = *typed;
             let of_process = pid.map(namespace_of).transpose()?;
             let network = NetworkMode::of(&network, |network| {
                 Ok(InterfaceRequest { adopt, ..interface(network, &attach)? })
