@@ -142,7 +142,7 @@ fn each_drop_is_counted_by_its_reason_and_by_no_other() {
         ("spoofed", true, Packet::tcp((OTHER, 1), (HOST, 22), "S")),
         ("spoofed", true, Packet::udp(([0, 0, 0, 0], 68), ([255; 4], 67))),
         ("isolated", true, Packet::tcp((WEB, 1), ([10, 20, 0, 2], 80), "S")),
-        ("isolated", true, Packet::tcp((WEB, 1), ([10, 20, 0, 1], 8080), "S")),
+        ("isolated", true, Packet::tcp((WEB, 1), ([10, 20, 0, 9], 8080), "S")),
         ("martian", true, Packet::tcp((WEB, 1), ([127, 0, 0, 1], 9000), "S")),
         ("out_of_state", true, Packet::tcp((WEB, 1), (FAR, 80), "R")),
         ("out_of_state", true, Packet::tcp((WEB, 1), (FAR, 80), "FA")),
