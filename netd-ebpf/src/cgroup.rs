@@ -1,12 +1,12 @@
-//! Connections that the host's own processes make: to localhost or to an address of the host.
+//! The host's own processes: connections that they make to localhost or to an address of the host.
 //!
 //! The destination is replaced by the container's when the socket connects or sends, so the packets need no translation. The
 //! application is told the address that it asked for. Only sockets of the host's own network namespace are touched: a
 //! container's 127.0.0.1 is its own.
 
 use aya_ebpf::programs::{SockAddrContext, SockContext};
-use netd_common::abi::{FamilyRows as _, SocketKey, SocketRow};
-use netd_common::flow::Handle;
+use netd_common::abi::{FamilyRows as _, PortRow, SocketKey, SocketRow};
+use netd_common::flow::{FlowKey, Handle, Tuple, Zone};
 use netd_common::policy::publication::{self, Found};
 use netd_common::wire::bytes::{Address as _, Be16, Ipv4, Ipv6};
 use netd_common::wire::ip::protocol;
@@ -14,7 +14,7 @@ use netd_common::wire::ip::protocol;
 use crate::kernel::inet::Inet;
 use crate::kernel::lookups::Kernel;
 use crate::kernel::sock::{Sock, SockAddr};
-use crate::kernel::{seen_peers, tables};
+use crate::kernel::{host_flows, seen_peers, tables};
 
 /// What a cgroup program returns to let the call go on; these programs refuse nothing.
 const ALLOW: i32 = 1;
@@ -31,12 +31,16 @@ pub(crate) enum Call {
 /// connect and sendmsg of an IPv4 socket.
 #[inline(always)]
 pub(crate) fn outgoing4(ctx: &SockAddrContext, call: Call) -> i32 {
-    if let Some(mut addr) = SockAddr::of_host(ctx)
-        && let Some(replacement) = lookup(&addr, addr.address4(), call)
-        && let Some(target) = replacement.target.as_mapped()
-    {
-        addr.set4(target, replacement.target_port);
-        remember(&addr, call, &replacement);
+    if let Some(mut addr) = SockAddr::of_host(ctx) {
+        if let Some(replacement) = lookup(&addr, addr.address4(), call)
+            && let Some(target) = replacement.target.as_mapped()
+        {
+            addr.set4(target, replacement.target_port);
+            remember(&addr, call, &replacement);
+        }
+        if call == Call::Send {
+            note(&addr, Ipv6::mapped(addr.address4()));
+        }
     }
     ALLOW
 }
@@ -53,6 +57,9 @@ pub(crate) fn outgoing6(ctx: &SockAddrContext, call: Call) -> i32 {
         if let Some(replacement) = replacement {
             addr.set6(replacement.target, replacement.target_port);
             remember(&addr, call, &replacement);
+        }
+        if call == Call::Send {
+            note(&addr, addr.address6());
         }
     }
     ALLOW
@@ -152,6 +159,17 @@ fn remember(addr: &SockAddr<'_>, call: Call, replacement: &Replacement) {
     }
     tables::put_socket(&key, &row);
     tables::count_flow(*publication);
+}
+
+/// Notes to whom an unconnected socket sends, if its own port is published: nothing else tells its answers from datagrams to the
+/// published port.
+#[inline(always)]
+fn note(addr: &SockAddr<'_>, peer: Ipv6) {
+    let (number, port) = (addr.protocol(), addr.local_port());
+    if tables::port(number, port).is_some_and(|row| row != PortRow::default()) {
+        let answers = Tuple { src: peer, dst: Ipv6::UNSPECIFIED, src_port: addr.port(), dst_port: port };
+        host_flows::note(&FlowKey::new(answers, number, Zone::OUTSIDE));
+    }
 }
 
 /// The target's address in the family that was asked for, or else its IPv4 address, if the kernel accepts that.

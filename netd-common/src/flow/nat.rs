@@ -65,13 +65,6 @@ impl<A: Address> Nat<A> {
     pub fn translates_source(&self) -> bool {
         self.translated.src != self.original.src
     }
-
-    /// Whether the container sees its network's gateway as the source. The host connects to containers from that address
-    /// as well, so the source port must be none that the kernel assigns.
-    #[inline(always)]
-    pub fn is_from_gateway(&self) -> bool {
-        self.to.zone != Zone::OUTSIDE && self.translates_source()
-    }
 }
 
 /// The two rows of a connection, each under the key that its packets come in with.

@@ -80,12 +80,11 @@ impl<A: Address> FlowRow<A> {
     }
 
     /// Whether a packet in a later tick than `last` needs no update of the row but its tick. Rows that lead into a container need
-    /// no route lookup, so they are updated only every eighth tick. A reply to a container's own connection is excluded, since a
-    /// socket of the host may have taken its port; so is a row whose pending packets might not fit the counter in one more tick.
+    /// no route lookup, so they are updated only every eighth tick. A row whose pending packets might not fit the counter in one
+    /// more tick is excluded.
     #[inline(always)]
     pub const fn may_skip_refresh(&self, now: u32) -> bool {
         !self.is_outward()
-            && !self.publication.is_none()
             && tick::in_same_eight(self.last, now)
             && pending::packets(self.pending) < pending::MANY
     }

@@ -68,6 +68,13 @@ impl<'a> SockAddr<'a> {
         Be16::from_wire((self.raw.user_port as u16).to_ne_bytes())
     }
 
+    /// The socket's own port.
+    #[inline(always)]
+    pub(crate) fn local_port(&self) -> Be16 {
+        // SAFETY: the kernel passes the socket of the call (struct bpf_sock_addr, 5.1); its port is a number.
+        Be16::new(unsafe { (*self.raw.__bindgen_anon_1.sk).src_port } as u16)
+    }
+
     /// The address of an IPv4 call.
     #[inline(always)]
     pub(crate) fn address4(&self) -> Ipv4 {

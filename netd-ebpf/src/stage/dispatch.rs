@@ -190,7 +190,7 @@ fn next<A: Inet>(ctx: &TcContext, skb: &Skb, outcome: Result<New, Reason>, own: 
     };
     match decision {
         // `new` has opened the flow of a decision to open one.
-        Decision::Pass | Decision::Open => action(ctx, skb, Ok(Verdict::Pass)),
+        Decision::Pass | Decision::Note | Decision::Open => action(ctx, skb, Ok(Verdict::Pass)),
         Decision::Direct => go_on(ctx, skb, of::<A>(stage::DIRECT)),
         Decision::Forward => go_on(ctx, skb, of::<A>(stage::FORWARD)),
         Decision::Hairpin => go_on(ctx, skb, of::<A>(stage::HAIRPIN)),

@@ -1,4 +1,4 @@
-//! Which processes of the host listen on which ports, and which ports the kernel hands out.
+//! Which processes of the host listen on which ports.
 
 use std::fs::{self, File};
 use std::io;
@@ -154,35 +154,6 @@ fn process_with(inode: u64) -> Option<(String, i32)> {
     })
 }
 
-/// The ports that the kernel hands out by itself in `netns`, without those that it must not (`ip_local_port_range` and
-/// `ip_local_reserved_ports` of ip-sysctl.rst), the lowest first.
-pub(super) fn ephemeral(netns: &Netns) -> Result<Vec<u16>> {
-    let read = |name: &str| {
-        let path = format!("/proc/sys/net/ipv4/{name}");
-        netns.run(|| fs::read_to_string(&path))?.doing(|| format!("read {path}"))
-    };
-    Ok(handed_out(&read("ip_local_port_range")?, &read("ip_local_reserved_ports")?))
-}
-
-fn handed_out(range: &str, reserved: &str) -> Vec<u16> {
-    let range: Vec<u16> = range.split_whitespace().filter_map(|port| port.parse().ok()).collect();
-    let (first, last) = match range.as_slice() {
-        [first, last] => (*first, *last),
-        _ => (32768, 60999),
-    };
-    let reserved: Vec<(u16, u16)> = reserved
-        .trim()
-        .split(',')
-        .filter_map(|part| match part.split_once('-') {
-            Some((first, last)) => Some((first.parse().ok()?, last.parse().ok()?)),
-            None => part.parse().ok().map(|port| (port, port)),
-        })
-        .collect();
-    (first..=last)
-        .filter(|port| !reserved.iter().any(|(first, last)| (first..=last).contains(&port)))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,12 +169,6 @@ mod tests {
         assert!(!meets("192.0.2.2", host) && !meets("::1", host) && !meets("::1", Some("0.0.0.0")));
         assert!(meets("::", Some("fd00::1")) && meets("fd00::1", Some("::")));
         assert!(!meets("0.0.0.0", Some("::")) && !meets("fd00::2", Some("fd00::1")));
-    }
-
-    #[test]
-    fn reserved_ports_are_not_handed_out() {
-        assert_eq!(handed_out("10 14\n", "11,13-20\n"), [10, 12]);
-        assert_eq!(handed_out("10 12", "\n"), [10, 11, 12]);
     }
 
     #[test]

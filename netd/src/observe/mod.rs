@@ -1,6 +1,7 @@
 //! What the host looks like now: one snapshot a transaction, refreshed only where the transaction has changed the host.
 
 mod listeners;
+mod local_ports;
 mod process;
 
 use std::cell::OnceCell;
@@ -15,6 +16,7 @@ use crate::netns::Netns;
 #[cfg(test)]
 pub(crate) use listeners::Listener;
 pub(crate) use listeners::Listeners;
+pub(crate) use local_ports::LocalPorts;
 pub use process::this_process;
 pub(crate) use process::{is_alive, kernel_release, present_cookies};
 
@@ -33,15 +35,17 @@ pub(crate) struct Observed {
     pub nonlocal_bind: [bool; 2],
     /// Whether the kernel has IPv6.
     pub has_ipv6: bool,
+    /// The ports that the kernel gives to sockets.
+    pub local_ports: LocalPorts,
     pub(crate) listeners: OnceCell<Listeners>,
-    pub(crate) ephemeral: OnceCell<Vec<u16>>,
 }
 
 impl Observed {
-    /// Asks the kernel for everything but sockets and ports, which are asked for when they are needed.
+    /// Asks the kernel for everything but sockets, which are asked for when they are needed.
     pub(crate) async fn read(netns: &Netns, netlink: &Netlink) -> Result<Self> {
         let nonlocal = |family| Sysctl::global(family, "ip_nonlocal_bind").is(netns, "1");
         let mut observed = Self {
+            local_ports: LocalPorts::read(netns)?,
             has_ipv6: netns.run(|| Sysctl::interface(Family::V6, "all", "forwarding").exists())?,
             nonlocal_bind: [nonlocal(Family::V4)?, nonlocal(Family::V6)?],
             ..Self::default()
@@ -58,31 +62,24 @@ impl Observed {
         Ok(())
     }
 
-    /// Asks for listening sockets and for the ports that the kernel hands out, if that has not been done.
-    pub(crate) fn read_ports(&self, netns: &Netns) -> Result<()> {
+    /// Asks for listening sockets, if that has not been done.
+    pub(crate) fn read_listeners(&self, netns: &Netns) -> Result<()> {
         if self.listeners.get().is_none() {
             let _set = self.listeners.set(Listeners::read(netns)?);
-            let _set = self.ephemeral.set(listeners::ephemeral(netns)?);
         }
         Ok(())
     }
 
-    /// This snapshot with these sockets and ports.
+    /// This snapshot with these sockets.
     #[cfg(test)]
-    pub(crate) fn with_ports(self, sockets: Vec<Listener>, ephemeral: Vec<u16>) -> Self {
-        let listeners = OnceCell::from(Listeners::new(sockets));
-        Self { listeners, ephemeral: OnceCell::from(ephemeral), ..self }
+    pub(crate) fn with_listeners(self, sockets: Vec<Listener>) -> Self {
+        Self { listeners: OnceCell::from(Listeners::new(sockets)), ..self }
     }
 
-    /// The listening sockets; none before [`Self::read_ports`].
+    /// The listening sockets; none before [`Self::read_listeners`].
     pub(crate) fn listeners(&self) -> &Listeners {
         static NONE: Listeners = Listeners::NONE;
         self.listeners.get().unwrap_or(&NONE)
-    }
-
-    /// The ports that the kernel hands out by itself, the lowest first; none before [`Self::read_ports`].
-    pub(crate) fn ephemeral(&self) -> &[u16] {
-        self.ephemeral.get().map_or(&[], Vec::as_slice)
     }
 
     /// The interface of this name.

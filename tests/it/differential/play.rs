@@ -9,7 +9,7 @@ use netd_tests::stimulus::{Body, Lie, Stimulus, Tuple, view};
 use netd_tests::twins::{CLIENTS, End, Outcome, PUBLISHED, client, far, host, inside};
 
 use super::dice::Dice;
-use super::odd::{lose, spoil};
+use super::odd::{LOCAL_PORTS, lose, spoil};
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
@@ -35,7 +35,7 @@ struct Flow {
     inner: Tuple,
     /// The source port that the answerer sees, in each world.
     seen: [u16; 2],
-    /// Whether another flow has its inner tuple.
+    /// Whether another flow has its inner tuple, or may have: then the worlds choose another source port.
     collides: bool,
     /// What is still to be said.
     script: VecDeque<(Side, u8)>,
@@ -229,7 +229,9 @@ impl Play {
         };
         let outer = Tuple { src, sport, dst, dport };
         let inner = Tuple { src: host(v6, to), ..outer };
-        self.flow(body, [from, to], outer, inner)
+        // netd gives it no port or identifier that the host itself may come to use.
+        let collides = body == Kind::Echo || LOCAL_PORTS.contains(&sport);
+        Flow { collides, ..self.flow(body, [from, to], outer, inner) }
     }
 
     /// From a container to a published port, its own or the other's.
@@ -249,7 +251,8 @@ impl Play {
             dport: entry.target(port),
             sport,
         };
-        self.flow(body, [from, entry.container], outer, inner)
+        let collides = itself && LOCAL_PORTS.contains(&sport);
+        Flow { collides, ..self.flow(body, [from, entry.container], outer, inner) }
     }
 
     /// What a flow's sides say, one after the other.
