@@ -1,4 +1,4 @@
-//! The host's own processes: connections that they make to localhost or to an address of the host.
+//! The host's own processes: connections that they make to localhost or to an address of the host, and ports that they bind.
 //!
 //! The destination is replaced by the container's when the socket connects or sends, so the packets need no translation. The
 //! application is told the address that it asked for. Only sockets of the host's own network namespace are touched: a
@@ -13,11 +13,13 @@ use netd_common::wire::ip::protocol;
 
 use crate::kernel::inet::Inet;
 use crate::kernel::lookups::Kernel;
-use crate::kernel::sock::{Sock, SockAddr};
+use crate::kernel::sock::{self, EADDRINUSE, Sock, SockAddr};
 use crate::kernel::{host_flows, seen_peers, tables};
 
-/// What a cgroup program returns to let the call go on; these programs refuse nothing.
+/// What a cgroup program returns to let the call go on.
 const ALLOW: i32 = 1;
+/// What it returns to refuse it.
+const REFUSE: i32 = 0;
 
 /// How a socket gets an address.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,6 +65,55 @@ pub(crate) fn outgoing6(ctx: &SockAddrContext, call: Call) -> i32 {
         }
     }
     ALLOW
+}
+
+/// bind of an IPv4 socket: a published port is taken.
+#[inline(always)]
+pub(crate) fn bind4(ctx: &SockAddrContext) -> i32 {
+    let is_taken = SockAddr::of_host(ctx).is_some_and(|addr| is_taken(&addr, addr.address4()));
+    if is_taken { refuse() } else { ALLOW }
+}
+
+/// bind of an IPv6 socket. One on all addresses is taken for one of both families: whether it is for IPv6 only is not to be seen
+/// here.
+#[inline(always)]
+pub(crate) fn bind6(ctx: &SockAddrContext) -> i32 {
+    let is_taken = SockAddr::of_host(ctx).is_some_and(|addr| {
+        let address = addr.address6();
+        match address.as_mapped() {
+            Some(address) => is_taken(&addr, address),
+            None if address == Ipv6::UNSPECIFIED => {
+                is_taken(&addr, address) || is_taken(&addr, Ipv4::UNSPECIFIED)
+            }
+            None => is_taken(&addr, address),
+        }
+    });
+    if is_taken { refuse() } else { ALLOW }
+}
+
+/// Refuses a bind as the kernel does if another socket has the port.
+#[inline(always)]
+fn refuse() -> i32 {
+    sock::set_error(EADDRINUSE);
+    REFUSE
+}
+
+/// Whether a publication has the port that a socket is to be bound to. One for one interface leaves it to sockets that get packets
+/// from others. The kernel chooses port 0 itself, and publications take no packets to groups.
+#[inline(always)]
+fn is_taken<A: Inet>(addr: &SockAddr<'_>, address: A) -> bool {
+    let (number, port) = (addr.protocol(), addr.port());
+    if port == Be16::default() || address.is_not_one_hosts() {
+        return false;
+    }
+    let Some(row) = tables::port(number, port) else { return false };
+    // All addresses are also those that somebody has published the port on.
+    if address == A::UNSPECIFIED && row.bound != 0 {
+        return true;
+    }
+    let lookups = Kernel(addr.context());
+    let found = publication::find(&lookups, number, address, port);
+    found.is_some_and(|found| found.is_for(addr.device()))
 }
 
 /// recvmsg and getpeername of an IPv4 socket.

@@ -1,14 +1,14 @@
 //! The host's own connections stay its own, whatever is published and whatever containers send.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::net::{TcpStream, UdpSocket};
+use std::io::{ErrorKind, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::Stdio;
 
 use netd_tests::lab::{HOST, HOST_OUTSIDE, Lab, OUTSIDE, OUTSIDE6};
 use netd_tests::netns::sandbox;
 use netd_tests::packet::Packet;
-use netd_tests::probe::{PATIENCE, Server, tcp_first_line, udp_ask, udp_on, udp_socket};
+use netd_tests::probe::{PATIENCE, Server, tcp_first_line, udp_ask, udp_on, udp_socket, when_free};
 use netd_tests::wait_for;
 
 use crate::testbed::{self, Bench, FAR, NEXT, REDIRECT, SHOT, WEB};
@@ -128,4 +128,66 @@ fn without_ports_a_peer_is_whose_it_was_first() {
     // By another protocol, and in another name of the host's, the same peer is somebody else.
     assert_eq!(bench.container(&Packet::other(WEB, theirs, 50)).0, REDIRECT);
     assert_eq!(bench.outside(&gre(theirs, testbed::HOST)).0, NEXT);
+}
+
+/// Whether a program of the host may bind a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bind {
+    Taken,
+    Free,
+}
+
+impl Bind {
+    fn tcp(address: &str) -> Self {
+        Self::of(TcpListener::bind(address))
+    }
+
+    fn udp(address: &str) -> Self {
+        Self::of(UdpSocket::bind(address))
+    }
+
+    fn of<T>(bound: std::io::Result<T>) -> Self {
+        match bound {
+            Ok(_) => Self::Free,
+            Err(error) if error.kind() == ErrorKind::AddrInUse => Self::Taken,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_published_port_is_taken_for_its_programs() {
+    let lab = Lab::new();
+    let words =
+        ["-p", "8080:80", "-p", "5353:53/udp", "-p", &format!("{HOST}:9000:90"), "-p", "7000-7009:7000-7009"];
+    let web = lab.container("web", &words);
+    let all: Vec<(&str, Bind)> = vec![
+        ("0.0.0.0:8080", Bind::Taken),
+        ("[::]:8080", Bind::Taken),
+        ("127.0.0.1:8080", Bind::Taken),
+        ("[::1]:8080", Bind::Taken),
+        ("198.18.0.1:8080", Bind::Taken),
+        ("0.0.0.0:7009", Bind::Taken),
+        ("0.0.0.0:9000", Bind::Taken),
+        ("[::]:9000", Bind::Taken),
+        ("198.18.0.1:9000", Bind::Taken),
+        ("127.0.0.1:9000", Bind::Free),
+        ("198.19.0.1:9000", Bind::Free),
+        ("0.0.0.0:8081", Bind::Free),
+        ("0.0.0.0:5353", Bind::Free),
+        ("0.0.0.0:0", Bind::Free),
+        ("[::]:0", Bind::Free),
+    ];
+    lab.host.run(|| {
+        for (address, expected) in &all {
+            assert_eq!(Bind::tcp(address), *expected, "{address}");
+        }
+        assert_eq!(Bind::udp("0.0.0.0:5353"), Bind::Taken);
+        assert_eq!(Bind::udp("0.0.0.0:8080"), Bind::Free);
+        assert_eq!(Bind::udp("224.0.0.251:5353"), Bind::Free, "no publication has a group's packets");
+    });
+    // A container's own ports are no business of the host's.
+    lab.run_in(&web, || assert_eq!(Bind::tcp("0.0.0.0:8080"), Bind::Free));
+    lab.netd(&["unpublish", "8080"]).ok();
+    lab.host.run(|| drop(when_free(|| TcpListener::bind("0.0.0.0:8080"))));
 }

@@ -5,7 +5,7 @@
 /// because the first command waits for it.
 const WALKED: u32 = 100_000;
 /// The most translated bytes that each program may have (`bpf_prog_info.xlated_prog_len`).
-const BUDGET: [(&str, u32); 41] = [
+const BUDGET: [(&str, u32); 43] = [
     ("uplink_xdp", 40_000),
     ("uplink_ingress", 8_400),
     ("container_ingress", 11_700),
@@ -47,6 +47,8 @@ const BUDGET: [(&str, u32); 41] = [
     ("getpeername4", 600),
     ("getpeername6", 600),
     ("sock_release", 800),
+    ("bind4", 2_800),
+    ("bind6", 8_400),
 ];
 
 #[test]
