@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use expect_test::expect_file;
-use netd_common::abi::{FlowRow, PublicationRow, direction, pending, port_index, tick};
+use netd_common::abi::{FlowRow, LocalPorts, PublicationRow, direction, pending, port_index, tick};
 use netd_common::flow::nat::{self, Connection, Nat, Side};
 use netd_common::flow::state::{Seen, State};
 use netd_common::flow::{FlowKey, Handle, Tuple, Zone};
@@ -149,7 +149,17 @@ proptest! {
 
     #[test]
     fn a_random_port_is_no_privileged_one(random: u32) {
-        prop_assert!(source_port::ephemeral(random).get() >= 1024);
+        prop_assert!(source_port::unprivileged(random).get() >= 1024);
+    }
+
+    #[test]
+    fn a_port_in_the_hosts_name_is_none_that_the_kernel_gives_to_sockets(a in 1_u16.., b in 1_u16.., own: u16, random: u32) {
+        let ports = LocalPorts { first: a.min(b), last: a.max(b) };
+        let is_all = ports.first <= 1024 && ports.last == u16::MAX;
+        for port in [source_port::stand_in(ports, Be16::new(own)), source_port::outside(ports, random)] {
+            prop_assert!(is_all || !ports.contains(port), "{port:?} of {ports:?}");
+            prop_assert!(port.get() >= 1024 || port.get() == own);
+        }
     }
 
     #[test]
@@ -418,9 +428,6 @@ fn only_what_leads_into_a_container_rests_and_not_for_long() {
     let mut outward = inward;
     outward.bits = direction::OUTWARD;
     assert!(!outward.may_skip_refresh(17), "its route may have changed");
-    let mut masqueraded = inward;
-    masqueraded.publication = Handle::NONE;
-    assert!(!masqueraded.may_skip_refresh(17), "a socket of the host's may have come to its port");
     let mut full = inward;
     full.pending = pending::packet(0) * pending::MANY;
     assert!(!full.may_skip_refresh(17), "its counters are to be handed on");
@@ -433,13 +440,29 @@ fn a_tick_is_about_a_second() {
 }
 
 #[test]
+fn each_port_of_the_kernel_has_its_own_stand_in() {
+    let ports = LocalPorts { first: 32768, last: 60999 };
+    let stand_ins: std::collections::BTreeSet<u16> =
+        (ports.first..=ports.last).map(|port| source_port::stand_in(ports, Be16::new(port)).get()).collect();
+    assert_eq!(stand_ins.len(), 60999 - 32768 + 1);
+    assert!(
+        (ports.first..=ports.last)
+            .all(|port| (source_port::stand_in(ports, Be16::new(port)).get() ^ port) & 1 == 0)
+    );
+    assert_eq!(source_port::stand_in(ports, Be16::new(443)).get(), 443, "it is none of them");
+    // A host whose kernel gives all of them away has none to stand in.
+    let all = LocalPorts { first: 1024, last: u16::MAX };
+    assert_eq!(source_port::stand_in(all, Be16::new(40_000)).get(), 40_000);
+}
+
+#[test]
 fn every_port_that_may_be_tried_is_as_likely_as_any_other() {
     // The first random number that gives a port: the ports share 2^32 of them.
     let first = |port: u64| ((port - 1024) << 32).div_ceil(65_536 - 1024);
     for port in 1024..=u16::MAX {
         let (own, next) = (first(port.into()), first(u64::from(port) + 1).min(1 << 32));
-        assert_eq!(source_port::ephemeral(own as u32).get(), port);
-        assert_eq!(source_port::ephemeral((next - 1) as u32).get(), port);
+        assert_eq!(source_port::unprivileged(own as u32).get(), port);
+        assert_eq!(source_port::unprivileged((next - 1) as u32).get(), port);
         assert!((66_575..=66_577).contains(&(next - own)), "{port}: {}", next - own);
     }
 }

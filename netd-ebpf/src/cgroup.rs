@@ -1,23 +1,25 @@
-//! Connections that the host's own processes make: to localhost or to an address of the host.
+//! The host's own processes: connections that they make to localhost or to an address of the host, and ports that they bind.
 //!
 //! The destination is replaced by the container's when the socket connects or sends, so the packets need no
 //! translation. getpeername and recvfrom return the address that the application asked for. Only sockets of the host's
 //! network namespace are changed, since a container's 127.0.0.1 is its own.
 
 use aya_ebpf::programs::{SockAddrContext, SockContext};
-use netd_common::abi::{FamilyRows as _, SocketKey, SocketRow};
-use netd_common::flow::Handle;
+use netd_common::abi::{FamilyRows as _, PortRow, SocketKey, SocketRow};
+use netd_common::flow::{FlowKey, Handle, Tuple, Zone};
 use netd_common::policy::publication::{self, Found};
 use netd_common::wire::bytes::{Address as _, Be16, Ipv4, Ipv6};
 use netd_common::wire::ip::protocol;
 
 use crate::kernel::inet::Inet;
 use crate::kernel::lookups::Kernel;
-use crate::kernel::sock::{Sock, SockAddr};
-use crate::kernel::{seen_peers, tables};
+use crate::kernel::sock::{self, EADDRINUSE, Sock, SockAddr};
+use crate::kernel::{host_flows, seen_peers, tables};
 
-/// The return value of a cgroup program that allows the call; these programs refuse no call.
+/// The return value of a cgroup program that allows the call.
 const ALLOW: i32 = 1;
+/// What it returns to refuse it.
+const REFUSE: i32 = 0;
 
 /// The call that gives a socket its destination.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,12 +33,16 @@ pub(crate) enum Call {
 /// connect and sendmsg of an IPv4 socket.
 #[inline(always)]
 pub(crate) fn outgoing4(ctx: &SockAddrContext, call: Call) -> i32 {
-    if let Some(mut addr) = SockAddr::of_host(ctx)
-        && let Some(replacement) = lookup(&addr, addr.address4(), call)
-        && let Some(target) = replacement.target.as_mapped()
-    {
-        addr.set4(target, replacement.target_port);
-        remember(&addr, call, &replacement);
+    if let Some(mut addr) = SockAddr::of_host(ctx) {
+        if let Some(replacement) = lookup(&addr, addr.address4(), call)
+            && let Some(target) = replacement.target.as_mapped()
+        {
+            addr.set4(target, replacement.target_port);
+            remember(&addr, call, &replacement);
+        }
+        if call == Call::Send {
+            note(&addr, Ipv6::mapped(addr.address4()));
+        }
     }
     ALLOW
 }
@@ -54,8 +60,60 @@ pub(crate) fn outgoing6(ctx: &SockAddrContext, call: Call) -> i32 {
             addr.set6(replacement.target, replacement.target_port);
             remember(&addr, call, &replacement);
         }
+        if call == Call::Send {
+            note(&addr, addr.address6());
+        }
     }
     ALLOW
+}
+
+/// bind of an IPv4 socket: a published port is taken.
+#[inline(always)]
+pub(crate) fn bind4(ctx: &SockAddrContext) -> i32 {
+    let is_taken = SockAddr::of_host(ctx).is_some_and(|addr| is_taken(&addr, addr.address4()));
+    if is_taken { refuse() } else { ALLOW }
+}
+
+/// bind of an IPv6 socket. One on all addresses is taken for one of both families: whether it is for IPv6 only is not to be seen
+/// here.
+#[inline(always)]
+pub(crate) fn bind6(ctx: &SockAddrContext) -> i32 {
+    let is_taken = SockAddr::of_host(ctx).is_some_and(|addr| {
+        let address = addr.address6();
+        match address.as_mapped() {
+            Some(address) => is_taken(&addr, address),
+            None if address == Ipv6::UNSPECIFIED => {
+                is_taken(&addr, address) || is_taken(&addr, Ipv4::UNSPECIFIED)
+            }
+            None => is_taken(&addr, address),
+        }
+    });
+    if is_taken { refuse() } else { ALLOW }
+}
+
+/// Refuses a bind as the kernel does if another socket has the port.
+#[inline(always)]
+fn refuse() -> i32 {
+    sock::set_error(EADDRINUSE);
+    REFUSE
+}
+
+/// Whether a publication has the port that a socket is to be bound to. One for one interface leaves it to sockets that get packets
+/// from others. The kernel chooses port 0 itself, and publications take no packets to groups.
+#[inline(always)]
+fn is_taken<A: Inet>(addr: &SockAddr<'_>, address: A) -> bool {
+    let (number, port) = (addr.protocol(), addr.port());
+    if port == Be16::default() || address.is_not_one_hosts() {
+        return false;
+    }
+    let Some(row) = tables::port(number, port) else { return false };
+    // All addresses are also those that somebody has published the port on.
+    if address == A::UNSPECIFIED && row.bound != 0 {
+        return true;
+    }
+    let lookups = Kernel(addr.context());
+    let found = publication::find(&lookups, number, address, port);
+    found.is_some_and(|found| found.is_for(addr.device()))
 }
 
 /// recvmsg and getpeername of an IPv4 socket.
@@ -151,6 +209,17 @@ fn remember(addr: &SockAddr<'_>, call: Call, replacement: &Replacement) {
     }
     tables::put_socket(&key, &row);
     tables::count_flow(*publication);
+}
+
+/// Notes to whom an unconnected socket sends, if its own port is published: nothing else tells its answers from datagrams to the
+/// published port.
+#[inline(always)]
+fn note(addr: &SockAddr<'_>, peer: Ipv6) {
+    let (number, port) = (addr.protocol(), addr.local_port());
+    if tables::port(number, port).is_some_and(|row| row != PortRow::default()) {
+        let answers = Tuple { src: peer, dst: Ipv6::UNSPECIFIED, src_port: addr.port(), dst_port: port };
+        host_flows::note(&FlowKey::new(answers, number, Zone::OUTSIDE));
+    }
 }
 
 /// The target's address in the requested family, or else its IPv4 address, if the kernel accepts that.

@@ -140,6 +140,18 @@ pub fn connect6(ctx: SockAddrContext) -> i32 {
     cgroup::outgoing6(&ctx, Call::Connect)
 }
 
+/// A host process binds a socket (IPv4).
+#[cgroup_sock_addr(bind4)]
+pub fn bind4(ctx: SockAddrContext) -> i32 {
+    cgroup::bind4(&ctx)
+}
+
+/// A host process binds a socket (IPv6, for IPv4 too).
+#[cgroup_sock_addr(bind6)]
+pub fn bind6(ctx: SockAddrContext) -> i32 {
+    cgroup::bind6(&ctx)
+}
+
 /// A host process sends a datagram to an address (IPv4, from an IPv6 socket too).
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(ctx: SockAddrContext) -> i32 {

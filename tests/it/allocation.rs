@@ -141,7 +141,7 @@ fn nobody_shares(make: Make) {
     let far = (FAR, 53);
     let ports = at_once(&lab, ROUNDS, |thread, round| {
         let Sender { address, door } = &senders[thread];
-        port_of(&door.pass(&make((*address, 40_000 + round), far)).unwrap())
+        port_of(&door.pass(&make((*address, 20_000 + round), far)).unwrap())
     });
     let handed_out: Vec<u16> = ports.iter().flatten().copied().collect();
     let distinct: BTreeSet<u16> = handed_out.iter().copied().collect();
@@ -150,7 +150,7 @@ fn nobody_shares(make: Make) {
     for (Sender { address, .. }, ports) in senders.iter().zip(ports) {
         for (round, port) in (0..ROUNDS).zip(ports) {
             let answer = lab.host.run(|| back.pass(&make(far, (HOST_OUTSIDE, port)))).unwrap();
-            let expected = Packet { ttl: 63, ..make(far, (*address, 40_000 + round)) }.bytes();
+            let expected = Packet { ttl: 63, ..make(far, (*address, 20_000 + round)) }.bytes();
             assert_eq!(answer[14..], expected[14..], "an answer to {port}");
         }
     }
@@ -182,13 +182,13 @@ fn a_retransmitted_packet_gets_the_same_source_port() {
         if is_taken {
             lab.host.run(|| {
                 for round in 0..ROUNDS {
-                    let packet = Packet::udp((first.address, 40_000 + round), far);
-                    assert_eq!(port_of(&first.door.pass(&packet).unwrap()), 40_000 + round);
+                    let packet = Packet::udp((first.address, 20_000 + round), far);
+                    assert_eq!(port_of(&first.door.pass(&packet).unwrap()), 20_000 + round);
                 }
             });
         }
         let ports = at_once(&lab, ROUNDS, |_thread, round| {
-            let packet = Packet::udp((second.address, 40_000 + round), far);
+            let packet = Packet::udp((second.address, 20_000 + round), far);
             port_of(&second.door.pass(&packet).unwrap())
         });
         let mut distinct = BTreeSet::new();
@@ -196,10 +196,10 @@ fn a_retransmitted_packet_gets_the_same_source_port() {
             let of_round: BTreeSet<u16> = ports.iter().map(|ports| ports[usize::from(round)]).collect();
             assert_eq!(of_round.len(), 1, "copies of one packet left by {of_round:?}");
             let port = of_round.into_iter().next().unwrap();
-            assert_eq!(port != 40_000 + round, is_taken);
+            assert_eq!(port != 20_000 + round, is_taken);
             assert!(distinct.insert(port));
             let answer = lab.host.run(|| back.pass(&Packet::udp(far, (HOST_OUTSIDE, port)))).unwrap();
-            let expected = Packet { ttl: 63, ..Packet::udp(far, (second.address, 40_000 + round)) }.bytes();
+            let expected = Packet { ttl: 63, ..Packet::udp(far, (second.address, 20_000 + round)) }.bytes();
             assert_eq!(answer[14..], expected[14..], "an answer to {port}");
         }
     }

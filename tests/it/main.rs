@@ -28,6 +28,7 @@ mod lifecycle;
 mod many;
 mod network;
 mod outside;
+mod own;
 mod packets;
 mod path;
 mod publish;

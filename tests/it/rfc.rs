@@ -1,6 +1,7 @@
 //! Requirements of the NAT RFCs for single packets that no other module tests (docs/rfc-ledger.md names the tests).
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 
 use aya::maps::{HashMap, Map, MapData, MapError};
@@ -9,6 +10,8 @@ use netd_common::flow::state::State;
 use netd_common::wire::bytes::Ipv4;
 use netd_tests::lab::Lab;
 use netd_tests::packet::{Packet, icmp_error};
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
 
 use crate::allocation::{Door, FAR, HOST_OUTSIDE, port_of};
 
@@ -79,7 +82,7 @@ impl Bench {
 #[test]
 fn a_simultaneous_open_is_one_connection() {
     let bench = Bench::new();
-    let (inside, outer, far) = ((WEB, 40_000), (HOST_OUTSIDE, 40_000), (FAR, 80));
+    let (inside, outer, far) = ((WEB, 20_000), (HOST_OUTSIDE, 20_000), (FAR, 80));
     for (from_inside, flags) in [(true, "S"), (false, "S"), (true, "SA"), (false, "SA"), (true, "A")] {
         let (out, expected) = if from_inside {
             (bench.leaves(&Packet::tcp(inside, far, flags)), Packet::tcp(outer, far, flags))
@@ -107,8 +110,8 @@ fn packets_from_a_published_port_always_have_its_host_port() {
 #[test]
 fn packets_of_both_directions_refresh_a_mapping() {
     let bench = Bench::new();
-    let question = Packet::udp((WEB, 40_000), (FAR, 53));
-    let answer = Packet::udp((FAR, 53), (HOST_OUTSIDE, 40_000));
+    let question = Packet::udp((WEB, 20_000), (FAR, 53));
+    let answer = Packet::udp((FAR, 53), (HOST_OUTSIDE, 20_000));
     bench.leaves(&question).unwrap();
     let one_way = State::UdpOneWay.default_timeout();
     for _packet in 0..3 {
@@ -124,10 +127,48 @@ fn packets_of_both_directions_refresh_a_mapping() {
 }
 
 #[test]
+fn a_socket_of_the_host_that_comes_later_takes_no_mapping_over() {
+    let bench = Bench::new();
+    let answer = Packet::udp((FAR, 53), (HOST_OUTSIDE, 20_000));
+    bench.leaves(&Packet::udp((WEB, 20_000), (FAR, 53))).unwrap();
+    let unconnected = bench.lab.host.run(|| UdpSocket::bind("0.0.0.0:20000").unwrap());
+    bench.wait(10);
+    assert!(bench.arrives(&answer).is_some(), "it is the container's");
+    unconnected.connect("203.0.113.1:53").unwrap();
+    bench.wait(10);
+    assert!(bench.arrives(&answer).is_some(), "it is still the container's");
+    // Once it has ended, it does not matter any more.
+    bench.wait(State::UdpTwoWay.default_timeout() + 10);
+    assert_eq!(bench.arrives(&answer), None, "it is the socket's");
+}
+
+#[test]
+fn a_connection_of_the_host_has_the_port_of_one_that_has_ended() {
+    let bench = Bench::new();
+    let (inside, outer, far) = ((WEB, 20_000), (HOST_OUTSIDE, 20_000), (FAR, 80));
+    for flags in ["S", "A", "FA"] {
+        bench.leaves(&Packet::tcp(inside, far, flags)).unwrap();
+        bench.arrives(&Packet::tcp(far, outer, if flags == "S" { "SA" } else { flags })).unwrap();
+    }
+    let socket = bench.lab.host.run(|| {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None).unwrap();
+        bind(socket.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, 20_000)).unwrap();
+        assert_eq!(
+            connect(socket.as_raw_fd(), &SockaddrIn::new(203, 0, 113, 1, 80)),
+            Err(Errno::EINPROGRESS)
+        );
+        socket
+    });
+    assert_eq!(bench.arrives(&Packet::tcp(far, outer, "SA")), None, "it is the socket's");
+    drop(socket);
+}
+
+#[test]
 fn an_icmp_error_neither_ends_nor_refreshes_a_mapping() {
     let bench = Bench::new();
     let make: [fn() -> Packet; 2] =
-        [|| Packet::udp((WEB, 40_000), (FAR, 53)), || Packet::echo(WEB, FAR, 7, true)];
+        [|| Packet::udp((WEB, 20_000), (FAR, 53)), || Packet::echo(WEB, FAR, 7, true)];
     for sent in make.map(|make| make()) {
         let quote = bench.leaves(&sent).unwrap()[14..].to_vec();
         bench.wait(30);
@@ -143,12 +184,12 @@ fn an_icmp_error_neither_ends_nor_refreshes_a_mapping() {
 #[test]
 fn only_a_reset_of_a_connection_is_translated() {
     let bench = Bench::new();
-    let (inside, outer, far) = ((WEB, 40_000), (HOST_OUTSIDE, 40_000), (FAR, 80));
+    let (inside, outer, far) = ((WEB, 20_000), (HOST_OUTSIDE, 20_000), (FAR, 80));
     assert_eq!(bench.leaves(&Packet::tcp(inside, far, "R")), None);
     bench.leaves(&Packet::tcp(inside, far, "S")).unwrap();
     let reset = bench.arrives(&Packet::tcp(far, outer, "RA")).unwrap();
     assert_eq!(reset[14..], Packet { ttl: 63, ..Packet::tcp(far, inside, "RA") }.bytes()[14..]);
     // The same two ports again, immediately.
     let again = bench.leaves(&Packet::tcp(inside, far, "S")).unwrap();
-    assert_eq!(port_of(&again), 40_000);
+    assert_eq!(port_of(&again), 20_000);
 }

@@ -87,6 +87,7 @@ fn rows(out: &mut String) {
         AllowedAddressKey { endpoint, address }
         UplinkRow { address4, mtu, address6, mac, flags }
         TrustKey { network, ifindex }
+        LocalPorts { first, last }
         SocketKey { cookie, target, target_port, protocol, pad }
         SocketRow { address, port, pad }
         DropRow { packets, bytes, reported, left }

@@ -2,8 +2,8 @@
 
 use crate::abi::{
     AllowedAddressKey, BoundPortKey, DenyCacheRow, DropRow, EndpointRow, FlowRow, FragmentKey, FragmentRow,
-    PortRow, PublicationRow, QueuedFragmentKey, QueuedFragmentRow, SocketKey, SocketRow, SourceKey,
-    TargetPortKey, TrustKey, UplinkRow, VersionRow,
+    LocalPorts, PortRow, PublicationRow, QueuedFragmentKey, QueuedFragmentRow, SocketKey, SocketRow,
+    SourceKey, TargetPortKey, TrustKey, UplinkRow, VersionRow,
 };
 use crate::flow::state::State;
 use crate::flow::{FlowKey, Handle};
@@ -162,6 +162,12 @@ maps! {
     LOCALS: LpmTrie<Ipv6, u32>, capacity::LOCALS;
     /// LRU hash: [`SocketKey`](crate::abi::SocketKey) → [`SocketRow`](crate::abi::SocketRow).
     SOCKETS: LruHash<SocketKey, SocketRow>, capacity::SOCKETS;
+    /// Array of one: the host's [`LocalPorts`](crate::abi::LocalPorts), as the last netd command found them.
+    LOCAL_PORTS: Array<u32, LocalPorts>, 1;
+    /// LRU hash: what the host itself exchanges and no socket tells of, as the [`FlowKey`](crate::flow::FlowKey) of what it
+    /// receives, IPv4 in its mapped form → the [`tick`](crate::abi::tick) of the last packet. Datagrams that unconnected sockets
+    /// have sent from published ports (without a destination address), and packets of protocols without ports.
+    HOST_FLOWS: LruHash<FlowKey<Ipv6>, u32>, capacity::HOST_FLOWS;
     /// Array: conntrack [`State`](crate::flow::state::State) → how long a connection may be idle in it, in
     /// [`tick`](crate::abi::tick)s.
     TIMEOUTS: Array<u32, u32>, capacity::TIMEOUTS;
@@ -245,6 +251,8 @@ pub mod capacity {
     pub const LOCALS: u32 = 4096;
     /// Host sockets whose packets are sent to a container.
     pub const SOCKETS: u32 = 1 << 16;
+    /// Exchanges of the host itself that no socket tells of.
+    pub const HOST_FLOWS: u32 = 1 << 14;
     /// Rows of a CPU's deny cache, each family; a power of two.
     pub const DENY_CACHE: u32 = 1 << 11;
     /// Words of 64 bits in the seen-peers filter, 1 MiB.

@@ -12,6 +12,7 @@ mod endpoint;
 mod event;
 mod family;
 mod fragment;
+mod host;
 #[cfg(test)]
 mod layout;
 mod maps;
@@ -27,6 +28,7 @@ pub use endpoint::{AllowedAddressKey, EndpointRow, Subnet, network_flag};
 pub use event::DropEvent;
 pub use family::FamilyRows;
 pub use fragment::{FRAGMENT_TICKS, FragmentKey, FragmentRow, QueuedFragmentKey, QueuedFragmentRow};
+pub use host::LocalPorts;
 pub use maps::{Kind, MAPS, Map, capacity, name};
 pub use programs::{hook, stage};
 pub use publication::{

@@ -129,6 +129,10 @@ pub mod hook {
     pub const CONNECT4: &str = "connect4";
     /// A host process connects an IPv6 socket.
     pub const CONNECT6: &str = "connect6";
+    /// A host process binds an IPv4 socket (kernel 6.1).
+    pub const BIND4: &str = "bind4";
+    /// A host process binds an IPv6 socket (kernel 6.1).
+    pub const BIND6: &str = "bind6";
     /// A host process sends a datagram to an IPv4 address.
     pub const SENDMSG4: &str = "sendmsg4";
     /// A host process sends a datagram to an IPv6 address.
@@ -145,13 +149,15 @@ pub mod hook {
     pub const SOCK_RELEASE: &str = "sock_release";
 
     /// All of them.
-    pub const ALL: [&str; 13] = [
+    pub const ALL: [&str; 15] = [
         UPLINK_XDP,
         UPLINK_INGRESS,
         CONTAINER_INGRESS,
         BRIDGE_EGRESS,
         CONNECT4,
         CONNECT6,
+        BIND4,
+        BIND6,
         SENDMSG4,
         SENDMSG6,
         RECVMSG4,

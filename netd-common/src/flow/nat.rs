@@ -67,13 +67,6 @@ impl<A: Address> Nat<A> {
     pub fn translates_source(&self) -> bool {
         self.translated.src != self.original.src
     }
-
-    /// Whether the container sees its network's gateway as the source. The host connects to containers from that
-    /// address too, so the source port must be one that the kernel does not assign.
-    #[inline(always)]
-    pub fn is_from_gateway(&self) -> bool {
-        self.to.zone != Zone::OUTSIDE && self.translates_source()
-    }
 }
 
 /// The two rows of a connection, each with the key of its packets.

@@ -99,13 +99,11 @@ impl<A: Address> FlowRow<A> {
     }
 
     /// Whether a packet in a later tick than `last` updates only the tick of the row. Rows that lead into a container
-    /// need no route lookup, so they are updated only every eighth tick. This excludes replies to a container's own
-    /// connection, since a socket of the host may have got its port, and rows whose pending packets might overflow the
-    /// counter in one more tick.
+    /// need no route lookup, so they are updated only every eighth tick. This excludes rows whose pending packets might
+    /// overflow the counter in one more tick.
     #[inline(always)]
     pub const fn may_skip_refresh(&self, now: u32) -> bool {
         !self.is_outward()
-            && !self.publication.is_none()
             && tick::in_same_eight(self.last, now)
             && pending::packets(self.pending) < pending::MANY
     }

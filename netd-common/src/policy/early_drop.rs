@@ -19,7 +19,21 @@ pub fn decide<A: FamilyRows, L: Lookups<A>>(
         Ok(Decision::Forward) => forward::decide(lookups, packet, nat),
         decision => decision,
     };
-    decision.err().filter(|refusal| depends_on_key_only(refusal.reason))
+    decision
+        .err()
+        .filter(|refusal| depends_on_key_only(refusal.reason) && !may_be_the_hosts(lookups, packet, refusal))
+}
+
+/// Whether packets like a denied one may be the host's own, see [`host::claim`](super::host::claim): to a port that the kernel
+/// gives to the host's sockets. Then the source port decides, which the deny cache does not know.
+#[inline(always)]
+fn may_be_the_hosts<A: FamilyRows, L: Lookups<A>>(
+    lookups: &L,
+    packet: &Packet<'_, A>,
+    refusal: &Refusal,
+) -> bool {
+    refusal.reason == Reason::Denied
+        && packet.transport().is_ok_and(|transport| lookups.local_ports().contains(transport.dst_port))
 }
 
 /// Whether a drop for this reason depends only on the interface, the addresses and the ports. Only such a decision is

@@ -7,10 +7,11 @@ use crate::verdict::Reason;
 use crate::wire::ip::Ip;
 
 use super::publication::{self, Found};
-use super::{Decision, Lookups, Packet, Refusal, Route, Then, has_martian_source, may_open};
+use super::{Decision, Lookups, Packet, Refusal, Route, Then, has_martian_source, host, may_open};
 
-/// A packet to a published port opens a connection. A packet to a container's own address is decided by
-/// [`direct`](super::direct). Everything else is for the host, unless its addresses are forged.
+/// A packet to a published port opens a connection, unless the host itself is in one with its sender. A packet to a
+/// container's own address is decided by [`direct`](super::direct). Everything else is for the host, unless its addresses
+/// are forged.
 #[inline(always)]
 pub fn decide<A: FamilyRows, L: Lookups<A>>(
     lookups: &L,
@@ -22,6 +23,9 @@ pub fn decide<A: FamilyRows, L: Lookups<A>>(
         if let Some(found) = find(lookups, packet, &key)
             && let Some(translated) = found.translated(&key, false)
         {
+            if let Some(decision) = host::claim(lookups, &key, transport.opens()) {
+                return Ok(decision);
+            }
             if packet.ip.ttl <= 1 {
                 return Err(found.refuse(Reason::TtlExceeded));
             }
@@ -37,6 +41,7 @@ pub fn decide<A: FamilyRows, L: Lookups<A>>(
     }
     match unpublished(lookups, packet.ip)? {
         Decision::Pass if packet.awaits_first_fragment() => Ok(Decision::Queue(Then::Pass)),
+        Decision::Pass => Ok(host::pass::<A>(packet.ip.protocol)),
         decision => Ok(decision),
     }
 }

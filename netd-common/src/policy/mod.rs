@@ -11,6 +11,7 @@
 //! | [`direct`] | packets to a container's own address from beyond its network |
 //! | [`forward`] | packets to a published port of another host |
 //! | [`forwarded`] | packets that the host's stack forwards into a network |
+//! | [`host`] | which packets are the host's own |
 //! | [`early_drop`] | which packets from outside XDP may drop |
 //! | [`source_port`] | the source port of a connection whose source address is translated |
 //! | [`source_guard`] | the addresses that a container may send from |
@@ -21,13 +22,14 @@ pub mod direct;
 pub mod early_drop;
 pub mod forward;
 pub mod forwarded;
+pub mod host;
 pub mod inbound;
 pub mod outbound;
 pub mod publication;
 pub mod source_guard;
 pub mod source_port;
 
-use crate::abi::{EndpointRow, FamilyRows, PortRow, PublicationRow, UplinkRow};
+use crate::abi::{EndpointRow, FamilyRows, LocalPorts, PortRow, PublicationRow, UplinkRow};
 use crate::flow::handle::Handle;
 use crate::flow::key::{FlowKey, Tuple, Zone};
 use crate::verdict::Reason;
@@ -57,6 +59,8 @@ pub trait Tables {
     /// Whether the access list of a publication allows a source; `None` if the publication has no list. The list of
     /// [`Handle::NONE`] is the global one.
     fn access(&self, publication: Handle, source: Ipv6) -> Option<bool>;
+    /// The ports that the kernel gives to the host's own sockets.
+    fn local_ports(&self) -> LocalPorts;
 }
 
 /// Lookups that depend on the family.
@@ -88,8 +92,11 @@ pub trait Lookups<A>: Tables {
     {
         self.uplink(ifindex).is_some_and(UplinkRow::has_strict_reverse_path::<A>)
     }
-    /// The local socket that would receive packets of `key`.
+    /// The local socket that would receive packets of `key`; the kernel tells it for TCP and UDP only.
     fn local_socket(&self, key: &FlowKey<A>) -> Option<Socket>;
+    /// Whether the host itself is in an exchange with the sender of packets of `key` that no socket tells of: see
+    /// [`Decision::Note`].
+    fn is_noted(&self, key: &FlowKey<A>) -> bool;
 }
 
 /// A result of the kernel's routing table.
@@ -107,10 +114,12 @@ pub enum Route<A> {
 /// A local socket of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Socket {
-    /// A TCP socket that listens or is in TIME_WAIT.
-    Waiting,
-    /// A connected TCP socket, or a UDP socket.
-    Active,
+    /// A TCP socket that listens, or a UDP socket that is connected to nobody.
+    Unconnected,
+    /// A TCP socket whose connection with the sender has ended.
+    TimeWait,
+    /// A TCP or UDP socket that is connected to the sender, or about to be.
+    Connected,
 }
 
 /// A packet that has no flow.
@@ -182,6 +191,9 @@ pub enum Decision {
     /// not forward it. The stack routes by more than the lookup knows (marks, rules of netfilter), and would forward it with the
     /// container's own address.
     Local,
+    /// It goes on as it is, and belongs to an exchange of the host that no socket tells of, which is noted: a datagram to an
+    /// unconnected socket, or a packet of a protocol without ports.
+    Note,
     /// It opens a connection, with the NAT that was filled in.
     Open,
     /// It goes to a container's own address: [`direct`] decides.

@@ -9,7 +9,9 @@ use crate::wire::ip::Ip;
 use crate::wire::transport::tcp_flag;
 
 use super::publication::{self, Found, is_routed};
-use super::{Decision, Lookups, Packet, Refusal, Route, Then, is_masqueraded, snat_address, source_guard};
+use super::{
+    Decision, Lookups, Packet, Refusal, Route, Then, host, is_masqueraded, snat_address, source_guard,
+};
 
 /// Checks the sender of a packet, and decides where it goes: neighbours and the host are reached through the bridge,
 /// published ports and the outside by a flow. [`direct`](super::direct) decides whether another network accepts it.
@@ -92,6 +94,9 @@ pub fn hairpin<A: FamilyRows, L: Lookups<A>>(
         let is_to_gateway = key.dst == A::subnet(sender).gateway();
         return Ok(if !A::IS_V6 && is_to_gateway { Decision::MayBeNat46 } else { Decision::Local });
     };
+    if let Some(decision) = host::claim(lookups, &key, transport.opens()) {
+        return Ok(decision);
+    }
     if packet.ip.ttl <= 1 {
         return Err(Reason::TtlExceeded.into());
     }

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use netd_common::abi::{
-    EndpointRow, FamilyRows, PortRow, PublicationRow, Subnet, UplinkRow, network_flag, publication_flag,
-    uplink_flag,
+    EndpointRow, FamilyRows, LocalPorts, PortRow, PublicationRow, Subnet, UplinkRow, network_flag,
+    publication_flag, uplink_flag,
 };
 use netd_common::flow::{FlowKey, Handle, Tuple, Zone};
 use netd_common::policy::{Lookups, Route, Socket, Tables};
@@ -14,6 +14,7 @@ use netd_common::wire::bytes::{Address, Be16, Ipv4, Ipv6};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const GRE: u8 = 47;
 /// Interface indices of the uplinks.
 const ETH0: u32 = 1;
 const ETH1: u32 = 2;
@@ -46,8 +47,10 @@ pub(crate) struct World {
     access: HashMap<(Handle, Ipv6), bool>,
     /// Publications that have a list.
     lists: HashSet<Handle>,
-    /// Local sockets: protocol, address and port.
-    sockets: HashSet<(u8, IpAddr, u16)>,
+    /// Local sockets: protocol, own address and port, and the peer of those that have one.
+    sockets: Vec<(u8, SocketAddr, Option<SocketAddr>, Socket)>,
+    /// With whom the host is in an exchange that no socket tells of: protocol, peer, own port.
+    noted: HashSet<(u8, SocketAddr, u16)>,
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -84,7 +87,8 @@ impl World {
             locals: HashSet::new(),
             access: HashMap::new(),
             lists: HashSet::new(),
-            sockets: HashSet::new(),
+            sockets: Vec::new(),
+            noted: HashSet::new(),
         };
         world.host();
         world.containers();
@@ -102,7 +106,22 @@ impl World {
         };
         self.uplinks = HashMap::from([(ETH0, eth0), (ETH1, eth1), (BARE, UplinkRow::default())]);
         self.locals = ["192.0.2.1", "192.0.2.7", "198.51.100.1", "2001:db8::1", "172.17.0.1"].map(ip).into();
-        self.sockets.insert((UDP, ip("192.0.2.1"), 53));
+        let own = |port| SocketAddr::new(ip("192.0.2.1"), port);
+        let peer = |text: &str| Some(text.parse().unwrap());
+        self.sockets = vec![
+            (UDP, own(53), None, Socket::Unconnected),
+            (UDP, own(3005), peer("203.0.113.9:53"), Socket::Connected),
+            (UDP, own(3006), None, Socket::Unconnected),
+            (TCP, own(8080), None, Socket::Unconnected),
+            (TCP, own(8080), peer("203.0.113.9:443"), Socket::Connected),
+            (TCP, own(8080), peer("203.0.113.66:443"), Socket::Connected),
+            (TCP, own(8080), peer("203.0.113.9:444"), Socket::TimeWait),
+            (TCP, own(8080), peer("172.17.0.3:80"), Socket::Connected),
+            (TCP, own(9000), peer("203.0.113.9:443"), Socket::Connected),
+        ];
+        self.noted = [(UDP, "203.0.113.10:53", 3006), (GRE, "203.0.113.47:0", 0)]
+            .map(|(protocol, peer, port)| (protocol, peer.parse().unwrap(), port))
+            .into();
     }
 
     /// A container of a network `a.b.0.0/16`, with flags of its network.
@@ -206,6 +225,7 @@ impl World {
         let draining = self.port(TCP, None, 8081, 1, "web", 81);
         self.row(draining).flags = publication_flag::DRAINING;
         self.ports.remove(&(TCP, 8081));
+        self.port(TCP, None, 40000, 1, "web", 82);
         self.port(TCP, None, 9000, 1, "remote", 90);
         self.port(TCP, None, 9001, 1, "keep", 90);
         self.port(TCP, None, 9002, 1, "gone", 90);
@@ -306,6 +326,10 @@ impl Tables for World {
         let is_listed = self.lists.contains(&publication);
         is_listed.then(|| self.access.get(&(publication, source)).copied().unwrap_or(true))
     }
+
+    fn local_ports(&self) -> LocalPorts {
+        LocalPorts { first: 32768, last: 60999 }
+    }
 }
 
 impl<A: FamilyRows> Lookups<A> for World {
@@ -353,14 +377,26 @@ impl<A: FamilyRows> Lookups<A> for World {
     }
 
     fn local_socket(&self, key: &FlowKey<A>) -> Option<Socket> {
-        let (address, port) = (key.dst.to_ip(), key.dst_port.get());
-        self.sockets.contains(&(key.protocol(), address, port)).then_some(Socket::Active)
+        let own = SocketAddr::new(key.dst.to_ip(), key.dst_port.get());
+        let sender = SocketAddr::new(key.src.to_ip(), key.src_port.get());
+        let with = |peer| {
+            let is_it = |socket: &&(u8, SocketAddr, Option<SocketAddr>, Socket)| {
+                (socket.0, socket.1, socket.2) == (key.protocol(), own, peer)
+            };
+            self.sockets.iter().find(is_it).map(|socket| socket.3)
+        };
+        with(Some(sender)).or_else(|| with(None))
+    }
+
+    fn is_noted(&self, key: &FlowKey<A>) -> bool {
+        let sender = SocketAddr::new(key.src.to_ip(), key.src_port.get());
+        self.noted.contains(&(key.protocol(), sender, key.dst_port.get()))
     }
 }
 
 /// The frame of a packet, written as `KIND SRC > DST [ttl N]`. A container sends it to the MAC address of the neighbour that
 /// has the destination, or to the bridge's; with `by NAME` to that neighbour's, with `via router` to the bridge's. Kinds: tcp
-/// (a SYN), ack, synack, rst, udp, ping, later (a later fragment).
+/// (a SYN), ack, synack, rst, udp, ping, gre, later (a later fragment).
 pub(crate) fn frame(world: &World, from: &str, packet: &str) -> Vec<u8> {
     let words: Vec<&str> = packet.split(' ').collect();
     let option = |name| words.get(4).filter(|word| **word == name).map(|_| words[5]);
@@ -376,6 +412,7 @@ pub(crate) fn frame(world: &World, from: &str, packet: &str) -> Vec<u8> {
         "rst" => tcp(0x04),
         "udp" | "later" => (UDP, [&ports[..], &[0, 8, 0, 0]].concat()),
         "ping" => (1, vec![8, 0, 0, 0, 0, 7, 0, 1]),
+        "gre" => (GRE, vec![0, 0, 8, 0]),
         kind => panic!("{kind} is not a kind of packet"),
     };
     let mut bytes = vec![0; 14];

@@ -2,8 +2,8 @@
 
 use netd_common::abi::{PublicationRow, UplinkRow, cb, pending, publication_flag};
 use netd_common::flow::nat::Connection;
-use netd_common::flow::{FlowKey, FlowRow, Zone, state};
-use netd_common::policy::Route;
+use netd_common::flow::{FlowKey, FlowRow, State, Zone, state};
+use netd_common::policy::{Route, host};
 use netd_common::verdict::{Reason, Verdict};
 use netd_common::wire::ethernet::{IP_AT, PacketBytes as _};
 use netd_common::wire::ip::{Ip, NAT64_GROWTH, Part, protocol};
@@ -14,8 +14,9 @@ use crate::flow::packet::{Packet, mtu};
 use crate::flow::table::{Live, Table, find};
 use crate::kernel::frame::Frame;
 use crate::kernel::inet::Inet;
+use crate::kernel::lookups::Kernel;
 use crate::kernel::skb::Skb;
-use crate::kernel::{atomic, clock, fib, flows, host_socket, scratch, tables};
+use crate::kernel::{atomic, clock, fib, flows, scratch, tables};
 
 /// The result of a lookup in a flow table.
 pub(crate) enum Step {
@@ -79,12 +80,7 @@ pub(crate) fn pass<A: Inet, T: Table<A>>(skb: &Skb, frame: Frame, ip: Ip<A>, fol
             match outcome {
                 Outcome::Sent(verdict) => Step::Done(Ok(verdict)),
                 Outcome::Nat64 => Step::Nat64,
-                Outcome::Local => {
-                    flows::remove(T::rows(), key);
-                    flows::remove(T::rows(), other);
-                    Step::Done(Ok(Verdict::Pass))
-                }
-                Outcome::Replaced => {
+                Outcome::Over => {
                     flows::remove(T::rows(), key);
                     flows::remove(T::rows(), other);
                     Step::Unknown
@@ -100,14 +96,12 @@ pub(crate) fn pass<A: Inet, T: Table<A>>(skb: &Skb, frame: Frame, ip: Ip<A>, fol
 
 /// The result for a packet that has a flow.
 enum Outcome {
-    /// It is the host's: a local socket has got the port since.
-    Local,
     /// It was forwarded.
     Sent(Verdict),
     /// It must be translated to the other family.
     Nat64,
-    /// It opens a connection on a port that another publication has now; the old connection has ended.
-    Replaced,
+    /// It belongs to another connection, and this one is over.
+    Over,
 }
 
 impl<A: Inet> Live<A> {
@@ -124,11 +118,8 @@ impl<A: Inet> Live<A> {
         if packet.ip.ttl <= 1 {
             return Err(Reason::TtlExceeded);
         }
-        // The kernel does not know which ports are masqueraded, and may assign the same one to a local socket.
-        let is_masqueraded =
-            self.row.is_reply() && self.row.publication.is_none() && key.zone() == Zone::OUTSIDE;
-        if is_masqueraded && before != now && host_socket::is_connected(packet.skb.context(), key) {
-            return Ok((Outcome::Local, false));
+        if self.gives_way(packet, key) {
+            return Ok((Outcome::Over, false));
         }
         if before != now || (self.row.is_outward() && self.row.oif == 0) {
             self.refresh(packet.skb, key, now)?;
@@ -142,7 +133,7 @@ impl<A: Inet> Live<A> {
             return Err(Reason::TooBig);
         }
         if !self.add_flags(packet) {
-            return Ok((Outcome::Replaced, false));
+            return Ok((Outcome::Over, false));
         }
         atomic::add(&mut self.row.pending, pending::packet(packet.skb.len()));
         let is_assured = before != now && self.partner.last != 0 && self.state.is_assured();
@@ -151,6 +142,23 @@ impl<A: Inet> Live<A> {
             return Ok((Outcome::Nat64, is_assured));
         }
         Ok((Outcome::Sent(packet.send(self.row, self.endpoint)?), is_assured))
+    }
+
+    /// Whether the packet belongs to a connection of the host itself that has come to the same ports since. A connection
+    /// keeps them until it ends, with two exceptions: the beginning of another one after its end, and a late answer to a
+    /// socket that has gone, which looks like a client of a published port and gets no answer there.
+    #[inline(always)]
+    fn gives_way(&self, packet: &Packet<'_, A>, key: &FlowKey<A>) -> bool {
+        let begins = packet.transport.tcp_flags & tcp_flag::SYN != 0;
+        let is_new = packet.skb.cb(cb::OPENED) != 0;
+        let may_give_way = if matches!(self.state, State::TimeWait | State::Closed) {
+            begins && !is_new
+        } else {
+            self.partner.last == 0
+                && !is_new
+                && host::may_have_asked(self.row, key.dst_port, tables::local_ports())
+        };
+        may_give_way && host::claim(&Kernel(packet.skb.context()), key, packet.transport.opens()).is_some()
     }
 
     /// Stores the packet's TCP flags. Returns whether the packet belongs to the connection.

@@ -5,6 +5,7 @@
 
 use netd_common::abi::pending;
 use netd_common::flow::{FlowKey, Zone};
+use netd_common::policy::host;
 use netd_common::verdict::{Reason, Verdict};
 use netd_common::wire::ethernet::PacketBytes as _;
 use netd_common::wire::ip::protocol;
@@ -15,7 +16,7 @@ use crate::flow::table;
 use crate::kernel::frame::Frame;
 use crate::kernel::inet::Inet;
 use crate::kernel::skb::Skb;
-use crate::kernel::{atomic, clock, flows};
+use crate::kernel::{atomic, clock, flows, tables};
 
 /// TCP flags that begin or end a connection.
 pub(crate) const BEGINS_OR_ENDS: u8 = tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST;
@@ -85,6 +86,9 @@ pub(crate) fn established<A: Inet, S: Sender>(
         // A stream without replies stays in this table, and must be as fast as others.
         None => (flows::get(A::unreplied(), &key)?, false),
     };
+    if !is_assured && host::may_have_asked(row, key.dst_port, tables::local_ports()) {
+        return None;
+    }
     let now = clock::now();
     if row.last != now {
         if !is_assured || !row.may_skip_refresh(now) {

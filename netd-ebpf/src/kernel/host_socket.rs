@@ -8,39 +8,40 @@ use netd_common::wire::ip::protocol;
 use super::context::Context;
 use super::inet::Inet;
 
-/// `TCP_TIME_WAIT` (net/tcp_states.h).
-const TIME_WAIT: u32 = 6;
-/// `TCP_LISTEN`.
-const LISTEN: u32 = 10;
+/// States of sockets (net/tcp_states.h), which UDP's have as well.
+mod tcp_state {
+    pub(super) const ESTABLISHED: u32 = 1;
+    pub(super) const TIME_WAIT: u32 = 6;
+    pub(super) const LISTEN: u32 = 10;
+}
 
 /// `BPF_F_CURRENT_NETNS`: look in the namespace that the program runs in.
 const CURRENT_NETNS: u64 = u64::MAX;
 
-/// Whether a local socket is connected to the sender of a packet of `key`. A listening socket does not count, since it
-/// receives no replies; neither does one in TIME_WAIT, which only blocks its port.
-#[inline(always)]
-pub(crate) fn is_connected<A: Inet>(context: Context, key: &FlowKey<A>) -> bool {
-    let number = key.protocol();
-    (number == protocol::TCP || number == protocol::UDP) && lookup(context, key) == Some(Socket::Active)
-}
-
-/// The local socket that would receive packets of `key`, a TCP or UDP key.
+/// The local socket that would receive packets of `key`; none for a protocol other than TCP and UDP, for which the kernel has
+/// no lookup.
 #[inline(always)]
 pub(crate) fn lookup<A: Inet>(context: Context, key: &FlowKey<A>) -> Option<Socket> {
-    // A key starts like the kernel's `struct bpf_sock_tuple`: source, destination, source port, destination port.
+    let number = key.protocol();
+    if number != protocol::TCP && number != protocol::UDP {
+        return None;
+    }
+    // The front of a key is the kernel's `struct bpf_sock_tuple`: source, destination, source port, destination port.
     let tuple = core::ptr::from_ref(key).cast_mut().cast();
     let len = 2 * size_of::<A>() as u32 + 4;
     let ctx = context.as_ptr();
-    if key.protocol() != protocol::TCP {
-        // SAFETY: the context is valid; the helper reads `len` bytes of the key, which lives through the call, and
-        // keeps no pointer (kernel 4.20).
+    if number == protocol::UDP {
+        // SAFETY: the context is valid; the helper reads `len` bytes of the key, which lives through the call, and keeps no
+        // pointer (kernel 4.20).
         let found = unsafe { bpf_sk_lookup_udp(ctx, tuple, len, CURRENT_NETNS, 0) };
         if found.is_null() {
             return None;
         }
-        // SAFETY: the lookup has just given a reference to the socket.
+        // SAFETY: the reference that the lookup has given keeps the socket until it is released.
+        let state = unsafe { (*found).state };
+        // SAFETY: as above; the socket is not used after this.
         unsafe { bpf_sk_release(found.cast()) };
-        return Some(Socket::Active);
+        return Some(if state == tcp_state::ESTABLISHED { Socket::Connected } else { Socket::Unconnected });
     }
     // SAFETY: as above (kernel 5.2).
     let found = unsafe { bpf_skc_lookup_tcp(ctx, tuple, len, CURRENT_NETNS, 0) };
@@ -51,5 +52,9 @@ pub(crate) fn lookup<A: Inet>(context: Context, key: &FlowKey<A>) -> Option<Sock
     let state = unsafe { (*found).state };
     // SAFETY: as above; the socket is not used after this.
     unsafe { bpf_sk_release(found.cast()) };
-    Some(if state == LISTEN || state == TIME_WAIT { Socket::Waiting } else { Socket::Active })
+    Some(match state {
+        tcp_state::LISTEN => Socket::Unconnected,
+        tcp_state::TIME_WAIT => Socket::TimeWait,
+        _ => Socket::Connected,
+    })
 }

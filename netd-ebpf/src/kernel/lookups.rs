@@ -1,13 +1,13 @@
 //! The lookups of the policy, implemented with the maps and the kernel.
 
-use netd_common::abi::{EndpointRow, PortRow, PublicationRow, UplinkRow};
+use netd_common::abi::{EndpointRow, LocalPorts, PortRow, PublicationRow, UplinkRow};
 use netd_common::flow::{FlowKey, Handle, Tuple};
 use netd_common::policy::{Lookups, Route, Socket, Tables};
 use netd_common::wire::bytes::{Be16, Ipv6};
 
 use super::context::Context;
 use super::inet::Inet;
-use super::{fib, host_socket, tables};
+use super::{fib, host_flows, host_socket, tables};
 
 /// The maps and the kernel, for the program with this context.
 pub(crate) struct Kernel(pub(crate) Context);
@@ -57,6 +57,11 @@ impl Tables for Kernel {
     fn access(&self, publication: Handle, source: Ipv6) -> Option<bool> {
         tables::access(publication, source)
     }
+
+    #[inline(always)]
+    fn local_ports(&self) -> LocalPorts {
+        tables::local_ports()
+    }
 }
 
 impl<A: Inet> Lookups<A> for Kernel {
@@ -93,5 +98,10 @@ impl<A: Inet> Lookups<A> for Kernel {
     #[inline(always)]
     fn local_socket(&self, key: &FlowKey<A>) -> Option<Socket> {
         host_socket::lookup(self.0, key)
+    }
+
+    #[inline(always)]
+    fn is_noted(&self, key: &FlowKey<A>) -> bool {
+        host_flows::is_noted(key)
     }
 }

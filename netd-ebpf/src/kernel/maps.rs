@@ -5,9 +5,9 @@ use aya_ebpf::bindings::bpf_fib_lookup;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use netd_common::abi::{
-    AllowedAddressKey, BoundPortKey, DenyCacheRow, DropRow, EndpointRow, FragmentKey, FragmentRow, PortRow,
-    PublicationRow, QueuedFragmentKey, QueuedFragmentRow, SocketKey, SocketRow, SourceKey, TargetPortKey,
-    TrustKey, UplinkRow, VersionRow, capacity,
+    AllowedAddressKey, BoundPortKey, DenyCacheRow, DropRow, EndpointRow, FragmentKey, FragmentRow,
+    LocalPorts, PortRow, PublicationRow, QueuedFragmentKey, QueuedFragmentRow, SocketKey, SocketRow,
+    SourceKey, TargetPortKey, TrustKey, UplinkRow, VersionRow, capacity,
 };
 use netd_common::flow::nat::{Connection, Nat};
 use netd_common::flow::{FlowKey, FlowRow, Handle};
@@ -76,6 +76,11 @@ pub(super) static LOCALS: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(capacit
 #[map]
 pub(super) static SOCKETS: LruHashMap<SocketKey, SocketRow> =
     LruHashMap::with_max_entries(capacity::SOCKETS, 0);
+#[map]
+pub(super) static LOCAL_PORTS: Array<LocalPorts> = Array::with_max_entries(1, 0);
+#[map]
+pub(super) static HOST_FLOWS: LruHashMap<FlowKey<Ipv6>, u32> =
+    LruHashMap::with_max_entries(capacity::HOST_FLOWS, 0);
 #[map]
 pub(super) static TIMEOUTS: Array<u32> = Array::with_max_entries(capacity::TIMEOUTS, 0);
 #[map]

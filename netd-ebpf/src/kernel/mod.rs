@@ -34,6 +34,7 @@ pub(crate) mod fib;
 pub(crate) mod flows;
 pub(crate) mod fragments;
 pub(crate) mod frame;
+pub(crate) mod host_flows;
 pub(crate) mod host_socket;
 pub(crate) mod inet;
 pub(crate) mod lookups;

@@ -1,7 +1,7 @@
 //! A socket of the host in a cgroup hook.
 
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
-use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie};
+use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval};
 use aya_ebpf::programs::{SockAddrContext, SockContext};
 use aya_ebpf::{EbpfContext, Global};
 use netd_common::wire::bytes::{Be16, Ipv4, Ipv6};
@@ -29,7 +29,17 @@ fn cookie<C: EbpfContext>(ctx: &C) -> u64 {
     unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
 }
 
-/// A call that names an address: connect, sendmsg, recvmsg, getpeername.
+/// Somebody has the port (asm-generic/errno.h).
+pub(crate) const EADDRINUSE: i32 = 98;
+
+/// What a call that is refused returns to its process, for the programs on bind (kernel 6.1).
+#[inline(always)]
+pub(crate) fn set_error(errno: i32) {
+    // SAFETY: the helper reads its argument only.
+    let _always = unsafe { bpf_set_retval(-errno) };
+}
+
+/// A call that names an address: bind, connect, sendmsg, recvmsg, getpeername.
 pub(crate) struct SockAddr<'a> {
     raw: &'a mut bpf_sock_addr,
     ctx: &'a SockAddrContext,
@@ -66,6 +76,20 @@ impl<'a> SockAddr<'a> {
     pub(crate) fn port(&self) -> Be16 {
         // A __be16 in the low half of the word (uapi/linux/bpf.h, struct bpf_sock_addr).
         Be16::from_wire((self.raw.user_port as u16).to_ne_bytes())
+    }
+
+    /// Index of the interface that the socket is bound to; 0 if to none.
+    #[inline(always)]
+    pub(crate) fn device(&self) -> u32 {
+        // SAFETY: as in `local_port`.
+        unsafe { (*self.raw.__bindgen_anon_1.sk).bound_dev_if }
+    }
+
+    /// The socket's own port.
+    #[inline(always)]
+    pub(crate) fn local_port(&self) -> Be16 {
+        // SAFETY: the kernel passes the socket of the call (struct bpf_sock_addr, 5.1); its port is a number.
+        Be16::new(unsafe { (*self.raw.__bindgen_anon_1.sk).src_port } as u16)
     }
 
     /// The address of an IPv4 call.

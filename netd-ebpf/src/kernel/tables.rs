@@ -3,8 +3,8 @@
 use aya_ebpf::maps::LpmTrie;
 use aya_ebpf::maps::lpm_trie::Key;
 use netd_common::abi::{
-    AllowedAddressKey, BoundPortKey, EndpointRow, PortRow, PublicationRow, SocketKey, SocketRow, SourceKey,
-    TargetPortKey, TrustKey, UplinkRow, access, local, port_index,
+    AllowedAddressKey, BoundPortKey, EndpointRow, LocalPorts, PortRow, PublicationRow, SocketKey, SocketRow,
+    SourceKey, TargetPortKey, TrustKey, UplinkRow, access, local, port_index,
 };
 use netd_common::flow::{Handle, State};
 use netd_common::wire::bytes::{Address as _, Be16, Ipv6};
@@ -148,6 +148,12 @@ pub(crate) fn is_local<A: Inet>(address: A) -> bool {
 #[inline(always)]
 pub(crate) fn is_broadcast<A: Inet>(address: A) -> bool {
     !A::IS_V6 && longest(&maps::LOCALS, Ipv6::BITS, address.to_ipv6()) == Some(local::BROADCAST)
+}
+
+/// The ports that the kernel gave to the host's sockets when the user side last looked.
+#[inline(always)]
+pub(crate) fn local_ports() -> LocalPorts {
+    maps::LOCAL_PORTS.get(0).copied().unwrap_or_default()
 }
 
 /// The address that a socket of the host asked for.

@@ -1,7 +1,7 @@
 //! Packets from containers: the source guard, and whether they are for the host.
 
 use netd_common::flow::FlowKey;
-use netd_common::policy::source_guard;
+use netd_common::policy::{Socket, source_guard};
 use netd_common::verdict::{Reason, Verdict};
 use netd_common::wire::ip::protocol;
 
@@ -42,6 +42,6 @@ impl Sender for Container {
             && !transport.opens()
             && ip.dst == A::subnet(endpoint).gateway()
             && source_guard::sender(frame, ip, endpoint, |_| false) == Ok(false)
-            && (!may_have_flow || host_socket::is_connected(skb.context(), key))
+            && (!may_have_flow || host_socket::lookup(skb.context(), key) == Some(Socket::Connected))
     }
 }

@@ -212,7 +212,7 @@ fn next<A: Inet>(ctx: &TcContext, skb: &Skb, outcome: Result<New, Reason>, own: 
     };
     match decision {
         // For a decision to open a flow, `new` has already opened it.
-        Decision::Pass | Decision::Open => action(ctx, skb, Ok(Verdict::Pass)),
+        Decision::Pass | Decision::Note | Decision::Open => action(ctx, skb, Ok(Verdict::Pass)),
         Decision::Local => action(ctx, skb, skb.pass_to_host::<A>()),
         Decision::Direct => go_on(ctx, skb, of::<A>(stage::DIRECT)),
         Decision::Forward => go_on(ctx, skb, of::<A>(stage::FORWARD)),

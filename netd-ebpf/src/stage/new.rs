@@ -2,7 +2,7 @@
 
 use netd_common::abi::cb;
 use netd_common::flow::nat::Nat;
-use netd_common::flow::{Tuple, Zone};
+use netd_common::flow::{FlowKey, Tuple, Zone};
 use netd_common::policy::{
     Decision, Packet, Refusal, direct as direct_policy, forward as forward_policy,
     forwarded as forwarded_policy, inbound, outbound, source_port,
@@ -17,7 +17,7 @@ use crate::kernel::frame::Frame;
 use crate::kernel::inet::Inet;
 use crate::kernel::lookups::Kernel;
 use crate::kernel::skb::Skb;
-use crate::kernel::{clock, scratch, tables};
+use crate::kernel::{clock, host_flows, scratch, tables};
 
 /// The result for a packet of no flow.
 pub(crate) enum New {
@@ -39,7 +39,7 @@ pub(crate) fn uplink<A: Inet>(skb: &Skb) -> Result<New, Reason> {
     };
     let packet = packet(skb, &frame, &ip, Zone::OUTSIDE);
     let nat = scratch::nat()?;
-    let decision = inbound::decide(&lookups, &packet, nat);
+    let decision = note(&packet, inbound::decide(&lookups, &packet, nat));
     carry_out(skb, decision, nat, Source::Gateway)
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn hairpin<A: Inet>(skb: &Skb) -> Result<New, Reason> {
     let ip = A::header(&frame, IP_AT)?;
     let packet = packet(skb, &frame, &ip, zone);
     let nat = scratch::nat()?;
-    let decision = outbound::hairpin(&lookups, &packet, nat);
+    let decision = note(&packet, outbound::hairpin(&lookups, &packet, nat));
     carry_out(skb, decision, nat, Source::Gateway)
 }
 
@@ -122,6 +122,15 @@ fn packet<'a, A: Inet>(skb: &Skb, frame: &Frame, ip: &'a Ip<A>, zone: Zone) -> P
     Packet::new(ip, datagram::transport(frame, ip, zone), zone, skb.ifindex())
 }
 
+/// Notes a packet of an exchange of the host itself, if the policy has decided that it is one.
+#[inline(always)]
+fn note<A: Inet>(packet: &Packet<'_, A>, decision: Result<Decision, Refusal>) -> Result<Decision, Refusal> {
+    if let (Ok(Decision::Note), Ok(transport)) = (&decision, packet.transport()) {
+        host_flows::note(&FlowKey::of(packet.ip, transport, packet.zone));
+    }
+    decision
+}
+
 /// The source address that connections of a stage may get.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
@@ -145,9 +154,10 @@ fn carry_out<A: Inet>(
         Decision::Open => {}
         decided => return Ok(New::Decided(decided)),
     }
-    let src_port = source_port::candidate(nat, skb.cb(cb::TRIES), clock::random)?;
+    let lookups = Kernel(skb.context());
+    let src_port = source_port::candidate(&lookups, nat, skb.cb(cb::TRIES), clock::random)?;
     if source != Source::Own && !nat.is_rebuilt && nat.translates_source() {
-        let (lookups, number) = (Kernel(skb.context()), nat.original.protocol());
+        let number = nat.original.protocol();
         let tuple = Tuple { src_port, ..nat.translated };
         let is_free = match source {
             Source::Gateway => source_port::is_free_on_gateway::<A, _>(&lookups, number, &tuple),

@@ -17,6 +17,7 @@ pub(crate) mod frame;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT};
 use aya_ebpf::programs::XdpContext;
 use netd_common::flow::{FlowKey, Zone};
+use netd_common::policy::host;
 use netd_common::wire::bytes::{Ipv4, Ipv6};
 use netd_common::wire::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, PacketBytes as _, ethertype, mac_words};
 use netd_common::wire::ip::protocol;
@@ -25,8 +26,8 @@ use netd_common::wire::transport;
 use crate::flow::table;
 use crate::kernel::frame::Frame;
 use crate::kernel::inet::Inet;
-use crate::kernel::seen_peers;
 use crate::kernel::xdp_buff::XdpBuff;
+use crate::kernel::{seen_peers, tables};
 
 use self::frame::Received;
 
@@ -85,6 +86,10 @@ fn pass<A: Inet>(buff: &XdpBuff, frame: Frame) -> Fate {
     let key = FlowKey::of(&ip, &transport, Zone::OUTSIDE);
     let received = Received { key, ifindex: buff.ifindex(), mac: mac_words(mac) };
     if let Some(row) = table::in_either(&received.key) {
+        // TC knows whether it has been answered.
+        if host::may_have_asked(row, received.key.dst_port, tables::local_ports()) {
+            return Fate::Pass;
+        }
         let sent = forward::send(buff, frame, &ip, &transport, &received, row);
         return if sent.is_some() { Fate::Redirect } else { Fate::Pass };
     }

@@ -166,7 +166,7 @@ impl Transaction {
         if specs.is_empty() {
             return Ok(Vec::new());
         }
-        self.observed.read_ports(self.host())?;
+        self.observed.read_listeners(self.host())?;
         let places = self.store.state.places(specs.len())?;
         let wanted = Wanted { target, specs, policy, replaced };
         plan::publications(self.view(), wanted, &places).map_err(|error| self.with_process(error))

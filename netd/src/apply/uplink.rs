@@ -33,6 +33,7 @@ impl Transaction {
             dataplane.attach(HookPoint::Uplink, uplink.index, &uplink.name)?;
         }
         dataplane.tables.set_locals(self.observed.locals(), self.observed.broadcasts.iter().copied())?;
+        dataplane.tables.set_local_ports(self.observed.local_ports.range())?;
         let ethernet = uplinks.iter().filter(|uplink| uplink.ethernet);
         let rows: Vec<Uplink> = ethernet.map(|uplink| self.uplink_row(uplink)).collect::<Result<_>>()?;
         dataplane.tables.set_uplinks(&rows)?;

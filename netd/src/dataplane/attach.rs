@@ -39,6 +39,21 @@ const SOCKET_ADDRESS: [(&str, AddrHook); 8] = [
     (hook::GETPEERNAME6, AddrHook::GetPeerName6),
 ];
 
+/// The programs on the cgroup that reserve published ports, and their attach types. They need `bpf_set_retval` (kernel 6.1).
+const RESERVATION: [(&str, AddrHook); 2] = [(hook::BIND4, AddrHook::Bind4), (hook::BIND6, AddrHook::Bind6)];
+
+/// Whether this kernel runs a program; only those that reserve ports need more than others.
+pub(super) fn has_kernel_for(program: &str) -> bool {
+    let kernel = KernelVersion::current().unwrap_or(KernelVersion::new(0, 0, 0));
+    let reserves = RESERVATION.iter().any(|(name, _)| *name == program);
+    !reserves || kernel >= KernelVersion::new(6, 1, 0)
+}
+
+/// The programs on the cgroup that take socket addresses, those that this kernel runs.
+fn on_socket_addresses() -> impl Iterator<Item = (&'static str, AddrHook)> {
+    SOCKET_ADDRESS.into_iter().chain(RESERVATION).filter(|(name, _)| has_kernel_for(name))
+}
+
 /// The hook of an interface that a program is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HookPoint {
@@ -293,7 +308,7 @@ impl Hooks<'_> {
             let id = program.attach(&cgroup, mode)?;
             Ok(program.take_link(id)?.try_into()?)
         })?;
-        for (name, attach_type) in SOCKET_ADDRESS {
+        for (name, attach_type) in on_socket_addresses() {
             self.attach_socket(name, &root, |pin| {
                 let mut program = CgroupSockAddr::from_pin(pin, attach_type)?;
                 let id = program.attach(&cgroup, mode)?;
@@ -338,7 +353,7 @@ impl Hooks<'_> {
         }
         list.extend(self.host.run(|| self.list_tc())??);
         let root = cgroup_root()?.map_or_else(|| "none".to_owned(), |root| root.display().to_string());
-        let names = SOCKET_ADDRESS.iter().map(|(name, _)| *name);
+        let names = on_socket_addresses().map(|(name, _)| name);
         list.extend(names.chain([hook::SOCK_RELEASE]).map(|name| AttachedProgram {
             program: name.to_owned(),
             on: root.clone(),

@@ -9,6 +9,7 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use netd_common::abi::{ABI, MAPS, VersionRow, capacity, name, stage, tick};
 use netd_common::flow::state::State;
 
+use super::attach::has_kernel_for;
 use super::bpf::{self, ANY};
 use super::pins::{self, remove_tree};
 use super::wire::Wire;
@@ -55,7 +56,7 @@ pub fn load(host_netns: u64, connections: u32) -> Result<Ebpf> {
         .verifier_log_level(VerifierLogLevel::DEBUG)
         .load(OBJECT)
         .map_err(|error| refused("load the BPF object", error))?;
-    for (name, program) in object.programs_mut() {
+    for (name, program) in object.programs_mut().filter(|(name, _)| has_kernel_for(name)) {
         let loaded = match program {
             Program::SchedClassifier(program) => program.load(),
             Program::Xdp(program) => program.load(),
@@ -116,7 +117,7 @@ pub(super) fn load_and_pin(instance: &Path, setup: Setup<'_>) -> Result<()> {
         let pinned = object.map(map.name).ok_or_else(|| missing("map", map.name))?;
         pinned.pin(folder.join(map.name)).doing(|| format!("pin BPF map {}", map.name))?;
     }
-    for (name, program) in object.programs_mut() {
+    for (name, program) in object.programs_mut().filter(|(name, _)| has_kernel_for(name)) {
         program.pin(programs.join(name)).doing(|| format!("pin BPF program {name}"))?;
     }
     fs::rename(&staging, instance).doing(|| format!("rename {} to {}", staging.display(), instance.display()))

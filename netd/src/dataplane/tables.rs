@@ -3,14 +3,16 @@
 
 use std::collections::HashMap as Table;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netd_common::abi::{
-    AllowedAddressKey, DenyCacheRow, DropRow, EndpointRow, FlowRow, PublicationCounters, PublicationRow,
-    SourceKey, TrustKey, UplinkRow, access, capacity, local, name, pending, tick, uplink_flag,
+    AllowedAddressKey, DenyCacheRow, DropRow, EndpointRow, FlowRow, LocalPorts, PublicationCounters,
+    PublicationRow, SourceKey, TrustKey, UplinkRow, access, capacity, local, name, pending, tick,
+    uplink_flag,
 };
 use netd_common::flow::state::State;
 use netd_common::flow::{FlowKey, Handle};
@@ -261,6 +263,19 @@ impl Tables {
             absent_is_fine(rows.remove(&Key::new(*bits, Wire(*net)))).doing(what)?;
         }
         if present == wanted { Ok(()) } else { self.begin_epoch() }
+    }
+
+    /// Writes which ports the kernel gives to the host's sockets. What is cached of them is void if they change.
+    pub(crate) fn set_local_ports(&self, ports: &RangeInclusive<u16>) -> Result<()> {
+        let what = || format!("write {}", name::LOCAL_PORTS);
+        let wanted = LocalPorts { first: *ports.start(), last: *ports.end() };
+        let mut rows = self.array::<LocalPorts>(name::LOCAL_PORTS)?;
+        let Wire(present) = rows.get(&0, 0).doing(what)?;
+        if present == wanted {
+            return Ok(());
+        }
+        rows.set(0, Wire(wanted), ANY).doing(what)?;
+        self.begin_epoch()
     }
 
     /// Writes the uplinks.

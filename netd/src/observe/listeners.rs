@@ -1,4 +1,4 @@
-//! The listening sockets of the host, and the ports that the kernel assigns.
+//! The listening sockets of the host.
 
 use std::fs::{self, File};
 use std::io;
@@ -155,35 +155,6 @@ fn process_with(inode: u64) -> Option<(String, i32)> {
     })
 }
 
-/// The ports that the kernel assigns in `netns`, without reserved ones (`ip_local_port_range` and
-/// `ip_local_reserved_ports` of ip-sysctl.rst), the lowest first.
-pub(super) fn ephemeral(netns: &Netns) -> Result<Vec<u16>> {
-    let read = |name: &str| {
-        let path = format!("/proc/sys/net/ipv4/{name}");
-        netns.run(|| fs::read_to_string(&path))?.doing(|| format!("read {path}"))
-    };
-    Ok(handed_out(&read("ip_local_port_range")?, &read("ip_local_reserved_ports")?))
-}
-
-fn handed_out(range: &str, reserved: &str) -> Vec<u16> {
-    let range: Vec<u16> = range.split_whitespace().filter_map(|port| port.parse().ok()).collect();
-    let (first, last) = match range.as_slice() {
-        [first, last] => (*first, *last),
-        _ => (32768, 60999),
-    };
-    let reserved: Vec<(u16, u16)> = reserved
-        .trim()
-        .split(',')
-        .filter_map(|part| match part.split_once('-') {
-            Some((first, last)) => Some((first.parse().ok()?, last.parse().ok()?)),
-            None => part.parse().ok().map(|port| (port, port)),
-        })
-        .collect();
-    (first..=last)
-        .filter(|port| !reserved.iter().any(|(first, last)| (first..=last).contains(&port)))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,12 +170,6 @@ mod tests {
         assert!(!meets("192.0.2.2", host) && !meets("::1", host) && !meets("::1", Some("0.0.0.0")));
         assert!(meets("::", Some("fd00::1")) && meets("fd00::1", Some("::")));
         assert!(!meets("0.0.0.0", Some("::")) && !meets("fd00::2", Some("fd00::1")));
-    }
-
-    #[test]
-    fn reserved_ports_are_not_assigned() {
-        assert_eq!(handed_out("10 14\n", "11,13-20\n"), [10, 12]);
-        assert_eq!(handed_out("10 12", "\n"), [10, 11, 12]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A snapshot of the host, one for each transaction, refreshed only where the transaction has changed the host.
 
 mod listeners;
+mod local_ports;
 mod process;
 
 use std::cell::OnceCell;
@@ -15,6 +16,7 @@ use crate::netns::Netns;
 #[cfg(test)]
 pub(crate) use listeners::Listener;
 pub(crate) use listeners::Listeners;
+pub(crate) use local_ports::LocalPorts;
 pub use process::this_process;
 pub(crate) use process::{is_alive, kernel_release, present_cookies};
 
@@ -35,15 +37,17 @@ pub(crate) struct Observed {
     pub nonlocal_bind: [bool; 2],
     /// Whether the kernel has IPv6.
     pub has_ipv6: bool,
+    /// The ports that the kernel gives to sockets.
+    pub local_ports: LocalPorts,
     pub(crate) listeners: OnceCell<Listeners>,
-    pub(crate) ephemeral: OnceCell<Vec<u16>>,
 }
 
 impl Observed {
-    /// Reads everything from the kernel except sockets and ports, which are read when they are needed.
+    /// Reads everything from the kernel except sockets, which are read when they are needed.
     pub(crate) async fn read(netns: &Netns, netlink: &Netlink) -> Result<Self> {
         let nonlocal = |family| Sysctl::global(family, "ip_nonlocal_bind").is(netns, "1");
         let mut observed = Self {
+            local_ports: LocalPorts::read(netns)?,
             has_ipv6: netns.run(|| Sysctl::interface(Family::V6, "all", "forwarding").exists())?,
             nonlocal_bind: [nonlocal(Family::V4)?, nonlocal(Family::V6)?],
             ..Self::default()
@@ -63,31 +67,24 @@ impl Observed {
         Ok(())
     }
 
-    /// Reads the listening sockets and the ports that the kernel assigns, if that has not been done.
-    pub(crate) fn read_ports(&self, netns: &Netns) -> Result<()> {
+    /// Reads the listening sockets, if that has not been done.
+    pub(crate) fn read_listeners(&self, netns: &Netns) -> Result<()> {
         if self.listeners.get().is_none() {
             let _set = self.listeners.set(Listeners::read(netns)?);
-            let _set = self.ephemeral.set(listeners::ephemeral(netns)?);
         }
         Ok(())
     }
 
-    /// This snapshot with these sockets and ports.
+    /// This snapshot with these sockets.
     #[cfg(test)]
-    pub(crate) fn with_ports(self, sockets: Vec<Listener>, ephemeral: Vec<u16>) -> Self {
-        let listeners = OnceCell::from(Listeners::new(sockets));
-        Self { listeners, ephemeral: OnceCell::from(ephemeral), ..self }
+    pub(crate) fn with_listeners(self, sockets: Vec<Listener>) -> Self {
+        Self { listeners: OnceCell::from(Listeners::new(sockets)), ..self }
     }
 
-    /// The listening sockets; none before [`Self::read_ports`].
+    /// The listening sockets; none before [`Self::read_listeners`].
     pub(crate) fn listeners(&self) -> &Listeners {
         static NONE: Listeners = Listeners::NONE;
         self.listeners.get().unwrap_or(&NONE)
-    }
-
-    /// The ports that the kernel assigns, the lowest first; none before [`Self::read_ports`].
-    pub(crate) fn ephemeral(&self) -> &[u16] {
-        self.ephemeral.get().map_or(&[], Vec::as_slice)
     }
 
     /// The interface of this name.

@@ -12,7 +12,7 @@ use crate::model::{
     HostPorts, IfName, Lifecycle, Place, Policy, PortRange, PortSpec, Ports, Protocol, Publication, Target,
     meet,
 };
-use crate::observe::Observed;
+use crate::observe::{LocalPorts, Observed};
 
 /// Host ports that somebody has or is about to have.
 #[derive(Debug, Default)]
@@ -93,7 +93,8 @@ pub(crate) fn publications(view: View<'_>, wanted: Wanted<'_>, places: &[Place])
                 found.ok_or(PublicationError::RangeTaken { spec, range })?
             }
             HostPorts::Any => {
-                let found = free_ranges(view.observed.ephemeral(), spec.target.count()).map(at).find(is_free);
+                let found =
+                    free_ranges(&view.observed.local_ports, spec.target.count()).map(at).find(is_free);
                 let (spec, count) = (spec.to_string(), spec.target.count());
                 found.ok_or(PublicationError::NoFreePorts { spec, count })?
             }
@@ -124,10 +125,10 @@ fn ranges(first: impl IntoIterator<Item = u16>, count: u32) -> impl Iterator<Ite
     })
 }
 
-/// Every range of `count` of these ports, which ascend.
-fn free_ranges(ports: &[u16], count: u32) -> impl Iterator<Item = PortRange> {
-    let is_there = |port| ports.binary_search(&port).is_ok();
-    ranges(ports.iter().copied(), count).filter(move |range| (range.first()..=range.last()).all(is_there))
+/// Every range of `count` ports of which the kernel gives none to the host's sockets, whose connections would have them as well.
+fn free_ranges(ports: &LocalPorts, count: u32) -> impl Iterator<Item = PortRange> {
+    let is_free = |range: &PortRange| !(range.first()..=range.last()).any(|port| ports.are_given(port));
+    ranges(ports.never_given(), count).filter(is_free)
 }
 
 /// Who has one of the ports that `wanted` wants.
@@ -213,7 +214,7 @@ mod tests {
     use crate::model::{Address, Link, Mac, Route, State, TargetSet};
     use crate::observe::Listener;
 
-    /// A host with eth0 (192.0.2.1/24) that holds the default route; ports 32768 to 32771 are the kernel's to hand out.
+    /// A host with eth0 (192.0.2.1/24) that holds the default route; the kernel gives all ports but 65532 to 65535 to sockets.
     fn host(listeners: Vec<Listener>) -> Observed {
         let link = Link {
             index: 2,
@@ -232,9 +233,10 @@ mod tests {
                 metric: 0,
                 main: true,
             }],
+            local_ports: LocalPorts::parse("1024 65531", ""),
             ..Observed::default()
         };
-        observed.with_ports(listeners, (32768..=32771).collect())
+        observed.with_listeners(listeners)
     }
 
     fn target(name: &str) -> Target {
@@ -273,9 +275,9 @@ mod tests {
     fn ports_are_given_as_asked_for_or_chosen() {
         for (published, words, expected) in [
             (&[][..], &["8080:80"][..], &["8080:80/tcp"][..]),
-            (&[], &["80", "81"], &["32768:80/tcp", "32769:81/tcp"]),
-            (&["32768:1"], &["80"], &["32769:80/tcp"]),
-            (&["32769:1"], &["80-81"], &["32770-32771:80-81/tcp"]),
+            (&[], &["80", "81"], &["65532:80/tcp", "65533:81/tcp"]),
+            (&["65532:1"], &["80"], &["65533:80/tcp"]),
+            (&["65533:1"], &["80-81"], &["65534-65535:80-81/tcp"]),
             (&["8000:1"], &["8000-8002:80"], &["8001:80/tcp"]),
             (&["8080:80"], &["8080:80/udp"], &["8080:80/udp"]),
             (&["127.0.0.1:8080:80"], &["192.0.2.1:8080:80"], &["192.0.2.1:8080:80/tcp"]),
@@ -298,7 +300,7 @@ mod tests {
             (&["0.0.0.0:8080:80"], &["127.0.0.1:8080:80"], "is in use"),
             (&[], &["8080:80", "8080:81"], "published to web"),
             (&["8000-8001:1-2"], &["8000-8001:80"], "every port of 8000-8001 is in use"),
-            (&["32769:1"], &["80-82"], "no 3 consecutive host ports are free"),
+            (&["65533:1"], &["80-82"], "no 3 consecutive host ports are free"),
         ] {
             let error = planned(published, words).expect_err(text);
             assert_eq!(error.kind(), Kind::Conflict);

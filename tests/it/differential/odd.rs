@@ -1,9 +1,14 @@
 //! Odd packets: malformed ones, and those of no flow.
 
+use std::ops::RangeInclusive;
+
 use netd_tests::stimulus::{Body, Lie, Stimulus, Tuple};
 use netd_tests::twins::{End, far, inside};
 
 use super::dice::Dice;
+
+/// The ports that the kernel gives to the host's sockets.
+pub(super) const LOCAL_PORTS: RangeInclusive<u16> = 32768..=60999;
 
 /// Sources that no reply can reach, or that a sender outside must not use.
 const MARTIANS: [&str; 10] = [
@@ -190,7 +195,12 @@ pub(super) fn lose(dice: &mut Dice, end: End, tuple: &mut Tuple) -> (&'static st
             "direct access"
         }
         3 | 4 if end.is_container() => {
-            tuple.dst = far(v6, 7);
+            // For a port that the host may come to use netd has another one, which nobody would learn here. The other
+            // container has the port that it becomes instead, so each has a peer of its own.
+            tuple.dst = far(v6, if end == End::First { 7 } else { 10 });
+            if LOCAL_PORTS.contains(&tuple.sport) {
+                tuple.sport -= 30_000;
+            }
             "a container's loose end"
         }
         4 => {

@@ -9,7 +9,7 @@ use netd_tests::stimulus::{Body, Lie, Stimulus, Tuple, view};
 use netd_tests::twins::{CLIENTS, End, FORWARDED, Outcome, PUBLISHED, client, far, host, inside, outside};
 
 use super::dice::Dice;
-use super::odd::{lose, spoil};
+use super::odd::{LOCAL_PORTS, lose, spoil};
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
@@ -35,7 +35,7 @@ struct Flow {
     inner: Tuple,
     /// The source port that the replier sees, in each world.
     seen: [u16; 2],
-    /// Whether another flow has its inner tuple.
+    /// Whether another flow has its inner tuple, or may have: then the worlds choose another source port.
     collides: bool,
     /// The rest of its script.
     script: VecDeque<(Side, u8)>,
@@ -259,7 +259,9 @@ impl Play {
         };
         let outer = Tuple { src, sport, dst, dport };
         let inner = Tuple { src: host(v6, to), ..outer };
-        self.flow(body, [from, to], outer, inner)
+        // netd gives it no port or identifier that the host itself may come to use.
+        let collides = body == Kind::Echo || LOCAL_PORTS.contains(&sport);
+        Flow { collides, ..self.flow(body, [from, to], outer, inner) }
     }
 
     /// From a container to a published port, its own or the other container's.
@@ -279,7 +281,8 @@ impl Play {
             dport: entry.target(port),
             sport,
         };
-        self.flow(body, [from, entry.container], outer, inner)
+        let collides = itself && LOCAL_PORTS.contains(&sport);
+        Flow { collides, ..self.flow(body, [from, entry.container], outer, inner) }
     }
 
     /// The script of a flow: what its sides send, one after the other.
