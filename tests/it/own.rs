@@ -211,7 +211,7 @@ fn a_masqueraded_port_is_never_published_or_used_by_a_host_socket() {
         port(&bench.container(&Packet::udp((WEB, 21_000), (FAR, to))).1) == 21_000
     });
     // A socket that comes later takes nothing over, as long as the container's connection may be idle.
-    let answer = Packet::udp((FAR, to), (HOST_OUTSIDE, 21_000));
+    let answer = Packet::udp((FAR, to), (testbed::HOST_OUTSIDE, 21_000));
     let socket = bench.lab.host.run(|| UdpSocket::bind("0.0.0.0:21000").unwrap());
     let (verdict, _) = bench.outside(&answer);
     assert_eq!(verdict, REDIRECT, "the answer is the container's");

@@ -21,21 +21,21 @@ fn place<A: Inet>(key: &FlowKey<A>) -> FlowKey<Ipv6> {
 /// Notes that the host is in an exchange with the sender of packets of `key`.
 #[inline(always)]
 pub(crate) fn note<A: Inet>(key: &FlowKey<A>) {
-    let (place, now) = (place(key), clock::now());
+    let (place, now) = (&place(key), &clock::now());
     // SAFETY: one aligned word, read once.
-    if unsafe { maps::HOST_FLOWS.get(&place) } == Some(&now) {
+    if unsafe { maps::HOST_FLOWS.get(place) } == Some(now) {
         return;
     }
     // An LRU hash has room for it, unless all of its rows are in use by other CPUs right now.
-    let _full = maps::HOST_FLOWS.insert(&place, &now, BPF_ANY);
+    let _full = maps::HOST_FLOWS.insert(place, now, BPF_ANY);
 }
 
 /// Whether the host is in an exchange with the sender of packets of `key`, and has been for as long as such a one may be idle.
 #[inline(always)]
 pub(crate) fn is_noted<A: Inet>(key: &FlowKey<A>) -> bool {
-    let place = place(key);
+    let place = &place(key);
     // SAFETY: as above.
-    let Some(last) = (unsafe { maps::HOST_FLOWS.get(&place) }) else { return false };
+    let Some(last) = (unsafe { maps::HOST_FLOWS.get(place) }) else { return false };
     let seen = Seen { any: true, flags: 0 };
     let idle = clock::now().saturating_sub(*last);
     tables::timeout(State::of(key.protocol(), seen, seen)).is_some_and(|timeout| idle <= timeout)
