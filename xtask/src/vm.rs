@@ -102,6 +102,7 @@ impl Tests {
         let program = built
             .lines()
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .filter(|message| message["target"]["name"] == "it")
             .find_map(|message| message["executable"].as_str().map(PathBuf::from))
             .context("cargo names no test program")?;
         let list = |arguments: &[&str]| -> Result<usize> {
