@@ -7,21 +7,21 @@ const WALKED: u32 = 100_000;
 /// The most translated bytes that each program may have (`bpf_prog_info.xlated_prog_len`).
 const BUDGET: [(&str, u32); 43] = [
     ("uplink_xdp", 40_000),
-    ("uplink_ingress", 8_000),
-    ("container_ingress", 12_000),
+    ("uplink_ingress", 8_200),
+    ("container_ingress", 13_000),
     ("bridge_egress", 1_600),
     ("conntrack", 15_000),
     ("conntrack6", 23_000),
     ("conntrack_new", 15_000),
     ("conntrack_new6", 23_000),
-    ("uplink_new", 19_000),
+    ("uplink_new", 19_400),
     ("uplink_new6", 32_000),
     ("container_new", 8_000),
     ("container_new6", 17_000),
     ("forward", 18_000),
     ("forward6", 30_000),
     ("icmp_error", 9_000),
-    ("icmp_error6", 19_000),
+    ("icmp_error6", 19_400),
     ("answer", 5_000),
     ("answer6", 10_000),
     ("report", 10_000),
@@ -56,16 +56,18 @@ fn every_program_loads_within_its_budget() {
     netd_tests::need_root();
     let object = netd::internals::load(1, netd_common::abi::capacity::CONNECTIONS)
         .unwrap_or_else(|error| panic!("{}", error.chain()));
-    let mut seen = 0;
+    let (mut seen, mut beyond) = (0, Vec::new());
     for (name, program) in object.programs() {
         let size = program.info().unwrap().size_translated().unwrap();
         let budget = BUDGET.iter().find(|(known, _)| *known == name);
         let (_, most) = budget.unwrap_or_else(|| panic!("{name} has no budget"));
         let walked = program.info().unwrap().verified_instruction_count().unwrap();
         println!("{name}: {size} bytes of {most}, {walked} walked");
-        assert!(walked <= WALKED, "the verifier walked through {walked} instructions of {name}");
-        assert!(size <= *most, "{name} has {size} translated bytes, the budget is {most}");
+        if walked > WALKED || size > *most {
+            beyond.push(format!("{name}: {size} bytes of {most}, {walked} instructions walked of {WALKED}"));
+        }
         seen += 1;
     }
+    assert!(beyond.is_empty(), "beyond the budget: {}", beyond.join("; "));
     assert_eq!(seen, BUDGET.len());
 }
