@@ -109,13 +109,8 @@ impl Transaction {
                 Err(error) => errors.push(error),
             }
         }
-        if let Some(dataplane) = &self.dataplane {
-            for (index, name) in dataplane.attached(HookPoint::Container)? {
-                if name == interface.host.as_str() {
-                    errors.extend(self.detach(HookPoint::Container, index, &name).await.err());
-                }
-            }
-        }
+        let is_other = |_, name: &str| name != interface.host.as_str();
+        errors.extend(self.detach_unless(HookPoint::Container, is_other).await.err());
         Error::all(errors)
     }
 }

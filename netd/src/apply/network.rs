@@ -45,13 +45,8 @@ impl Resource for Bridged {
         // What was switched on an adopted bridge stands in the record, which may be newer than this copy.
         let recorded = transaction.store.state.networks.get(&self.0.name);
         let network = recorded.cloned().unwrap_or_else(|| self.0.clone());
-        if let Some(dataplane) = &transaction.dataplane {
-            for (index, name) in dataplane.attached(HookPoint::Bridge).unwrap_or_default() {
-                if name == network.bridge.as_str() {
-                    errors.extend(transaction.detach(HookPoint::Bridge, index, &name).await.err());
-                }
-            }
-        }
+        let is_other = |_, name: &str| name != network.bridge.as_str();
+        errors.extend(transaction.detach_unless(HookPoint::Bridge, is_other).await.err());
         match transaction.netlink.interface(&network.bridge).await {
             Ok(Some(bridge)) if plan::is_bridge_of(&network, &bridge) => {
                 if network.adopted {

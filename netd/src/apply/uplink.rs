@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::transaction::Transaction;
 use crate::dataplane::{self, HookPoint, Uplink};
-use crate::error::{HostError, Result};
+use crate::error::{Error, HostError, Result};
 use crate::link::{Family, Sysctl, takes_xdp_frames};
 use crate::model::{Link, Mac, XdpMode};
 use crate::plan::network::is_bridge_of;
@@ -23,11 +23,8 @@ impl Transaction {
             self.store.save()?;
         }
         self.follow_xdp(&uplinks)?;
-        for (index, name) in self.dataplane()?.attached(HookPoint::Uplink)? {
-            if !uplinks.iter().any(|uplink| uplink.index == index) {
-                self.detach(HookPoint::Uplink, index, &name).await?;
-            }
-        }
+        let is_uplink = |index, _: &str| uplinks.iter().any(|uplink| uplink.index == index);
+        self.detach_unless(HookPoint::Uplink, is_uplink).await?;
         let dataplane = self.dataplane()?;
         for uplink in uplinks.iter().filter(|uplink| uplink.ethernet) {
             dataplane.attach(HookPoint::Uplink, uplink.index, &uplink.name)?;
@@ -50,12 +47,9 @@ impl Transaction {
                 self.observed.link(&network.bridge).filter(|link| is_bridge_of(network, link))
             })
             .collect();
+        let is_bridge = |index, _: &str| bridges.iter().any(|bridge| bridge.index == index);
+        self.detach_unless(HookPoint::Bridge, is_bridge).await?;
         let dataplane = self.dataplane()?;
-        for (index, name) in dataplane.attached(HookPoint::Bridge)? {
-            if !bridges.iter().any(|bridge| bridge.index == index) {
-                self.detach(HookPoint::Bridge, index, &name).await?;
-            }
-        }
         bridges.iter().try_for_each(|bridge| dataplane.attach(HookPoint::Bridge, bridge.index, &bridge.name))
     }
 
@@ -65,6 +59,23 @@ impl Transaction {
             self.netlink.delete_clsact(index).await?;
         }
         Ok(())
+    }
+
+    /// Takes a TC program off every interface that it is on, except those that keep it, by index and name. Goes on after a
+    /// failure and reports every one.
+    pub(super) async fn detach_unless(
+        &self,
+        point: HookPoint,
+        keeps: impl Fn(u32, &str) -> bool,
+    ) -> Result<()> {
+        let Some(dataplane) = &self.dataplane else { return Ok(()) };
+        let mut errors = Vec::new();
+        for (index, name) in dataplane.attached(point)? {
+            if !keeps(index, &name) {
+                errors.extend(self.detach(point, index, &name).await.err());
+            }
+        }
+        Error::all(errors)
     }
 
     fn uplink_row(&self, uplink: &Link) -> Result<Uplink> {
