@@ -44,6 +44,18 @@ pub fn uplink_xdp(ctx: XdpContext) -> u32 {
     xdp::uplink(&ctx)
 }
 
+/// A stage of XDP, see [`netd_common::abi::xdp_stage`].
+#[xdp]
+pub fn early_drop(ctx: XdpContext) -> u32 {
+    xdp::decide::<Ipv4>(&ctx)
+}
+
+/// The same, IPv6.
+#[xdp]
+pub fn early_drop6(ctx: XdpContext) -> u32 {
+    xdp::decide::<Ipv6>(&ctx)
+}
+
 /// On the ingress of each uplink.
 #[classifier]
 pub fn uplink_ingress(ctx: TcContext) -> i32 {

@@ -5,8 +5,10 @@
 /// because the first command waits for it.
 const WALKED: u32 = 100_000;
 /// The most translated bytes that each program may have (`bpf_prog_info.xlated_prog_len`).
-const BUDGET: [(&str, u32); 45] = [
-    ("uplink_xdp", 41_500),
+const BUDGET: [(&str, u32); 47] = [
+    ("uplink_xdp", 14_500),
+    ("early_drop", 13_000),
+    ("early_drop6", 15_500),
     ("uplink_ingress", 9000),
     ("container_ingress", 13_500),
     ("bridge_egress", 1_600),

@@ -127,6 +127,9 @@ fn numbers(out: &mut String) {
     for (number, program) in stage::PROGRAMS.iter().enumerate() {
         let _ = writeln!(out, "stage {number}: {program}");
     }
+    for (number, program) in xdp_stage::PROGRAMS.iter().enumerate() {
+        let _ = writeln!(out, "xdp stage {number}: {program}");
+    }
     for program in hook::ALL {
         let _ = writeln!(out, "hook: {program}");
     }

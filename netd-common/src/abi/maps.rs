@@ -184,6 +184,8 @@ maps! {
     EPOCH: Array<u32, u32>, 1;
     /// Program array: [`stage`](crate::abi::stage) → program.
     STAGES: ProgramArray<u32, u32>, capacity::STAGES;
+    /// Program array: [`xdp_stage`](crate::abi::xdp_stage) → program.
+    XDP_STAGES: ProgramArray<u32, u32>, capacity::XDP_STAGES;
     /// Array of one: [`VersionRow`](crate::abi::VersionRow), frozen once the programs are loaded.
     VERSION: Array<u32, VersionRow>, 1;
 }
@@ -270,4 +272,7 @@ pub mod capacity {
     /// Stages.
     #[expect(clippy::cast_possible_truncation, reason = "there are few stages")]
     pub const STAGES: u32 = crate::abi::stage::PROGRAMS.len() as u32;
+    /// Stages of XDP.
+    #[expect(clippy::cast_possible_truncation, reason = "there are few stages")]
+    pub const XDP_STAGES: u32 = crate::abi::xdp_stage::PROGRAMS.len() as u32;
 }

@@ -30,7 +30,7 @@ pub use family::FamilyRows;
 pub use fragment::{FRAGMENT_TICKS, FragmentKey, FragmentRow, QueuedFragmentKey, QueuedFragmentRow};
 pub use host::LocalPorts;
 pub use maps::{Kind, MAPS, Map, capacity, name};
-pub use programs::{hook, stage};
+pub use programs::{hook, stage, xdp_stage};
 pub use publication::{
     BoundPortKey, PortRow, PublicationCounters, PublicationRow, TargetPortKey, port_index, publication_flag,
 };

@@ -115,6 +115,17 @@ pub mod stage {
     ];
 }
 
+/// The stages of XDP: `uplink_xdp ──▶ early_drop`.
+pub mod xdp_stage {
+    /// A packet from outside without a flow, IPv4.
+    pub const EARLY_DROP: u32 = 0;
+    /// The same, IPv6.
+    pub const EARLY_DROP6: u32 = 1;
+
+    /// The programs in the order of their numbers.
+    pub const PROGRAMS: [&str; 2] = ["early_drop", "early_drop6"];
+}
+
 /// The programs that are attached to a hook of the kernel.
 pub mod hook {
     /// XDP of an uplink, if the user wants it.

@@ -33,15 +33,18 @@ pub(crate) fn lookup_neighbour<A: Inet>(
     tuple: &Tuple<A>,
 ) -> (Route<A>, Option<[u32; 3]>) {
     let Some(question) = scratch::fib() else { return (Route::Refused(Reason::NoRoute), None) };
-    // SAFETY: the kernel's structure is made of integers, for which zero is a value.
-    *question = unsafe { core::mem::zeroed() };
+    // Every field that bpf_ipv4_fib_lookup and bpf_ipv6_fib_lookup of the kernel read, since the structure holds an earlier answer. The
+    // compiler would make zeroing all of it a call, which costs stack.
     question.family = A::AF as u8;
-    question.ifindex = input;
-    A::set_fib_addresses(question, tuple.src, tuple.dst);
     question.l4_protocol = protocol;
-    if protocol::has_ports(protocol) {
-        (question.sport, question.dport) = (tuple.src_port.word(), tuple.dst_port.word());
-    }
+    (question.sport, question.dport) =
+        if protocol::has_ports(protocol) { (tuple.src_port.word(), tuple.dst_port.word()) } else { (0, 0) };
+    // Without a length the kernel does not compare it with the route's MTU.
+    question.__bindgen_anon_1.tot_len = 0;
+    question.ifindex = input;
+    // The TOS, or the flow label.
+    question.__bindgen_anon_2.flowinfo = 0;
+    A::set_fib_addresses(question, tuple.src, tuple.dst);
     let len = size_of::<bpf_fib_lookup>() as i32;
     // SAFETY: the context is valid, and the structure is a map's value with its exact length.
     let code = unsafe { fib_lookup(context.as_ptr(), question, len, 0) };

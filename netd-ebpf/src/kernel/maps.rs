@@ -1,9 +1,9 @@
 //! The maps. `netd_common::abi::name` describes each of them; those without a name there belong to the programs alone.
 
-use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::bpf_fib_lookup;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
+use aya_ebpf::programs::{TcContext, XdpContext};
 use netd_common::abi::{
     AllowedAddressKey, BoundPortKey, DenyCacheRow, DropRow, EndpointRow, FragmentKey, FragmentRow,
     LocalPorts, PortRow, PublicationRow, QueuedFragmentKey, QueuedFragmentRow, SocketKey, SocketRow,
@@ -95,6 +95,8 @@ static DENY_CACHE6: PerCpuArray<DenyCacheRow<Ipv6>> = PerCpuArray::with_max_entr
 pub(super) static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 static STAGES: ProgramArray = ProgramArray::with_max_entries(capacity::STAGES, 0);
+#[map]
+static XDP_STAGES: ProgramArray = ProgramArray::with_max_entries(capacity::XDP_STAGES, 0);
 #[map]
 pub(super) static SEEN_PEERS: Array<u64> = Array::with_max_entries(capacity::SEEN_PEERS, 0);
 /// Written and read by the user side only.
@@ -227,11 +229,18 @@ family_maps! { Ipv6:
     fragment_key -> PerCpuArray<QueuedFragmentKey<Self>> = FRAGMENT_KEY6;
 }
 
-/// Tail-calls another program; returns only if it is missing.
+/// Tail-calls another program of TC; returns only if it is missing.
 #[inline(always)]
-pub(crate) fn tail_call<C: EbpfContext>(ctx: &C, stage: u32) {
+pub(crate) fn tail_call(ctx: &TcContext, stage: u32) {
     // SAFETY: the context is the one that this program was started with, and every stage takes that type.
     unsafe { STAGES.tail_call(ctx, stage) }
+}
+
+/// Tail-calls another program of XDP; returns only if it is missing.
+#[inline(always)]
+pub(crate) fn xdp_tail_call(ctx: &XdpContext, stage: u32) {
+    // SAFETY: as above.
+    unsafe { XDP_STAGES.tail_call(ctx, stage) }
 }
 
 /// This CPU's row of the neighbour cache for a next hop.

@@ -16,20 +16,17 @@ pub(crate) mod frame;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT};
 use aya_ebpf::programs::XdpContext;
-use netd_common::flow::{FlowKey, Zone};
+use netd_common::abi::xdp_stage;
 use netd_common::policy::host;
 use netd_common::wire::bytes::{Ipv4, Ipv6};
-use netd_common::wire::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, PacketBytes as _, ethertype, mac_words};
-use netd_common::wire::ip::protocol;
-use netd_common::wire::transport;
+use netd_common::wire::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ethertype};
 
 use crate::flow::table;
 use crate::kernel::frame::Frame;
 use crate::kernel::inet::Inet;
+use crate::kernel::maps::xdp_tail_call;
 use crate::kernel::xdp_buff::XdpBuff;
 use crate::kernel::{seen_peers, tables};
-
-use self::frame::Received;
 
 /// The result for a packet.
 enum Fate {
@@ -39,6 +36,8 @@ enum Fate {
     Drop,
     /// It was rewritten and leaves by another uplink.
     Redirect,
+    /// It has no flow, and nothing is known about others like it: this stage decides.
+    Next(u32),
 }
 
 /// A packet on an uplink.
@@ -55,6 +54,27 @@ pub(crate) fn uplink(ctx: &XdpContext) -> u32 {
         Fate::Pass => XDP_PASS,
         Fate::Drop => XDP_DROP,
         Fate::Redirect => XDP_REDIRECT,
+        Fate::Next(stage) => {
+            xdp_tail_call(ctx, stage);
+            XDP_PASS
+        }
+    }
+}
+
+/// A packet of no flow, about which the policy is asked. A stage of its own for each family, since the policy needs the
+/// whole stack.
+#[inline(always)]
+pub(crate) fn decide<A: Inet>(ctx: &XdpContext) -> u32 {
+    let buff = XdpBuff::new(ctx);
+    let frame = buff.frame();
+    let denied = frame::read::<A>(&buff, &frame)
+        .and_then(|(ip, transport, received)| early_drop::decide(&buff, &ip, &transport, &received));
+    match denied {
+        Some(row) => {
+            early_drop::count(row, frame.len());
+            XDP_DROP
+        }
+        None => XDP_PASS,
     }
 }
 
@@ -71,20 +91,7 @@ fn pass<A: Inet>(buff: &XdpBuff, frame: Frame) -> Fate {
         }
         known => known,
     };
-    let Some(ip) = A::plain(&frame) else { return Fate::Pass };
-    let transport = match ip.protocol {
-        protocol::TCP => transport::tcp(&frame, ip.transport_at),
-        protocol::UDP => transport::udp(&frame, ip.transport_at),
-        protocol::SCTP => transport::sctp(&frame, ip.transport_at),
-        _ => return Fate::Pass,
-    };
-    let (Ok(transport), Some(mac)) = (transport, frame.read::<6>(0)) else { return Fate::Pass };
-    // TC answers a packet whose TTL runs out.
-    if ip.ttl <= 1 {
-        return Fate::Pass;
-    }
-    let key = FlowKey::of(&ip, &transport, Zone::OUTSIDE);
-    let received = Received { key, ifindex: buff.ifindex(), mac: mac_words(mac) };
+    let Some((ip, transport, received)) = frame::read::<A>(buff, &frame) else { return Fate::Pass };
     if let Some(row) = table::in_either(&received.key) {
         // TC knows whether it has been answered.
         if host::may_have_asked(row, received.key.dst_port, tables::local_ports()) {
@@ -93,15 +100,11 @@ fn pass<A: Inet>(buff: &XdpBuff, frame: Frame) -> Fate {
         let sent = forward::send(buff, frame, &ip, &transport, &received, row);
         return if sent.is_some() { Fate::Redirect } else { Fate::Pass };
     }
-    let denied = match known {
-        Some(row) => Some(row),
-        None => early_drop::decide(buff, &ip, &transport, &received),
-    };
-    match denied {
+    match known {
         Some(row) => {
             early_drop::count(row, frame.len());
             Fate::Drop
         }
-        None => Fate::Pass,
+        None => Fate::Next(if A::IS_V6 { xdp_stage::EARLY_DROP6 } else { xdp_stage::EARLY_DROP }),
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use aya::maps::{Array, MapData, ProgramArray};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use netd_common::abi::{ABI, MAPS, VersionRow, capacity, name, stage, tick};
+use netd_common::abi::{ABI, MAPS, VersionRow, capacity, name, stage, tick, xdp_stage};
 use netd_common::flow::state::State;
 
 use super::attach::has_kernel_for;
@@ -66,20 +66,21 @@ pub fn load(host_netns: u64, connections: u32) -> Result<Ebpf> {
         };
         loaded.map_err(|error| refused(&format!("load BPF program {name}"), error))?;
     }
-    fill_stages(&mut object)?;
+    fill_stages(&mut object, name::STAGES, &stage::PROGRAMS)?;
+    fill_stages(&mut object, name::XDP_STAGES, &xdp_stage::PROGRAMS)?;
     Ok(object)
 }
 
-/// Writes each stage's program to its number in the program array.
-fn fill_stages(object: &mut Ebpf) -> Result<()> {
-    let what = || format!("fill BPF map {}", name::STAGES);
+/// Writes each stage's program to its number in a program array.
+fn fill_stages(object: &mut Ebpf, array: &str, stages: &[&str]) -> Result<()> {
+    let what = || format!("fill BPF map {array}");
     let mut programs = Vec::new();
-    for (number, name) in (0..).zip(stage::PROGRAMS) {
+    for (number, name) in (0..).zip(stages) {
         let program = object.program(name).ok_or_else(|| missing("program", name))?;
         let fd = program.fd().doing(what)?.try_clone().doing(what)?;
         programs.push((number, fd));
     }
-    let map = object.map_mut(name::STAGES).ok_or_else(|| missing("map", name::STAGES))?;
+    let map = object.map_mut(array).ok_or_else(|| missing("map", array))?;
     let mut stages = ProgramArray::try_from(map).doing(what)?;
     programs.iter().try_for_each(|(number, program)| stages.set(*number, program, 0)).doing(what)
 }
@@ -198,7 +199,7 @@ mod tests {
     fn the_objects_programs_are_those_of_the_contract() {
         let object = object();
         let found: BTreeSet<&str> = object.programs.keys().map(String::as_str).collect();
-        assert_eq!(found, stage::PROGRAMS.into_iter().chain(hook::ALL).collect());
+        assert_eq!(found, stage::PROGRAMS.into_iter().chain(xdp_stage::PROGRAMS).chain(hook::ALL).collect());
         let cut: BTreeSet<&str> = found.iter().map(|name| name.get(..15).unwrap_or(name)).collect();
         assert_eq!(cut.len(), found.len(), "the kernel cuts names at 15 bytes");
     }

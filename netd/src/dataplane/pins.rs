@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! INSTANCE/maps/NAME              maps that every set of programs shares
-//! INSTANCE/programs/DIGEST/NAME   the programs of one object, and the maps that belong to them (STAGES)
+//! INSTANCE/programs/DIGEST/NAME   the programs of one object, and the maps that belong to them (STAGES, XDP_STAGES)
 //! INSTANCE/links/NAME             links, and marks of what is attached without one
 //! INSTANCE-new                    pins that are being put together
 //! ```
