@@ -52,11 +52,13 @@ pub enum Reason {
     Unreachable = 20,
     /// A `prohibit` route leads there.
     Prohibited = 21,
+    /// With a peer for which the host has an IPsec policy, which netd does not carry out.
+    Ipsec = 22,
 }
 
 impl Reason {
     /// Every reason, in counter order.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Malformed,
         Self::Martian,
         Self::ForgedSource,
@@ -79,6 +81,7 @@ impl Reason {
         Self::Unguarded,
         Self::Unreachable,
         Self::Prohibited,
+        Self::Ipsec,
     ];
 
     /// Whether the sender of a dropped packet is told by an ICMP error.
@@ -112,6 +115,7 @@ impl Reason {
             Self::Unguarded => "unguarded",
             Self::Unreachable => "unreachable",
             Self::Prohibited => "prohibited",
+            Self::Ipsec => "ipsec",
         }
     }
 
@@ -140,6 +144,7 @@ impl Reason {
             Self::Unguarded => "from an interface that has no program of netd's and is not trusted",
             Self::Unreachable => "a route says that the destination is unreachable",
             Self::Prohibited => "a route prohibits the destination",
+            Self::Ipsec => "an IPsec policy of the host is for it, which netd does not carry out",
         }
     }
 }

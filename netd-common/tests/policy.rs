@@ -56,6 +56,7 @@ denied source                   | eth0 | tcp 203.0.113.66:4000 > 192.0.2.1:8080 
 published for another protocol  | eth0 | tcp 203.0.113.77:4000 > 192.0.2.1:3005             | host
 denied by the global list, UDP  | eth0 | udp 203.0.113.77:4000 > 192.0.2.1:3005             | dropped: denied, counted
 own list before the global one  | eth0 | tcp 203.0.113.77:4000 > 192.0.2.1:8080             | 203.0.113.77:4000 > 172.17.0.2:80 to web
+from an IPsec peer              | eth0 | tcp 203.0.119.9:4000 > 192.0.2.1:8080              | dropped: ipsec, counted
 TTL 1                           | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:8080 ttl 1        | dropped: ttl_exceeded, counted
 from the host's own address     | eth0 | tcp 192.0.2.7:4000 > 192.0.2.1:8080                | host
 from a container's address      | eth0 | tcp 172.17.0.3:4000 > 192.0.2.1:8080               | dropped: forged_source
@@ -95,6 +96,7 @@ routed network, ping                         | eth0 | ping 203.0.113.9 > 10.2.0.
 unprotected network                          | eth0 | tcp 203.0.113.9:4000 > 10.4.0.2:23       | 203.0.113.9:4000 > 10.4.0.2:23 to open
 unprotected network, TTL 1                   | eth0 | tcp 203.0.113.9:4000 > 10.4.0.2:23 ttl 1 | dropped: ttl_exceeded
 unprotected network, from the host's address | eth0 | tcp 192.0.2.7:4000 > 10.4.0.2:23         | dropped: direct_access
+from an IPsec peer                           | eth0 | tcp 203.0.119.9:4000 > 10.4.0.2:23       | dropped: ipsec
 nobody there                                 | eth0 | tcp 203.0.113.9:4000 > 10.4.0.9:23       | dropped: direct_access
 from another network                         | web  | tcp 172.17.0.2:4000 > 10.4.0.2:23        | 172.17.0.2:4000 > 10.4.0.2:23 to open
 from another network, protected              | open | tcp 10.4.0.2:4000 > 172.17.0.2:80        | dropped: isolated
@@ -149,6 +151,7 @@ internal network, class E            | vault  | udp 10.3.0.2:4000 > 240.0.0.1:44
 class E, which has a route           | web    | udp 172.17.0.2:4000 > 241.0.0.1:443         | 192.0.2.1:4000 > 241.0.0.1:443 to outside
 no route                             | web    | tcp 172.17.0.2:4000 > 240.0.0.1:443         | host, TTL 1
 forbidden route                      | web    | tcp 172.17.0.2:4000 > 203.0.115.9:443       | dropped: prohibited
+to an IPsec peer                     | web    | tcp 172.17.0.2:4000 > 203.0.119.9:443       | dropped: ipsec
 uplink without an address            | web    | tcp 172.17.0.2:4000 > 203.0.116.9:443       | dropped: no_way_out
 by a trusted tunnel                  | web    | tcp 172.17.0.2:4000 > 203.0.118.9:443       | host
 by another network's                 | open   | tcp 10.4.0.2:4000 > 203.0.118.9:443         | dropped: no_way_out

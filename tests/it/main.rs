@@ -24,6 +24,7 @@ mod host;
 mod identity;
 mod ipv6;
 mod journeys;
+mod kernel_policy;
 mod lifecycle;
 mod many;
 mod network;

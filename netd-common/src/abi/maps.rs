@@ -160,6 +160,9 @@ maps! {
     /// LPM trie: the host's own addresses, prefixes that are local by a route, and broadcast addresses, IPv4 in its mapped form
     /// → [`local`](crate::abi::local). For the socket hooks, and for what the routing table does not tell apart.
     LOCALS: LpmTrie<Ipv6, u32>, capacity::LOCALS;
+    /// LPM trie: a peer's address, IPv4 in its mapped form → 1 if an IPsec policy of the host encrypts or blocks packets from or to it,
+    /// 0 if one lets them pass.
+    IPSEC_PEERS: LpmTrie<Ipv6, u32>, capacity::IPSEC_PEERS;
     /// LRU hash: [`SocketKey`](crate::abi::SocketKey) → [`SocketRow`](crate::abi::SocketRow).
     SOCKETS: LruHash<SocketKey, SocketRow>, capacity::SOCKETS;
     /// Array of one: the host's [`LocalPorts`](crate::abi::LocalPorts), as the last netd command found them.
@@ -249,6 +252,8 @@ pub mod capacity {
     pub const UPLINKS: u32 = 1024;
     /// Interfaces that networks trust, of all networks together.
     pub const TRUSTED: u32 = 4096;
+    /// Prefixes that IPsec policies name.
+    pub const IPSEC_PEERS: u32 = 1 << 14;
     /// Host addresses and local prefixes.
     pub const LOCALS: u32 = 4096;
     /// Host sockets whose packets are sent to a container.

@@ -36,6 +36,9 @@ pub fn decide<A: FamilyRows, L: Lookups<A>>(
     if !may_open(ip.src) || (is_outside && has_martian_source(lookups, packet, endpoint.bridge)) {
         return Err(refused.into());
     }
+    if is_outside && lookups.is_ipsec_peer(ip.src) {
+        return Err(Reason::Ipsec.into());
+    }
     let back = if is_outside {
         endpoint.handle
     } else {

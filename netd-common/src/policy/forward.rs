@@ -37,6 +37,9 @@ fn open<A: FamilyRows, L: Lookups<A>>(
     if !target.is_remote() || dst == A::UNSPECIFIED {
         return Err(Reason::NoWayOut);
     }
+    if lookups.is_ipsec_peer(dst) {
+        return Err(Reason::Ipsec);
+    }
     let routed = Tuple { dst, dst_port: found.row.target_port(key.dst_port), ..key.tuple() };
     let oif = match lookups.route(target.bridge, key.protocol(), &routed) {
         Route::Via(oif, _) => oif,

@@ -29,6 +29,9 @@ pub fn decide<A: FamilyRows, L: Lookups<A>>(
             if packet.ip.ttl <= 1 {
                 return Err(found.refuse(Reason::TtlExceeded));
             }
+            if lookups.is_ipsec_peer(key.src) {
+                return Err(found.refuse(Reason::Ipsec));
+            }
             if found.endpoint.is_remote() {
                 return Ok(Decision::Forward);
             }

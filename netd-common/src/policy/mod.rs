@@ -71,6 +71,9 @@ pub trait Lookups<A>: Tables {
     fn target_port(&self, endpoint: Handle, protocol: u8, port: Be16) -> Option<Handle>;
     /// The container that has an address.
     fn endpoint_at(&self, address: A) -> Option<&EndpointRow>;
+    /// Whether an IPsec policy of the host is for packets from or to an address. netd sends packets past the policies, so it refuses
+    /// these.
+    fn is_ipsec_peer(&self, address: A) -> bool;
     /// The number of the netd network in whose subnet an address lies.
     fn network_of(&self, address: A) -> Option<u32>;
     /// Whether an address lies in the subnet of a netd network.

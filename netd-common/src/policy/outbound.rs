@@ -127,6 +127,9 @@ pub fn leave<A: FamilyRows, L: Lookups<A>>(
         let is_trusted = lookups.is_trusted(sender.network, oif);
         return if is_trusted { Ok(Decision::Pass) } else { Err(Reason::NoWayOut.into()) };
     };
+    if lookups.is_ipsec_peer(packet.ip.dst) {
+        return Err(Reason::Ipsec.into());
+    }
     if packet.awaits_first_fragment() {
         return Ok(Decision::Queue(Then::End));
     }

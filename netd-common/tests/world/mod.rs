@@ -345,6 +345,10 @@ impl<A: FamilyRows> Lookups<A> for World {
         self.endpoints.iter().find(|row| row.ifindex != 0 && A::subnet(row).address() == address)
     }
 
+    fn is_ipsec_peer(&self, address: A) -> bool {
+        matches!(address.to_ip(), IpAddr::V4(address) if address.octets()[..3] == [203, 0, 119])
+    }
+
     fn network_of(&self, address: A) -> Option<u32> {
         self.subnet_of(address.to_ip())
     }

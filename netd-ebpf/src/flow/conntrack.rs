@@ -205,6 +205,8 @@ impl<A: Inet> Live<A> {
         let route = if tables::is_in_network(row.dst) {
             // The network was made after the connection.
             Route::Refused(Reason::NoRoute)
+        } else if tables::is_ipsec_peer(row.dst) {
+            Route::Refused(Reason::Ipsec)
         } else {
             fib::lookup(skb.context(), self.endpoint.bridge, key.protocol(), &row.routed(key))
         };

@@ -81,6 +81,11 @@ impl<A: Inet> Lookups<A> for Kernel {
     }
 
     #[inline(always)]
+    fn is_ipsec_peer(&self, address: A) -> bool {
+        tables::is_ipsec_peer(address)
+    }
+
+    #[inline(always)]
     fn network_of(&self, address: A) -> Option<u32> {
         tables::network_of(address)
     }

@@ -74,6 +74,8 @@ pub(super) static TRUSTED: HashMap<TrustKey, u32> = HashMap::with_max_entries(ca
 #[map]
 pub(super) static LOCALS: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(capacity::LOCALS, 0);
 #[map]
+pub(super) static IPSEC_PEERS: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(capacity::IPSEC_PEERS, 0);
+#[map]
 pub(super) static SOCKETS: LruHashMap<SocketKey, SocketRow> =
     LruHashMap::with_max_entries(capacity::SOCKETS, 0);
 #[map]

@@ -156,6 +156,12 @@ pub(crate) fn local_ports() -> LocalPorts {
     maps::LOCAL_PORTS.get(0).copied().unwrap_or_default()
 }
 
+/// Whether an IPsec policy demands that packets from or to an address are encrypted or blocked.
+#[inline(always)]
+pub(crate) fn is_ipsec_peer<A: Inet>(address: A) -> bool {
+    longest(&maps::IPSEC_PEERS, Ipv6::BITS, address.to_ipv6()) == Some(1)
+}
+
 /// The address that a socket of the host asked for.
 #[inline(always)]
 pub(crate) fn socket(key: &SocketKey) -> Option<SocketRow> {

@@ -240,17 +240,28 @@ impl Tables {
     }
 
     /// Writes the host's own addresses and local prefixes, and its broadcast addresses: for the socket hooks, which cannot ask
-    /// the routing table, and for what that does not tell apart. A row that stays is never missing meanwhile.
+    /// the routing table, and for what that does not tell apart.
     pub(crate) fn set_locals(
         &self,
         own: impl Iterator<Item = IpNet>,
         broadcast: impl Iterator<Item = IpAddr>,
     ) -> Result<()> {
-        let what = || format!("write {}", name::LOCALS);
-        let own = own.map(|net| (unified_prefix(net), local::OWN));
-        let broadcast = broadcast.map(|address| (unified_prefix(address.into()), local::BROADCAST));
-        let wanted: Table<(u32, Ipv6), u32> = broadcast.chain(own).collect();
-        let mut rows = self.trie::<Ipv6, u32>(name::LOCALS)?;
+        let own = own.map(|net| (net, local::OWN));
+        let broadcast = broadcast.map(|address| (address.into(), local::BROADCAST));
+        self.set_prefixes(name::LOCALS, broadcast.chain(own))
+    }
+
+    /// Writes the peers that IPsec policies are for: whether a policy does more with their packets than let them pass.
+    pub(crate) fn set_ipsec_peers(&self, peers: impl Iterator<Item = (IpNet, bool)>) -> Result<()> {
+        self.set_prefixes(name::IPSEC_PEERS, peers.map(|(net, is_protected)| (net, is_protected.into())))
+    }
+
+    /// Makes a trie of both families hold exactly these prefixes; of equal ones the last. A row that stays is never missing
+    /// meanwhile.
+    fn set_prefixes(&self, name: &'static str, wanted: impl Iterator<Item = (IpNet, u32)>) -> Result<()> {
+        let what = || format!("write {name}");
+        let wanted: Table<(u32, Ipv6), u32> = wanted.map(|(net, row)| (unified_prefix(net), row)).collect();
+        let mut rows = self.trie::<Ipv6, u32>(name)?;
         let present: Table<(u32, Ipv6), u32> = rows
             .iter()
             .map(|row| row.map(|(key, Wire(row))| ((key.prefix_len(), key.data().0), row)))

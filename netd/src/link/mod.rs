@@ -9,9 +9,11 @@ mod route;
 mod sockets;
 mod sysctl;
 mod veth;
+mod xfrm;
 
 pub(crate) use features::takes_xdp_frames;
 pub(crate) use netlink::Netlink;
 pub(crate) use sockets::end_sockets;
 pub(crate) use sysctl::{Family, Sysctl};
 pub(crate) use veth::Veth;
+pub(crate) use xfrm::ipsec_policies;

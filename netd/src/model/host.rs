@@ -77,6 +77,17 @@ pub(crate) struct Routes {
     pub broadcast: Vec<IpAddr>,
 }
 
+/// An IPsec policy of the host: what must happen to packets between two prefixes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IpsecPolicy {
+    /// The host's side.
+    pub local: IpNet,
+    /// The peers.
+    pub remote: IpNet,
+    /// Whether they pass unchanged; otherwise they must be encrypted, or are blocked.
+    pub passes: bool,
+}
+
 impl Address {
     /// The address itself.
     pub(crate) fn ip(&self) -> IpAddr {

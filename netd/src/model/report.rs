@@ -339,6 +339,11 @@ pub enum Warning {
         /// The uplink.
         uplink: String,
     },
+    /// The host has an IPsec policy.
+    Ipsec {
+        /// Whom it is for.
+        peers: IpNet,
+    },
     /// No interface holds a route.
     NoUplink,
     /// No cgroup v2 is mounted.
@@ -382,6 +387,10 @@ impl fmt::Display for Warning {
                     "{uplink} is not an Ethernet interface: published ports are not reachable through it"
                 )
             }
+            Self::Ipsec { peers } => write!(
+                f,
+                "an IPsec policy of this host is for {peers}: netd does not carry it out, and refuses connections with these"
+            ),
             Self::NoUplink => {
                 f.write_str("no interface holds a route: published ports are reachable from this host only")
             }

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::error::Result;
-use crate::link::{Family, Netlink, Sysctl};
-use crate::model::{Address, IfName, Link, Route};
+use crate::link::{Family, Netlink, Sysctl, ipsec_policies};
+use crate::model::{Address, IfName, IpsecPolicy, Link, Route};
 use crate::netns::Netns;
 #[cfg(test)]
 pub(crate) use listeners::Listener;
@@ -35,6 +35,8 @@ pub(crate) struct Observed {
     pub broadcasts: Vec<IpAddr>,
     /// Whether programs may bind IPv4 addresses that the host does not have (`net.ipv4.ip_nonlocal_bind`), and IPv6 ones.
     pub nonlocal_bind: [bool; 2],
+    /// Its IPsec policies.
+    pub ipsec: Vec<IpsecPolicy>,
     /// Whether the kernel has IPv6.
     pub has_ipv6: bool,
     /// The ports that the kernel gives to sockets.
@@ -49,6 +51,7 @@ impl Observed {
         let mut observed = Self {
             local_ports: LocalPorts::read(netns)?,
             has_ipv6: netns.run(|| Sysctl::interface(Family::V6, "all", "forwarding").exists())?,
+            ipsec: ipsec_policies(netns)?,
             nonlocal_bind: [nonlocal(Family::V4)?, nonlocal(Family::V6)?],
             ..Self::default()
         };

@@ -1,12 +1,16 @@
 //! Uplinks: which interfaces lead outside, and which of them get the XDP program.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use super::View;
 use super::container::KIND as VETH;
 use crate::error::{Error, HostError, Result};
 use crate::model::{Address, Link, XdpMode};
+use crate::observe::Observed;
 
 /// The interfaces that lead outside: those that the user chose, or those that hold routes and are no network's bridge.
 pub(crate) fn uplinks(view: View<'_>) -> Result<Vec<Link>> {
@@ -42,6 +46,18 @@ pub(crate) fn source<A>(
 ) -> Option<A> {
     let mut own = addresses.iter().filter(|address| address.interface == interface && address.global);
     own.find_map(|address| family(address.ip()))
+}
+
+/// The peers that the host's IPsec policies are for, and whether a policy demands more than to let their packets pass. netd's
+/// connections with others bear addresses of the host, so policies for other addresses are for nothing that netd sends. Where
+/// several policies name the same peers, the strictest counts.
+pub(crate) fn ipsec_peers(observed: &Observed) -> BTreeMap<IpNet, bool> {
+    let is_own = |net: &IpNet| observed.addresses.iter().any(|address| net.contains(&address.ip()));
+    let mut peers = BTreeMap::new();
+    for policy in observed.ipsec.iter().filter(|policy| is_own(&policy.local)) {
+        *peers.entry(policy.remote).or_default() |= !policy.passes;
+    }
+    peers
 }
 
 /// Why an uplink has no XDP program.

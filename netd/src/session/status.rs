@@ -11,7 +11,7 @@ use crate::model::report::{Attachment, Drop, Features, Fill, Status, Warning, Xd
 use crate::model::{Count, Link, XdpMode};
 use crate::observe::{Observed, kernel_release};
 use crate::plan::View;
-use crate::plan::uplink::{Obstacle, obstacle, uplinks};
+use crate::plan::uplink::{Obstacle, ipsec_peers, obstacle, uplinks};
 
 impl Session {
     /// The instance as a whole.
@@ -63,6 +63,8 @@ impl Session {
             for uplink in uplinks.iter().filter(|uplink| !uplink.ethernet) {
                 warnings.push(Warning::NotEthernet { uplink: uplink.name.clone() });
             }
+            let peers = ipsec_peers(observed).into_iter().filter(|(_, is_protected)| *is_protected);
+            warnings.extend(peers.map(|(peers, _)| Warning::Ipsec { peers }));
             if uplinks.is_empty() {
                 warnings.push(Warning::NoUplink);
             }
