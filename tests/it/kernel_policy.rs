@@ -57,6 +57,28 @@ fn udp_sends(socket: &UdpSocket) -> std::io::Result<usize> {
     socket.recv(&mut [0; 16])
 }
 
+#[test]
+fn a_filter_that_does_not_see_containers_packets_is_named() {
+    for clsact in [false, true] {
+        let mut lab = Lab::new();
+        lab.clsact = clsact;
+        let _web = lab.container("web", &["-p", "8080:80"]);
+        let named = || {
+            let status = lab.netd(&["--json", "status"]).ok().json();
+            let names = |one: &&serde_json::Value| one.as_str().unwrap().contains("tc filters on the ingress of");
+            status["warnings"].as_array().unwrap().iter().filter(names).map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(named(), Vec::<String>::new());
+        lab.host.ip("link add ifb0 type ifb");
+        lab.host.sh(
+            "tc qdisc show dev up0 | grep -q clsact || tc qdisc add dev up0 ingress; \
+             tc filter add dev up0 ingress pref 9 matchall action mirred egress redirect dev ifb0",
+        );
+        let names = named();
+        assert!(names.len() == 1 && names[0].contains("up0"), "{names:?}");
+    }
+}
+
 /// A policy of the host that demands IPsec of packets of a protocol family, written as `ip xfrm policy` takes it.
 fn demand(lab: &Lab, selector: &str, direction: &str) {
     lab.host.ip(&format!("xfrm policy add {selector} dir {direction} action block"));

@@ -25,7 +25,7 @@ use crate::error::{Doing as _, Error, Result};
 use crate::netns::Netns;
 
 /// The priority of netd's clsact filters: a number that others are unlikely to use.
-const CLSACT_PRIORITY: u16 = 7;
+pub(crate) const CLSACT_PRIORITY: u16 = 7;
 
 /// The programs on the cgroup that translate socket addresses, and their attach types.
 const SOCKET_ADDRESS: [(&str, AddrHook); 8] = [

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use attach::Hooks;
 pub use attach::TcHook;
-pub(crate) use attach::{AttachedProgram, HookPoint, cgroup_root};
+pub(crate) use attach::{AttachedProgram, CLSACT_PRIORITY, HookPoint, cgroup_root};
 pub(crate) use connections::{Connection, Direction};
 pub(crate) use log::Log;
 use netd_common::flow::state::State;

@@ -339,6 +339,11 @@ pub enum Warning {
         /// The uplink.
         uplink: String,
     },
+    /// An uplink has tc filters of the user's on its ingress.
+    IngressFilter {
+        /// The uplink.
+        uplink: String,
+    },
     /// The host has an IPsec policy.
     Ipsec {
         /// Whom it is for.
@@ -387,6 +392,10 @@ impl fmt::Display for Warning {
                     "{uplink} is not an Ethernet interface: published ports are not reachable through it"
                 )
             }
+            Self::IngressFilter { uplink } => write!(
+                f,
+                "the tc filters on the ingress of {uplink} do not see what netd sends on to containers"
+            ),
             Self::Ipsec { peers } => write!(
                 f,
                 "an IPsec policy of this host is for {peers}: netd does not carry it out, and refuses connections with these"

@@ -23,7 +23,8 @@ impl Session {
             None => Vec::new(),
         };
         let cgroup2 = dataplane::cgroup_root()?.map(|root| root.display().to_string());
-        let warnings = self.warnings(&observed, &programs, cgroup2.is_some())?;
+        let mut warnings = self.warnings(&observed, &programs, cgroup2.is_some())?;
+        warnings.extend(self.filter_warnings(&netlink, &observed).await?);
         Ok(Status {
             instance: self.instance.clone(),
             state_dir: self.settings.state_dir.display().to_string(),
@@ -71,6 +72,21 @@ impl Session {
         }
         if !has_cgroup {
             warnings.push(Warning::NoCgroup);
+        }
+        Ok(warnings)
+    }
+
+    /// Uplinks with tc filters of the user's on their ingress, which see no packet that netd sends on.
+    async fn filter_warnings(&self, netlink: &Netlink, observed: &Observed) -> Result<Vec<Warning>> {
+        let mut warnings = Vec::new();
+        if self.dataplane.is_some() {
+            let ours = (self.settings.tc == TcHook::Clsact).then_some(dataplane::CLSACT_PRIORITY);
+            let view = View { state: &self.state, observed, uplinks: &self.settings.uplinks };
+            for uplink in uplinks(view)?.into_iter().filter(|uplink| uplink.ethernet) {
+                if netlink.has_ingress_filter(uplink.index, ours).await? {
+                    warnings.push(Warning::IngressFilter { uplink: uplink.name });
+                }
+            }
         }
         Ok(warnings)
     }
