@@ -24,7 +24,11 @@ fn a_container_is_told_which_route_refuses_it() {
             // What Linux makes of the ICMP error: of IPv4's "prohibited" the same as of "unreachable", of IPv6's "no route" that the
             // network is unreachable.
             let told = lab.run_in(&web, || refusal(to));
-            assert_eq!(told, Some(if net.contains('.') { libc::EHOSTUNREACH } else { error }), "{kind} {net}");
+            assert_eq!(
+                told,
+                Some(if net.contains('.') { libc::EHOSTUNREACH } else { error }),
+                "{kind} {net}"
+            );
             lab.host.ip(&format!("route del {kind} {net}"));
         }
     }
@@ -51,6 +55,27 @@ fn a_running_connection_is_told_too() {
     });
 }
 
+#[test]
+fn a_route_has_an_mtu_of_its_own() {
+    let lab = Lab::new();
+    let web = lab.container("web", &[]);
+    lab.outside.ip("address add 203.0.113.9/32 dev lo");
+    lab.outside.ip("address add 203.0.114.9/32 dev lo");
+    lab.host.ip(&format!("route add 203.0.112.0/21 via {OUTSIDE} mtu 1300"));
+    lab.host.ip(&format!("route add 203.0.114.0/24 via {OUTSIDE}"));
+    lab.netd(&["timeouts", "one_way=40s"]).ok();
+    let ping = |size: u16, to: &str| {
+        let line = format!("ping -M do -c 2 -i 0.2 -W 10 -s {size} {to}");
+        let output = lab.command_in(&web, &line).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    // 28 bytes of headers.
+    assert!(ping(1272, "203.0.113.9").0);
+    let (answered, said) = ping(1273, "203.0.113.9");
+    assert!(!answered && said.contains("mtu = 1300"), "{said}");
+    assert!(ping(1472, "203.0.114.9").0, "a longer prefix without one");
+}
+
 /// Sends a datagram by a connected socket, and waits for the answer.
 fn udp_sends(socket: &UdpSocket) -> std::io::Result<usize> {
     socket.send(b"x")?;
@@ -65,15 +90,20 @@ fn a_filter_that_does_not_see_containers_packets_is_named() {
         let _web = lab.container("web", &["-p", "8080:80"]);
         let named = || {
             let status = lab.netd(&["--json", "status"]).ok().json();
-            let names = |one: &&serde_json::Value| one.as_str().unwrap().contains("tc filters on the ingress of");
-            status["warnings"].as_array().unwrap().iter().filter(names).map(ToString::to_string).collect::<Vec<_>>()
+            let names =
+                |one: &&serde_json::Value| one.as_str().unwrap().contains("tc filters on the ingress of");
+            status["warnings"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(names)
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
         };
         assert_eq!(named(), Vec::<String>::new());
         lab.host.ip("link add ifb0 type ifb");
-        lab.host.sh(
-            "tc qdisc show dev up0 | grep -q clsact || tc qdisc add dev up0 ingress; \
-             tc filter add dev up0 ingress pref 9 matchall action mirred egress redirect dev ifb0",
-        );
+        lab.host.sh("tc qdisc show dev up0 | grep -q clsact || tc qdisc add dev up0 ingress; \
+             tc filter add dev up0 ingress pref 9 matchall action mirred egress redirect dev ifb0");
         let names = named();
         assert!(names.len() == 1 && names[0].contains("up0"), "{names:?}");
     }
@@ -108,7 +138,10 @@ fn a_peer_of_an_ipsec_policy_is_refused_and_named() {
     assert_eq!((named(OUTSIDE), named(CLIENT)), (1, 1), "{}", status["warnings"]);
     lab.netd(&["timeouts", "one_way=40s"]).ok();
     lab.run_in(&web, || udp_answers(&udp_socket(PATIENCE), &from, false));
-    assert!(lab.outside.run(|| tcp_first_line(&to, SILENCE)).is_err(), "the answers would go out as they are");
+    assert!(
+        lab.outside.run(|| tcp_first_line(&to, SILENCE)).is_err(),
+        "the answers would go out as they are"
+    );
     assert!(lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), SILENCE)).is_err());
     let six = format!("[{}]:8080", netd_tests::lab::HOST6);
     assert!(lab.client.run(|| tcp_first_line(&six, PATIENCE)).is_ok(), "{CLIENT6} has none");

@@ -163,6 +163,8 @@ maps! {
     /// LPM trie: a peer's address, IPv4 in its mapped form → 1 if an IPsec policy of the host encrypts or blocks packets from or to it,
     /// 0 if one lets them pass.
     IPSEC_PEERS: LpmTrie<Ipv6, u32>, capacity::IPSEC_PEERS;
+    /// LPM trie: a destination, IPv4 in its mapped form → the MTU of its route, bytes; 0 if the route has none of its own.
+    ROUTE_MTUS: LpmTrie<Ipv6, u32>, capacity::ROUTE_MTUS;
     /// LRU hash: [`SocketKey`](crate::abi::SocketKey) → [`SocketRow`](crate::abi::SocketRow).
     SOCKETS: LruHash<SocketKey, SocketRow>, capacity::SOCKETS;
     /// Array of one: the host's [`LocalPorts`](crate::abi::LocalPorts), as the last netd command found them.
@@ -252,6 +254,8 @@ pub mod capacity {
     pub const UPLINKS: u32 = 1024;
     /// Interfaces that networks trust, of all networks together.
     pub const TRUSTED: u32 = 4096;
+    /// Routes with an MTU of their own, and routes within these.
+    pub const ROUTE_MTUS: u32 = 1 << 14;
     /// Prefixes that IPsec policies name.
     pub const IPSEC_PEERS: u32 = 1 << 14;
     /// Host addresses and local prefixes.

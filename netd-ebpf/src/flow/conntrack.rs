@@ -12,7 +12,7 @@ use netd_common::wire::transport::{Layout, tcp_flag};
 use crate::flow::datagram;
 use crate::flow::packet::{Packet, mtu};
 use crate::flow::table::{Live, Table, find};
-use crate::kernel::frame::Frame;
+use crate::kernel::frame::{self, Frame};
 use crate::kernel::inet::Inet;
 use crate::kernel::lookups::Kernel;
 use crate::kernel::skb::Skb;
@@ -225,12 +225,20 @@ impl<A: Inet> Live<A> {
                 } else {
                     0
                 };
+                let input = frame::opaque(input, now);
                 if !self.partner.is_outward() && self.partner.oif != input {
                     self.partner.oif = input;
                 }
-                let mtu = uplink.map_or(0, |uplink| uplink.mtu);
+                let mut mtu = uplink.map_or(0, |uplink| uplink.mtu);
+                // The lookup tells a route's own MTU only if it is locked (`ip_mtu_from_fib_result`).
+                if let Some(own) = tables::route_mtu(row.dst)
+                    && own < mtu
+                {
+                    mtu = own;
+                }
+                let mtu = frame::opaque(mtu, now);
                 // A smaller MTU of the path to an IPv6 client is kept, see `table::lower_mtu`.
-                if !(row.is_nat64() && row.mtu() != 0 && row.mtu() < mtu) {
+                if !(A::IS_V6 && row.is_nat64() && row.mtu() != 0 && row.mtu() < mtu) {
                     row.set_mtu(mtu);
                 }
                 Ok(())

@@ -76,6 +76,8 @@ pub(super) static LOCALS: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(capacit
 #[map]
 pub(super) static IPSEC_PEERS: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(capacity::IPSEC_PEERS, 0);
 #[map]
+pub(super) static ROUTE_MTUS: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(capacity::ROUTE_MTUS, 0);
+#[map]
 pub(super) static SOCKETS: LruHashMap<SocketKey, SocketRow> =
     LruHashMap::with_max_entries(capacity::SOCKETS, 0);
 #[map]

@@ -162,6 +162,12 @@ pub(crate) fn is_ipsec_peer<A: Inet>(address: A) -> bool {
     longest(&maps::IPSEC_PEERS, Ipv6::BITS, address.to_ipv6()) == Some(1)
 }
 
+/// The MTU of the route to an address, bytes; `None` if it has none of its own.
+#[inline(always)]
+pub(crate) fn route_mtu<A: Inet>(address: A) -> Option<u32> {
+    longest(&maps::ROUTE_MTUS, Ipv6::BITS, address.to_ipv6()).filter(|mtu| *mtu != 0)
+}
+
 /// The address that a socket of the host asked for.
 #[inline(always)]
 pub(crate) fn socket(key: &SocketKey) -> Option<SocketRow> {

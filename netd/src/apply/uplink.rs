@@ -9,7 +9,7 @@ use crate::error::{Error, HostError, Result};
 use crate::link::{Family, Sysctl, takes_xdp_frames};
 use crate::model::{Link, Mac, XdpMode};
 use crate::plan::network::is_bridge_of;
-use crate::plan::uplink::{ipsec_peers, obstacle, source, uplinks};
+use crate::plan::uplink::{ipsec_peers, obstacle, route_mtus, source, uplinks};
 
 impl Transaction {
     /// Follows what has changed on the host: programs on uplinks and bridges, the host's addresses for the socket hooks, the indices of
@@ -35,6 +35,7 @@ impl Transaction {
         let rows: Vec<Uplink> = ethernet.map(|uplink| self.uplink_row(uplink)).collect::<Result<_>>()?;
         dataplane.tables.set_uplinks(&rows)?;
         dataplane.tables.set_ipsec_peers(ipsec_peers(&self.observed).into_iter())?;
+        dataplane.tables.set_route_mtus(route_mtus(&self.observed.routes).into_iter())?;
         self.follow_interfaces()?;
         dataplane.attach_sockets()?;
         self.follow_bridges().await

@@ -256,6 +256,11 @@ impl Tables {
         self.set_prefixes(name::IPSEC_PEERS, peers.map(|(net, is_protected)| (net, is_protected.into())))
     }
 
+    /// Writes the MTUs of routes, bytes; 0 for a route without one.
+    pub(crate) fn set_route_mtus(&self, mtus: impl Iterator<Item = (IpNet, u32)>) -> Result<()> {
+        self.set_prefixes(name::ROUTE_MTUS, mtus)
+    }
+
     /// Makes a trie of both families hold exactly these prefixes; of equal ones the last. A row that stays is never missing
     /// meanwhile.
     fn set_prefixes(&self, name: &'static str, wanted: impl Iterator<Item = (IpNet, u32)>) -> Result<()> {

@@ -6,7 +6,9 @@ use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteType,
+};
 
 use super::netlink::{Netlink, refused};
 use crate::error::{Lack, Result};
@@ -20,6 +22,7 @@ fn add(message: &RouteMessage, routes: &mut Routes) {
     let mut table = u32::from(message.header.table);
     let mut interfaces = Vec::new();
     let mut metric = 0;
+    let mut mtu = None;
     let mut destination = None;
     for attribute in &message.attributes {
         match attribute {
@@ -29,6 +32,12 @@ fn add(message: &RouteMessage, routes: &mut Routes) {
                 interfaces.extend(hops.iter().map(|hop| hop.interface_index));
             }
             RouteAttribute::Priority(number) => metric = *number,
+            RouteAttribute::Metrics(metrics) => {
+                mtu = metrics.iter().find_map(|metric| match metric {
+                    RouteMetric::Mtu(mtu) => Some(*mtu),
+                    _ => None,
+                });
+            }
             RouteAttribute::Destination(RouteAddress::Inet(address)) => {
                 destination = Some(IpAddr::from(*address));
             }
@@ -51,7 +60,7 @@ fn add(message: &RouteMessage, routes: &mut Routes) {
         RouteType::Broadcast if is_local_table => routes.broadcast.push(destination.addr()),
         RouteType::Unicast if !is_local_table && !is_of_link(destination.addr()) => {
             let main = table == u32::from(RouteHeader::RT_TABLE_MAIN);
-            routes.unicast.push(Route { destination, interfaces, metric, main });
+            routes.unicast.push(Route { destination, interfaces, metric, mtu, main });
         }
         _ => {}
     }

@@ -62,6 +62,8 @@ pub(crate) struct Route {
     pub interfaces: Vec<u32>,
     /// Its preference, the lowest first.
     pub metric: u32,
+    /// The MTU of its own, bytes (`mtu`).
+    pub mtu: Option<u32>,
     /// Whether it is in the main table.
     pub main: bool,
 }

@@ -273,6 +273,7 @@ mod tests {
             destination: net.parse().unwrap(),
             interfaces: vec![index],
             metric: 0,
+            mtu: None,
             main: true,
         };
         Observed {

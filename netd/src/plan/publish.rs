@@ -231,6 +231,7 @@ mod tests {
                 destination: "0.0.0.0/0".parse().unwrap(),
                 interfaces: vec![2],
                 metric: 0,
+                mtu: None,
                 main: true,
             }],
             local_ports: LocalPorts::parse("1024 65531", ""),

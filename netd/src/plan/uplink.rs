@@ -5,11 +5,12 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use netd_common::abi::capacity;
 
 use super::View;
 use super::container::KIND as VETH;
 use crate::error::{Error, HostError, Result};
-use crate::model::{Address, Link, XdpMode};
+use crate::model::{Address, Link, Route, XdpMode};
 use crate::observe::Observed;
 
 /// The interfaces that lead outside: those that the user chose, or those that hold routes and are no network's bridge.
@@ -58,6 +59,27 @@ pub(crate) fn ipsec_peers(observed: &Observed) -> BTreeMap<IpNet, bool> {
         *peers.entry(policy.remote).or_default() |= !policy.passes;
     }
     peers
+}
+
+/// The MTUs that routes of the main table have of their own, bytes, and zero for routes within these that have none: the longest
+/// prefix decides. If there are too many of the latter, they are left out, and get the MTU of the route around them.
+pub(crate) fn route_mtus(routes: &[Route]) -> BTreeMap<IpNet, u32> {
+    let mut best: BTreeMap<IpNet, &Route> = BTreeMap::new();
+    for route in routes.iter().filter(|route| route.main) {
+        let known = best.entry(route.destination).or_insert(route);
+        if route.metric < known.metric {
+            *known = route;
+        }
+    }
+    let with: BTreeMap<IpNet, u32> =
+        best.iter().filter_map(|(net, route)| Some((*net, route.mtu?))).collect();
+    let is_within = |net: &IpNet| with.keys().any(|around| around != net && around.contains(net));
+    let within =
+        best.iter().filter(|(net, route)| route.mtu.is_none() && is_within(net)).map(|(net, _)| (*net, 0));
+    let room = (capacity::ROUTE_MTUS as usize).saturating_sub(with.len());
+    let within: Vec<_> = within.take(room + 1).collect();
+    let all = with.clone().into_iter().chain(within.iter().copied());
+    if within.len() > room { with } else { all.collect() }
 }
 
 /// Why an uplink has no XDP program.
@@ -119,6 +141,28 @@ pub(crate) fn obstacle(mode: XdpMode, uplink: &Link, links: &[Link], ours: u32) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_route_within_one_that_has_an_mtu_has_its_own() {
+        let route = |net: &str, mtu, metric| Route {
+            destination: net.parse().unwrap(),
+            interfaces: vec![2],
+            metric,
+            mtu,
+            main: true,
+        };
+        let routes = [
+            route("10.0.0.0/8", Some(1400), 0),
+            route("10.1.0.0/16", None, 0),
+            route("10.2.0.0/16", Some(1300), 5),
+            route("10.2.0.0/16", None, 1),
+            route("192.0.2.0/24", None, 0),
+            Route { main: false, ..route("10.3.0.0/16", Some(1200), 0) },
+        ];
+        let mtus: Vec<_> = route_mtus(&routes).into_iter().map(|(net, mtu)| (net.to_string(), mtu)).collect();
+        let expected = [("10.0.0.0/8", 1400), ("10.1.0.0/16", 0), ("10.2.0.0/16", 0)];
+        assert_eq!(mtus, expected.map(|(net, mtu)| (net.to_owned(), mtu)));
+    }
 
     fn why(mode: XdpMode, uplink: &Link, others: &[Link]) -> Option<String> {
         obstacle(mode, uplink, others, 7).map(|why| why.to_string())
