@@ -4,6 +4,7 @@
 //! `NETD_DIFFERENTIAL_PACKETS` and `NETD_DIFFERENTIAL_SEED` set the length and the seed of a run.
 
 mod dice;
+mod host;
 mod odd;
 mod play;
 mod rules;
