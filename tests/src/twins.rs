@@ -109,6 +109,14 @@ const fn published(proto: &'static str, host_port: u16, container: End, port: u1
     Published { proto, host_port, count: 1, container, port, bound: false }
 }
 
+/// The destination port by which both hosts route to the client, wherever a packet goes.
+pub const ROUTED_PORT: u16 = 777;
+
+/// The `number`th address beyond, to which both hosts route what the second container sends by the client.
+pub fn routed(v6: bool, number: u8) -> IpAddr {
+    far(v6, 0xfa00 + u16::from(number))
+}
+
 /// What both hosts publish.
 pub const PUBLISHED: [Published; 11] = [
     published("tcp", 8080, End::First, 80),
@@ -266,6 +274,14 @@ impl World {
             }
         }
         lab.host.sh(&neighbours);
+        for (v6, family, length) in [(false, "-4", 24), (true, "-6", 120)] {
+            let (hop, source, to) = (client(v6, 0), inside(v6, 3), routed(v6, 0));
+            lab.host.sh(&format!(
+                "ip {family} route add default via {hop} dev up0 table 77
+                 ip {family} rule add pref 50 dport {ROUTED_PORT} lookup 77
+                 ip {family} rule add pref 51 from {source} to {to}/{length} lookup 77"
+            ));
+        }
         // The answers of both hosts are compared, so neither may limit their rate.
         lab.host.sh(
             "sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv4.icmp_msgs_per_sec=1000000 net.ipv4.icmp_msgs_burst=1000000 net.ipv6.icmp.ratelimit=0
