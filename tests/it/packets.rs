@@ -293,27 +293,57 @@ fn only_a_credible_end_shortens_a_connection() {
     assert_eq!(bench.container_frame(numbered(web, client, "SA", [5000, 1001])).0, REDIRECT);
     assert_eq!(from_client("A", [1001, 5001]), REDIRECT);
     assert_eq!(phase("tcp"), "established");
-    // Far before and far behind what the other side expects: it passes, for the receiver to judge.
-    for sequence in [1000, 1_001_001] {
-        assert_eq!(from_client("R", [sequence, 0]), REDIRECT);
-        assert_eq!(phase("tcp"), "established", "by {sequence}");
+    // Far before and far behind what the other side expects: they pass, for the receiver to judge. A SYN touches nothing.
+    for sequence in [1, 1000, 1_001_001] {
+        for flags in ["R", "F", "FA", "S"] {
+            assert_eq!(from_client(flags, [sequence, 5001]), REDIRECT);
+            assert_eq!(phase("tcp"), "established", "{flags} by {sequence}");
+        }
     }
+    assert_eq!(from_client("FA", [1001, 5001]), REDIRECT);
+    assert_eq!(phase("tcp"), "fin_wait");
+    assert_eq!(from_client("S", [77, 0]), REDIRECT);
+    assert_eq!(phase("tcp"), "fin_wait", "one direction goes on");
     assert_eq!(from_client("R", [1001, 0]), REDIRECT);
     assert_eq!(phase("tcp"), "closed");
 
-    let sctp = |chunk, tag: u32| {
+    let sctp = |chunk, tag: Option<u32>| {
         let mut bytes = Packet::sctp(client, (HOST, 9899), chunk).bytes();
-        bytes[38..42].copy_from_slice(&tag.to_be_bytes());
+        if let Some(tag) = tag {
+            bytes[38..42].copy_from_slice(&tag.to_be_bytes());
+        }
         bench.run("uplink_ingress", bench.uplink, bytes).0
     };
-    assert_eq!(sctp(1, 0), REDIRECT);
+    assert_eq!(sctp(1, None), REDIRECT);
     assert_eq!(bench.container(&Packet::sctp((WEB, 9898), client, 2)).0, REDIRECT);
-    assert_eq!(sctp(10, 77), REDIRECT);
+    assert_eq!(sctp(10, Some(78)), REDIRECT);
+    assert_eq!(phase("sctp"), "syn_received", "another tag");
+    assert_eq!(sctp(10, None), REDIRECT);
     assert_eq!(phase("sctp"), "established");
-    assert_eq!(sctp(6, 78), REDIRECT);
-    assert_eq!(phase("sctp"), "established", "an abort with another tag");
-    assert_eq!(sctp(6, 77), REDIRECT);
+    // An abort, and the last packet of a shutdown.
+    for chunk in [6, 14] {
+        assert_eq!(sctp(chunk, Some(78)), REDIRECT);
+        assert_eq!(phase("sctp"), "established", "with another tag");
+    }
+    assert_eq!(sctp(6, None), REDIRECT);
     assert_eq!(phase("sctp"), "closed");
+}
+
+#[test]
+fn only_the_numbers_of_the_handshake_establish_a_connection() {
+    let bench = Bench::new();
+    let (client, host, web) = ((CLIENT, 40_000), (HOST, 8080), (WEB, 80));
+    let phase = || bench.lab.netd(&["--json", "flows"]).ok().json()[0]["state"].as_str().unwrap().to_owned();
+    let from_client =
+        |flags, numbers| bench.run("uplink_ingress", bench.uplink, numbered(client, host, flags, numbers)).0;
+    assert_eq!(from_client("S", [1000, 0]), REDIRECT);
+    assert_eq!(bench.container_frame(numbered(web, client, "SA", [5000, 1001])).0, REDIRECT);
+    for acknowledged in [0, 1, 5000, 12345] {
+        assert_eq!(from_client("A", [1001, acknowledged]), REDIRECT);
+        assert_eq!(phase(), "syn_received", "by {acknowledged}");
+    }
+    assert_eq!(from_client("A", [1001, 5001]), REDIRECT);
+    assert_eq!(phase(), "established");
 }
 
 #[test]

@@ -41,7 +41,8 @@ pub struct FlowRow<A: Address> {
     /// The interface to leave by, for packets to outside; 0 if not known yet.
     pub oif: u32,
     /// TCP's acknowledgement number of the last packet in this direction: the sequence number that the other side may go on with.
-    /// SCTP: the verification tag.
+    /// Before there is one, a number of the handshake, see [`numbers`](super::numbers). SCTP: the verification tag of the packets.
+    /// Zero if it is not known.
     pub acknowledged: u32,
     /// The next hop on that interface.
     pub next_hop: A,
@@ -133,13 +134,6 @@ impl<A: Address> FlowRow<A> {
     #[inline(always)]
     pub fn add_flags(&mut self, flags: u8) {
         self.bits |= u32::from(flags) << 8;
-    }
-
-    /// Forgets the TCP flags.
-    #[inline(always)]
-    pub fn forget_flags(&mut self) {
-        self.bits &= !0xff00;
-        self.acknowledged = 0;
     }
 
     /// MTU of the path to outside, bytes; 0 if not known yet. More than 65,535 is stored as 65,535, the longest IPv4 packet.

@@ -10,7 +10,7 @@ use crate::wire::transport::tcp_flag::{ACK, FIN, RST, SYN};
 pub struct Seen {
     /// Whether any packet passed.
     pub any: bool,
-    /// TCP flags of all packets, without those of resets that were not credible.
+    /// TCP flags of all packets whose numbers fit the connection, see [`numbers`](super::numbers).
     pub flags: u8,
 }
 
@@ -68,13 +68,13 @@ impl State {
         let both = originator.flags & replier.flags;
         match protocol_number {
             protocol::TCP | protocol::SCTP if either & RST != 0 => Self::Closed,
-            protocol::TCP | protocol::SCTP if both & FIN != 0 => Self::TimeWait,
-            protocol::TCP | protocol::SCTP if either & FIN != 0 => Self::FinWait,
             // The replier's SYN holds an ACK; the originator's ACK ends the handshake. A connection that was picked up in
             // its middle has shown no SYN.
-            protocol::TCP | protocol::SCTP if both & ACK != 0 => Self::Established,
-            protocol::TCP | protocol::SCTP if replier.any => Self::SynReceived,
-            protocol::TCP | protocol::SCTP => Self::SynSent,
+            protocol::TCP | protocol::SCTP if both & ACK == 0 && replier.any => Self::SynReceived,
+            protocol::TCP | protocol::SCTP if both & ACK == 0 => Self::SynSent,
+            protocol::TCP | protocol::SCTP if both & FIN != 0 => Self::TimeWait,
+            protocol::TCP | protocol::SCTP if either & FIN != 0 => Self::FinWait,
+            protocol::TCP | protocol::SCTP => Self::Established,
             protocol::UDP if replier.any => Self::UdpTwoWay,
             protocol::UDP => Self::UdpOneWay,
             protocol::ICMP | protocol::ICMPV6 => Self::Echo,
@@ -88,11 +88,17 @@ impl State {
         matches!(self, Self::Established | Self::FinWait | Self::UdpTwoWay)
     }
 
+    /// Whether both sides have ended the connection, or one has reset it.
+    #[inline(always)]
+    pub const fn has_ended(self) -> bool {
+        matches!(self, Self::TimeWait | Self::Closed)
+    }
+
     /// Whether a SYN of the originator begins a new connection on the same tuple: the old one has ended (RFC 9293
     /// §3.6.1), and a client may use its port again at once.
     #[inline(always)]
     pub const fn may_begin_anew(self, flags: u8) -> bool {
-        flags & (SYN | ACK) == SYN && matches!(self, Self::FinWait | Self::TimeWait | Self::Closed)
+        flags & (SYN | ACK) == SYN && self.has_ended()
     }
 
     /// Its name in JSON, as in conntrack.
@@ -143,28 +149,6 @@ impl State {
     }
 }
 
-/// How far a reset's sequence number may be ahead of what the other side has acknowledged: the data that may be in flight.
-/// RFC 5961 §3.2 requires an exact match of a host, which can send a challenge ACK; a NAT cannot.
-const RESET_WINDOW: u32 = 1 << 17;
-
-/// Whether a reset with this sequence number may come from an end of the connection: it has the number that the other side
-/// expects, or a little more. `expected` is the last number that the other side acknowledged; `None` if it has acknowledged
-/// nothing, since a half-open connection may be reset by anybody.
-#[inline(always)]
-pub const fn is_credible_reset(sequence: u32, expected: Option<u32>) -> bool {
-    match expected {
-        Some(expected) => sequence.wrapping_sub(expected) <= RESET_WINDOW,
-        None => true,
-    }
-}
-
-/// Whether an SCTP packet that ends an association comes from one of its ends: it has the verification tag of one of the two
-/// directions (RFC 9260 §8.5.1). A tag is zero if none has been seen.
-#[inline(always)]
-pub const fn is_credible_abort(tag: u32, this_way: u32, other_way: u32) -> bool {
-    tag == this_way || tag == other_way || (this_way == 0 && other_way == 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,31 +181,14 @@ mod tests {
 
     #[test]
     fn only_the_originators_syn_begins_an_ended_connection_anew() {
-        for state in [State::FinWait, State::TimeWait, State::Closed] {
+        for state in [State::TimeWait, State::Closed] {
             assert!(state.may_begin_anew(SYN));
             assert!(!state.may_begin_anew(ACK));
             assert!(!state.may_begin_anew(SYN | ACK));
         }
-        for state in [State::SynSent, State::SynReceived, State::Established] {
+        for state in [State::SynSent, State::SynReceived, State::Established, State::FinWait] {
             assert!(!state.may_begin_anew(SYN), "a retransmission, or somebody's guess");
         }
-    }
-
-    #[test]
-    fn a_reset_is_credible_where_the_other_side_expects_it() {
-        assert!(is_credible_reset(1000, Some(1000)));
-        assert!(is_credible_reset(1000 + RESET_WINDOW, Some(1000)));
-        assert!(is_credible_reset(5, Some(u32::MAX)), "numbers wrap");
-        assert!(!is_credible_reset(999, Some(1000)));
-        assert!(!is_credible_reset(1001 + RESET_WINDOW, Some(1000)));
-        assert!(is_credible_reset(0, None));
-    }
-
-    #[test]
-    fn an_abort_is_credible_with_a_tag_of_its_association() {
-        assert!(is_credible_abort(7, 7, 9) && is_credible_abort(9, 7, 9), "its own, or reflected");
-        assert!(!is_credible_abort(8, 7, 9) && !is_credible_abort(8, 7, 0));
-        assert!(is_credible_abort(8, 0, 0), "nothing is open yet");
     }
 
     #[test]

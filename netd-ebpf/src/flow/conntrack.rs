@@ -1,13 +1,13 @@
 //! Following a connection: what its packets change in its rows, and sending them on.
 
-use netd_common::abi::{PublicationRow, cb, pending, publication_flag};
+use netd_common::abi::{PublicationRow, cb, pending};
 use netd_common::flow::nat::Connection;
-use netd_common::flow::{FlowKey, FlowRow, Zone, state};
+use netd_common::flow::{FlowKey, Zone, numbers};
 use netd_common::policy::Route;
 use netd_common::verdict::{Reason, Verdict};
 use netd_common::wire::ethernet::{IP_AT, PacketBytes as _};
 use netd_common::wire::ip::{Ip, NAT64_GROWTH, Part, protocol};
-use netd_common::wire::transport::{Layout, tcp_flag};
+use netd_common::wire::transport::Layout;
 
 use crate::flow::datagram;
 use crate::flow::packet::{Packet, mtu};
@@ -81,7 +81,7 @@ pub(crate) fn pass<A: Inet, T: Table<A>>(skb: &Skb, frame: Frame, ip: Ip<A>, fol
                     flows::remove(T::rows(), other);
                     Step::Done(Ok(Verdict::Pass))
                 }
-                Outcome::Replaced => {
+                Outcome::Ended => {
                     flows::remove(T::rows(), key);
                     flows::remove(T::rows(), other);
                     Step::Unknown
@@ -103,8 +103,8 @@ enum Outcome {
     Sent(Verdict),
     /// It is to be sent on in the other family.
     Nat64,
-    /// It begins a connection on a port that another publication has taken over; this connection is over.
-    Replaced,
+    /// It begins another connection on the tuple; this one has ended.
+    Ended,
 }
 
 impl<A: Inet> Live<A> {
@@ -138,9 +138,10 @@ impl<A: Inet> Live<A> {
             packet.skb.set_cb(cb::MTU, mtu);
             return Err(Reason::TooBig);
         }
-        if !self.add_flags(packet) {
-            return Ok((Outcome::Replaced, false));
+        if !self.row.is_reply() && self.state.may_begin_anew(packet.transport.tcp_flags) {
+            return Ok((Outcome::Ended, false));
         }
+        numbers::note(packet.ip.protocol, self.row, self.partner, &packet.transport);
         atomic::add(&mut self.row.pending, pending::packet(packet.skb.len()));
         let is_assured = before != now && self.partner.last != 0 && self.state.is_assured();
         // IPv4-mapped addresses are in the keys of NAT64 flows only.
@@ -148,32 +149,6 @@ impl<A: Inet> Live<A> {
             return Ok((Outcome::Nat64, is_assured));
         }
         Ok((Outcome::Sent(packet.send(self.row, self.endpoint)?), is_assured))
-    }
-
-    /// Notes the packet's TCP flags. Returns whether the packet belongs to the connection.
-    #[inline(always)]
-    fn add_flags(&mut self, packet: &Packet<'_, A>) -> bool {
-        let transport = &packet.transport;
-        let mut flags = transport.tcp_flags;
-        if flags & tcp_flag::RST != 0 && !is_credible_end(packet, self.row, self.partner) {
-            // It goes on to the receiver, which judges it itself, and changes nothing here.
-            flags &= !tcp_flag::RST;
-        }
-        if !self.row.is_reply() && self.state.may_begin_anew(flags) {
-            self.row.forget_flags();
-            self.partner.forget_flags();
-            if let Some(publication) = tables::publication(self.row.publication) {
-                if publication.flags & publication_flag::DRAINING != 0 {
-                    return false;
-                }
-                atomic::add(&mut publication.counters.flows, 1);
-            }
-        }
-        self.row.add_flags(flags);
-        if flags & tcp_flag::ACK != 0 {
-            self.row.acknowledged = transport.acknowledgement;
-        }
-        true
     }
 
     /// Once a tick and direction: adds the counters to the publication's, and looks up the route again, so that a change of
@@ -225,19 +200,6 @@ impl<A: Inet> Live<A> {
             flows::remove(A::unreplied(), other);
         }
     }
-}
-
-/// Whether a TCP reset or an SCTP abort is believed.
-#[inline(always)]
-fn is_credible_end<A: Inet>(packet: &Packet<'_, A>, row: &FlowRow<A>, partner: &FlowRow<A>) -> bool {
-    let transport = &packet.transport;
-    if packet.ip.protocol == protocol::SCTP {
-        return state::is_credible_abort(transport.acknowledgement, row.acknowledged, partner.acknowledged);
-    }
-    let answered = partner.seen().flags & tcp_flag::ACK != 0;
-    // A row that was lost and restored knows no acknowledgement.
-    let expected = if answered && partner.acknowledged != 0 { Some(partner.acknowledged) } else { None };
-    state::is_credible_reset(transport.sequence, expected)
 }
 
 #[inline(always)]

@@ -98,8 +98,8 @@ pub(crate) fn established<A: Inet, S: Sender>(
         return None;
     }
     if packet.ip.protocol == protocol::TCP {
-        if row.seen().flags & tcp_flag::ACK == 0 {
-            // The end of the handshake, which is to be noted.
+        if row.seen().flags & packet.transport.tcp_flags & tcp_flag::ACK == 0 {
+            // The handshake, whose numbers are to be noted; or a packet that acknowledges nothing.
             return None;
         }
         row.acknowledged = packet.transport.acknowledgement;
