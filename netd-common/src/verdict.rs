@@ -27,7 +27,7 @@ pub enum Reason {
     TooBig = 8,
     /// There is no route to the destination.
     NoRoute = 9,
-    /// The flow table has no room for a row.
+    /// The flow table has no room for a new connection.
     TableFull = 10,
     /// No source port is free for a new connection.
     Collision = 11,
@@ -45,11 +45,13 @@ pub enum Reason {
     Denied = 17,
     /// A packet of a NAT64 flow that has no equivalent in the other family.
     Untranslatable = 18,
+    /// A new connection of a container that has its share of the flow table already.
+    Quota = 19,
 }
 
 impl Reason {
     /// Every reason, in counter order.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Malformed,
         Self::Martian,
         Self::ForgedSource,
@@ -69,6 +71,7 @@ impl Reason {
         Self::NotRelated,
         Self::Denied,
         Self::Untranslatable,
+        Self::Quota,
     ];
 
     /// Its name in JSON (`netd status --json`).
@@ -93,6 +96,7 @@ impl Reason {
             Self::NotRelated => "not_related",
             Self::Denied => "denied",
             Self::Untranslatable => "untranslatable",
+            Self::Quota => "quota",
         }
     }
 
@@ -109,7 +113,7 @@ impl Reason {
             Self::TtlExceeded => "its TTL ran out",
             Self::TooBig => "larger than the MTU of the next link",
             Self::NoRoute => "no route to the destination",
-            Self::TableFull => "the flow table has no room",
+            Self::TableFull => "the flow table has no room for a new connection",
             Self::Collision => "no source port was free",
             Self::Fragment => "a fragment that could not be queued until the first one arrived",
             Self::RewriteFailed => "the kernel refused to rewrite it",
@@ -118,6 +122,7 @@ impl Reason {
             Self::NotRelated => "an ICMP message about no known flow",
             Self::Denied => "its source may not use the port",
             Self::Untranslatable => "it has no equivalent in the other IP version",
+            Self::Quota => "its container has its share of the flow table already",
         }
     }
 }

@@ -14,7 +14,7 @@ use netd_tests::wait_for;
 
 use crate::testbed::{
     Bench, CLIENT, FAR, GATEWAY, HOST, HOST_OUTSIDE, NEXT, OTHER, REDIRECT, ROUTER, SHOT, WEB, WEB_MAC,
-    interface_of, numbered,
+    interface_of,
 };
 
 /// Makes a packet of who sends it and who gets it.
@@ -280,73 +280,6 @@ fn a_masqueraded_port_is_never_a_published_one_nor_one_of_a_socket_of_the_host()
 }
 
 #[test]
-fn only_a_credible_end_shortens_a_connection() {
-    let bench = Bench::new();
-    let (client, host, web) = ((CLIENT, 40_000), (HOST, 8080), (WEB, 80));
-    let phase = |proto: &str| {
-        let flows = bench.lab.netd(&["--json", "flows", "--proto", proto]).ok().json();
-        flows[0]["state"].as_str().unwrap().to_owned()
-    };
-    let from_client =
-        |flags, numbers| bench.run("uplink_ingress", bench.uplink, numbered(client, host, flags, numbers)).0;
-    assert_eq!(from_client("S", [1000, 0]), REDIRECT);
-    assert_eq!(bench.container_frame(numbered(web, client, "SA", [5000, 1001])).0, REDIRECT);
-    assert_eq!(from_client("A", [1001, 5001]), REDIRECT);
-    assert_eq!(phase("tcp"), "established");
-    // Far before and far behind what the other side expects: they pass, for the receiver to judge. A SYN touches nothing.
-    for sequence in [1, 1000, 1_001_001] {
-        for flags in ["R", "F", "FA", "S"] {
-            assert_eq!(from_client(flags, [sequence, 5001]), REDIRECT);
-            assert_eq!(phase("tcp"), "established", "{flags} by {sequence}");
-        }
-    }
-    assert_eq!(from_client("FA", [1001, 5001]), REDIRECT);
-    assert_eq!(phase("tcp"), "fin_wait");
-    assert_eq!(from_client("S", [77, 0]), REDIRECT);
-    assert_eq!(phase("tcp"), "fin_wait", "one direction goes on");
-    assert_eq!(from_client("R", [1001, 0]), REDIRECT);
-    assert_eq!(phase("tcp"), "closed");
-
-    let sctp = |chunk, tag: Option<u32>| {
-        let mut bytes = Packet::sctp(client, (HOST, 9899), chunk).bytes();
-        if let Some(tag) = tag {
-            bytes[38..42].copy_from_slice(&tag.to_be_bytes());
-        }
-        bench.run("uplink_ingress", bench.uplink, bytes).0
-    };
-    assert_eq!(sctp(1, None), REDIRECT);
-    assert_eq!(bench.container(&Packet::sctp((WEB, 9898), client, 2)).0, REDIRECT);
-    assert_eq!(sctp(10, Some(78)), REDIRECT);
-    assert_eq!(phase("sctp"), "syn_received", "another tag");
-    assert_eq!(sctp(10, None), REDIRECT);
-    assert_eq!(phase("sctp"), "established");
-    // An abort, and the last packet of a shutdown.
-    for chunk in [6, 14] {
-        assert_eq!(sctp(chunk, Some(78)), REDIRECT);
-        assert_eq!(phase("sctp"), "established", "with another tag");
-    }
-    assert_eq!(sctp(6, None), REDIRECT);
-    assert_eq!(phase("sctp"), "closed");
-}
-
-#[test]
-fn only_the_numbers_of_the_handshake_establish_a_connection() {
-    let bench = Bench::new();
-    let (client, host, web) = ((CLIENT, 40_000), (HOST, 8080), (WEB, 80));
-    let phase = || bench.lab.netd(&["--json", "flows"]).ok().json()[0]["state"].as_str().unwrap().to_owned();
-    let from_client =
-        |flags, numbers| bench.run("uplink_ingress", bench.uplink, numbered(client, host, flags, numbers)).0;
-    assert_eq!(from_client("S", [1000, 0]), REDIRECT);
-    assert_eq!(bench.container_frame(numbered(web, client, "SA", [5000, 1001])).0, REDIRECT);
-    for acknowledged in [0, 1, 5000, 12345] {
-        assert_eq!(from_client("A", [1001, acknowledged]), REDIRECT);
-        assert_eq!(phase(), "syn_received", "by {acknowledged}");
-    }
-    assert_eq!(from_client("A", [1001, 5001]), REDIRECT);
-    assert_eq!(phase(), "established");
-}
-
-#[test]
 fn a_published_port_is_reached_by_the_hosts_address_from_inside() {
     let bench = Bench::new();
     let other = interface_of(&bench.lab, "other");
@@ -379,41 +312,6 @@ fn a_published_port_is_reached_by_the_hosts_address_from_inside() {
         assert_eq!(out[14..], expected[14..], "{host:?}");
     }
     assert_eq!(bench.drops(), BTreeMap::new());
-}
-
-#[test]
-fn a_connection_outlives_its_rows() {
-    let bench = Bench::new();
-    let client = (CLIENT, 40_000);
-    let to_web = Packet::tcp(client, (HOST, 8080), "A");
-    let to_client = Packet::tcp((WEB, 80), client, "A");
-    let translated = |out: &[u8], expected: Packet| {
-        assert_eq!(out[14..], Packet { ttl: 63, ..expected }.bytes()[14..]);
-    };
-    // From the client's side first, in the middle of the connection; then from the container's.
-    for _round in 0..2 {
-        let (verdict, out) = bench.uplink(&to_web);
-        assert_eq!(verdict, REDIRECT);
-        translated(&out, Packet::tcp(client, (WEB, 80), "A"));
-        bench.forget_flows();
-        let (verdict, out) = bench.container(&to_client);
-        assert_eq!(verdict, REDIRECT);
-        translated(&out, Packet::tcp((HOST, 8080), client, "A"));
-        bench.forget_flows();
-    }
-    // One direction alone is enough for the other.
-    bench.uplink(&to_web);
-    bench.forget(|key| key.src == Ipv4::from_wire(WEB));
-    let (verdict, out) = bench.container(&to_client);
-    assert_eq!(verdict, REDIRECT);
-    translated(&out, Packet::tcp((HOST, 8080), client, "A"));
-    // So is a masqueraded one's, as long as its port is free.
-    let out_there = Packet::tcp((WEB, 50_000), (FAR, 443), "S");
-    assert_eq!(bench.container(&out_there).0, REDIRECT);
-    bench.forget_flows();
-    let (verdict, out) = bench.container(&Packet::tcp((WEB, 50_000), (FAR, 443), "A"));
-    assert_eq!(verdict, REDIRECT);
-    translated(&out, Packet::tcp((HOST_OUTSIDE, 50_000), (FAR, 443), "A"));
 }
 
 #[test]

@@ -87,6 +87,9 @@ fn rows(out: &mut String) {
         TrustKey { network, ifindex }
         SocketKey { cookie, target, target_port, protocol, pad }
         SocketRow { address, port, pad }
+        LimitRow { room, quota, places, pad }
+        FillRow { connections, hand }
+        UsageRow { connections }
         DropRow { packets, bytes, reported, left }
         DropEvent { src, dst, src_port, dst_port, reason, protocol, len, ifindex, pad }
         VersionRow { abi, digest }
@@ -102,13 +105,14 @@ fn rows(out: &mut String) {
 
 fn numbers(out: &mut String) {
     constants! { out;
-        cb { REASON, PORTS_NOTED, MTU, OIF, AFTER_QUEUE, ZONE, OPENED, TRIES }
+        cb { REASON, PORTS_NOTED, MTU, OIF, AFTER_QUEUE, ZONE, OPENED, TRIES, AFTER_MOVE }
         access { DENY, ALLOW }
+        table { FLOWS, FLOWS6, UNREPLIED, UNREPLIED6 }
         direction { INWARD, OUTWARD, REPLY, NAT64 }
         network_flag {
             NO_ICC, INTERNAL, NO_MASQUERADE, NO_MASQUERADE6, UNPROTECTED, ROUTED
         }
-        publication_flag { DRAINING }
+        publication_flag { DRAINING, SHARED_TARGET }
         uplink_flag { TAKES_FRAMES }
     }
     let _ = writeln!(out, "pending: a packet of 1 byte is {:#x}", pending::packet(1));

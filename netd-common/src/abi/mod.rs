@@ -12,6 +12,7 @@ mod family;
 mod fragment;
 #[cfg(test)]
 mod layout;
+mod limit;
 mod maps;
 mod programs;
 mod publication;
@@ -25,6 +26,7 @@ pub use endpoint::{EndpointRow, Subnet, network_flag};
 pub use event::DropEvent;
 pub use family::FamilyRows;
 pub use fragment::{FRAGMENT_TICKS, FragmentKey, FragmentRow, QueuedFragmentKey, QueuedFragmentRow};
+pub use limit::{FillRow, LimitRow, UsageRow, table};
 pub use maps::{Kind, MAPS, Map, capacity, name};
 pub use programs::{hook, stage};
 pub use publication::{

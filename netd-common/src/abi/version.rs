@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 /// each other: another layout or meaning of a row, key, event or control-block word; a map or stage more, less, renumbered or with
 /// another capacity; another number of a [`Reason`](crate::verdict::Reason) or [`State`](crate::flow::state::State). The test
 /// `abi::layout` compares all of that with what is recorded for this number.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 /// Which programs the pinned maps were made for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]

@@ -6,7 +6,7 @@ use crate::wire::bytes::{Address, Be16};
 use crate::wire::checksum::Delta;
 
 use super::handle::Handle;
-use super::key::Tuple;
+use super::key::{Tuple, Zone};
 use super::state::{Seen, State};
 use super::tick;
 
@@ -38,7 +38,7 @@ pub struct FlowRow<A: Address> {
     /// When a packet last passed, [`tick`]s; zero if none has. When the tick moves, the row is updated (route, counters), unless
     /// [`Self::may_skip_refresh`].
     pub last: u32,
-    /// The interface to leave by, for packets to outside; 0 if not known yet.
+    /// The interface to leave by, for packets to outside, 0 if not known yet; for packets to a container its host-side veth.
     pub oif: u32,
     /// TCP's acknowledgement number of the last packet in this direction: the sequence number that the other side may go on with.
     /// Before there is one, a number of the handshake, see [`numbers`](super::numbers). SCTP: the verification tag of the packets.
@@ -78,6 +78,12 @@ impl<A: Address> FlowRow<A> {
     #[inline(always)]
     pub const fn is_outward(&self) -> bool {
         self.bits & direction::OUTWARD != 0
+    }
+
+    /// The zone that its packets go to.
+    #[inline(always)]
+    pub const fn zone(&self) -> Zone {
+        if self.is_outward() { Zone::OUTSIDE } else { Zone::container(self.oif) }
     }
 
     /// Whether a packet in a later tick than `last` needs no update of the row but its tick. Rows that lead into a container need

@@ -2,7 +2,7 @@
 
 use netd_common::abi::{PublicationRow, cb, pending};
 use netd_common::flow::nat::Connection;
-use netd_common::flow::{FlowKey, Zone, numbers};
+use netd_common::flow::{FlowKey, FlowRow, Zone, numbers};
 use netd_common::policy::Route;
 use netd_common::verdict::{Reason, Verdict};
 use netd_common::wire::ethernet::{IP_AT, PacketBytes as _};
@@ -27,6 +27,11 @@ pub(crate) enum Step {
     FragmentFirst,
     /// It belongs to a flow whose other side is of the other family.
     Nat64,
+    /// As one of the two above, and its flow belongs to the other table from now on.
+    Move {
+        /// Whether the packet is still to be sent on, in the other family.
+        is_nat64: bool,
+    },
     /// It belongs to no flow in the table.
     Unknown,
 }
@@ -67,27 +72,24 @@ pub(crate) fn pass<A: Inet, T: Table<A>>(skb: &Skb, frame: Frame, ip: Ip<A>, fol
     };
     *key = FlowKey::of(&ip, &transport, zone);
     let Some(mut live) = find::<A, T>(key, other, spare) else { return Step::Unknown };
-    let publication = live.row.publication;
+    let (publication, before) = (live.row.publication, live.row.last);
     match live.update(&Packet { skb, frame, ip, transport }, key, follows) {
-        Ok((outcome, is_assured)) => {
-            if T::IS_UNREPLIED && is_assured {
-                live.promote(key, other);
-            }
-            match outcome {
-                Outcome::Sent(verdict) => Step::Done(Ok(verdict)),
-                Outcome::Nat64 => Step::Nat64,
-                Outcome::Local => {
-                    flows::remove(T::rows(), key);
-                    flows::remove(T::rows(), other);
-                    Step::Done(Ok(Verdict::Pass))
-                }
-                Outcome::Ended => {
-                    flows::remove(T::rows(), key);
-                    flows::remove(T::rows(), other);
-                    Step::Unknown
-                }
-            }
+        Ok(Outcome::Local) => {
+            flows::remove(T::rows(), key);
+            flows::remove(T::rows(), other);
+            Step::Done(Ok(Verdict::Pass))
         }
+        Ok(Outcome::Ended) => {
+            live.end();
+            flows::remove(T::rows(), key);
+            flows::remove(T::rows(), other);
+            Step::Unknown
+        }
+        Ok(outcome) if live.belongs_elsewhere::<T>(key, before) => {
+            Step::Move { is_nat64: matches!(outcome, Outcome::Nat64) }
+        }
+        Ok(Outcome::Nat64) => Step::Nat64,
+        Ok(Outcome::Sent(verdict)) => Step::Done(Ok(verdict)),
         Err(reason) => {
             tables::count_dropped(publication, 1);
             Step::Done(Err(reason))
@@ -108,15 +110,14 @@ enum Outcome {
 }
 
 impl<A: Inet> Live<A> {
-    /// Updates the connection: what is due once a tick, and what the packet's flags say. Then sends the packet on. Also
-    /// returns whether the connection has become assured: both sides want it, and it has outlived a tick.
+    /// Updates the connection: what is due once a tick, and what the packet's flags say. Then sends the packet on.
     #[inline(always)]
     fn update(
         &mut self,
         packet: &Packet<'_, A>,
         key: &FlowKey<A>,
         follows: Follows,
-    ) -> Result<(Outcome, bool), Reason> {
+    ) -> Result<Outcome, Reason> {
         let (before, now) = (self.row.last, clock::now());
         if packet.ip.ttl <= 1 {
             return Err(Reason::TtlExceeded);
@@ -125,7 +126,7 @@ impl<A: Inet> Live<A> {
         let is_masqueraded =
             self.row.is_reply() && self.row.publication.is_none() && key.zone() == Zone::OUTSIDE;
         if is_masqueraded && before != now && host_socket::is_connected(packet.skb.context(), key) {
-            return Ok((Outcome::Local, false));
+            return Ok(Outcome::Local);
         }
         if before != now || (self.row.is_outward() && self.row.oif == 0) {
             self.refresh(packet.skb, now)?;
@@ -139,16 +140,35 @@ impl<A: Inet> Live<A> {
             return Err(Reason::TooBig);
         }
         if !self.row.is_reply() && self.state.may_begin_anew(packet.transport.tcp_flags) {
-            return Ok((Outcome::Ended, false));
+            return Ok(Outcome::Ended);
         }
         numbers::note(packet.ip.protocol, self.row, self.partner, &packet.transport);
         atomic::add(&mut self.row.pending, pending::packet(packet.skb.len()));
-        let is_assured = before != now && self.partner.last != 0 && self.state.is_assured();
         // IPv4-mapped addresses are in the keys of NAT64 flows only.
         if A::IS_V6 && (follows == Follows::Nat64 || self.row.is_nat64()) {
-            return Ok((Outcome::Nat64, is_assured));
+            return Ok(Outcome::Nat64);
         }
-        Ok((Outcome::Sent(packet.send(self.row, self.endpoint)?), is_assured))
+        Ok(Outcome::Sent(packet.send(self.row, self.endpoint)?))
+    }
+
+    /// Whether the connection belongs to the other table by now: it has become established, or has ended. `before` is when
+    /// the last packet of this direction passed. Datagrams that are answered make a connection if they go on for a tick.
+    #[inline(always)]
+    fn belongs_elsewhere<T: Table<A>>(&self, key: &FlowKey<A>, before: u32) -> bool {
+        let number = key.protocol();
+        let state = self.row.state(number, Some(self.partner));
+        if !T::IS_UNREPLIED {
+            return state.has_ended();
+        }
+        let has_handshake = matches!(number, protocol::TCP | protocol::SCTP);
+        state.is_assured() && self.partner.last != 0 && (has_handshake || before != self.row.last)
+    }
+
+    /// Adds what the connection has counted to its publication.
+    #[inline(always)]
+    fn end(&mut self) {
+        add_up(self.row);
+        add_up(self.partner);
     }
 
     /// Once a tick and direction: adds the counters to the publication's, and looks up the route again, so that a change of
@@ -157,12 +177,7 @@ impl<A: Inet> Live<A> {
     fn refresh(&mut self, skb: &Skb, now: u32) -> Result<(), Reason> {
         let row = &mut *self.row;
         row.last = now;
-        let word = atomic::take(&mut row.pending);
-        let (packets, bytes) = (pending::packets(word), pending::bytes(word));
-        row.add_totals(packets, bytes);
-        if let Some(publication) = tables::publication(row.publication) {
-            count(publication, row.is_reply(), packets, bytes);
-        }
+        add_up(row);
         if !row.is_outward() {
             return Ok(());
         }
@@ -189,16 +204,16 @@ impl<A: Inet> Live<A> {
             }
         }
     }
+}
 
-    /// Moves the connection to the table of assured ones. If that has no room, the connection stays.
-    #[inline(always)]
-    fn promote(&self, key: &FlowKey<A>, other: &FlowKey<A>) {
-        if flows::put(A::flows(), other, self.partner).is_ok()
-            && flows::put(A::flows(), key, self.row).is_ok()
-        {
-            flows::remove(A::unreplied(), key);
-            flows::remove(A::unreplied(), other);
-        }
+/// Adds what a row has counted since the last time to its totals and its publication's.
+#[inline(always)]
+fn add_up<A: Inet>(row: &mut FlowRow<A>) {
+    let word = atomic::take(&mut row.pending);
+    let (packets, bytes) = (pending::packets(word), pending::bytes(word));
+    row.add_totals(packets, bytes);
+    if let Some(publication) = tables::publication(row.publication) {
+        count(publication, row.is_reply(), packets, bytes);
     }
 }
 

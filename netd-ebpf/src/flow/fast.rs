@@ -75,13 +75,13 @@ pub(crate) fn established<A: Inet, S: Sender>(
     let may_have_flow = S::may_have_flow(ip.dst);
     let looks = may_have_flow && !begins_or_ends;
     let packet = Packet { skb, frame, ip, transport };
-    let (row, is_assured) = match if looks { flows::get(A::flows(), &key) } else { None } {
+    let (row, is_assured) = match if looks { flows::get(flows::established(), &key) } else { None } {
         Some(row) => (row, true),
         None if S::speaks_to_host(&packet, &key, may_have_flow) => return Some(Ok(Verdict::Pass)),
         // Opaque to the compiler, which would otherwise duplicate the code above.
         None if S::MAY_SPEAK_TO_HOST && packet.frame.opaque(u32::from(looks)) == 0 => return None,
         // A stream that nobody answers stays in this table for good, and is as fast as others.
-        None => (flows::get(A::unreplied(), &key)?, false),
+        None => (flows::get(flows::unreplied(), &key)?, false),
     };
     let now = clock::now();
     if row.last != now {

@@ -25,9 +25,10 @@ use netd_common::flow::state::State;
 use object::Setup;
 pub use object::load;
 pub(crate) use publish::{NO_INTERFACE, PublishedPorts};
-pub(crate) use tables::{Fill, PublicationStats, Tables, Uplink};
+pub(crate) use tables::{Fill, PublicationStats, TableFill, Tables, Uplink};
 
 use crate::error::Result;
+use crate::model::Quota;
 use crate::netns::Netns;
 
 /// The pinned programs, maps and links of one instance.
@@ -42,13 +43,14 @@ pub(crate) struct Dataplane {
 
 impl Dataplane {
     /// Opens the instance's dataplane, or loads it if it is not loaded. `host` is the namespace that netd serves, `tc` says how to
-    /// attach TC programs. A dataplane that is loaded has room for `connections` established IPv4 connections, and a connection may
-    /// be idle for `timeout` seconds in a state.
+    /// attach TC programs. A dataplane that is loaded has room for `connections` established IPv4 connections, of which a container
+    /// may have `quota`, and a connection may be idle for `timeout` seconds in a state.
     pub(crate) fn open_or_load(
         instance: &str,
         host: &Netns,
         tc: TcHook,
         connections: u32,
+        quota: Quota,
         timeout: impl Fn(State) -> u32,
     ) -> Result<Self> {
         let _lock = bpffs::lock()?;
@@ -56,7 +58,8 @@ impl Dataplane {
         if pins.exists() {
             version::check(&pins)?;
         } else {
-            object::load_and_pin(&pins, Setup { host: host.cookie()?, connections, timeout: &timeout })?;
+            let setup = Setup { host: host.cookie()?, connections, quota, timeout: &timeout };
+            object::load_and_pin(&pins, setup)?;
         }
         Ok(Self::at(pins, host, tc))
     }
