@@ -32,7 +32,7 @@ pub struct FlowRow<A: Address> {
     pub endpoint: Handle,
     /// The publication that the connection was made by; none for a connection that a container made to outside.
     pub publication: Handle,
-    /// [`direction`] in the low bits, the TCP flags seen in this direction from bit 8, the path's MTU from bit 16 (see
+    /// [`direction`] in the low bits, a part of the connection's place from bit 3 (see [`Self::is_at`]), the TCP flags seen in this direction from bit 8, the path's MTU from bit 16 (see
     /// [`Self::mtu`]).
     pub bits: u32,
     /// When a packet last passed, [`tick`]s; zero if none has. When the tick moves, the row is updated (route, counters), unless
@@ -54,6 +54,14 @@ pub struct FlowRow<A: Address> {
     pub pending: u64,
     /// The bytes before `last`, and above them the high part of the packets.
     pub(crate) bytes_and_packets: u64,
+}
+
+/// What a row holds of the number of a place: five bits, in which places at regular distances differ as well.
+const PLACE_TAG: u32 = 0x1f;
+
+#[inline(always)]
+const fn place_tag(place: u32) -> u32 {
+    place.wrapping_mul(0x9e37_79b9) >> 27
 }
 
 /// Bits of a row's total bytes, 64 PiB; above them 8 bits of its packets, 40 altogether.
@@ -134,6 +142,19 @@ impl<A: Address> FlowRow<A> {
             _ => self.last,
         };
         now.saturating_sub(last)
+    }
+
+    /// Whether the connection has the place with this number in its table's ring, for all that the row tells: it holds a part of
+    /// the number, in the originator's row. Another place was an earlier connection's on the same tuple.
+    #[inline(always)]
+    pub const fn is_at(&self, place: u32) -> bool {
+        (self.bits >> 3) & PLACE_TAG == place_tag(place)
+    }
+
+    /// Stores the number of the connection's place.
+    #[inline(always)]
+    pub fn set_place(&mut self, place: u32) {
+        self.bits = (self.bits & !(PLACE_TAG << 3)) | (place_tag(place) << 3);
     }
 
     /// Adds TCP flags to those seen.

@@ -9,7 +9,7 @@ use netd_common::flow::nat::{self, Connection};
 use netd_common::flow::{FlowKey, FlowRow, Handle};
 
 use crate::flow::table::{is_expired, owner};
-use crate::kernel::flows::{self, Flows};
+use crate::kernel::flows::{self, Flows, Place};
 use crate::kernel::inet::Inet;
 use crate::kernel::{clock, scratch};
 
@@ -31,8 +31,8 @@ fn place_unreplied<A: Inet>(original: &FlowKey<A>) {
     for looked_at in 1..=PLACES {
         let Some(place) = flows::next_place(table) else { return };
         let gives_way = |owner| looked_at == PLACES || flows::is_over_quota(table, owner);
-        if is_free(table, place, gives_way) {
-            *place = *original;
+        if is_free(table, &place, gives_way) {
+            take(table, place, original);
             return;
         }
     }
@@ -44,21 +44,32 @@ fn place_established<A: Inet>(original: &FlowKey<A>) -> bool {
     let table = flows::established();
     for _ in 0..PLACES {
         let Some(place) = flows::next_place(table) else { return false };
-        if is_free(table, place, |_owner| false) {
-            *place = *original;
+        if is_free(table, &place, |_owner| false) {
+            // The row is still in the other table.
+            take(flows::unreplied(), place, original);
             return true;
         }
     }
     false
 }
 
+/// Takes a place for the connection with this originator's key, whose row is in `table`.
+#[inline(always)]
+fn take<A: Inet>(table: Flows<A>, place: Place<A>, original: &FlowKey<A>) {
+    *place.key = *original;
+    if let Some(row) = flows::get(table, original) {
+        row.set_place(place.number);
+    }
+}
+
 /// Whether a place is free by now. A connection that has expired, or whose owner is gone, is removed; so is one that
 /// `gives_way`, which is asked whom it counts for.
 #[inline(always)]
-fn is_free<A: Inet>(table: Flows<A>, key: &FlowKey<A>, gives_way: impl Fn(Handle) -> bool) -> bool {
+fn is_free<A: Inet>(table: Flows<A>, place: &Place<A>, gives_way: impl Fn(Handle) -> bool) -> bool {
+    let key = &*place.key;
     let Some(row) = flows::get(table, key) else { return true };
-    if row.is_reply() {
-        // Another connection's answers have the key by now, and that one has a place of its own.
+    if row.is_reply() || !row.is_at(place.number) {
+        // Another connection has the key by now, and a place of its own.
         return true;
     }
     let other = nat::partner_key(key, row);
@@ -81,7 +92,7 @@ pub(crate) fn reclaim<A: Inet>() {
     let table: Flows<A> = flows::established();
     for _ in 0..PLACES {
         if let Some(place) = flows::next_place(table) {
-            let _is_free = is_free(table, place, |_owner| false);
+            let _is_free = is_free(table, &place, |_owner| false);
         }
     }
 }
@@ -101,8 +112,8 @@ pub(crate) fn change_table<A: Inet>() {
     } else if let (Some(row), Some(partner)) = (flows::get(established, key), flows::get(established, other))
     {
         let original = if row.is_reply() { &*other } else { &*key };
-        place_unreplied(original);
         carry(key, other, (established, row, partner), unreplied);
+        place_unreplied(original);
     }
 }
 

@@ -153,16 +153,26 @@ pub(crate) fn has_room<A: Inet>(flows: Flows<A>, endpoint: Handle) -> Result<(),
     }
 }
 
+/// A place in a table's ring.
+pub(crate) struct Place<A: 'static> {
+    /// The originator's key of the connection that has it or had it.
+    pub(crate) key: &'static mut FlowKey<A>,
+    /// Its number.
+    pub(crate) number: u32,
+}
+
 /// The next place of a table's ring. Each caller gets another one, until the ring has been gone round.
 #[inline(always)]
-pub(crate) fn next_place<A: Inet>(flows: Flows<A>) -> Option<&'static mut FlowKey<A>> {
+pub(crate) fn next_place<A: Inet>(flows: Flows<A>) -> Option<Place<A>> {
     let places = limits(flows)?.places;
     if places == 0 {
         return None;
     }
     let hand = atomic::fetch_add(&mut fill(flows)?.hand, 1);
-    let place = flows.ring.get_ptr_mut((hand % u64::from(places)) as u32)?;
+    let number = (hand % u64::from(places)) as u32;
+    let key = flows.ring.get_ptr_mut(number)?;
     // SAFETY: array rows are never freed. Two CPUs write the same place only if the hand goes round between their writes; a
     // key that is mixed of two leads to no row, and its place is free.
-    Some(unsafe { &mut *place })
+    let key = unsafe { &mut *key };
+    Some(Place { key, number })
 }
