@@ -27,7 +27,7 @@ pub enum Reason {
     TooBig = 8,
     /// There is no route to the destination.
     NoRoute = 9,
-    /// The flow table has no room for a row.
+    /// The flow table has no room for a new connection.
     TableFull = 10,
     /// No source port is free for a new connection.
     Collision = 11,
@@ -54,11 +54,13 @@ pub enum Reason {
     Prohibited = 21,
     /// With a peer for which the host has an IPsec policy, which netd does not carry out.
     Ipsec = 22,
+    /// A new connection of a container that has its share of the flow table already.
+    Quota = 23,
 }
 
 impl Reason {
     /// Every reason, in counter order.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Malformed,
         Self::Martian,
         Self::ForgedSource,
@@ -82,6 +84,7 @@ impl Reason {
         Self::Unreachable,
         Self::Prohibited,
         Self::Ipsec,
+        Self::Quota,
     ];
 
     /// Whether the sender of a dropped packet is told by an ICMP error.
@@ -116,6 +119,7 @@ impl Reason {
             Self::Unreachable => "unreachable",
             Self::Prohibited => "prohibited",
             Self::Ipsec => "ipsec",
+            Self::Quota => "quota",
         }
     }
 
@@ -132,7 +136,7 @@ impl Reason {
             Self::TtlExceeded => "its TTL ran out",
             Self::TooBig => "larger than the MTU of the next link",
             Self::NoRoute => "no route to the destination",
-            Self::TableFull => "the flow table has no room",
+            Self::TableFull => "the flow table has no room for a new connection",
             Self::Collision => "no source port was free",
             Self::Fragment => "a fragment that could not be queued until the first one arrived",
             Self::RewriteFailed => "the kernel refused to rewrite it",
@@ -145,6 +149,7 @@ impl Reason {
             Self::Unreachable => "a route says that the destination is unreachable",
             Self::Prohibited => "a route prohibits the destination",
             Self::Ipsec => "an IPsec policy of the host is for it, which netd does not carry out",
+            Self::Quota => "its container has its share of the flow table already",
         }
     }
 }

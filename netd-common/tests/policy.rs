@@ -126,6 +126,12 @@ reset of no connection               | web    | rst 172.17.0.2:4000 > 203.0.113.
 SYN-ACK of no connection             | web    | synack 172.17.0.2:4000 > 203.0.113.9:443    | dropped: out_of_state
 answer of a lost connection          | web    | synack 172.17.0.2:80 > 203.0.113.9:4000     | rebuilt: 203.0.113.9:4000 > 172.17.0.2:80, was to 192.0.2.1:8080
 answer on one address                | db     | ack 172.17.0.3:443 > 203.0.113.9:4000       | rebuilt: 203.0.113.9:4000 > 172.17.0.3:443, was to 192.0.2.7:8443
+one of two host ports                | web    | ack 172.17.0.2:70 > 203.0.113.9:4000        | dropped: out_of_state
+one of two host ports, the client    | eth0   | ack 203.0.113.9:4000 > 192.0.2.1:7000       | 203.0.113.9:4000 > 172.17.0.2:70 to web
+one of two host ports, new           | web    | tcp 172.17.0.2:70 > 203.0.113.9:443         | 192.0.2.1:70 > 203.0.113.9:443 to outside
+one of two host ports, a datagram    | web    | udp 172.17.0.2:70 > 203.0.113.9:4000        | rebuilt: 203.0.113.9:4000 > 172.17.0.2:70, was to 192.0.2.1:7001
+one port of two addresses, first     | web    | ack 172.17.0.2:443 > 203.0.113.9:4000       | rebuilt: 203.0.113.9:4000 > 172.17.0.2:443, was to 192.0.2.1:4430
+one port of two addresses, second    | db     | ack 172.17.0.3:444 > 203.0.113.9:4000       | rebuilt: 203.0.113.9:4000 > 172.17.0.3:444, was to 192.0.2.7:4430
 new connection from a published port | web    | tcp 172.17.0.2:80 > 203.0.113.9:443         | 192.0.2.1:80 > 203.0.113.9:443 to outside
 answer of a draining publication     | web    | ack 172.17.0.2:81 > 203.0.113.9:4000        | dropped: out_of_state
 from an allowed address              | vpn    | tcp 10.244.1.9:4000 > 203.0.113.9:443       | 192.0.2.1:4000 > 203.0.113.9:443 to outside

@@ -102,6 +102,9 @@ stages_of_both_families! {
     fragment_queue, fragment_queue6: fragment_queue;
     fragment_first, fragment_first6: fragment_first;
     answer, answer6: answer;
+    enlist, enlist6: enlist;
+    move_flow, move_flow6: move_flow;
+    reclaim, reclaim6: reclaim;
 }
 
 /// An IPv6 packet of a flow that leads to IPv4.

@@ -32,7 +32,8 @@ pub use model::report;
 pub use model::{
     Access, ContainerRequest, Count, GatewayMode, GatewayModes, HostPorts, IfName, InterfaceRequest, Mac,
     ModeSpec, Name, NetworkMode, NetworkRequest, OwnerKey, Policy, PortRange, PortSpec, Process, Protocol,
-    Publication, PublishRequest, Replace, Source, TargetSpec, TimeoutSpec, Timeouts, UnpublishSpec, XdpMode,
+    Publication, PublishRequest, Quota, Replace, Source, TargetSpec, TimeoutSpec, Timeouts, UnpublishSpec,
+    XdpMode,
 };
 pub use netns::Netns;
 pub use observe::this_process;

@@ -266,7 +266,7 @@ fn lost_rows_are_rebuilt_by_the_clients_next_packet() {
     assert_eq!(lines.next().unwrap().unwrap(), HOST_OUTSIDE);
     let pins = lab.netd(&["--json", "status"]).ok().json()["pins"].as_str().unwrap().to_owned();
     for table in [name::FLOWS, name::UNREPLIED] {
-        let map = Map::LruHashMap(MapData::from_pin(format!("{pins}/maps/{table}")).unwrap());
+        let map = Map::HashMap(MapData::from_pin(format!("{pins}/maps/{table}")).unwrap());
         let mut rows: HashMap<_, [u8; 16], [u8; 64]> = HashMap::try_from(map).unwrap();
         let keys: Vec<_> = rows.keys().map(Result::unwrap).collect();
         for key in keys {

@@ -13,7 +13,7 @@ use netd_tests::wait_for;
 
 use crate::testbed::{
     Bench, CLIENT, FAR, GATEWAY, HOST, HOST_OUTSIDE, NEXT, OTHER, REDIRECT, ROUTER, SHOT, WEB, WEB_MAC,
-    interface_of, numbered,
+    interface_of,
 };
 
 /// Makes a packet from its source and its destination.
@@ -260,43 +260,6 @@ fn two_containers_with_the_same_source_port_are_distinguished() {
 }
 
 #[test]
-fn only_a_credible_reset_or_abort_shortens_the_timeout() {
-    let bench = Bench::new();
-    let (client, host, web) = ((CLIENT, 40_000), (HOST, 8080), (WEB, 80));
-    let phase = |proto: &str| {
-        let flows = bench.lab.netd(&["--json", "flows", "--proto", proto]).ok().json();
-        flows[0]["state"].as_str().unwrap().to_owned()
-    };
-    let from_client =
-        |flags, numbers| bench.run("uplink_ingress", bench.uplink, numbered(client, host, flags, numbers)).0;
-    assert_eq!(from_client("S", [1000, 0]), REDIRECT);
-    assert_eq!(bench.container_frame(numbered(web, client, "SA", [5000, 1001])).0, REDIRECT);
-    assert_eq!(from_client("A", [1001, 5001]), REDIRECT);
-    assert_eq!(phase("tcp"), "established");
-    // Resets with sequence numbers far from what the other side expects are translated; the receiver checks them.
-    for sequence in [1000, 1_001_001] {
-        assert_eq!(from_client("R", [sequence, 0]), REDIRECT);
-        assert_eq!(phase("tcp"), "established", "by {sequence}");
-    }
-    assert_eq!(from_client("R", [1001, 0]), REDIRECT);
-    assert_eq!(phase("tcp"), "closed");
-
-    let sctp = |chunk, tag: u32| {
-        let mut bytes = Packet::sctp(client, (HOST, 9899), chunk).bytes();
-        bytes[38..42].copy_from_slice(&tag.to_be_bytes());
-        bench.run("uplink_ingress", bench.uplink, bytes).0
-    };
-    assert_eq!(sctp(1, 0), REDIRECT);
-    assert_eq!(bench.container(&Packet::sctp((WEB, 9898), client, 2)).0, REDIRECT);
-    assert_eq!(sctp(10, 77), REDIRECT);
-    assert_eq!(phase("sctp"), "established");
-    assert_eq!(sctp(6, 78), REDIRECT);
-    assert_eq!(phase("sctp"), "established", "an abort with another tag");
-    assert_eq!(sctp(6, 77), REDIRECT);
-    assert_eq!(phase("sctp"), "closed");
-}
-
-#[test]
 fn a_published_port_is_reached_by_the_hosts_address_from_inside() {
     let bench = Bench::new();
     let other = interface_of(&bench.lab, "other");
@@ -329,45 +292,6 @@ fn a_published_port_is_reached_by_the_hosts_address_from_inside() {
         assert_eq!(out[14..], expected[14..], "{host:?}");
     }
     assert_eq!(bench.drops(), BTreeMap::new());
-}
-
-#[test]
-fn a_connection_survives_the_loss_of_its_rows() {
-    let bench = Bench::new();
-    let client = (CLIENT, 40_000);
-    let to_web = Packet::tcp(client, (HOST, 8080), "A");
-    let to_client = Packet::tcp((WEB, 80), client, "A");
-    let translated = |out: &[u8], expected: Packet| {
-        assert_eq!(out[14..], Packet { ttl: 63, ..expected }.bytes()[14..]);
-    };
-    // First a packet of the client, in the middle of the connection; then one of the container.
-    for _round in 0..2 {
-        let (verdict, out) = bench.uplink(&to_web);
-        assert_eq!(verdict, REDIRECT);
-        translated(&out, Packet::tcp(client, (WEB, 80), "A"));
-        bench.forget_flows();
-        let (verdict, out) = bench.container(&to_client);
-        assert_eq!(verdict, REDIRECT);
-        translated(&out, Packet::tcp((HOST, 8080), client, "A"));
-        bench.forget_flows();
-    }
-    // If only one row is lost, the other one is enough to restore it.
-    bench.uplink(&to_web);
-    bench.forget(|key| key.src == Ipv4::from_wire(WEB));
-    let (verdict, out) = bench.container(&to_client);
-    assert_eq!(verdict, REDIRECT);
-    translated(&out, Packet::tcp((HOST, 8080), client, "A"));
-    // So is a masqueraded one's, as long as its port is free.
-    for (own, is_kept) in [(25_000, true), (50_000, false)] {
-        let (verdict, out) = bench.container(&Packet::tcp((WEB, own), (FAR, 443), "S"));
-        assert_eq!(verdict, REDIRECT);
-        let port = u16::from_be_bytes([out[34], out[35]]);
-        assert_eq!(port == own, is_kept, "{own} as {port}");
-        bench.forget_flows();
-        let (verdict, out) = bench.container(&Packet::tcp((WEB, own), (FAR, 443), "A"));
-        assert_eq!(verdict, REDIRECT);
-        translated(&out, Packet::tcp((HOST_OUTSIDE, port), (FAR, 443), "A"));
-    }
 }
 
 #[test]

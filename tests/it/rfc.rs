@@ -48,7 +48,7 @@ impl Bench {
         let pins = self.lab.netd(&["--json", "status"]).ok().json()["pins"].as_str().unwrap().to_owned();
         [name::UNREPLIED, name::FLOWS].map(|table| {
             let path = PathBuf::from(&pins).join("maps").join(table);
-            HashMap::try_from(Map::LruHashMap(MapData::from_pin(path).unwrap())).unwrap()
+            HashMap::try_from(Map::HashMap(MapData::from_pin(path).unwrap())).unwrap()
         })
     }
 

@@ -46,7 +46,14 @@ pub(crate) struct Interface {
 
 impl Bench {
     pub(crate) fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same, with options of the first command, which makes the tables.
+    pub(crate) fn with(options: &[&str]) -> Self {
         let lab = Lab::new();
+        let network = ["network", "create", "elsewhere", "--subnet", "10.20.0.0/24"];
+        lab.netd(&[options, &network].concat()).ok();
         lab.container(
             "web",
             &[
@@ -65,7 +72,6 @@ impl Bench {
             ],
         );
         lab.container("other", &[]);
-        lab.netd(&["network", "create", "elsewhere", "--subnet", "10.20.0.0/24"]).ok();
         let pins = lab.pins();
         let (uplink, outside) = (interface(&lab, "up0"), interface(&lab, "up1"));
         let veth = interface_of(&lab, "web");
@@ -116,7 +122,7 @@ impl Bench {
     pub(crate) fn forget(&self, which: impl Fn(&FlowKey<Ipv4>) -> bool) {
         for table in [name::FLOWS, name::UNREPLIED] {
             let path = self.pins.join("maps").join(table);
-            let map = Map::LruHashMap(MapData::from_pin(path).unwrap());
+            let map = Map::HashMap(MapData::from_pin(path).unwrap());
             let mut rows: HashMap<_, [u8; 16], [u8; 64]> = HashMap::try_from(map).unwrap();
             let keys: Vec<_> = rows.keys().map(Result::unwrap).collect();
             for key in keys {
@@ -129,7 +135,7 @@ impl Bench {
 
     /// How many rows of a table `which` selects.
     pub(crate) fn rows(&self, table: &str, which: impl Fn(&FlowKey<Ipv4>) -> bool) -> usize {
-        let map = Map::LruHashMap(MapData::from_pin(self.pins.join("maps").join(table)).unwrap());
+        let map = Map::HashMap(MapData::from_pin(self.pins.join("maps").join(table)).unwrap());
         let rows: HashMap<_, [u8; 16], [u8; 64]> = HashMap::try_from(map).unwrap();
         rows.keys().filter(|key| which(&bytemuck::pod_read_unaligned(key.as_ref().unwrap()))).count()
     }

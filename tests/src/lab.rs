@@ -250,7 +250,7 @@ impl Lab {
         const ROW: usize = size_of::<FlowRow<Ipv6>>();
         let map = MapData::from_pin(self.pins().join("maps").join(name::FLOWS6)).expect("a map");
         let rows: HashMap<_, [u8; KEY], [u8; ROW]> =
-            HashMap::try_from(Map::LruHashMap(map)).expect("the flow table");
+            HashMap::try_from(Map::HashMap(map)).expect("the flow table");
         rows.keys().filter(|key| which(&bytemuck::pod_read_unaligned(key.as_ref().expect("a key")))).count()
     }
 

@@ -40,6 +40,9 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
     !remainder
 }
 
+/// The verification tag of SCTP packets in both directions.
+const SCTP_TAG: [u8; 4] = [1, 2, 3, 4];
+
 /// What a packet carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -169,12 +172,14 @@ impl Packet {
             Kind::Sctp(chunk) => {
                 bytes.extend(self.from.1.to_be_bytes());
                 bytes.extend(self.to.1.to_be_bytes());
-                let tag = if chunk == 1 { 0 } else { 0x0102_0304_u32 };
-                bytes.extend(tag.to_be_bytes());
+                // Both sides ask for the same tag.
+                let initiate_tag: &[u8] = if matches!(chunk, 1 | 2) { &SCTP_TAG } else { &[] };
+                bytes.extend(if chunk == 1 { [0; 4] } else { SCTP_TAG });
                 bytes.extend([0; 4]);
-                let len = u16::try_from(self.payload.len() + 4).expect("a small chunk");
+                let len = u16::try_from(4 + initiate_tag.len() + self.payload.len()).expect("a small chunk");
                 bytes.extend([chunk, 0]);
                 bytes.extend(len.to_be_bytes());
+                bytes.extend(initiate_tag);
             }
             Kind::Other(_) => {}
         }

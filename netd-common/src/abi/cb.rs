@@ -19,3 +19,6 @@ pub const ZONE: usize = 2;
 pub const OPENED: usize = 3;
 /// How many source ports have been tried.
 pub const TRIES: usize = 4;
+/// The stage that follows once the packet's connection has gone to the other flow table; 0 if the packet has been sent. Its
+/// source port is chosen then.
+pub const AFTER_MOVE: usize = 4;

@@ -90,6 +90,9 @@ fn rows(out: &mut String) {
         LocalPorts { first, last }
         SocketKey { cookie, target, target_port, protocol, pad }
         SocketRow { address, port, pad }
+        LimitRow { room, quota, places, pad }
+        FillRow { connections, hand }
+        UsageRow { connections }
         DropRow { packets, bytes, reported, left }
         DropEvent { src, dst, src_port, dst_port, reason, protocol, len, ifindex, pad }
         VersionRow { abi, digest }
@@ -105,13 +108,14 @@ fn rows(out: &mut String) {
 
 fn numbers(out: &mut String) {
     constants! { out;
-        cb { REASON, PORTS_NOTED, MTU, OIF, AFTER_QUEUE, ZONE, OPENED, TRIES }
+        cb { REASON, PORTS_NOTED, MTU, OIF, AFTER_QUEUE, ZONE, OPENED, TRIES, AFTER_MOVE }
         access { DENY, ALLOW }
+        table { FLOWS, FLOWS6, UNREPLIED, UNREPLIED6 }
         direction { INWARD, OUTWARD, REPLY, NAT64 }
         network_flag {
             NO_ICC, INTERNAL, NO_MASQUERADE, NO_MASQUERADE6, UNPROTECTED, ROUTED, MORE_ADDRESSES
         }
-        publication_flag { DRAINING }
+        publication_flag { DRAINING, SHARED_TARGET }
         uplink_flag { TAKES_FRAMES, STRICT_REVERSE_PATH }
         local { OWN, BROADCAST }
     }

@@ -1,9 +1,9 @@
 //! The maps: name, kind, key, value and capacity of each.
 
 use crate::abi::{
-    AllowedAddressKey, BoundPortKey, DenyCacheRow, DropRow, EndpointRow, FlowRow, FragmentKey, FragmentRow,
-    LocalPorts, PortRow, PublicationRow, QueuedFragmentKey, QueuedFragmentRow, SocketKey, SocketRow,
-    SourceKey, TargetPortKey, TrustKey, UplinkRow, VersionRow,
+    AllowedAddressKey, BoundPortKey, DenyCacheRow, DropRow, EndpointRow, FillRow, FlowRow, FragmentKey,
+    FragmentRow, LimitRow, LocalPorts, PortRow, PublicationRow, QueuedFragmentKey, QueuedFragmentRow,
+    SocketKey, SocketRow, SourceKey, TargetPortKey, TrustKey, UplinkRow, UsageRow, VersionRow, table,
 };
 use crate::flow::state::State;
 use crate::flow::{FlowKey, Handle};
@@ -86,7 +86,8 @@ impl Map {
 
     /// Whether its capacity depends on `--max-connections`, see [`capacity::flows`].
     pub fn is_sized_by_user(&self) -> bool {
-        capacity::flows(capacity::CONNECTIONS).iter().any(|(name, _)| *name == self.name)
+        let mut sized = capacity::flows(capacity::CONNECTIONS).into_iter();
+        sized.any(|flows| flows.name == self.name || flows.ring == self.name)
     }
 }
 
@@ -106,15 +107,30 @@ macro_rules! maps {
 }
 
 maps! {
-    /// LRU hash: [`FlowKey`](crate::flow::FlowKey) → [`FlowRow`](crate::abi::FlowRow), flows that both sides have
-    /// answered.
-    FLOWS: LruHash<FlowKey<Ipv4>, FlowRow<Ipv4>>, capacity::FLOWS;
+    /// Hash: [`FlowKey`](crate::flow::FlowKey) → [`FlowRow`](crate::abi::FlowRow), established flows. No live row is
+    /// removed for another one.
+    FLOWS: Hash<FlowKey<Ipv4>, FlowRow<Ipv4>>, capacity::FLOWS.rows;
     /// The same, IPv6.
-    FLOWS6: LruHash<FlowKey<Ipv6>, FlowRow<Ipv6>>, capacity::FLOWS6;
-    /// As [`FLOWS`], unreplied and half-open flows. A flood of new connections evicts rows of this table only.
-    UNREPLIED: LruHash<FlowKey<Ipv4>, FlowRow<Ipv4>>, capacity::UNREPLIED;
+    FLOWS6: Hash<FlowKey<Ipv6>, FlowRow<Ipv6>>, capacity::FLOWS6.rows;
+    /// As [`FLOWS`], unreplied, half-open and ended flows. A flood of new connections evicts rows of this table only.
+    UNREPLIED: Hash<FlowKey<Ipv4>, FlowRow<Ipv4>>, capacity::UNREPLIED.rows;
     /// The same, IPv6.
-    UNREPLIED6: LruHash<FlowKey<Ipv6>, FlowRow<Ipv6>>, capacity::UNREPLIED6;
+    UNREPLIED6: Hash<FlowKey<Ipv6>, FlowRow<Ipv6>>, capacity::UNREPLIED6.rows;
+    /// Array: the ring of [`FLOWS`]: the originator's [`FlowKey`](crate::flow::FlowKey) of each connection, in the order
+    /// in which they came. A place whose connection has gone is free.
+    FLOWS_RING: Array<u32, FlowKey<Ipv4>>, capacity::FLOWS.places;
+    /// The same, IPv6.
+    FLOWS_RING6: Array<u32, FlowKey<Ipv6>>, capacity::FLOWS6.places;
+    /// The ring of [`UNREPLIED`].
+    UNREPLIED_RING: Array<u32, FlowKey<Ipv4>>, capacity::UNREPLIED.places;
+    /// The same, IPv6.
+    UNREPLIED_RING6: Array<u32, FlowKey<Ipv6>>, capacity::UNREPLIED6.places;
+    /// Array: [`table`](crate::abi::table) → [`LimitRow`](crate::abi::LimitRow).
+    LIMITS: Array<u32, LimitRow>, capacity::TABLES;
+    /// Array: [`table`](crate::abi::table) → [`FillRow`](crate::abi::FillRow).
+    FILL: Array<u32, FillRow>, capacity::TABLES;
+    /// Array: slot of an endpoint → [`UsageRow`](crate::abi::UsageRow).
+    USAGE: Array<u32, UsageRow>, capacity::ENDPOINTS;
     /// Array: a Bloom filter of 2²³ bits, one for each address (several addresses share a bit). It is set for addresses
     /// that have had a connection with a container, and for container addresses that host sockets use. It is never
     /// cleared. If it is not set, no flow table has a row of the address.
@@ -200,34 +216,68 @@ pub mod capacity {
     /// Established IPv4 connections, unless the user says how many. The flow tables follow from it, see [`flows`].
     pub const CONNECTIONS: u32 = 1 << 17;
     /// Two rows for each connection, of 128 bytes, and 16 for a bucket.
-    pub const FLOWS: u32 = flows(CONNECTIONS)[0].1;
+    pub const FLOWS: Flows = flows(CONNECTIONS)[super::table::FLOWS as usize];
     /// A quarter as many IPv6 connections, with 192 bytes for a row and 16 for a bucket.
-    pub const FLOWS6: u32 = flows(CONNECTIONS)[1].1;
+    pub const FLOWS6: Flows = flows(CONNECTIONS)[super::table::FLOWS6 as usize];
     /// A quarter as many unreplied and half-open connections.
-    pub const UNREPLIED: u32 = flows(CONNECTIONS)[2].1;
+    pub const UNREPLIED: Flows = flows(CONNECTIONS)[super::table::UNREPLIED as usize];
     /// An eighth as many of IPv6.
-    pub const UNREPLIED6: u32 = flows(CONNECTIONS)[3].1;
+    pub const UNREPLIED6: Flows = flows(CONNECTIONS)[super::table::UNREPLIED6 as usize];
 
-    /// The smallest number that the user may choose, since the kernel gives rows to its CPUs in batches of 128.
+    /// The smallest number that the user may choose.
     pub const FEWEST_CONNECTIONS: u32 = 1000;
-    /// The largest number: 8 GiB of tables.
+    /// The largest number: 9 GiB of tables.
     pub const MOST_CONNECTIONS: u32 = 1 << 24;
 
-    /// The rows of each flow table for this many connections. All are allocated when netd is first used: 516 bytes a
-    /// connection, of which [`FLOWS`] are 288.
+    /// The size of a flow table.
+    #[derive(Clone, Copy)]
+    pub struct Flows {
+        /// Its name.
+        pub name: &'static str,
+        /// The name of its ring.
+        pub ring: &'static str,
+        /// How many connections it has room for.
+        pub connections: u32,
+        /// Its rows, two a connection.
+        pub rows: u32,
+        /// The places of its ring.
+        pub places: u32,
+    }
+
+    /// The sizes of the flow tables for this many connections, by [`table`](crate::abi::table) number. All rows are allocated
+    /// when netd is first used: 577 bytes a connection, of which [`FLOWS`] are 320.
     #[must_use]
-    pub const fn flows(connections: u32) -> [(&'static str, u32); 4] {
+    pub const fn flows(connections: u32) -> [Flows; super::table::COUNT] {
+        use super::name;
         [
-            (super::name::FLOWS, at_least(connections * 2)),
-            (super::name::FLOWS6, at_least(connections / 2)),
-            (super::name::UNREPLIED, at_least(connections / 2)),
-            (super::name::UNREPLIED6, at_least(connections / 4)),
+            established(name::FLOWS, name::FLOWS_RING, connections * 2),
+            established(name::FLOWS6, name::FLOWS_RING6, connections / 2),
+            unreplied(name::UNREPLIED, name::UNREPLIED_RING, connections / 2),
+            unreplied(name::UNREPLIED6, name::UNREPLIED_RING6, connections / 4),
         ]
+    }
+
+    /// A table whose ring has two places for each connection, so that a free one is found soon.
+    const fn established(name: &'static str, ring: &'static str, rows: u32) -> Flows {
+        let rows = at_least(rows);
+        Flows { name, ring, connections: rows / 2, rows, places: rows }
+    }
+
+    /// A table whose ring bounds its connections. The rows beyond are for those that are being opened: a connection gets its
+    /// place when its rows are made.
+    const fn unreplied(name: &'static str, ring: &'static str, rows: u32) -> Flows {
+        let rows = at_least(rows);
+        let connections = rows / 2 - rows / 32;
+        Flows { name, ring, connections, rows, places: connections }
     }
 
     const fn at_least(rows: u32) -> u32 {
         if rows < 1024 { 1024 } else { rows }
     }
+
+    /// Flow tables.
+    #[expect(clippy::cast_possible_truncation, reason = "there are few tables")]
+    pub const TABLES: u32 = super::table::COUNT as u32;
     /// Fragmented datagrams at a time, each family.
     pub const FRAGMENTS: u32 = 1 << 12;
     /// Fragments in the queue, at 1.6 KiB each, each family.

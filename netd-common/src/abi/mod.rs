@@ -15,6 +15,7 @@ mod fragment;
 mod host;
 #[cfg(test)]
 mod layout;
+mod limit;
 mod maps;
 mod programs;
 mod publication;
@@ -29,6 +30,7 @@ pub use event::DropEvent;
 pub use family::FamilyRows;
 pub use fragment::{FRAGMENT_TICKS, FragmentKey, FragmentRow, QueuedFragmentKey, QueuedFragmentRow};
 pub use host::LocalPorts;
+pub use limit::{FillRow, LimitRow, UsageRow, table};
 pub use maps::{Kind, MAPS, Map, capacity, name};
 pub use programs::{hook, stage, xdp_stage};
 pub use publication::{

@@ -16,6 +16,9 @@
 /// a later fragment: uplink_new, hairpin, masquerade, direct ──▶ fragment_queue; conntrack, if the first one has come meanwhile
 /// a first fragment: conntrack ──▶ fragment_first ──▶ conntrack; if others are queued, all of them are received again
 /// a broadcast: uplink_ingress ──▶ broadcast ──▶ conntrack, as if it had been sent to the host alone
+/// a flow that was opened: uplink_new, hairpin, masquerade, direct, forward ──▶ enlist ──▶ conntrack_new
+/// a flow that is established or has ended: conntrack_new, conntrack ──▶ move_flow ──▶ nat64, nat46 or the end
+/// no room for a new connection: ──▶ reclaim ──▶ the end
 /// NAT64: conntrack6, conntrack_new6 ──▶ nat64         hairpin ──▶ nat46_track, nat46_track_new ──▶ nat46
 /// ```
 pub mod stage {
@@ -79,9 +82,21 @@ pub mod stage {
     pub const FORWARD6: u32 = 28;
     /// An IPv4 packet that was broadcast on an uplink's link.
     pub const BROADCAST: u32 = 29;
+    /// A connection that was opened gets a place in the ring of unreplied ones, IPv4.
+    pub const ENLIST: u32 = 30;
+    /// The same, IPv6.
+    pub const ENLIST6: u32 = 31;
+    /// A connection goes to the other flow table: it is established, or it has ended. IPv4.
+    pub const MOVE: u32 = 32;
+    /// The same, IPv6.
+    pub const MOVE6: u32 = 33;
+    /// A new connection finds no room: expired ones are removed. IPv4.
+    pub const RECLAIM: u32 = 34;
+    /// The same, IPv6.
+    pub const RECLAIM6: u32 = 35;
 
     /// The programs in the order of their numbers.
-    pub const PROGRAMS: [&str; 30] = [
+    pub const PROGRAMS: [&str; 36] = [
         "conntrack",
         "conntrack6",
         "conntrack_new",
@@ -112,6 +127,12 @@ pub mod stage {
         "forward",
         "forward6",
         "broadcast",
+        "enlist",
+        "enlist6",
+        "move_flow",
+        "move_flow6",
+        "reclaim",
+        "reclaim6",
     ];
 }
 

@@ -51,6 +51,9 @@ impl PublicationRow {
 pub mod publication_flag {
     /// Draining: another publication has its ports. Its connections continue, and it accepts no new ones.
     pub const DRAINING: u32 = 1;
+    /// Another publication leads to one of its target's ports in IPv4 as well: a packet from there does not tell which of them
+    /// its client had used. IPv6's flag is the next bit, see [`FamilyRows::flag`](crate::abi::FamilyRows::flag).
+    pub const SHARED_TARGET: u32 = 2;
 }
 
 /// A publication's counters. Packets and bytes of live flows reach it once a tick, see

@@ -6,6 +6,7 @@
 //! | [`key`] | the key of a flow |
 //! | [`row`] | the row of a flow: how its packets are translated, and what has been seen |
 //! | [`state`] | the conntrack state of a connection, and how long it may be idle |
+//! | [`numbers`] | which packets count for the state, by TCP's sequence numbers and SCTP's tags |
 //! | [`tick`] | the datapath's clock |
 //! | [`nat`] | the two rows of a connection, made from the NAT that it gets |
 //! | [`rewrite`] | the rewrite of a packet by its row |
@@ -13,6 +14,7 @@
 pub mod handle;
 pub mod key;
 pub mod nat;
+pub mod numbers;
 pub mod rewrite;
 pub mod row;
 pub mod state;

@@ -90,35 +90,21 @@ impl<A: Address> Connection<A> {
         let translated = Tuple { src_port, ..nat.translated };
         self.original = original;
         self.reply = FlowKey::new(translated.reversed(), original.protocol(), to.zone);
-        fill(&mut self.forward, &self.original, &translated, way(to.zone), to.endpoint, nat.publication);
-        if !self.forward.is_outward() {
-            self.forward.oif = nat.input;
-        }
+        fill(&mut self.forward, &self.original, &translated, to, nat.publication);
+        self.forward.bind(nat.input);
         let answered = original.tuple().reversed();
         let is_nat64 = original.dst.is_mapped() != translated.dst.is_mapped();
         let nat64 = if is_nat64 { direction::NAT64 } else { 0 };
         self.forward.bits |= nat64;
-        let bits = way(original.zone()) | direction::REPLY | nat64;
-        fill(&mut self.backward, &self.reply, &answered, bits, nat.back, nat.publication);
+        let back = Side { zone: original.zone(), endpoint: nat.back };
+        fill(&mut self.backward, &self.reply, &answered, back, nat.publication);
+        self.backward.bits |= direction::REPLY | nat64;
     }
 }
 
-/// How packets reach a zone.
+/// Makes a row that translates packets of `key` to `tuple` and sends them `to` there, with the checksum changes computed.
 #[inline(always)]
-const fn way(zone: Zone) -> u32 {
-    if zone.ifindex() == Zone::OUTSIDE.ifindex() { direction::OUTWARD } else { direction::INWARD }
-}
-
-/// Makes a row that translates packets of `key` to `tuple`, with the checksum changes computed.
-#[inline(always)]
-fn fill<A: Address>(
-    row: &mut FlowRow<A>,
-    key: &FlowKey<A>,
-    tuple: &Tuple<A>,
-    bits: u32,
-    endpoint: Handle,
-    publication: Handle,
-) {
+fn fill<A: Address>(row: &mut FlowRow<A>, key: &FlowKey<A>, tuple: &Tuple<A>, to: Side, publication: Handle) {
     *row = FlowRow::default();
     row.src = tuple.src;
     row.dst = tuple.dst;
@@ -128,15 +114,16 @@ fn fill<A: Address>(
     row.ports = Delta::NONE
         .word(key.src_port.word(), tuple.src_port.word())
         .word(key.dst_port.word(), tuple.dst_port.word());
-    row.endpoint = endpoint;
+    row.endpoint = to.endpoint;
     row.publication = publication;
-    row.bits = bits;
+    row.bits = if to.zone == Zone::OUTSIDE { direction::OUTWARD } else { direction::INWARD };
+    row.oif = to.zone.ifindex();
 }
 
-/// The key of the other direction. `to` is the zone that the row's packets go to.
+/// The key of the other direction.
 #[inline(always)]
-pub fn partner_key<A: Address>(key: &FlowKey<A>, row: &FlowRow<A>, to: Zone) -> FlowKey<A> {
-    FlowKey::new(row.tuple().reversed(), key.protocol(), to)
+pub fn partner_key<A: Address>(key: &FlowKey<A>, row: &FlowRow<A>) -> FlowKey<A> {
+    FlowKey::new(row.tuple().reversed(), key.protocol(), row.zone())
 }
 
 /// Restores the other direction's row, which can be computed from this one. `back` is as in [`Nat::back`], seen from
@@ -149,6 +136,7 @@ pub fn restore<A: Address>(
     partner: &FlowKey<A>,
     back: Handle,
 ) {
-    let turned = (own.bits & (direction::REPLY | direction::NAT64)) ^ direction::REPLY;
-    fill(into, partner, &key.tuple().reversed(), way(key.zone()) | turned, back, own.publication);
+    let back = Side { zone: key.zone(), endpoint: back };
+    fill(into, partner, &key.tuple().reversed(), back, own.publication);
+    into.bits |= (own.bits & (direction::REPLY | direction::NAT64)) ^ direction::REPLY;
 }

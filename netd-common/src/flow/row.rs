@@ -6,7 +6,7 @@ use crate::wire::bytes::{Address, Be16};
 use crate::wire::checksum::Delta;
 
 use super::handle::Handle;
-use super::key::{FlowKey, Tuple};
+use super::key::{FlowKey, Tuple, Zone};
 use super::state::{Seen, State};
 use super::tick;
 
@@ -32,19 +32,20 @@ pub struct FlowRow<A: Address> {
     pub endpoint: Handle,
     /// The publication of the connection; none for a connection that a container opened to outside.
     pub publication: Handle,
-    /// [`direction`] in the low bits, the TCP flags seen in this direction from bit 8, the path's MTU from bit 16 (see
-    /// [`Self::mtu`]).
+    /// [`direction`] in the low bits, a part of the connection's place from bit 3 (see [`Self::is_at`]), the TCP flags
+    /// seen in this direction from bit 8, the path's MTU from bit 16 (see [`Self::mtu`]).
     pub bits: u32,
     /// When a packet last passed, [`tick`]s; zero if none has. In a later tick the row is updated (route, counters),
     /// unless [`Self::may_skip_refresh`].
     pub last: u32,
-    /// For packets to outside the interface to leave by, 0 if not known yet. For packets from outside to a container the one to come in
-    /// by, 0 if any will do.
+    /// The interface to leave by: for packets to outside an uplink, 0 if not known yet; for packets to a container its
+    /// host-side veth.
     pub oif: u32,
     /// TCP: the acknowledgement number of the last packet in this direction, which is the next sequence number of the
-    /// other side. SCTP: the verification tag.
+    /// other side. Before there is one, a number of the handshake, see [`numbers`](super::numbers). SCTP: the verification
+    /// tag of the packets. Zero if it is not known.
     pub acknowledged: u32,
-    /// The next hop on that interface.
+    /// The next hop on that interface. A row that leads to a container needs none and has its [`Self::input`] here.
     pub next_hop: A,
     /// The low part of the packets before `last`, see [`Self::totals`].
     pub(crate) packets_low: u32,
@@ -54,6 +55,14 @@ pub struct FlowRow<A: Address> {
     pub pending: u64,
     /// The bytes before `last`, and above them the high part of the packets.
     pub(crate) bytes_and_packets: u64,
+}
+
+/// What a row holds of the number of a place: five bits, in which places at regular distances differ as well.
+const PLACE_TAG: u32 = 0x1f;
+
+#[inline(always)]
+const fn place_tag(place: u32) -> u32 {
+    place.wrapping_mul(0x9e37_79b9) >> 27
 }
 
 /// Bits of a row's total bytes, 64 PiB; above them 8 bits of its packets, 40 altogether.
@@ -92,10 +101,31 @@ impl<A: Address> FlowRow<A> {
         self.bits & direction::OUTWARD != 0
     }
 
+    /// The zone that its packets go to.
+    #[inline(always)]
+    pub const fn zone(&self) -> Zone {
+        if self.is_outward() { Zone::OUTSIDE } else { Zone::container(self.oif) }
+    }
+
+    /// The interface that packets from outside to a container must come in by; 0 if any will do.
+    #[inline(always)]
+    pub fn input(&self) -> u32 {
+        if self.is_outward() { 0 } else { self.next_hop.first_word() }
+    }
+
+    /// Sets [`Self::input`] of a row that leads to a container; others have none.
+    #[inline(always)]
+    pub fn bind(&mut self, input: u32) {
+        if !self.is_outward() {
+            self.next_hop = A::with_first_word(input);
+        }
+    }
+
     /// Whether its packets must come in by another interface than this one. Of rows of packets from outside only.
     #[inline(always)]
-    pub const fn is_of_other_input(&self, ifindex: u32) -> bool {
-        !self.is_outward() && self.oif != 0 && self.oif != ifindex
+    pub fn is_of_other_input(&self, ifindex: u32) -> bool {
+        let input = self.input();
+        input != 0 && input != ifindex
     }
 
     /// Whether a packet in a later tick than `last` updates only the tick of the row. Rows that lead into a container
@@ -147,17 +177,23 @@ impl<A: Address> FlowRow<A> {
         now.saturating_sub(last)
     }
 
+    /// Whether the connection has the place with this number in its table's ring, for all that the row tells: it holds a part of
+    /// the number, in the originator's row. Another place was an earlier connection's on the same tuple.
+    #[inline(always)]
+    pub const fn is_at(&self, place: u32) -> bool {
+        (self.bits >> 3) & PLACE_TAG == place_tag(place)
+    }
+
+    /// Stores the number of the connection's place.
+    #[inline(always)]
+    pub fn set_place(&mut self, place: u32) {
+        self.bits = (self.bits & !(PLACE_TAG << 3)) | (place_tag(place) << 3);
+    }
+
     /// Adds TCP flags to those seen.
     #[inline(always)]
     pub fn add_flags(&mut self, flags: u8) {
         self.bits |= u32::from(flags) << 8;
-    }
-
-    /// Forgets the TCP flags.
-    #[inline(always)]
-    pub fn forget_flags(&mut self) {
-        self.bits &= !0xff00;
-        self.acknowledged = 0;
     }
 
     /// MTU of the path to outside, bytes; 0 if not known yet. More than 65,535 is stored as 65,535, the longest IPv4

@@ -10,7 +10,7 @@ use crate::wire::transport::tcp_flag::{ACK, FIN, RST, SYN};
 pub struct Seen {
     /// Whether any packet passed.
     pub any: bool,
-    /// TCP flags of all packets, except resets that were not credible.
+    /// TCP flags of all packets whose numbers fit the connection, see [`numbers`](super::numbers).
     pub flags: u8,
 }
 
@@ -68,13 +68,13 @@ impl State {
         let both = originator.flags & replier.flags;
         match protocol_number {
             protocol::TCP | protocol::SCTP if either & RST != 0 => Self::Closed,
-            protocol::TCP | protocol::SCTP if both & FIN != 0 => Self::TimeWait,
-            protocol::TCP | protocol::SCTP if either & FIN != 0 => Self::FinWait,
             // The replier's SYN has an ACK; the originator's ACK completes the handshake. A connection whose rows were
             // rebuilt has shown no SYN.
-            protocol::TCP | protocol::SCTP if both & ACK != 0 => Self::Established,
-            protocol::TCP | protocol::SCTP if replier.any => Self::SynReceived,
-            protocol::TCP | protocol::SCTP => Self::SynSent,
+            protocol::TCP | protocol::SCTP if both & ACK == 0 && replier.any => Self::SynReceived,
+            protocol::TCP | protocol::SCTP if both & ACK == 0 => Self::SynSent,
+            protocol::TCP | protocol::SCTP if both & FIN != 0 => Self::TimeWait,
+            protocol::TCP | protocol::SCTP if either & FIN != 0 => Self::FinWait,
+            protocol::TCP | protocol::SCTP => Self::Established,
             protocol::UDP if replier.any => Self::UdpTwoWay,
             protocol::UDP => Self::UdpOneWay,
             protocol::ICMP | protocol::ICMPV6 => Self::Echo,
@@ -88,11 +88,17 @@ impl State {
         matches!(self, Self::Established | Self::FinWait | Self::UdpTwoWay)
     }
 
+    /// Whether both sides have ended the connection, or one has reset it.
+    #[inline(always)]
+    pub const fn has_ended(self) -> bool {
+        matches!(self, Self::TimeWait | Self::Closed)
+    }
+
     /// Whether a SYN of the originator opens a new connection on the same tuple: the old one has ended (RFC 9293
     /// §3.6.1), and a client may reuse its port at once.
     #[inline(always)]
     pub const fn may_begin_anew(self, flags: u8) -> bool {
-        flags & (SYN | ACK) == SYN && matches!(self, Self::FinWait | Self::TimeWait | Self::Closed)
+        flags & (SYN | ACK) == SYN && self.has_ended()
     }
 
     /// Its name in JSON, as in conntrack.
@@ -144,28 +150,6 @@ impl State {
     }
 }
 
-/// How far a reset's sequence number may be ahead of the acknowledged data: the data that may be in flight. RFC 5961
-/// §3.2 requires a host to accept only an exact match, because it can send a challenge ACK. A NAT cannot.
-const RESET_WINDOW: u32 = 1 << 17;
-
-/// Whether a reset with this sequence number is credible: it has the number that the other side expects, or one
-/// slightly above. `expected` is the last number that the other side acknowledged; `None` if it has acknowledged
-/// nothing. Then every reset is credible, since the connection is half-open.
-#[inline(always)]
-pub const fn is_credible_reset(sequence: u32, expected: Option<u32>) -> bool {
-    match expected {
-        Some(expected) => sequence.wrapping_sub(expected) <= RESET_WINDOW,
-        None => true,
-    }
-}
-
-/// Whether an SCTP packet that ends an association is credible: it has the verification tag of one of the two
-/// directions (RFC 9260 §8.5.1). A tag is zero if none has been seen.
-#[inline(always)]
-pub const fn is_credible_abort(tag: u32, this_way: u32, other_way: u32) -> bool {
-    tag == this_way || tag == other_way || (this_way == 0 && other_way == 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,31 +182,14 @@ mod tests {
 
     #[test]
     fn only_the_originators_syn_reopens_an_ended_connection() {
-        for state in [State::FinWait, State::TimeWait, State::Closed] {
+        for state in [State::TimeWait, State::Closed] {
             assert!(state.may_begin_anew(SYN));
             assert!(!state.may_begin_anew(ACK));
             assert!(!state.may_begin_anew(SYN | ACK));
         }
-        for state in [State::SynSent, State::SynReceived, State::Established] {
+        for state in [State::SynSent, State::SynReceived, State::Established, State::FinWait] {
             assert!(!state.may_begin_anew(SYN), "a retransmission, or somebody's guess");
         }
-    }
-
-    #[test]
-    fn a_reset_is_credible_where_the_other_side_expects_it() {
-        assert!(is_credible_reset(1000, Some(1000)));
-        assert!(is_credible_reset(1000 + RESET_WINDOW, Some(1000)));
-        assert!(is_credible_reset(5, Some(u32::MAX)), "numbers wrap");
-        assert!(!is_credible_reset(999, Some(1000)));
-        assert!(!is_credible_reset(1001 + RESET_WINDOW, Some(1000)));
-        assert!(is_credible_reset(0, None));
-    }
-
-    #[test]
-    fn an_abort_is_credible_with_a_tag_of_its_association() {
-        assert!(is_credible_abort(7, 7, 9) && is_credible_abort(9, 7, 9), "its own, or reflected");
-        assert!(!is_credible_abort(8, 7, 9) && !is_credible_abort(8, 7, 0));
-        assert!(is_credible_abort(8, 0, 0), "nothing is open yet");
     }
 
     #[test]

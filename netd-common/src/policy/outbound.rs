@@ -139,7 +139,10 @@ pub fn leave<A: FamilyRows, L: Lookups<A>>(
     if !opens
         && let Some(found) = publication::of_target(lookups, sender.handle, key.protocol(), key.src_port)
     {
-        if found.is_draining() {
+        // A packet with flags belongs to a connection that a client has opened; that client's next packet says by which port.
+        // A datagram may be the container's own first one.
+        let is_ambiguous = found.shares_target::<A>() && !is_routed::<A>(sender) && transport.tcp_flags != 0;
+        if found.is_draining() || is_ambiguous {
             return Err(Reason::OutOfState.into());
         }
         return rebuild(&key, sender, uplink, &found, nat);

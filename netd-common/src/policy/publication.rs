@@ -92,6 +92,12 @@ impl Found<'_> {
         self.row.flags & publication_flag::DRAINING != 0
     }
 
+    /// Whether a packet from the target's port may belong to a connection of another publication.
+    #[inline(always)]
+    pub fn shares_target<A: FamilyRows>(&self) -> bool {
+        self.row.flags & A::flag(publication_flag::SHARED_TARGET) != 0
+    }
+
     /// The tuple of a packet to the publication after translation: the destination is the target. For a container that
     /// connects to itself the source is the gateway, since no host accepts packets from its own address. If the target
     /// has only IPv4 and the packet is IPv6, both addresses are IPv4-mapped (NAT64). `None` if the target has no usable

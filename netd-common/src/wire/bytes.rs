@@ -44,6 +44,10 @@ pub trait Address: Copy + Default + Eq + Hash + fmt::Debug + Pod + sealed::Seale
     fn to_ipv6(self) -> Ipv6;
     /// The reverse of [`Self::to_ipv6`]; unspecified for an address of the other family.
     fn from_ipv6(address: Ipv6) -> Self;
+    /// A number in the place of an address, in its first word.
+    fn with_first_word(word: u32) -> Self;
+    /// The reverse of [`Self::with_first_word`].
+    fn first_word(self) -> u32;
     /// The standard library's address.
     fn to_ip(self) -> IpAddr;
 }
@@ -190,6 +194,16 @@ impl Address for Ipv4 {
         address.as_mapped().unwrap_or(Self::UNSPECIFIED)
     }
 
+    #[inline(always)]
+    fn with_first_word(word: u32) -> Self {
+        Self(word)
+    }
+
+    #[inline(always)]
+    fn first_word(self) -> u32 {
+        self.0
+    }
+
     fn to_ip(self) -> IpAddr {
         IpAddr::V4(self.into())
     }
@@ -304,6 +318,16 @@ impl Address for Ipv6 {
     #[inline(always)]
     fn from_ipv6(address: Ipv6) -> Self {
         address
+    }
+
+    #[inline(always)]
+    fn with_first_word(word: u32) -> Self {
+        Self([word, 0, 0, 0])
+    }
+
+    #[inline(always)]
+    fn first_word(self) -> u32 {
+        self.0[0]
     }
 
     fn to_ip(self) -> IpAddr {

@@ -31,7 +31,7 @@ pub struct Transport {
     pub tcp_flags: u8,
     /// Length of a TCP header with its options, bytes; zero for others.
     pub tcp_len: u8,
-    /// TCP's sequence number.
+    /// TCP's sequence number; the tag that an SCTP INIT or INIT ACK asks for.
     pub sequence: u32,
     /// TCP's acknowledgement number; SCTP's verification tag.
     pub acknowledgement: u32,
@@ -137,6 +137,10 @@ pub fn sctp<B: PacketBytes + ?Sized>(bytes: &B, at: Offset) -> Result<Transport,
     use tcp_flag::{ACK, FIN, RST, SYN};
     let [s0, s1, d0, d1, t0, t1, t2, t3, _, _, _, _, kind, ..] =
         bytes.read::<16>(bytes.place(at)).ok_or(Reason::Malformed)?;
+    let mut initiate_tag = 0;
+    if matches!(kind, chunk::INIT | chunk::INIT_ACK) {
+        initiate_tag = number(bytes.read::<4>(bytes.place(at) + 16).ok_or(Reason::Malformed)?);
+    }
     let tcp_flags = match kind {
         chunk::INIT => SYN,
         chunk::INIT_ACK => SYN | ACK,
@@ -147,6 +151,7 @@ pub fn sctp<B: PacketBytes + ?Sized>(bytes: &B, at: Offset) -> Result<Transport,
     Ok(Transport {
         layout: Layout::Sctp,
         tcp_flags,
+        sequence: initiate_tag,
         acknowledgement: number([t0, t1, t2, t3]),
         ..Transport::bare(Be16::from_wire([s0, s1]), Be16::from_wire([d0, d1]))
     })

@@ -226,6 +226,17 @@ impl World {
         self.row(draining).flags = publication_flag::DRAINING;
         self.ports.remove(&(TCP, 8081));
         self.port(TCP, None, 40000, 1, "web", 82);
+        for shared in [
+            self.port(TCP, None, 7000, 1, "web", 70),
+            self.port(TCP, None, 7001, 1, "web", 70),
+            self.port(UDP, None, 7000, 1, "web", 70),
+            self.port(UDP, None, 7001, 1, "web", 70),
+        ] {
+            self.row(shared).flags = publication_flag::SHARED_TARGET;
+        }
+        // Two containers behind one port of two addresses.
+        self.port(TCP, Some("192.0.2.1"), 4430, 1, "web", 443);
+        self.port(TCP, Some("192.0.2.7"), 4430, 1, "db", 444);
         self.port(TCP, None, 9000, 1, "remote", 90);
         self.port(TCP, None, 9001, 1, "keep", 90);
         self.port(TCP, None, 9002, 1, "gone", 90);

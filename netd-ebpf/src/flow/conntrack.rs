@@ -1,8 +1,8 @@
 //! Connection tracking: packets update the rows of their connection and are forwarded.
 
-use netd_common::abi::{PublicationRow, UplinkRow, cb, pending, publication_flag};
+use netd_common::abi::{PublicationRow, UplinkRow, cb, pending};
 use netd_common::flow::nat::Connection;
-use netd_common::flow::{FlowKey, FlowRow, State, Zone, state};
+use netd_common::flow::{FlowKey, FlowRow, Zone, numbers};
 use netd_common::policy::{Route, host};
 use netd_common::verdict::{Reason, Verdict};
 use netd_common::wire::ethernet::{IP_AT, PacketBytes as _};
@@ -28,6 +28,11 @@ pub(crate) enum Step {
     FragmentFirst,
     /// It belongs to a flow whose other side has the other address family.
     Nat64,
+    /// As one of the two above, and its flow belongs to the other table from now on.
+    Move {
+        /// Whether the packet is still to be sent on, in the other family.
+        is_nat64: bool,
+    },
     /// It belongs to no flow in the table.
     Unknown,
 }
@@ -71,22 +76,19 @@ pub(crate) fn pass<A: Inet, T: Table<A>>(skb: &Skb, frame: Frame, ip: Ip<A>, fol
     if zone == Zone::OUTSIDE && live.row.is_of_other_input(skb.ifindex()) {
         return Step::Unknown;
     }
-    let publication = live.row.publication;
+    let (publication, before) = (live.row.publication, live.row.last);
     match live.update(&Packet { skb, frame, ip, transport }, key, follows) {
-        Ok((outcome, is_assured)) => {
-            if T::IS_UNREPLIED && is_assured {
-                live.promote(key, other);
-            }
-            match outcome {
-                Outcome::Sent(verdict) => Step::Done(Ok(verdict)),
-                Outcome::Nat64 => Step::Nat64,
-                Outcome::Over => {
-                    flows::remove(T::rows(), key);
-                    flows::remove(T::rows(), other);
-                    Step::Unknown
-                }
-            }
+        Ok(Outcome::Over) => {
+            live.end();
+            flows::remove(T::rows(), key);
+            flows::remove(T::rows(), other);
+            Step::Unknown
         }
+        Ok(outcome) if live.belongs_elsewhere::<T>(key, before) => {
+            Step::Move { is_nat64: matches!(outcome, Outcome::Nat64) }
+        }
+        Ok(Outcome::Nat64) => Step::Nat64,
+        Ok(Outcome::Sent(verdict)) => Step::Done(Ok(verdict)),
         Err(reason) => {
             tables::count_dropped(publication, 1);
             Step::Done(Err(reason))
@@ -105,21 +107,21 @@ enum Outcome {
 }
 
 impl<A: Inet> Live<A> {
-    /// Updates the connection: the refresh in each tick, and the packet's flags. Then forwards the packet. Also returns
-    /// whether the connection has become assured: both sides have confirmed it, and a tick has passed.
+    /// Updates the connection: the refresh in each tick, and the packet's flags. Then forwards the packet.
     #[inline(always)]
     fn update(
         &mut self,
         packet: &Packet<'_, A>,
         key: &FlowKey<A>,
         follows: Follows,
-    ) -> Result<(Outcome, bool), Reason> {
+    ) -> Result<Outcome, Reason> {
         let (before, now) = (self.row.last, clock::now());
         if packet.ip.ttl <= 1 {
             return Err(Reason::TtlExceeded);
         }
-        if self.gives_way(packet, key) {
-            return Ok((Outcome::Over, false));
+        let begins_anew = !self.row.is_reply() && self.state.may_begin_anew(packet.transport.tcp_flags);
+        if begins_anew || self.gives_way(packet, key) {
+            return Ok(Outcome::Over);
         }
         if before != now || (self.row.is_outward() && self.row.oif == 0) {
             self.refresh(packet.skb, key, now)?;
@@ -132,16 +134,13 @@ impl<A: Inet> Live<A> {
             packet.skb.set_cb(cb::MTU, mtu);
             return Err(Reason::TooBig);
         }
-        if !self.add_flags(packet) {
-            return Ok((Outcome::Over, false));
-        }
+        numbers::note(packet.ip.protocol, self.row, self.partner, &packet.transport);
         atomic::add(&mut self.row.pending, pending::packet(packet.skb.len()));
-        let is_assured = before != now && self.partner.last != 0 && self.state.is_assured();
         // Only keys of NAT64 flows contain IPv4-mapped addresses.
         if A::IS_V6 && (follows == Follows::Nat64 || self.row.is_nat64()) {
-            return Ok((Outcome::Nat64, is_assured));
+            return Ok(Outcome::Nat64);
         }
-        Ok((Outcome::Sent(packet.send(self.row, self.endpoint)?), is_assured))
+        Ok(Outcome::Sent(packet.send(self.row, self.endpoint)?))
     }
 
     /// Whether the packet belongs to a connection of the host itself that has come to the same ports since. A connection
@@ -151,7 +150,7 @@ impl<A: Inet> Live<A> {
     fn gives_way(&self, packet: &Packet<'_, A>, key: &FlowKey<A>) -> bool {
         let begins = packet.transport.tcp_flags & tcp_flag::SYN != 0;
         let is_new = packet.skb.cb(cb::OPENED) != 0;
-        let may_give_way = if matches!(self.state, State::TimeWait | State::Closed) {
+        let may_give_way = if self.state.has_ended() {
             begins && !is_new
         } else {
             self.partner.last == 0
@@ -161,30 +160,24 @@ impl<A: Inet> Live<A> {
         may_give_way && host::claim(&Kernel(packet.skb.context()), key, packet.transport.opens()).is_some()
     }
 
-    /// Stores the packet's TCP flags. Returns whether the packet belongs to the connection.
+    /// Whether the connection belongs to the other table by now: it has become established, or has ended. `before` is when
+    /// the last packet of this direction passed. Datagrams that are answered make a connection if they go on for a tick.
     #[inline(always)]
-    fn add_flags(&mut self, packet: &Packet<'_, A>) -> bool {
-        let transport = &packet.transport;
-        let mut flags = transport.tcp_flags;
-        if flags & tcp_flag::RST != 0 && !is_credible_end(packet, self.row, self.partner) {
-            // The receiver gets it and checks it itself; the row does not change.
-            flags &= !tcp_flag::RST;
+    fn belongs_elsewhere<T: Table<A>>(&self, key: &FlowKey<A>, before: u32) -> bool {
+        let number = key.protocol();
+        let state = self.row.state(number, Some(self.partner));
+        if !T::IS_UNREPLIED {
+            return state.has_ended();
         }
-        if !self.row.is_reply() && self.state.may_begin_anew(flags) {
-            self.row.forget_flags();
-            self.partner.forget_flags();
-            if let Some(publication) = tables::publication(self.row.publication) {
-                if publication.flags & publication_flag::DRAINING != 0 {
-                    return false;
-                }
-                atomic::add(&mut publication.counters.flows, 1);
-            }
-        }
-        self.row.add_flags(flags);
-        if flags & tcp_flag::ACK != 0 {
-            self.row.acknowledged = transport.acknowledgement;
-        }
-        true
+        let has_handshake = matches!(number, protocol::TCP | protocol::SCTP);
+        state.is_assured() && self.partner.last != 0 && (has_handshake || before != self.row.last)
+    }
+
+    /// Adds what the connection has counted to its publication.
+    #[inline(always)]
+    fn end(&mut self) {
+        add_up(self.row);
+        add_up(self.partner);
     }
 
     /// Refreshes a row, once for each tick and direction: adds its counters to the publication's and looks up the route
@@ -193,12 +186,7 @@ impl<A: Inet> Live<A> {
     fn refresh(&mut self, skb: &Skb, key: &FlowKey<A>, now: u32) -> Result<(), Reason> {
         let row = &mut *self.row;
         row.last = now;
-        let word = atomic::take(&mut row.pending);
-        let (packets, bytes) = (pending::packets(word), pending::bytes(word));
-        row.add_totals(packets, bytes);
-        if let Some(publication) = tables::publication(row.publication) {
-            count(publication, row.is_reply(), packets, bytes);
-        }
+        add_up(row);
         if !row.is_outward() {
             return Ok(());
         }
@@ -226,8 +214,8 @@ impl<A: Inet> Live<A> {
                     0
                 };
                 let input = frame::opaque(input, now);
-                if !self.partner.is_outward() && self.partner.oif != input {
-                    self.partner.oif = input;
+                if self.partner.input() != input {
+                    self.partner.bind(input);
                 }
                 let mut mtu = uplink.map_or(0, |uplink| uplink.mtu);
                 // The lookup tells a route's own MTU only if it is locked (`ip_mtu_from_fib_result`).
@@ -253,30 +241,17 @@ impl<A: Inet> Live<A> {
             }
         }
     }
-
-    /// Moves the connection to the table of assured ones. If that table is full, the connection stays where it is.
-    #[inline(always)]
-    fn promote(&self, key: &FlowKey<A>, other: &FlowKey<A>) {
-        if flows::put(A::flows(), other, self.partner).is_ok()
-            && flows::put(A::flows(), key, self.row).is_ok()
-        {
-            flows::remove(A::unreplied(), key);
-            flows::remove(A::unreplied(), other);
-        }
-    }
 }
 
-/// Whether a TCP reset or an SCTP abort is credible.
+/// Adds what a row has counted since the last time to its totals and its publication's.
 #[inline(always)]
-fn is_credible_end<A: Inet>(packet: &Packet<'_, A>, row: &FlowRow<A>, partner: &FlowRow<A>) -> bool {
-    let transport = &packet.transport;
-    if packet.ip.protocol == protocol::SCTP {
-        return state::is_credible_abort(transport.acknowledgement, row.acknowledged, partner.acknowledged);
+fn add_up<A: Inet>(row: &mut FlowRow<A>) {
+    let word = atomic::take(&mut row.pending);
+    let (packets, bytes) = (pending::packets(word), pending::bytes(word));
+    row.add_totals(packets, bytes);
+    if let Some(publication) = tables::publication(row.publication) {
+        count(publication, row.is_reply(), packets, bytes);
     }
-    let answered = partner.seen().flags & tcp_flag::ACK != 0;
-    // A row that was lost and restored has no acknowledgement number.
-    let expected = if answered && partner.acknowledged != 0 { Some(partner.acknowledged) } else { None };
-    state::is_credible_reset(transport.sequence, expected)
 }
 
 #[inline(always)]

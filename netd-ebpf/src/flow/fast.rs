@@ -76,7 +76,7 @@ pub(crate) fn established<A: Inet, S: Sender>(
     let may_have_flow = S::may_have_flow(ip.dst);
     let looks = may_have_flow && !begins_or_ends;
     let packet = Packet { skb, frame, ip, transport };
-    let (row, is_assured) = match if looks { flows::get(A::flows(), &key) } else { None } {
+    let (row, is_assured) = match if looks { flows::get(flows::established(), &key) } else { None } {
         Some(row) => (row, true),
         None if S::speaks_to_host(&packet, &key, may_have_flow) => {
             return Some(A::confine(&mut skb.writer(packet.frame), &packet.ip).map(|()| Verdict::Pass));
@@ -84,7 +84,7 @@ pub(crate) fn established<A: Inet, S: Sender>(
         // Opaque to the compiler, which would otherwise duplicate the code above.
         None if S::MAY_SPEAK_TO_HOST && packet.frame.opaque(u32::from(looks)) == 0 => return None,
         // A stream without replies stays in this table, and must be as fast as others.
-        None => (flows::get(A::unreplied(), &key)?, false),
+        None => (flows::get(flows::unreplied(), &key)?, false),
     };
     if !is_assured && host::may_have_asked(row, key.dst_port, tables::local_ports()) {
         return None;
@@ -107,8 +107,8 @@ pub(crate) fn established<A: Inet, S: Sender>(
         return None;
     }
     if packet.ip.protocol == protocol::TCP {
-        if row.seen().flags & tcp_flag::ACK == 0 {
-            // The end of the handshake must be stored.
+        if row.seen().flags & packet.transport.tcp_flags & tcp_flag::ACK == 0 {
+            // The numbers of the handshake must be stored; or the packet acknowledges nothing.
             return None;
         }
         row.acknowledged = packet.transport.acknowledgement;

@@ -6,6 +6,7 @@
 //! | [`datagram`] | the ports of fragments |
 //! | [`table`] | finding rows, and whether they are live |
 //! | [`open`] | making the rows of a new connection |
+//! | [`room`] | room for connections: what is removed for a new one |
 //! | [`conntrack`] | updating a connection, and forwarding its packet |
 //! | [`fast`] | packets of established connections, which need no update |
 
@@ -14,4 +15,5 @@ pub(crate) mod datagram;
 pub(crate) mod fast;
 pub(crate) mod open;
 pub(crate) mod packet;
+pub(crate) mod room;
 pub(crate) mod table;

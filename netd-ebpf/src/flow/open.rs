@@ -4,9 +4,10 @@ use netd_common::flow::nat::{self, Connection, Nat};
 use netd_common::flow::{FlowRow, State, Zone};
 use netd_common::verdict::Reason;
 use netd_common::wire::bytes::Be16;
+use netd_common::wire::ip::protocol;
 
-use crate::flow::table::{Assured, Table, Unreplied, is_expired, live, zone_of};
-use crate::kernel::flows::{self, NotInserted};
+use crate::flow::table::{Assured, Table, Unreplied, is_expired, live};
+use crate::kernel::flows::{self, NoRoom, NotInserted};
 use crate::kernel::inet::Inet;
 use crate::kernel::{clock, scratch, seen_peers, tables};
 
@@ -23,6 +24,13 @@ pub(crate) enum Opened {
 /// Makes the rows of a connection with this source port, unless another connection has the reply key.
 #[inline(always)]
 pub(crate) fn open<A: Inet>(nat: &Nat<A>, port: Be16) -> Result<Opened, Reason> {
+    // What has a handshake goes to the table of established connections at its end. A datagram may be the only one.
+    if matches!(nat.original.protocol(), protocol::TCP | protocol::SCTP) {
+        flows::has_room::<A>(flows::established(), nat.back).map_err(|no_room| match no_room {
+            NoRoom::Full => Reason::TableFull,
+            NoRoom::Quota => Reason::Quota,
+        })?;
+    }
     let connection = scratch::connection().ok_or(Reason::RewriteFailed)?;
     connection.set(nat, port);
     let opened = insert(connection)?;
@@ -48,38 +56,38 @@ fn insert<A: Inet>(connection: &mut Connection<A>) -> Result<Opened, Reason> {
     }
     // Set to an earlier tick, so that its first packet updates the row.
     connection.forward.last = clock::now().saturating_sub(1);
-    match flows::insert(A::unreplied(), &connection.reply, &connection.backward) {
+    match flows::insert(flows::unreplied(), &connection.reply, &connection.backward) {
         Ok(()) => {}
         // Another CPU has made the same connection from a copy of the packet.
         Err(NotInserted::Exists) if leads_back(connection) => {}
         Err(NotInserted::Exists) => return Ok(Opened::Taken),
         Err(NotInserted::Full) => return Err(Reason::TableFull),
     }
-    match flows::insert(A::unreplied(), &connection.original, &connection.forward) {
+    match flows::insert(flows::unreplied(), &connection.original, &connection.forward) {
         Ok(()) => return Ok(Opened::New),
         Err(NotInserted::Exists) => {
             if let Some((row, _)) = live::<A, Unreplied>(&connection.original) {
                 // Another CPU has made a connection from a copy of the packet: that one is used, with its port.
                 if row.tuple() != connection.forward.tuple() {
-                    flows::remove(A::unreplied(), &connection.reply);
+                    flows::remove(flows::unreplied(), &connection.reply);
                 }
                 return Ok(Opened::New);
             }
-            // A row that was not live.
-            if flows::put(A::unreplied(), &connection.original, &connection.forward).is_ok() {
+            // The row was not live, and has been removed.
+            if flows::insert(flows::unreplied(), &connection.original, &connection.forward).is_ok() {
                 return Ok(Opened::New);
             }
         }
         Err(NotInserted::Full) => {}
     }
-    flows::remove(A::unreplied(), &connection.reply);
+    flows::remove(flows::unreplied(), &connection.reply);
     Err(Reason::TableFull)
 }
 
 /// Whether the row under the reply key belongs to the same connection.
 #[inline(always)]
 fn leads_back<A: Inet>(connection: &Connection<A>) -> bool {
-    flows::get(A::unreplied(), &connection.reply)
+    flows::get(flows::unreplied(), &connection.reply)
         .is_some_and(|row| row.tuple() == connection.backward.tuple())
 }
 
@@ -102,8 +110,8 @@ fn holder<A: Inet, T: Table<A>>(connection: &mut Connection<A>) -> Holder {
     if flows::get(T::rows(), key).is_none() {
         return Holder::Nobody;
     }
-    if let Some((row, endpoint)) = live::<A, T>(key) {
-        let other = nat::partner_key(key, row, zone_of(row, endpoint));
+    if let Some((row, _)) = live::<A, T>(key) {
+        let other = nat::partner_key(key, row);
         let partner: Option<&FlowRow<A>> = flows::get(T::rows(), &other).map(|partner| &*partner);
         let is_own = row.tuple() == connection.backward.tuple();
         let holder = if is_own { Holder::Itself } else { Holder::Another };

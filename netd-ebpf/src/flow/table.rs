@@ -2,7 +2,7 @@
 
 use netd_common::abi::EndpointRow;
 use netd_common::flow::nat::{self, Connection};
-use netd_common::flow::{FlowKey, FlowRow, State, Zone};
+use netd_common::flow::{FlowKey, FlowRow, State};
 
 use crate::kernel::flows::{self, Flows, NotInserted};
 use crate::kernel::inet::Inet;
@@ -11,34 +11,34 @@ use crate::kernel::{clock, frame, scratch, tables};
 /// One of the two flow tables. Each program uses only one of them, since the verifier follows every combination of row
 /// pointers separately.
 pub(crate) trait Table<A: Inet> {
-    /// Whether connections move from here to the other table once they are assured.
+    /// Whether connections move from here to the other table once they are assured, or back once they have ended.
     const IS_UNREPLIED: bool;
 
     /// The table.
-    fn rows() -> &'static Flows<A>;
+    fn rows() -> Flows<A>;
 }
 
-/// Assured connections.
+/// Established connections. None of them gives way to another one.
 pub(crate) enum Assured {}
 
 impl<A: Inet> Table<A> for Assured {
     const IS_UNREPLIED: bool = false;
 
     #[inline(always)]
-    fn rows() -> &'static Flows<A> {
-        A::flows()
+    fn rows() -> Flows<A> {
+        flows::established()
     }
 }
 
-/// Unreplied and half-open connections. A flood fills only this table.
+/// New, unreplied, half-open and ended connections. A flood fills only this table.
 pub(crate) enum Unreplied {}
 
 impl<A: Inet> Table<A> for Unreplied {
     const IS_UNREPLIED: bool = true;
 
     #[inline(always)]
-    fn rows() -> &'static Flows<A> {
-        A::unreplied()
+    fn rows() -> Flows<A> {
+        flows::unreplied()
     }
 }
 
@@ -51,12 +51,6 @@ pub(crate) fn owner<A: Inet>(row: &FlowRow<A>) -> Option<&'static EndpointRow> {
         tables::publication(row.publication)?;
     }
     Some(endpoint)
-}
-
-/// The zone that a row's packets go to.
-#[inline(always)]
-pub(crate) fn zone_of<A: Inet>(row: &FlowRow<A>, endpoint: &EndpointRow) -> Zone {
-    if row.is_outward() { Zone::OUTSIDE } else { Zone::container(endpoint.ifindex) }
 }
 
 /// A live row and its endpoint. A row that is not live is removed, since it would hide the row of the same key in the
@@ -78,9 +72,9 @@ pub(crate) fn live<A: Inet, T: Table<A>>(
 /// The row under a key in either table.
 #[inline(always)]
 pub(crate) fn in_either<A: Inet>(key: &FlowKey<A>) -> Option<&'static mut FlowRow<A>> {
-    match flows::get(A::flows(), key) {
+    match flows::get(flows::established(), key) {
         Some(row) => Some(row),
-        None => flows::get(A::unreplied(), key),
+        None => flows::get(flows::unreplied(), key),
     }
 }
 
@@ -96,8 +90,8 @@ pub(crate) fn peek<A: Inet>(key: FlowKey<A>) -> Option<(&'static mut FlowRow<A>,
 
 /// Stores the path MTU (bytes) for the other direction of a connection. `own` is a copy of the row under `key`.
 #[inline(always)]
-pub(crate) fn lower_mtu<A: Inet>(key: &FlowKey<A>, own: &FlowRow<A>, endpoint: &EndpointRow, mtu: u32) {
-    let other = nat::partner_key(key, own, zone_of(own, endpoint));
+pub(crate) fn lower_mtu<A: Inet>(key: &FlowKey<A>, own: &FlowRow<A>, mtu: u32) {
+    let other = nat::partner_key(key, own);
     if let Some(partner) = in_either(&other)
         && partner.is_outward()
         && (partner.mtu() == 0 || mtu < partner.mtu())
@@ -133,7 +127,7 @@ pub(crate) fn find<A: Inet, T: Table<A>>(
     spare: &mut FlowRow<A>,
 ) -> Option<Live<A>> {
     let (row, endpoint) = live::<A, T>(key)?;
-    *other = nat::partner_key(key, row, zone_of(row, endpoint));
+    *other = nat::partner_key(key, row);
     let partner = match flows::get(T::rows(), other) {
         Some(partner) => partner,
         None => restore::<A, T>(key, row, other, spare)?,

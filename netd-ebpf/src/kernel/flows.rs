@@ -1,18 +1,42 @@
-//! Rows of the flow tables.
+//! The flow tables: rows by key, a ring of their connections, and how many each container has.
 //!
-//! The kernel frees no row while a program runs, but it may reuse an LRU row for another key. So every row has the
-//! handles of its owners, which are compared before the row is used. The window is a few instructions, and the harm is
-//! one packet.
+//! The kernel frees no row while a program runs, but it may reuse a row for another key. So every row has the handles of
+//! its owners, which are compared before the row is used. The window is a few instructions, and the harm is one packet.
 
-use aya_ebpf::maps::LruHashMap;
-use netd_common::flow::{FlowKey, FlowRow};
-use netd_common::verdict::Reason;
+use aya_ebpf::maps::{Array, HashMap};
+use netd_common::abi::{FillRow, LimitRow, table};
+use netd_common::flow::{FlowKey, FlowRow, Handle};
 
+use super::atomic;
 use super::inet::Inet;
-use super::maps::{BPF_ANY, BPF_NOEXIST};
+use super::maps::{self, BPF_NOEXIST};
 
-/// Flows by their keys.
-pub(crate) type Flows<A> = LruHashMap<FlowKey<A>, FlowRow<A>>;
+/// Rows by their keys.
+pub(super) type Rows<A> = HashMap<FlowKey<A>, FlowRow<A>>;
+/// The originators' keys of connections, in the order in which these came.
+pub(super) type Ring<A> = Array<FlowKey<A>>;
+
+/// A flow table.
+#[derive(Clone, Copy)]
+pub(crate) struct Flows<A: Inet> {
+    rows: &'static Rows<A>,
+    ring: &'static Ring<A>,
+    number: u32,
+}
+
+/// Connections that both sides want.
+#[inline(always)]
+pub(crate) fn established<A: Inet>() -> Flows<A> {
+    let number = if A::IS_V6 { table::FLOWS6 } else { table::FLOWS };
+    Flows { rows: A::flows(), ring: A::flows_ring(), number }
+}
+
+/// All others.
+#[inline(always)]
+pub(crate) fn unreplied<A: Inet>() -> Flows<A> {
+    let number = if A::IS_V6 { table::UNREPLIED6 } else { table::UNREPLIED };
+    Flows { rows: A::unreplied(), ring: A::unreplied_ring(), number }
+}
 
 /// The row already exists (linux/errno-base.h).
 const EEXIST: i32 = 17;
@@ -25,10 +49,19 @@ pub(crate) enum NotInserted {
     Full,
 }
 
+/// Why a connection gets no row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoRoom {
+    /// The table has as many connections as it has room for.
+    Full,
+    /// The container has its share.
+    Quota,
+}
+
 /// The row of a key.
 #[inline(always)]
-pub(crate) fn get<A: Inet>(flows: &'static Flows<A>, key: &FlowKey<A>) -> Option<&'static mut FlowRow<A>> {
-    let row = flows.get_ptr_mut(key)?;
+pub(crate) fn get<A: Inet>(flows: Flows<A>, key: &FlowKey<A>) -> Option<&'static mut FlowRow<A>> {
+    let row = flows.rows.get_ptr_mut(key)?;
     // SAFETY: see the module's notes. Another CPU that has the same row writes the same words: fields are words, and
     // counters are changed atomically.
     Some(unsafe { &mut *row })
@@ -37,24 +70,108 @@ pub(crate) fn get<A: Inet>(flows: &'static Flows<A>, key: &FlowKey<A>) -> Option
 /// Inserts a row if there is none under its key: the first CPU gets the tuple.
 #[inline(always)]
 pub(crate) fn insert<A: Inet>(
-    flows: &Flows<A>,
+    flows: Flows<A>,
     key: &FlowKey<A>,
     row: &FlowRow<A>,
 ) -> Result<(), NotInserted> {
-    flows
-        .insert(key, row, BPF_NOEXIST)
-        .map_err(|errno| if errno == -EEXIST { NotInserted::Exists } else { NotInserted::Full })
+    match flows.rows.insert(key, row, BPF_NOEXIST) {
+        Ok(()) => {
+            count(flows, row.is_reply(), row.endpoint, 1);
+            Ok(())
+        }
+        Err(errno) if errno == -EEXIST => Err(NotInserted::Exists),
+        Err(_) => Err(NotInserted::Full),
+    }
 }
 
-/// Inserts or replaces a row.
+/// Removes a row. Absent is fine.
 #[inline(always)]
-pub(crate) fn put<A: Inet>(flows: &Flows<A>, key: &FlowKey<A>, row: &FlowRow<A>) -> Result<(), Reason> {
-    flows.insert(key, row, BPF_ANY).map_err(|_errno| Reason::TableFull)
+pub(crate) fn remove<A: Inet>(flows: Flows<A>, key: &FlowKey<A>) {
+    let Some(row) = get(flows, key) else { return };
+    let (is_reply, endpoint) = (row.is_reply(), row.endpoint);
+    // Of several CPUs that remove it one succeeds.
+    if flows.rows.remove(key).is_ok() {
+        count(flows, is_reply, endpoint, u64::MAX);
+    }
 }
 
-/// Removes a row.
+/// Counts a connection by its reply's row, whose endpoint is whom the connection counts for. `change` is 1 or -1.
 #[inline(always)]
-pub(crate) fn remove<A: Inet>(flows: &Flows<A>, key: &FlowKey<A>) {
-    // It may be absent.
-    let _absent = flows.remove(key);
+fn count<A: Inet>(flows: Flows<A>, is_reply: bool, endpoint: Handle, change: u64) {
+    if !is_reply {
+        return;
+    }
+    if let Some(fill) = fill(flows) {
+        atomic::add(&mut fill.connections, change);
+    }
+    if let Some(usage) = usage(flows, endpoint) {
+        atomic::add(usage, change);
+    }
+}
+
+#[inline(always)]
+fn fill<A: Inet>(flows: Flows<A>) -> Option<&'static mut FillRow> {
+    let row = maps::FILL.get_ptr_mut(flows.number)?;
+    // SAFETY: array rows are never freed, and programs change these by atomic operations only.
+    Some(unsafe { &mut *row })
+}
+
+/// How many connections an endpoint has in a table.
+#[inline(always)]
+fn usage<A: Inet>(flows: Flows<A>, endpoint: Handle) -> Option<&'static mut u64> {
+    let row = maps::USAGE.get_ptr_mut(u32::from(endpoint.slot()))?;
+    // SAFETY: as for `fill`.
+    let row = unsafe { &mut *row };
+    row.connections.get_mut(flows.number as usize)
+}
+
+#[inline(always)]
+fn limits<A: Inet>(flows: Flows<A>) -> Option<&'static LimitRow> {
+    maps::LIMITS.get(flows.number)
+}
+
+/// Whether an endpoint has more connections in a table than its share.
+#[inline(always)]
+pub(crate) fn is_over_quota<A: Inet>(flows: Flows<A>, endpoint: Handle) -> bool {
+    match (limits(flows), usage(flows, endpoint)) {
+        (Some(limits), Some(usage)) => *usage > u64::from(limits.quota),
+        _ => false,
+    }
+}
+
+/// Whether a table has room for one more connection of an endpoint.
+#[inline(always)]
+pub(crate) fn has_room<A: Inet>(flows: Flows<A>, endpoint: Handle) -> Result<(), NoRoom> {
+    let (Some(limits), Some(fill)) = (limits(flows), fill(flows)) else { return Err(NoRoom::Full) };
+    if fill.connections >= u64::from(limits.room) {
+        return Err(NoRoom::Full);
+    }
+    match usage(flows, endpoint) {
+        Some(usage) if *usage >= u64::from(limits.quota) => Err(NoRoom::Quota),
+        _ => Ok(()),
+    }
+}
+
+/// A place in a table's ring.
+pub(crate) struct Place<A: 'static> {
+    /// The originator's key of the connection that has it or had it.
+    pub(crate) key: &'static mut FlowKey<A>,
+    /// Its number.
+    pub(crate) number: u32,
+}
+
+/// The next place of a table's ring. Each caller gets another one, until the ring has been gone round.
+#[inline(always)]
+pub(crate) fn next_place<A: Inet>(flows: Flows<A>) -> Option<Place<A>> {
+    let places = limits(flows)?.places;
+    if places == 0 {
+        return None;
+    }
+    let hand = atomic::fetch_add(&mut fill(flows)?.hand, 1);
+    let number = (hand % u64::from(places)) as u32;
+    let key = flows.ring.get_ptr_mut(number)?;
+    // SAFETY: array rows are never freed. Two CPUs write the same place only if the hand goes round between their writes; a
+    // key that is mixed of two leads to no row, and its place is free.
+    let key = unsafe { &mut *key };
+    Some(Place { key, number })
 }

@@ -5,30 +5,43 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use netd_common::abi::{
-    AllowedAddressKey, BoundPortKey, DenyCacheRow, DropRow, EndpointRow, FragmentKey, FragmentRow,
-    LocalPorts, PortRow, PublicationRow, QueuedFragmentKey, QueuedFragmentRow, SocketKey, SocketRow,
-    SourceKey, TargetPortKey, TrustKey, UplinkRow, VersionRow, capacity,
+    AllowedAddressKey, BoundPortKey, DenyCacheRow, DropRow, EndpointRow, FillRow, FragmentKey, FragmentRow,
+    LimitRow, LocalPorts, PortRow, PublicationRow, QueuedFragmentKey, QueuedFragmentRow, SocketKey,
+    SocketRow, SourceKey, TargetPortKey, TrustKey, UplinkRow, UsageRow, VersionRow, capacity,
 };
 use netd_common::flow::nat::{Connection, Nat};
-use netd_common::flow::{FlowKey, FlowRow, Handle};
+use netd_common::flow::{FlowKey, Handle};
 use netd_common::wire::bytes::{Ipv4, Ipv6};
+
+use super::flows::{Ring, Rows};
 
 /// `bpf_map_update_elem`: whether or not the row exists.
 pub(super) const BPF_ANY: u64 = 0;
 /// `bpf_map_update_elem`: only if it does not exist.
 pub(super) const BPF_NOEXIST: u64 = 1;
 
-/// Flows by their keys.
-type Flows<A> = LruHashMap<FlowKey<A>, FlowRow<A>>;
-
 #[map]
-static FLOWS: Flows<Ipv4> = Flows::with_max_entries(capacity::FLOWS, 0);
+static FLOWS: Rows<Ipv4> = Rows::with_max_entries(capacity::FLOWS.rows, 0);
 #[map]
-static FLOWS6: Flows<Ipv6> = Flows::with_max_entries(capacity::FLOWS6, 0);
+static FLOWS6: Rows<Ipv6> = Rows::with_max_entries(capacity::FLOWS6.rows, 0);
 #[map]
-static UNREPLIED: Flows<Ipv4> = Flows::with_max_entries(capacity::UNREPLIED, 0);
+static UNREPLIED: Rows<Ipv4> = Rows::with_max_entries(capacity::UNREPLIED.rows, 0);
 #[map]
-static UNREPLIED6: Flows<Ipv6> = Flows::with_max_entries(capacity::UNREPLIED6, 0);
+static UNREPLIED6: Rows<Ipv6> = Rows::with_max_entries(capacity::UNREPLIED6.rows, 0);
+#[map]
+static FLOWS_RING: Ring<Ipv4> = Ring::with_max_entries(capacity::FLOWS.places, 0);
+#[map]
+static FLOWS_RING6: Ring<Ipv6> = Ring::with_max_entries(capacity::FLOWS6.places, 0);
+#[map]
+static UNREPLIED_RING: Ring<Ipv4> = Ring::with_max_entries(capacity::UNREPLIED.places, 0);
+#[map]
+static UNREPLIED_RING6: Ring<Ipv6> = Ring::with_max_entries(capacity::UNREPLIED6.places, 0);
+#[map]
+pub(super) static LIMITS: Array<LimitRow> = Array::with_max_entries(capacity::TABLES, 0);
+#[map]
+pub(super) static FILL: Array<FillRow> = Array::with_max_entries(capacity::TABLES, 0);
+#[map]
+pub(super) static USAGE: Array<UsageRow> = Array::with_max_entries(capacity::ENDPOINTS, 0);
 #[map]
 static FRAGMENTS: LruHashMap<FragmentKey<Ipv4>, FragmentRow> =
     LruHashMap::with_max_entries(capacity::FRAGMENTS, 0);
@@ -167,10 +180,14 @@ pub(crate) struct NeighbourRow<A> {
 
 /// The maps of a family.
 pub(crate) trait FamilyMaps: Sized + 'static + netd_common::wire::bytes::Address {
-    /// Assured connections.
-    fn flows() -> &'static Flows<Self>;
-    /// Unreplied connections.
-    fn unreplied() -> &'static Flows<Self>;
+    /// Rows of established connections.
+    fn flows() -> &'static Rows<Self>;
+    /// The ring of these.
+    fn flows_ring() -> &'static Ring<Self>;
+    /// Rows of unreplied connections.
+    fn unreplied() -> &'static Rows<Self>;
+    /// The ring of these.
+    fn unreplied_ring() -> &'static Ring<Self>;
     /// Fragmented datagrams.
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentRow>;
     /// The fragment queue.
@@ -206,8 +223,10 @@ macro_rules! family_maps {
 }
 
 family_maps! { Ipv4:
-    flows -> Flows<Self> = FLOWS;
-    unreplied -> Flows<Self> = UNREPLIED;
+    flows -> Rows<Self> = FLOWS;
+    flows_ring -> Ring<Self> = FLOWS_RING;
+    unreplied -> Rows<Self> = UNREPLIED;
+    unreplied_ring -> Ring<Self> = UNREPLIED_RING;
     fragments -> LruHashMap<FragmentKey<Self>, FragmentRow> = FRAGMENTS;
     fragment_queue -> LruHashMap<QueuedFragmentKey<Self>, QueuedFragmentRow> = FRAGMENT_QUEUE;
     bound_ports -> LpmTrie<BoundPortKey<Self>, Handle> = BOUND_PORTS;
@@ -220,8 +239,10 @@ family_maps! { Ipv4:
 }
 
 family_maps! { Ipv6:
-    flows -> Flows<Self> = FLOWS6;
-    unreplied -> Flows<Self> = UNREPLIED6;
+    flows -> Rows<Self> = FLOWS6;
+    flows_ring -> Ring<Self> = FLOWS_RING6;
+    unreplied -> Rows<Self> = UNREPLIED6;
+    unreplied_ring -> Ring<Self> = UNREPLIED_RING6;
     fragments -> LruHashMap<FragmentKey<Self>, FragmentRow> = FRAGMENTS6;
     fragment_queue -> LruHashMap<QueuedFragmentKey<Self>, QueuedFragmentRow> = FRAGMENT_QUEUE6;
     bound_ports -> LpmTrie<BoundPortKey<Self>, Handle> = BOUND_PORTS6;

@@ -12,6 +12,7 @@ use netd_common::wire::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ethertype, has
 use crate::flow::conntrack::{self, Step};
 use crate::flow::fast::{self, Outsider};
 use crate::flow::open::Opened;
+use crate::flow::room;
 use crate::flow::table::{Assured, Unreplied};
 use crate::kernel::inet::Inet;
 use crate::kernel::maps::tail_call;
@@ -111,6 +112,7 @@ pub(crate) fn conntrack<A: Inet>(ctx: &TcContext) -> i32 {
         Step::IcmpError => go_on(ctx, &skb, of::<A>(stage::ICMP_ERROR)),
         Step::FragmentFirst => go_on(ctx, &skb, of::<A>(stage::FRAGMENT_FIRST)),
         Step::Nat64 => go_on(ctx, &skb, stage::NAT64),
+        Step::Move { is_nat64 } => move_on::<A>(ctx, &skb, is_nat64.then_some(stage::NAT64)),
         Step::Unknown => go_on(ctx, &skb, of::<A>(stage::CONNTRACK_NEW)),
     }
 }
@@ -123,7 +125,48 @@ pub(crate) fn conntrack_new<A: Inet>(ctx: &TcContext) -> i32 {
         Step::Done(outcome) => action(ctx, &skb, outcome),
         Step::IcmpError | Step::FragmentFirst | Step::Unknown => without_flow::<A>(ctx, &skb),
         Step::Nat64 => go_on(ctx, &skb, stage::NAT64),
+        Step::Move { is_nat64 } => move_on::<A>(ctx, &skb, is_nat64.then_some(stage::NAT64)),
     }
+}
+
+/// Moves the packet's connection to the other flow table. `then` is the stage that sends the packet on; none if it was sent.
+#[inline(always)]
+fn move_on<A: Inet>(ctx: &TcContext, skb: &Skb, then: Option<u32>) -> i32 {
+    skb.set_cb(cb::AFTER_MOVE, then.unwrap_or(0));
+    tail_call(ctx, of::<A>(stage::MOVE));
+    after_move(ctx, skb)
+}
+
+/// A connection that goes to the other flow table.
+#[inline(always)]
+pub(crate) fn move_flow<A: Inet>(ctx: &TcContext) -> i32 {
+    room::change_table::<A>();
+    after_move(ctx, &Skb::new(ctx))
+}
+
+/// What is left to be done with a packet whose connection has moved.
+#[inline(always)]
+fn after_move(ctx: &TcContext, skb: &Skb) -> i32 {
+    match skb.cb(cb::AFTER_MOVE) {
+        0 => TC_ACT_REDIRECT,
+        then => go_on(ctx, skb, then),
+    }
+}
+
+/// A connection that was opened.
+#[inline(always)]
+pub(crate) fn enlist<A: Inet>(ctx: &TcContext) -> i32 {
+    room::enlist::<A>();
+    go_on(ctx, &Skb::new(ctx), of::<A>(stage::CONNTRACK_NEW))
+}
+
+/// A packet whose connection found no room.
+#[inline(always)]
+pub(crate) fn reclaim<A: Inet>(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    room::reclaim::<A>();
+    let is_quota = skb.cb(cb::REASON) == Reason::Quota as u32;
+    action(ctx, &skb, Err(if is_quota { Reason::Quota } else { Reason::TableFull }))
 }
 
 /// An ICMP error.
@@ -198,7 +241,7 @@ fn next<A: Inet>(ctx: &TcContext, skb: &Skb, outcome: Result<New, Reason>, own: 
         Ok(New::Decided(decision)) => decision,
         Ok(New::Opened(Opened::New)) => {
             skb.set_cb(cb::OPENED, 1);
-            return go_on(ctx, skb, of::<A>(stage::CONNTRACK_NEW));
+            return go_on(ctx, skb, of::<A>(stage::ENLIST));
         }
         Ok(New::Opened(Opened::Known)) => {
             skb.set_cb(cb::OPENED, 1);
@@ -208,7 +251,13 @@ fn next<A: Inet>(ctx: &TcContext, skb: &Skb, outcome: Result<New, Reason>, own: 
             skb.set_cb(cb::TRIES, skb.cb(cb::TRIES) + 1);
             return go_on(ctx, skb, of::<A>(own));
         }
-        Err(reason) => return action(ctx, skb, Err(reason)),
+        Err(reason) => {
+            if matches!(reason, Reason::TableFull | Reason::Quota) {
+                skb.set_cb(cb::REASON, reason as u32);
+                tail_call(ctx, of::<A>(stage::RECLAIM));
+            }
+            return action(ctx, skb, Err(reason));
+        }
     };
     match decision {
         // For a decision to open a flow, `new` has already opened it.
@@ -282,6 +331,7 @@ pub(crate) fn nat46_track(ctx: &TcContext) -> i32 {
     match nat64::follow::<Assured>(&skb) {
         Step::Done(outcome) => action(ctx, &skb, outcome),
         Step::Nat64 => go_on(ctx, &skb, stage::NAT46),
+        Step::Move { is_nat64 } => move_on::<Ipv6>(ctx, &skb, is_nat64.then_some(stage::NAT46)),
         Step::IcmpError | Step::FragmentFirst | Step::Unknown => go_on(ctx, &skb, stage::NAT46_TRACK_NEW),
     }
 }
@@ -293,6 +343,7 @@ pub(crate) fn nat46_track_new(ctx: &TcContext) -> i32 {
     match nat64::follow::<Unreplied>(&skb) {
         Step::Done(outcome) => action(ctx, &skb, outcome),
         Step::Nat64 => go_on(ctx, &skb, stage::NAT46),
+        Step::Move { is_nat64 } => move_on::<Ipv6>(ctx, &skb, is_nat64.then_some(stage::NAT46)),
         Step::IcmpError | Step::FragmentFirst | Step::Unknown => {
             action(ctx, &skb, skb.pass_to_host::<Ipv4>())
         }

@@ -46,7 +46,7 @@ pub(crate) fn pass<A: Inet>(skb: &Skb) -> Option<Result<Verdict, Reason>> {
     }
     if A::IS_V6 && row.is_nat64() {
         let key = FlowKey::new(sent.reversed(), quoted.protocol, zone);
-        return Some(nat64::icmp_error(&frame, &ip, &key, row, endpoint));
+        return Some(nat64::icmp_error(&frame, &ip, &key, row));
     }
     // A container may report errors only about its own address.
     if zone != Zone::OUTSIDE && ip.src != own {

@@ -158,7 +158,6 @@ pub(crate) fn icmp_error<A: Inet>(
     ip: &Ip<A>,
     key: &FlowKey<A>,
     own: &FlowRow<A>,
-    endpoint: &EndpointRow,
 ) -> Result<Verdict, Reason> {
     const TOO_BIG: u8 = 2;
     if icmp::kind(frame, ip.transport_at)? != TOO_BIG {
@@ -166,6 +165,6 @@ pub(crate) fn icmp_error<A: Inet>(
     }
     let mtu = frame.read(frame.place(ip.transport_at) + 4).ok_or(Reason::Malformed)?;
     let mtu = bytes::number(mtu);
-    table::lower_mtu(key, own, endpoint, if mtu < SMALLEST_MTU { SMALLEST_MTU } else { mtu });
+    table::lower_mtu(key, own, if mtu < SMALLEST_MTU { SMALLEST_MTU } else { mtu });
     Ok(Verdict::Consumed)
 }

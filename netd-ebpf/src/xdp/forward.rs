@@ -35,7 +35,9 @@ pub(crate) fn send<A: Inet>(
         Layout::Udp => false,
         _ => return None,
     };
-    if transport.tcp_flags & BEGINS_OR_ENDS != 0 || (is_tcp && row.seen().flags & tcp_flag::ACK == 0) {
+    if transport.tcp_flags & BEGINS_OR_ENDS != 0
+        || (is_tcp && row.seen().flags & transport.tcp_flags & tcp_flag::ACK == 0)
+    {
         return None;
     }
     let endpoint = table::owner(row)?;

@@ -18,6 +18,7 @@ use crate::plan::container::check_interface;
 use crate::plan::network::bridge_of;
 use crate::plan::publish::{self as plan, Taken, Wanted};
 use crate::plan::remote::{self, Meant};
+use crate::plan::shared::sharing;
 use crate::plan::{rows, unpublish};
 
 /// Publications as something that netd makes, some of them on the ports of others.
@@ -68,7 +69,12 @@ impl Resource for Published {
                 Some(old) => tables.take_over(publication.handle(), &row, old.handle())?,
             }
         }
-        tables.publish(&fresh)
+        tables.publish(&fresh)?;
+        // A new row is not marked.
+        let all = transaction.store.state.publications.iter();
+        let mut shared =
+            sharing(all, &self.new).into_iter().filter(|(_, is_shared)| is_shared.contains(&true));
+        shared.try_for_each(|(one, is_shared)| tables.set_shared(one.handle(), is_shared))
     }
 
     async fn withdraw(&self, transaction: &mut Transaction) -> Result<()> {
@@ -243,6 +249,9 @@ impl Transaction {
         }
         errors.extend(remotes.into_iter().filter_map(|remote| tables.remove_endpoint(remote).err()));
         errors.extend(self.restore_targets(publications, &left().collect::<Vec<_>>()).err());
+        for (one, is_shared) in sharing(left(), publications) {
+            errors.extend(tables.set_shared(one.handle(), is_shared).err());
+        }
         Error::all(errors)
     }
 

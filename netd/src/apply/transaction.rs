@@ -8,7 +8,7 @@ use netd_common::flow::Handle;
 use crate::dataplane::Dataplane;
 use crate::error::{Result, StateError};
 use crate::link::Netlink;
-use crate::model::{Access, Name, OwnerKey, Source, TimeoutSpec, Timeouts};
+use crate::model::{Access, Name, OwnerKey, Quota, Source, TimeoutSpec, Timeouts};
 use crate::netns::Netns;
 use crate::observe::Observed;
 use crate::plan::View;
@@ -120,7 +120,8 @@ impl Transaction {
         let timeouts = &self.store.state.timeouts;
         let (host, tc) = (&self.settings.host, self.settings.tc);
         let seconds = |state| timeouts.seconds(state);
-        self.dataplane = Some(Dataplane::open_or_load(&self.instance, host, tc, room, seconds)?);
+        let quota = self.store.state.quota;
+        self.dataplane = Some(Dataplane::open_or_load(&self.instance, host, tc, room, quota, seconds)?);
         self.follow_host().await
     }
 
@@ -150,6 +151,16 @@ impl Transaction {
             // They are written when the programs are loaded.
             None => Ok(()),
         }
+    }
+
+    /// Sets which share of the flow tables one container may have. Connections that are there go on.
+    pub fn set_quota(&mut self, quota: Quota) -> Result<()> {
+        if std::mem::replace(&mut self.store.state.quota, quota) == quota {
+            return Ok(());
+        }
+        self.store.save()?;
+        // It is written when the programs are loaded.
+        self.dataplane.as_ref().map_or(Ok(()), |dataplane| dataplane.tables.set_quota(quota))
     }
 
     /// Changes who may use the publications that have no lists of their own. Existing connections go on.

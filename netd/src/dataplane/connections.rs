@@ -3,10 +3,10 @@
 use std::collections::HashMap as Table;
 use std::net::SocketAddr;
 
-use netd_common::abi::{EndpointRow, FlowRow, pending, tick};
+use netd_common::abi::{FlowRow, pending, tick};
 use netd_common::flow::nat;
 use netd_common::flow::state::State;
-use netd_common::flow::{FlowKey, Handle, Zone};
+use netd_common::flow::{FlowKey, Handle};
 use netd_common::wire::bytes::Address;
 
 /// A tracked connection.
@@ -56,18 +56,19 @@ impl Direction {
     }
 }
 
-/// Pairs rows. `endpoint` gives the row of a live endpoint; flows of other endpoints are stale and skipped. `now` is in
+/// Pairs rows. `is_live` says whether an endpoint is there; flows of other endpoints are stale and skipped. `now` is in
 /// ticks.
 pub(super) fn pair<A: Address>(
     rows: &Table<FlowKey<A>, FlowRow<A>>,
-    endpoint: impl Fn(Handle) -> Option<EndpointRow>,
+    is_live: impl Fn(Handle) -> bool,
     now: u32,
 ) -> Vec<Connection> {
     let mut connections = Vec::new();
     for (key, row) in rows.iter().filter(|(_, row)| !row.is_reply()) {
-        let Some(owner) = endpoint(row.endpoint) else { continue };
-        let to = if row.is_outward() { Zone::OUTSIDE } else { Zone::container(owner.ifindex) };
-        let other = nat::partner_key(key, row, to);
+        if !is_live(row.endpoint) {
+            continue;
+        }
+        let other = nat::partner_key(key, row);
         let partner = rows.get(&other);
         let (state, idle) = (row.state(key.protocol(), partner), row.idle(partner, now));
         connections.push(Connection {

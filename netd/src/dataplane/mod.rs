@@ -26,9 +26,10 @@ use netd_common::flow::state::State;
 use object::Setup;
 pub use object::load;
 pub(crate) use publish::{NO_INTERFACE, PublishedPorts};
-pub(crate) use tables::{Fill, PublicationStats, Tables, Uplink};
+pub(crate) use tables::{Fill, PublicationStats, TableFill, Tables, Uplink};
 
 use crate::error::Result;
+use crate::model::Quota;
 use crate::netns::Netns;
 
 /// The pinned programs, maps and links of one instance.
@@ -43,13 +44,15 @@ pub(crate) struct Dataplane {
 
 impl Dataplane {
     /// Opens the instance's dataplane, or loads it if it is not loaded. `host` is the namespace that netd serves, `tc`
-    /// says how to attach TC programs. `connections` and `timeout` apply only if it is loaded: the number of
-    /// established IPv4 connections, and the idle timeout of each state in seconds.
+    /// says how to attach TC programs. `connections`, `quota` and `timeout` apply only if it is loaded: the number of
+    /// established IPv4 connections, the share of them that one container may have, and the idle timeout of each state
+    /// in seconds.
     pub(crate) fn open_or_load(
         instance: &str,
         host: &Netns,
         tc: TcHook,
         connections: u32,
+        quota: Quota,
         timeout: impl Fn(State) -> u32,
     ) -> Result<Self> {
         let _lock = bpffs::lock()?;
@@ -57,7 +60,8 @@ impl Dataplane {
         if pins.exists() {
             version::check(&pins)?;
         } else {
-            object::load_and_pin(&pins, Setup { host: host.cookie()?, connections, timeout: &timeout })?;
+            let setup = Setup { host: host.cookie()?, connections, quota, timeout: &timeout };
+            object::load_and_pin(&pins, setup)?;
         }
         Ok(Self::at(pins, host, tc))
     }

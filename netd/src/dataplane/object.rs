@@ -6,7 +6,7 @@ use std::path::Path;
 use aya::maps::{Array, MapData, ProgramArray};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use netd_common::abi::{ABI, MAPS, VersionRow, capacity, name, stage, tick, xdp_stage};
+use netd_common::abi::{ABI, LimitRow, MAPS, VersionRow, capacity, name, stage, tick, xdp_stage};
 use netd_common::flow::state::State;
 
 use super::attach::has_kernel_for;
@@ -14,6 +14,7 @@ use super::bpf::{self, ANY};
 use super::pins::{self, remove_tree};
 use super::wire::Wire;
 use crate::error::{Doing as _, Error, Lack, Result, StateError};
+use crate::model::Quota;
 
 /// The BPF programs, compiled by build.rs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETD_DATAPLANE_OBJECT"));
@@ -28,6 +29,8 @@ pub(super) struct Setup<'a> {
     pub(super) host: u64,
     /// The number of established IPv4 connections.
     pub(super) connections: u32,
+    /// The share of them that one container may have.
+    pub(super) quota: Quota,
     /// The idle timeout of each state, seconds.
     pub(super) timeout: &'a dyn Fn(State) -> u32,
 }
@@ -48,8 +51,8 @@ pub(super) fn version() -> VersionRow {
 pub fn load(host_netns: u64, connections: u32) -> Result<Ebpf> {
     let cookie = Wire(host_netns);
     let mut parser = EbpfLoader::new();
-    for (table, rows) in capacity::flows(connections) {
-        parser.map_max_entries(table, rows);
+    for table in capacity::flows(connections) {
+        parser.map_max_entries(table.name, table.rows).map_max_entries(table.ring, table.places);
     }
     let mut object = parser
         .override_global("HOST_NETNS", &cookie, true)
@@ -112,6 +115,7 @@ pub(super) fn load_and_pin(instance: &Path, setup: Setup<'_>) -> Result<()> {
     }
     let mut object = load(setup.host, setup.connections)?;
     fill_timeouts(&mut object, setup.timeout)?;
+    fill_limits(&mut object, setup)?;
     fill_version(&mut object)?;
     for map in MAPS {
         let folder = if map.is_of_programs() { &programs } else { &maps };
@@ -133,6 +137,23 @@ fn fill_timeouts(object: &mut Ebpf, seconds: impl Fn(State) -> u32) -> Result<()
         .into_iter()
         .try_for_each(|state| rows.set(state as u32, tick::of_seconds(seconds(state)), ANY))
         .doing(what)
+}
+
+/// Writes what the flow tables may hold.
+fn fill_limits(object: &mut Ebpf, setup: Setup<'_>) -> Result<()> {
+    let what = || format!("write {}", name::LIMITS);
+    let map = object.map_mut(name::LIMITS).ok_or_else(|| missing("map", name::LIMITS))?;
+    let mut rows: Array<&mut MapData, Wire<LimitRow>> = Array::try_from(map).doing(what)?;
+    (0..)
+        .zip(capacity::flows(setup.connections))
+        .try_for_each(|(table, size)| rows.set(table, Wire(limits(size, setup.quota)), ANY))
+        .doing(what)
+}
+
+/// What a flow table of this size may hold.
+pub(super) fn limits(size: capacity::Flows, quota: Quota) -> LimitRow {
+    let capacity::Flows { connections: room, places, .. } = size;
+    LimitRow { room, quota: quota.of(room), places, pad: 0 }
 }
 
 /// Writes this netd's version and freezes the map.

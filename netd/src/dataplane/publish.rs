@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use aya::maps::MapData;
 use aya::maps::lpm_trie::Key;
 use netd_common::abi::{
-    BoundPortKey, PortRow, PublicationCounters, PublicationRow, TargetPortKey, name, port_index,
-    publication_flag,
+    BoundPortKey, FamilyRows as _, PortRow, PublicationCounters, PublicationRow, TargetPortKey, name,
+    port_index, publication_flag,
 };
 use netd_common::flow::Handle;
 use netd_common::wire::bytes::{Address, Be16, Ipv4, Ipv6};
@@ -83,6 +83,14 @@ impl Tables {
     /// Sets the interface on which a publication's clients must arrive.
     pub(crate) fn set_interface(&self, handle: Handle, interface: u32) -> Result<()> {
         self.set_publication(handle, |row| row.interface = interface)
+    }
+
+    /// Sets whether another publication leads to one of its target's ports, in IPv4 and in IPv6.
+    pub(crate) fn set_shared(&self, handle: Handle, [four, six]: [bool; 2]) -> Result<()> {
+        const SHARED: u32 = publication_flag::SHARED_TARGET;
+        let flag = |is_shared, flag| if is_shared { flag } else { 0 };
+        let shared = flag(four, Ipv4::flag(SHARED)) | flag(six, Ipv6::flag(SHARED));
+        self.set_publication(handle, |row| row.flags = (row.flags & publication_flag::DRAINING) | shared)
     }
 
     /// Changes a publication's row, if it exists. Packets that are counted meanwhile may be missing in the counters.

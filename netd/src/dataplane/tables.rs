@@ -10,9 +10,9 @@ use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netd_common::abi::{
-    AllowedAddressKey, DenyCacheRow, DropRow, EndpointRow, FlowRow, LocalPorts, PublicationCounters,
-    PublicationRow, SourceKey, TrustKey, UplinkRow, access, capacity, local, name, pending, tick,
-    uplink_flag,
+    AllowedAddressKey, DenyCacheRow, DropRow, EndpointRow, FillRow, FlowRow, LimitRow, LocalPorts,
+    PublicationCounters, PublicationRow, SourceKey, TrustKey, UplinkRow, UsageRow, access, capacity, local,
+    name, pending, table, tick, uplink_flag,
 };
 use netd_common::flow::state::State;
 use netd_common::flow::{FlowKey, Handle};
@@ -22,10 +22,11 @@ use netd_common::wire::ethernet::mac_words;
 
 use super::bpf::ANY;
 use super::connections::{self, Connection};
+use super::object;
 use super::pins;
 use super::wire::Wire;
 use crate::error::{Doing as _, Error, Result};
-use crate::model::Access;
+use crate::model::{Access, Quota};
 
 /// The counters of a publication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,7 +60,7 @@ pub(crate) struct Uplink {
 }
 
 /// The usage of the flow tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fill {
     /// Rows in use.
     pub rows: u64,
@@ -67,6 +68,21 @@ pub(crate) struct Fill {
     pub capacity: u64,
     /// The maximum number of established IPv4 connections.
     pub max_connections: u32,
+}
+
+/// How full a flow table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TableFill {
+    /// Whether its connections are established.
+    pub is_established: bool,
+    /// Whether its connections are of IPv6.
+    pub is_v6: bool,
+    /// Its connections, or those of one container.
+    pub connections: u64,
+    /// Connections it has room for.
+    pub capacity: u32,
+    /// How many of them one container may have.
+    pub quota: u32,
 }
 
 /// The maps of one instance. Each is opened by its pin when it is needed.
@@ -420,11 +436,11 @@ impl Tables {
         name: &'static str,
         mut visit: impl FnMut(FlowKey<A>, FlowRow<A>),
     ) -> Result<()> {
-        let flows = self.lru::<FlowKey<A>, FlowRow<A>>(name)?;
+        let flows = self.hash::<FlowKey<A>, FlowRow<A>>(name)?;
         for entry in &flows {
             match entry {
                 Ok((Wire(key), Wire(row))) => visit(key, row),
-                // The current row of the walk was evicted. The kernel would start again, and rows would be counted
+                // The current row of the walk was removed. The kernel would start again, and rows would be counted
                 // twice.
                 Err(MapError::KeyNotFound) => break,
                 Err(error) => return Err(Error::system(format!("read the rows of {name}"), error)),
@@ -491,11 +507,10 @@ impl Tables {
             })?;
         }
         let endpoints = self.array::<EndpointRow>(name::ENDPOINTS)?;
-        let endpoint = |handle: Handle| {
-            let row = endpoints.get(&u32::from(handle.slot()), 0).ok().map(|Wire(row)| row);
-            row.filter(|row: &EndpointRow| row.handle == handle)
+        let is_live = |handle: Handle| {
+            endpoints.get(&u32::from(handle.slot()), 0).is_ok_and(|Wire(row)| row.handle == handle)
         };
-        Ok(connections::pair(&rows, endpoint, now()?))
+        Ok(connections::pair(&rows, is_live, now()?))
     }
 
     /// The usage of the flow tables.
@@ -508,10 +523,56 @@ impl Tables {
             self.each_flow::<Ipv6>(name, |_key, _row| rows += 1)?;
         }
         let mut capacity = 0;
-        for (name, _) in capacity::flows(capacity::CONNECTIONS) {
-            capacity += u64::from(self.room(name)?);
+        for table in capacity::flows(capacity::CONNECTIONS) {
+            capacity += u64::from(self.room(table.name)?);
         }
         Ok(Fill { rows, capacity, max_connections: self.max_connections()? })
+    }
+
+    /// Each flow table, by number.
+    pub(crate) fn fill(&self) -> Result<Vec<TableFill>> {
+        let rows = self.array::<FillRow>(name::FILL)?;
+        self.each_table(|number| rows.get(&number, 0).map(|Wire(row)| row.connections))
+    }
+
+    /// The same of the connections of these endpoints.
+    pub(crate) fn usage(&self, endpoints: &[Handle]) -> Result<Vec<TableFill>> {
+        let rows = self.array::<UsageRow>(name::USAGE)?;
+        self.each_table(|number| {
+            endpoints.iter().try_fold(0, |sum, endpoint| {
+                let Wire(row) = rows.get(&u32::from(endpoint.slot()), 0)?;
+                Ok(sum + row.connections.get(number as usize).copied().unwrap_or_default())
+            })
+        })
+    }
+
+    fn each_table(
+        &self,
+        connections: impl Fn(u32) -> std::result::Result<u64, MapError>,
+    ) -> Result<Vec<TableFill>> {
+        let limits = self.array::<LimitRow>(name::LIMITS)?;
+        let of = |number| {
+            let Wire(LimitRow { room, quota, .. }) = limits.get(&number, 0)?;
+            Ok(TableFill {
+                is_established: matches!(number, table::FLOWS | table::FLOWS6),
+                is_v6: matches!(number, table::FLOWS6 | table::UNREPLIED6),
+                connections: connections(number)?,
+                capacity: room,
+                quota,
+            })
+        };
+        let tables: std::result::Result<Vec<_>, MapError> = (0..capacity::TABLES).map(of).collect();
+        tables.doing(|| "read how full the flow tables are".to_owned())
+    }
+
+    /// Sets which share of the flow tables one container may have.
+    pub(crate) fn set_quota(&self, quota: Quota) -> Result<()> {
+        let mut limits = self.array(name::LIMITS)?;
+        for (number, size) in (0..).zip(capacity::flows(self.max_connections()?)) {
+            let row = Wire(object::limits(size, quota));
+            limits.set(number, row, ANY).doing(|| format!("write {}", name::LIMITS))?;
+        }
+        Ok(())
     }
 
     /// The maximum number of established IPv4 connections.

@@ -220,6 +220,8 @@ pub struct Container {
     pub interfaces: Vec<Interface>,
     /// What is published of it.
     pub ports: Vec<Port>,
+    /// Its connections in the flow tables: those that it opened, and those to it from outside.
+    pub flows: Vec<TableFill>,
     /// What its interface counted, seen from the container.
     pub counters: InOut<Count>,
 }
@@ -238,7 +240,7 @@ pub struct Attachment {
 }
 
 /// How full the flow tables are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fill {
     /// Rows in use.
     pub rows: u64,
@@ -246,6 +248,32 @@ pub struct Fill {
     pub capacity: u64,
     /// Tracked IPv4 connections there is room for.
     pub max_connections: u32,
+    /// Each of them.
+    pub tables: Vec<TableFill>,
+}
+
+/// How full a flow table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct TableFill {
+    /// `established`, or `unreplied` for all connections that are not: half-open and ended ones too.
+    pub table: &'static str,
+    /// `ipv4` or `ipv6`.
+    pub family: &'static str,
+    /// Connections in it; of one container, if the report is about one.
+    pub connections: u64,
+    /// Connections there is room for.
+    pub capacity: u32,
+    /// How many of them one container may have.
+    pub quota: u32,
+}
+
+/// The share of the flow tables that one container may have: `netd quota --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Quota {
+    /// The share, percent.
+    pub percent: u8,
+    /// The tables, once there are any.
+    pub tables: Vec<TableFill>,
 }
 
 /// A dropped packet: a line of `netd log --json`.
@@ -353,6 +381,13 @@ pub enum Warning {
     NoUplink,
     /// No cgroup v2 is mounted.
     NoCgroup,
+    /// The table of established connections is full.
+    TableFull {
+        /// `ipv4` or `ipv6`.
+        family: &'static str,
+        /// The connections that it has room for.
+        capacity: u32,
+    },
     /// An uplink has no XDP program although XDP is on.
     NoXdp {
         /// The uplink.
@@ -406,6 +441,9 @@ impl fmt::Display for Warning {
             Self::NoCgroup => f.write_str(
                 "no cgroup v2 is mounted: published ports are not reachable from this host itself",
             ),
+            Self::TableFull { family, capacity } => {
+                write!(f, "all {capacity} established {family} connections are in use: new ones are refused")
+            }
             Self::NoXdp { uplink, why } => write!(f, "{uplink} has no XDP program: {why}"),
             Self::TakesNoFrames { uplink, is_veth } => {
                 write!(

@@ -13,6 +13,7 @@ use super::name::{IfName, Name, OwnerKey};
 use super::network::Network;
 use super::ports::Ports;
 use super::publication::{Publication, Target, TargetSet};
+use super::quota::Quota;
 use super::timeout::Timeouts;
 use super::xdp::XdpMode;
 use crate::error::{ContainerError, NetworkError, PublicationError, Result};
@@ -34,6 +35,9 @@ pub struct State {
     /// Idle timeouts that are not the defaults.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// Which share of the flow tables one container may have.
+    #[serde(default, skip_serializing_if = "Quota::is_default")]
+    pub quota: Quota,
     /// Networks by name, `bridge` among them once it is used.
     pub networks: BTreeMap<Name, Network>,
     /// Containers by name.
@@ -57,6 +61,7 @@ impl State {
     pub fn is_empty(&self) -> bool {
         self.access.is_empty()
             && self.timeouts.is_empty()
+            && self.quota.is_default()
             && self.networks.is_empty()
             && self.containers.is_empty()
             && self.publications.is_empty()

@@ -7,6 +7,7 @@ pub(crate) mod network;
 pub(crate) mod publish;
 pub(crate) mod remote;
 pub(crate) mod rows;
+pub(crate) mod shared;
 pub(crate) mod unpublish;
 pub(crate) mod uplink;
 

@@ -2,10 +2,15 @@
 
 use std::net::IpAddr;
 
+use netd_common::flow::Handle;
+
+use super::status::table_fill;
 use super::{Session, proven};
 use crate::error::{NetworkError, Result};
 use crate::link::Netlink;
-use crate::model::report::{Address, ByFamily, Container, InOut, Interface, Member, Network, Port};
+use crate::model::report::{
+    Address, ByFamily, Container, InOut, Interface, Member, Network, Port, TableFill,
+};
 use crate::model::{self, BRIDGE, Count, HOST, NONE, Name, Sandbox, is_predefined};
 
 impl Session {
@@ -81,8 +86,16 @@ impl Session {
             addresses: first.map_or_else(Vec::new, |one| one.addresses),
             interfaces,
             ports,
+            flows: self.usage(container).unwrap_or_default(),
             counters,
         }
+    }
+
+    /// The container's connections in the flow tables; none if they cannot be read.
+    fn usage(&self, container: &model::Container) -> Option<Vec<TableFill>> {
+        let handles: Vec<Handle> = container.interfaces.iter().map(model::Interface::handle).collect();
+        let tables = self.dataplane.as_ref()?.tables.usage(&handles).ok()?;
+        Some(tables.iter().map(table_fill).collect())
     }
 
     fn interface(&self, interface: &model::Interface) -> Interface {

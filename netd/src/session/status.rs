@@ -7,7 +7,7 @@ use crate::apply::takes_frames;
 use crate::dataplane::{self, Dataplane, HookPoint, TcHook};
 use crate::error::Result;
 use crate::link::Netlink;
-use crate::model::report::{Attachment, Drop, Features, Fill, Status, Warning, XdpAbsence};
+use crate::model::report::{Attachment, Drop, Features, Fill, Quota, Status, TableFill, Warning, XdpAbsence};
 use crate::model::{Count, Link, XdpMode};
 use crate::observe::{Observed, kernel_release};
 use crate::plan::View;
@@ -46,6 +46,13 @@ impl Session {
         })
     }
 
+    /// The share of the flow tables that one container may have, and how full they are.
+    pub fn report_quota(&self) -> Result<Quota> {
+        let tables = self.dataplane.as_ref().map(|dataplane| dataplane.tables.fill()).transpose()?;
+        let tables = tables.unwrap_or_default().iter().map(table_fill).collect();
+        Ok(Quota { percent: self.state.quota.percent(), tables })
+    }
+
     fn warnings(
         &self,
         observed: &Observed,
@@ -53,6 +60,11 @@ impl Session {
         has_cgroup: bool,
     ) -> Result<Vec<Warning>> {
         let mut warnings = Vec::new();
+        for full in self.report_quota()?.tables.into_iter().filter(|one| one.table == "established") {
+            if full.connections >= u64::from(full.capacity) {
+                warnings.push(Warning::TableFull { family: full.family, capacity: full.capacity });
+            }
+        }
         for program in programs.iter().filter(|program| !program.attached) {
             let (program, on) = (program.program.clone(), program.on.clone());
             warnings.push(Warning::NotAttached { program, on });
@@ -127,9 +139,21 @@ fn attachments(dataplane: &Dataplane, links: &[Link]) -> Result<Vec<Attachment>>
         .collect())
 }
 
+/// A flow table, as reports have it.
+pub(super) fn table_fill(of: &dataplane::TableFill) -> TableFill {
+    TableFill {
+        table: if of.is_established { "established" } else { "unreplied" },
+        family: if of.is_v6 { "ipv6" } else { "ipv4" },
+        connections: of.connections,
+        capacity: of.capacity,
+        quota: of.quota,
+    }
+}
+
 fn fill(dataplane: &Dataplane) -> Result<Fill> {
     let dataplane::Fill { rows, capacity, max_connections } = dataplane.tables.flow_fill()?;
-    Ok(Fill { rows, capacity, max_connections })
+    let tables = dataplane.tables.fill()?.iter().map(table_fill).collect();
+    Ok(Fill { rows, capacity, max_connections, tables })
 }
 
 fn drops(dataplane: &Dataplane) -> Result<Vec<Drop>> {

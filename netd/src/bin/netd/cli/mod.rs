@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use clap::builder::styling::AnsiColor;
 use clap::builder::{PossibleValuesParser, Styles, TypedValueParser as _};
 use clap::{Parser, Subcommand};
-use netd::{IfName, Name, Protocol, TimeoutSpec, XdpMode};
+use netd::{IfName, Name, Protocol, Quota, TimeoutSpec, XdpMode};
 
 pub(crate) use self::container::{AttachOptions, ContainerAdd, ContainerCommand};
 pub(crate) use self::network::{NetworkCommand, NetworkConnect, NetworkCreate};
@@ -62,15 +62,15 @@ pub(crate) struct Cli {
     /// Use this interface as an uplink, instead of all interfaces that hold routes (repeatable)
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "IFACE")]
     pub(crate) uplink: Vec<IfName>,
-    /// Maximum number of tracked connections, fixed at first use (516 bytes each; default 131072)
+    /// Maximum number of tracked connections, fixed at first use (577 bytes each; default 131072)
     #[arg(long, global = true, help_heading = GLOBAL, env = "NETD_MAX_CONNECTIONS", value_name = "N",
         value_parser = value::connections)]
     #[arg(long_help = "\
 Maximum number of tracked IPv4 connections, fixed at first use (default 131072)
 
-When the table is full, the connection that has been idle longest is evicted. IPv6 has a quarter of this number. \
+When the table is full, new connections are refused. IPv6 has a quarter of this number. \
 Connections without a reply are in separate tables: a quarter of this number for IPv4, an eighth for IPv6. \
-The memory is allocated at once: 516 bytes a connection, 65 MiB by default. \
+The memory is allocated at once: 577 bytes a connection, 72 MiB by default. \
 To change the number later, run 'netd down' first.")]
     pub(crate) max_connections: Option<u32>,
     /// XDP on the uplinks: off, auto (where the network card supports it) or native (all or fail)
@@ -198,6 +198,21 @@ unit, the number is in seconds.")]
         #[arg(long, conflicts_with = "changes")]
         reset: bool,
     },
+    /// Show or set the share of the flow tables that one container may have
+    #[command(after_help = "\
+Examples:
+  netd quota       Show the share, and how full the tables are
+  netd quota 25%   A container has at most a quarter of each table
+
+A connection counts for the container that opened it, or if it comes from
+outside, for its target. At its share of established connections a container
+gets no new ones. Of the table of unreplied connections it may use what is free,
+but its own oldest ones give way first.")]
+    Quota {
+        /// The new share, for example 25% (default 50%)
+        #[arg(value_name = "PERCENT")]
+        share: Option<Quota>,
+    },
     /// Show attached programs, table usage and dropped packets
     Status,
     /// Show samples of dropped packets (at most one a second per reason)
@@ -242,6 +257,7 @@ impl HostCommand {
                 )
             }
             Self::Access { lists, open } => !open && lists.allow.is_empty() && lists.deny.is_empty(),
+            Self::Quota { share } => share.is_none(),
             Self::Timeouts { changes, reset } => !reset && changes.is_empty(),
             _ => false,
         }

@@ -1,6 +1,6 @@
-//! Carries out `netd flows` and `netd timeouts`.
+//! Carries out `netd flows`, `netd timeouts` and `netd quota`.
 
-use netd::{Name, Protocol, Result, Session, Settings, TimeoutSpec};
+use netd::{Name, Protocol, Quota, Result, Session, Settings, TimeoutSpec};
 
 use super::change::change;
 use crate::output::Output;
@@ -13,6 +13,14 @@ pub(super) fn flows(
     port: Option<u16>,
 ) -> Result<()> {
     output.print(&Session::open(settings)?.report_flows(container, protocol, port)?)
+}
+
+pub(super) async fn quota(settings: &Settings, output: Output, share: Option<Quota>) -> Result<()> {
+    let session = match share {
+        None => Session::open(settings)?,
+        Some(share) => change(settings, async |host| host.set_quota(share)).await?.1,
+    };
+    output.print(&session.report_quota()?)
 }
 
 pub(super) async fn timeouts(

@@ -1,6 +1,6 @@
 //! Containers as text.
 
-use netd::report::Container;
+use netd::report::{Container, TableFill};
 
 use super::format::{bytes, facts, join, or_dash, table};
 use super::ports::{arrow, cell};
@@ -45,6 +45,9 @@ impl Text for Container {
         }
         for port in &self.ports {
             lines.push(("port", arrow(port)));
+        }
+        for TableFill { table, family, connections, quota, .. } in &self.flows {
+            lines.push((table, format!("{connections} {family} connections, quota {quota}")));
         }
         let counters = [("received", self.counters.inward), ("sent", self.counters.out)];
         for (name, count) in counters {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use netd::report::Dropped;
-use netd::report::{Direction, Flow, Timeout};
+use netd::report::{Direction, Flow, Quota, TableFill, Timeout};
 
 use super::format::{bytes, duration, table};
 use super::text::Text;
@@ -43,6 +43,27 @@ impl Text for Vec<Timeout> {
             }),
         )
     }
+}
+
+impl Text for Quota {
+    fn text(&self) -> String {
+        let mut text = format!("quota: {}%\n", self.percent);
+        if !self.tables.is_empty() {
+            text.push('\n');
+            text += &tables(&self.tables);
+        }
+        text
+    }
+}
+
+/// The flow tables.
+pub(super) fn tables(tables: &[TableFill]) -> String {
+    table(
+        "TABLE\tFAMILY\tCONNECTIONS\tCAPACITY\tQUOTA",
+        tables.iter().map(|TableFill { table, family, connections, capacity, quota }| {
+            format!("{table}\t{family}\t{connections}\t{capacity}\t{quota}")
+        }),
+    )
 }
 
 impl Text for Dropped {

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 
 use netd::report::{Removed, Status};
 
+use super::flows;
 use super::format::{facts, or_dash, table, yes};
 use super::text::Text;
 
 impl Text for Status {
     fn text(&self) -> String {
-        let flows = self.flows.map(|fill| {
+        let rows = self.flows.as_ref().map(|fill| {
             format!("{} of {} rows, for {} connections", fill.rows, fill.capacity, fill.max_connections)
         });
         let mut text = facts(&[
@@ -20,12 +21,16 @@ impl Text for Status {
             ("containers", self.containers.to_string()),
             ("published ports", self.publications.to_string()),
             ("XDP", self.xdp.to_owned()),
-            ("flow table", or_dash(flows)),
+            ("flow table", or_dash(rows)),
             ("kernel", self.features.kernel.clone()),
             ("tcx", yes(self.features.tcx)),
             ("BTF", yes(self.features.btf)),
             ("cgroup v2", or_dash(self.features.cgroup2.as_ref())),
         ]);
+        if let Some(fill) = &self.flows {
+            text.push('\n');
+            text += &flows::tables(&fill.tables);
+        }
         if !self.programs.is_empty() {
             text.push('\n');
             text += &table(

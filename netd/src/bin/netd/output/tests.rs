@@ -9,7 +9,7 @@ use netd::report::{
     Address, ByFamily, Container, Direction, Drop, Features, Flow, Flows, InOut, Interface, Member, Network,
     Port, Removed, Status, Timeout,
 };
-use netd::report::{Attachment, Dropped, Fill, Warning};
+use netd::report::{Attachment, Dropped, Fill, Quota, TableFill, Warning};
 use serde::Serialize;
 
 use super::{Failure, FailureBody, Published, Text};
@@ -46,6 +46,10 @@ fn port() -> Port {
         flows: Flows { active: 3, total: 1205 },
         dropped: 7,
     }
+}
+
+fn fill(table: &'static str, connections: u64) -> TableFill {
+    TableFill { table, family: "ipv4", connections, capacity: 131_072, quota: 65_536 }
 }
 
 fn restricted() -> Port {
@@ -111,6 +115,11 @@ fn timeouts() {
         source: "RFC 4787 REQ-5: 2 min at least",
     };
     check("timeouts", &vec![timeout]);
+}
+
+#[test]
+fn quota() {
+    check("quota", &Quota { percent: 50, tables: vec![fill("established", 12)] });
 }
 
 #[test]
@@ -181,6 +190,7 @@ fn containers() {
         addresses: vec![address],
         interfaces: vec![interface],
         ports: vec![port(), port(), port()],
+        flows: vec![fill("established", 12), fill("unreplied", 0)],
         counters: InOut { inward: Count { packets: 4, bytes: 624 }, out: Count { packets: 3, bytes: 304 } },
     };
     let brief = Container { ports: Vec::new(), ..container.clone() };
@@ -205,7 +215,12 @@ fn status() {
         publications: 3,
         xdp: "auto",
         programs: vec![program],
-        flows: Some(Fill { rows: 10, capacity: 425_984, max_connections: 131_072 }),
+        flows: Some(Fill {
+            rows: 10,
+            capacity: 425_984,
+            max_connections: 131_072,
+            tables: vec![fill("established", 12)],
+        }),
         drops: vec![
             Drop {
                 reason: "no_route",
