@@ -54,7 +54,7 @@ pub enum Reason {
     Prohibited = 21,
     /// With a peer for which the host has an IPsec policy, which netd does not carry out.
     Ipsec = 22,
-    /// A new connection of a container that has its share of the flow table already.
+    /// A new connection of a container that has its quota of the flow table already.
     Quota = 23,
 }
 
@@ -149,7 +149,7 @@ impl Reason {
             Self::Unreachable => "a route says that the destination is unreachable",
             Self::Prohibited => "a route prohibits the destination",
             Self::Ipsec => "an IPsec policy of the host is for it, which netd does not carry out",
-            Self::Quota => "its container has its share of the flow table already",
+            Self::Quota => "its container has its quota of the flow table",
         }
     }
 }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use expect_test::expect_file;
-use netd_common::abi::{FlowRow, LocalPorts, PublicationRow, direction, pending, port_index, tick};
+use netd_common::abi::{FlowRow, LimitRow, LocalPorts, PublicationRow, direction, pending, port_index, tick};
 use netd_common::flow::nat::{self, Connection, Nat, Side};
 use netd_common::flow::state::{Seen, State};
 use netd_common::flow::{FlowKey, Handle, Tuple, Zone};
@@ -349,6 +349,24 @@ fn classification_agrees<A: Family>(frame: &[u8]) -> bool {
 }
 
 proptest! {
+    #[test]
+    fn a_table_has_always_room_for_another_container(
+        room in 1024_u32..5000, percent in 1_u32..100, steps in prop::collection::vec((0..15_usize, -2000..5000_i32), 1..60),
+    ) {
+        let share = (percent * LimitRow::WHOLE).div_ceil(100);
+        let limits = LimitRow { room, share, ..LimitRow::default() };
+        let mut own = [0_u64; 15];
+        for (container, change) in steps {
+            let wanted = u64::from(change.max(0).unsigned_abs());
+            while own[container] < wanted && limits.admit(own.iter().sum(), own[container]).is_ok() {
+                own[container] += 1;
+            }
+            own[container] = own[container].saturating_sub(u64::from(change.min(0).unsigned_abs()));
+            prop_assert!(own[container] <= u64::from(room) * u64::from(share) / 1024 || own[container] == 1);
+        }
+        prop_assert_eq!(limits.admit(own.iter().sum(), 0), Ok(()), "{:?}", own);
+    }
+
     #[test]
     fn a_quick_classification_sees_what_the_parser_reads(
         mut frame in prop::collection::vec(any::<u8>(), 40..90),

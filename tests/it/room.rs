@@ -107,7 +107,7 @@ fn a_full_table_refuses_new_connections_and_keeps_those_that_it_has() {
 }
 
 #[test]
-fn a_container_gets_no_more_than_its_share() {
+fn a_container_gets_no_more_than_its_quota() {
     let bench = bench();
     bench.lab.netd(&["quota", "1%"]).ok();
     let quota = bench.lab.netd(&["--json", "quota"]).ok().json();
@@ -118,7 +118,7 @@ fn a_container_gets_no_more_than_its_share() {
     let own = Packet::tcp((WEB, 30_000), (FAR, 80), "S");
     assert_eq!(bench.container(&own).0, SHOT, "its own connections count as well");
     assert_eq!(bench.drops(), BTreeMap::from([("quota".into(), 2)]));
-    // Others have their own share.
+    // Others have a quota of their own.
     let other = interface_of(&bench.lab, "other");
     let from_other = |packet: Packet| {
         let mut frame = packet.bytes();
@@ -129,10 +129,27 @@ fn a_container_gets_no_more_than_its_share() {
     reset(&bench, 20_000);
     assert_eq!(of_container(&bench, "web", "established"), (9, 10));
     establish(&bench, 10_000);
-    // A larger share is there at once.
+    // A larger quota holds at once.
     assert_eq!(opens(&bench, 10_001), SHOT);
     bench.lab.netd(&["quota", "2%"]).ok();
     assert_eq!(opens(&bench, 10_001), REDIRECT);
+}
+
+#[test]
+fn one_container_alone_uses_most_of_a_table_and_leaves_room_for_another() {
+    let bench = bench();
+    (0..800).for_each(|number| establish(&bench, 20_000 + number));
+    assert_eq!(opens(&bench, 10_000), SHOT);
+    assert_eq!(bench.drops(), BTreeMap::from([("quota".into(), 1)]));
+    assert_eq!(of_container(&bench, "web", "established"), (800, 800));
+    // What another container may have.
+    let quota = bench.lab.netd(&["--json", "quota"]).ok().json();
+    assert_eq!((&quota["percent"], table(&quota["tables"], "established")), (&80.into(), (800, 160)));
+    // The connections of a container that is gone are not those of the next one in its place.
+    let web = bench.lab.name("web");
+    bench.lab.netd(&["container", "rm", &web]).ok();
+    bench.lab.container("web", &["-p", "8080:80"]);
+    assert_eq!(of_container(&bench, "web", "established").0, 0);
 }
 
 #[test]
@@ -151,17 +168,20 @@ fn a_container_that_speaks_to_everybody_pushes_out_nobody_but_itself() {
         assert_eq!(bench.container(&Packet::udp((WEB, 30_000), to)).0, REDIRECT);
     }
     assert_eq!(bench.rows(name::UNREPLIED, of_other), 1, "it waits for its answer");
-    let (connections, share) = of_container(&bench, "web", "unreplied");
-    assert!(connections > share && connections < 512, "{connections}: what is free may be used");
+    let (connections, quota) = of_container(&bench, "web", "unreplied");
+    assert!(
+        connections > 300 && connections <= quota + 16,
+        "{connections} of {quota}: it leaves room to others"
+    );
     assert_eq!(of_container(&bench, "other", "unreplied").0, 1);
     assert_eq!(bench.drops(), BTreeMap::new());
 }
 
 #[test]
-fn a_share_is_shown_changed_and_kept() {
+fn a_quota_is_shown_changed_and_kept() {
     let lab = netd_tests::lab::Lab::new();
     let percent = || lab.netd(&["--json", "quota"]).ok().json()["percent"].clone();
-    assert_eq!(percent(), 50);
+    assert_eq!(percent(), 80);
     assert!(!lab.state_dir().exists(), "nothing was changed");
     lab.netd(&["quota", "25%"]).ok();
     assert_eq!(percent(), 25);
@@ -169,7 +189,7 @@ fn a_share_is_shown_changed_and_kept() {
     lab.container("web", &[]);
     let shown = lab.netd(&["quota"]).ok().stdout;
     assert!(shown.starts_with("quota: 25%") && shown.contains("32768"), "{shown}");
-    for (wrong, part) in [("0%", "is not a share"), ("101", "is not a share"), ("half", "is not a share")] {
+    for (wrong, part) in [("0%", "is not a quota"), ("101", "is not a quota"), ("half", "is not a quota")] {
         lab.netd(&["quota", wrong]).fails(2, part);
     }
     assert_eq!(percent(), 25);

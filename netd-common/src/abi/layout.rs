@@ -90,7 +90,7 @@ fn rows(out: &mut String) {
         LocalPorts { first, last }
         SocketKey { cookie, target, target_port, protocol, pad }
         SocketRow { address, port, pad }
-        LimitRow { room, quota, places, pad }
+        LimitRow { room, share, places, pad }
         FillRow { connections, hand }
         UsageRow { connections }
         DropRow { packets, bytes, reported, left }

@@ -1,13 +1,13 @@
 //! Making the rows of a new connection.
 
 use netd_common::flow::nat::{self, Connection, Nat};
-use netd_common::flow::{FlowRow, State, Zone};
+use netd_common::flow::{FlowKey, FlowRow, Zone};
 use netd_common::verdict::Reason;
 use netd_common::wire::bytes::Be16;
 use netd_common::wire::ip::protocol;
 
-use crate::flow::table::{Assured, Table, Unreplied, is_expired, live};
-use crate::kernel::flows::{self, NoRoom, NotInserted};
+use crate::flow::table::{Assured, Table, Unreplied, forget, is_expired, live, owner};
+use crate::kernel::flows::{self, NotInserted};
 use crate::kernel::inet::Inet;
 use crate::kernel::{clock, scratch, seen_peers, tables};
 
@@ -26,10 +26,7 @@ pub(crate) enum Opened {
 pub(crate) fn open<A: Inet>(nat: &Nat<A>, port: Be16) -> Result<Opened, Reason> {
     // What has a handshake goes to the table of established connections at its end. A datagram may be the only one.
     if matches!(nat.original.protocol(), protocol::TCP | protocol::SCTP) {
-        flows::has_room::<A>(flows::established(), nat.back).map_err(|no_room| match no_room {
-            NoRoom::Full => Reason::TableFull,
-            NoRoom::Quota => Reason::Quota,
-        })?;
+        flows::has_room::<A>(flows::established(), nat.back)?;
     }
     let connection = scratch::connection().ok_or(Reason::RewriteFailed)?;
     connection.set(nat, port);
@@ -66,7 +63,7 @@ fn insert<A: Inet>(connection: &mut Connection<A>) -> Result<Opened, Reason> {
     match flows::insert(flows::unreplied(), &connection.original, &connection.forward) {
         Ok(()) => return Ok(Opened::New),
         Err(NotInserted::Exists) => {
-            if let Some((row, _)) = live::<A, Unreplied>(&connection.original) {
+            if let Some((row, _)) = live::<A, Unreplied>(&connection.original, &mut FlowKey::default()) {
                 // Another CPU has made a connection from a copy of the packet: that one is used, with its port.
                 if row.tuple() != connection.forward.tuple() {
                     flows::remove(flows::unreplied(), &connection.reply);
@@ -102,16 +99,14 @@ enum Holder {
     Another,
 }
 
-/// Looks up the owner of the reply key. A row of a connection that has expired or closed, or whose other row is
-/// missing, is removed.
+/// Looks up the owner of the reply key. A connection that has expired or closed is removed, and so is a row whose partner
+/// is missing.
 #[inline(always)]
 fn holder<A: Inet, T: Table<A>>(connection: &mut Connection<A>) -> Holder {
     let key = &connection.reply;
-    if flows::get(T::rows(), key).is_none() {
-        return Holder::Nobody;
-    }
-    if let Some((row, _)) = live::<A, T>(key) {
-        let other = nat::partner_key(key, row);
+    let Some(row) = flows::get(T::rows(), key) else { return Holder::Nobody };
+    let other = nat::partner_key(key, row);
+    if owner(row).is_some() {
         let partner: Option<&FlowRow<A>> = flows::get(T::rows(), &other).map(|partner| &*partner);
         let is_own = row.tuple() == connection.backward.tuple();
         let holder = if is_own { Holder::Itself } else { Holder::Another };
@@ -121,11 +116,11 @@ fn holder<A: Inet, T: Table<A>>(connection: &mut Connection<A>) -> Holder {
         }
         let state = row.state(key.protocol(), partner);
         let idle = row.idle(partner, clock::now());
-        let is_closed = matches!(state, State::TimeWait | State::Closed) && idle > 1;
+        let is_closed = state.has_ended() && idle > 1;
         if !is_closed && !is_expired(state, idle) && (partner.is_some() || !is_own) {
             return holder;
         }
     }
-    flows::remove(T::rows(), key);
+    forget(T::rows(), key, &other);
     Holder::Nobody
 }

@@ -1,14 +1,14 @@
-//! Room for connections: each table has a ring of its connections in the order in which they came, and a hand that goes round
-//! (the CLOCK algorithm). Whoever needs a place looks at the next few.
+//! Room for connections: each table has a ring of its connections in the order in which they came, and a hand that goes
+//! round (the CLOCK algorithm). A connection that needs a place looks at the next few.
 //!
-//! In the ring of established connections a place is free if its connection is gone or has expired. In the ring of unreplied
-//! ones a place is also free if its connection counts for a container that has more than its share; if none is free, the
-//! oldest connection gives way.
+//! A place is free if its connection is gone or has expired. In the ring of established connections nobody gives way. In the
+//! ring of unreplied ones the connections of a container that has more than its quota give way, and its new ones take their
+//! places rather than free ones. If none of the places looked at is free, the last one's connection gives way.
 
 use netd_common::flow::nat::{self, Connection};
 use netd_common::flow::{FlowKey, FlowRow, Handle};
 
-use crate::flow::table::{is_expired, owner};
+use crate::flow::table::{forget, is_expired, owner};
 use crate::kernel::flows::{self, Flows, Place};
 use crate::kernel::inet::Inet;
 use crate::kernel::{clock, scratch};
@@ -19,21 +19,27 @@ const PLACES: u32 = 8;
 /// Gives the connection that was just opened its place in the ring of unreplied ones.
 #[inline(always)]
 pub(crate) fn enlist<A: Inet>() {
-    if let Some(Connection { original, .. }) = scratch::connection::<A>() {
-        place_unreplied(original);
+    if let Some(Connection { original, backward, .. }) = scratch::connection::<A>() {
+        place_unreplied(original, backward.endpoint);
     }
 }
 
-/// Gives the connection with this originator's key a place in the ring of unreplied ones.
+/// Gives the connection with this originator's key, which counts for `newcomer`, a place in the ring of unreplied ones.
 #[inline(always)]
-fn place_unreplied<A: Inet>(original: &FlowKey<A>) {
+fn place_unreplied<A: Inet>(original: &FlowKey<A>, newcomer: Handle) {
     let table = flows::unreplied();
+    let is_over = flows::is_over_quota(table, newcomer);
     for looked_at in 1..=PLACES {
         let Some(place) = flows::next_place(table) else { return };
-        let gives_way = |owner| looked_at == PLACES || flows::is_over_quota(table, owner);
-        if is_free(table, &place, gives_way) {
-            take(table, place, original);
-            return;
+        let is_last = looked_at == PLACES;
+        match vacate(table, &place, |owner| is_last || flows::is_over_quota(table, owner)) {
+            Vacated::Not => {}
+            // Who has more than its quota leaves free places to others.
+            Vacated::Before if is_over && !is_last => {}
+            Vacated::Before | Vacated::Now => {
+                take(table, place, original);
+                return;
+            }
         }
     }
 }
@@ -44,7 +50,7 @@ fn place_established<A: Inet>(original: &FlowKey<A>) -> bool {
     let table = flows::established();
     for _ in 0..PLACES {
         let Some(place) = flows::next_place(table) else { return false };
-        if is_free(table, &place, |_owner| false) {
+        if vacate(table, &place, |_owner| false) == Vacated::Before {
             // The row is still in the other table.
             take(flows::unreplied(), place, original);
             return true;
@@ -62,28 +68,39 @@ fn take<A: Inet>(table: Flows<A>, place: Place<A>, original: &FlowKey<A>) {
     }
 }
 
-/// Whether a place is free by now. A connection that has expired, or whose owner is gone, is removed; so is one that
-/// `gives_way`, which is asked whom it counts for.
+/// Whether a place was vacated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Vacated {
+    /// It was free, or its connection had expired or lost its owner.
+    Before,
+    /// Its connection has given way.
+    Now,
+    /// It has its connection still.
+    Not,
+}
+
+/// Vacates a place, if its connection has expired, has lost its owner, or `gives_way`, which is asked whom it counts for.
 #[inline(always)]
-fn is_free<A: Inet>(table: Flows<A>, place: &Place<A>, gives_way: impl Fn(Handle) -> bool) -> bool {
+fn vacate<A: Inet>(table: Flows<A>, place: &Place<A>, gives_way: impl Fn(Handle) -> bool) -> Vacated {
     let key = &*place.key;
-    let Some(row) = flows::get(table, key) else { return true };
+    let Some(row) = flows::get(table, key) else { return Vacated::Before };
     if row.is_reply() || !row.is_at(place.number) {
         // Another connection has the key by now, and a place of its own.
-        return true;
+        return Vacated::Before;
     }
     let other = nat::partner_key(key, row);
     let partner: Option<&FlowRow<A>> = flows::get(table, &other).map(|partner| &*partner);
-    if owner(row).is_some() {
-        let has_expired = is_expired(row.state(key.protocol(), partner), row.idle(partner, clock::now()));
-        let counts_for = partner.map_or(row.endpoint, |partner| partner.endpoint);
-        if !has_expired && !gives_way(counts_for) {
-            return false;
+    let mut vacated = Vacated::Before;
+    if owner(row).is_some()
+        && !is_expired(row.state(key.protocol(), partner), row.idle(partner, clock::now()))
+    {
+        if !gives_way(partner.map_or(row.endpoint, |partner| partner.endpoint)) {
+            return Vacated::Not;
         }
+        vacated = Vacated::Now;
     }
-    flows::remove(table, key);
-    flows::remove(table, &other);
-    true
+    forget(table, key, &other);
+    vacated
 }
 
 /// Removes expired connections, since a new one has found no room.
@@ -92,7 +109,7 @@ pub(crate) fn reclaim<A: Inet>() {
     let table: Flows<A> = flows::established();
     for _ in 0..PLACES {
         if let Some(place) = flows::next_place(table) {
-            let _is_free = is_free(table, &place, |_owner| false);
+            vacate(table, &place, |_owner| false);
         }
     }
 }
@@ -111,9 +128,10 @@ pub(crate) fn change_table<A: Inet>() {
         }
     } else if let (Some(row), Some(partner)) = (flows::get(established, key), flows::get(established, other))
     {
-        let original = if row.is_reply() { &*other } else { &*key };
+        let (original, owner) =
+            if row.is_reply() { (&*other, row.endpoint) } else { (&*key, partner.endpoint) };
         carry(key, other, (established, row, partner), unreplied);
-        place_unreplied(original);
+        place_unreplied(original, owner);
     }
 }
 

@@ -53,20 +53,31 @@ pub(crate) fn owner<A: Inet>(row: &FlowRow<A>) -> Option<&'static EndpointRow> {
     Some(endpoint)
 }
 
-/// A live row and its endpoint. A row that is not live is removed, since it would hide the row of the same key in the
-/// other table.
+/// A live row and its endpoint. A connection that is not live is removed, since it would hide the row of the same key in
+/// the other table. `other` becomes the key of the other direction.
 #[inline(always)]
 pub(crate) fn live<A: Inet, T: Table<A>>(
     key: &FlowKey<A>,
+    other: &mut FlowKey<A>,
 ) -> Option<(&'static mut FlowRow<A>, &'static EndpointRow)> {
     let row = flows::get(T::rows(), key)?;
+    *other = nat::partner_key(key, row);
     match owner(row) {
         Some(endpoint) => Some((row, endpoint)),
         None => {
-            flows::remove(T::rows(), key);
+            forget(T::rows(), key, other);
             None
         }
     }
+}
+
+/// Removes the row under a key and its partner. Another connection may have got the partner's key since.
+#[inline(always)]
+pub(crate) fn forget<A: Inet>(flows: Flows<A>, key: &FlowKey<A>, other: &FlowKey<A>) {
+    if flows::get(flows, other).is_some_and(|partner| partner.tuple() == key.tuple().reversed()) {
+        flows::remove(flows, other);
+    }
+    flows::remove(flows, key);
 }
 
 /// The row under a key in either table.
@@ -126,8 +137,7 @@ pub(crate) fn find<A: Inet, T: Table<A>>(
     other: &mut FlowKey<A>,
     spare: &mut FlowRow<A>,
 ) -> Option<Live<A>> {
-    let (row, endpoint) = live::<A, T>(key)?;
-    *other = nat::partner_key(key, row);
+    let (row, endpoint) = live::<A, T>(key, other)?;
     let partner = match flows::get(T::rows(), other) {
         Some(partner) => partner,
         None => restore::<A, T>(key, row, other, spare)?,

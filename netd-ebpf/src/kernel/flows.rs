@@ -3,18 +3,13 @@
 //! The kernel frees no row while a program runs, but it may reuse a row for another key. So every row has the handles of
 //! its owners, which are compared before the row is used. The window is a few instructions, and the harm is one packet.
 
-use aya_ebpf::maps::{Array, HashMap};
 use netd_common::abi::{FillRow, LimitRow, table};
 use netd_common::flow::{FlowKey, FlowRow, Handle};
+use netd_common::verdict::Reason;
 
-use super::atomic;
 use super::inet::Inet;
-use super::maps::{self, BPF_NOEXIST};
-
-/// Rows by their keys.
-pub(super) type Rows<A> = HashMap<FlowKey<A>, FlowRow<A>>;
-/// The originators' keys of connections, in the order in which these came.
-pub(super) type Ring<A> = Array<FlowKey<A>>;
+use super::maps::{self, BPF_NOEXIST, Ring, Rows};
+use super::{atomic, tables};
 
 /// A flow table.
 #[derive(Clone, Copy)]
@@ -47,15 +42,6 @@ pub(crate) enum NotInserted {
     Exists,
     /// The table has no room.
     Full,
-}
-
-/// Why a connection gets no row.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NoRoom {
-    /// The table has as many connections as it has room for.
-    Full,
-    /// The container has its share.
-    Quota,
 }
 
 /// The row of a key.
@@ -95,7 +81,8 @@ pub(crate) fn remove<A: Inet>(flows: Flows<A>, key: &FlowKey<A>) {
     }
 }
 
-/// Counts a connection by its reply's row, whose endpoint is whom the connection counts for. `change` is 1 or -1.
+/// Counts a connection by its reply's row, whose endpoint is whom the connection counts for: nobody if it has gone, since
+/// its slot may have another owner by now. `change` is 1 or -1.
 #[inline(always)]
 fn count<A: Inet>(flows: Flows<A>, is_reply: bool, endpoint: Handle, change: u64) {
     if !is_reply {
@@ -116,9 +103,10 @@ fn fill<A: Inet>(flows: Flows<A>) -> Option<&'static mut FillRow> {
     Some(unsafe { &mut *row })
 }
 
-/// How many connections an endpoint has in a table.
+/// How many connections a live endpoint has in a table.
 #[inline(always)]
 fn usage<A: Inet>(flows: Flows<A>, endpoint: Handle) -> Option<&'static mut u64> {
+    tables::endpoint(endpoint)?;
     let row = maps::USAGE.get_ptr_mut(u32::from(endpoint.slot()))?;
     // SAFETY: as for `fill`.
     let row = unsafe { &mut *row };
@@ -130,26 +118,30 @@ fn limits<A: Inet>(flows: Flows<A>) -> Option<&'static LimitRow> {
     maps::LIMITS.get(flows.number)
 }
 
-/// Whether an endpoint has more connections in a table than its share.
+/// A count of connections. Another CPU may remove a row before its insertion is counted: none is below zero.
+#[inline(always)]
+fn counted(count: u64) -> u64 {
+    if count > u64::MAX / 2 { 0 } else { count }
+}
+
+/// Whether an endpoint has more connections in a table than its quota.
 #[inline(always)]
 pub(crate) fn is_over_quota<A: Inet>(flows: Flows<A>, endpoint: Handle) -> bool {
-    match (limits(flows), usage(flows, endpoint)) {
-        (Some(limits), Some(usage)) => *usage > u64::from(limits.quota),
+    match (limits(flows), fill(flows), usage(flows, endpoint)) {
+        (Some(limits), Some(fill), Some(usage)) => {
+            let own = counted(*usage);
+            own > limits.quota(counted(fill.connections), own)
+        }
         _ => false,
     }
 }
 
 /// Whether a table has room for one more connection of an endpoint.
 #[inline(always)]
-pub(crate) fn has_room<A: Inet>(flows: Flows<A>, endpoint: Handle) -> Result<(), NoRoom> {
-    let (Some(limits), Some(fill)) = (limits(flows), fill(flows)) else { return Err(NoRoom::Full) };
-    if fill.connections >= u64::from(limits.room) {
-        return Err(NoRoom::Full);
-    }
-    match usage(flows, endpoint) {
-        Some(usage) if *usage >= u64::from(limits.quota) => Err(NoRoom::Quota),
-        _ => Ok(()),
-    }
+pub(crate) fn has_room<A: Inet>(flows: Flows<A>, endpoint: Handle) -> Result<(), Reason> {
+    let (Some(limits), Some(fill)) = (limits(flows), fill(flows)) else { return Err(Reason::TableFull) };
+    let own = usage(flows, endpoint).map_or(0, |usage| counted(*usage));
+    limits.admit(counted(fill.connections), own)
 }
 
 /// A place in a table's ring.

@@ -10,15 +10,18 @@ use netd_common::abi::{
     SocketRow, SourceKey, TargetPortKey, TrustKey, UplinkRow, UsageRow, VersionRow, capacity,
 };
 use netd_common::flow::nat::{Connection, Nat};
-use netd_common::flow::{FlowKey, Handle};
+use netd_common::flow::{FlowKey, FlowRow, Handle};
 use netd_common::wire::bytes::{Ipv4, Ipv6};
-
-use super::flows::{Ring, Rows};
 
 /// `bpf_map_update_elem`: whether or not the row exists.
 pub(super) const BPF_ANY: u64 = 0;
 /// `bpf_map_update_elem`: only if it does not exist.
 pub(super) const BPF_NOEXIST: u64 = 1;
+
+/// Rows by their keys.
+pub(super) type Rows<A> = HashMap<FlowKey<A>, FlowRow<A>>;
+/// The originators' keys of connections, in the order in which these came.
+pub(super) type Ring<A> = Array<FlowKey<A>>;
 
 #[map]
 static FLOWS: Rows<Ipv4> = Rows::with_max_entries(capacity::FLOWS.rows, 0);

@@ -153,7 +153,7 @@ impl Transaction {
         }
     }
 
-    /// Sets which share of the flow tables one container may have. Connections that are there go on.
+    /// Sets how much of the flow tables one container may have. Existing connections go on.
     pub fn set_quota(&mut self, quota: Quota) -> Result<()> {
         if std::mem::replace(&mut self.store.state.quota, quota) == quota {
             return Ok(());

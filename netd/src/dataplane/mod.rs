@@ -45,8 +45,8 @@ pub(crate) struct Dataplane {
 impl Dataplane {
     /// Opens the instance's dataplane, or loads it if it is not loaded. `host` is the namespace that netd serves, `tc`
     /// says how to attach TC programs. `connections`, `quota` and `timeout` apply only if it is loaded: the number of
-    /// established IPv4 connections, the share of them that one container may have, and the idle timeout of each state
-    /// in seconds.
+    /// established IPv4 connections, how much of each flow table one container may have, and the idle timeout of each
+    /// state in seconds.
     pub(crate) fn open_or_load(
         instance: &str,
         host: &Netns,

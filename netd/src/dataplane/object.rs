@@ -29,7 +29,7 @@ pub(super) struct Setup<'a> {
     pub(super) host: u64,
     /// The number of established IPv4 connections.
     pub(super) connections: u32,
-    /// The share of them that one container may have.
+    /// How much of each flow table one container may have.
     pub(super) quota: Quota,
     /// The idle timeout of each state, seconds.
     pub(super) timeout: &'a dyn Fn(State) -> u32,
@@ -153,7 +153,7 @@ fn fill_limits(object: &mut Ebpf, setup: Setup<'_>) -> Result<()> {
 /// What a flow table of this size may hold.
 pub(super) fn limits(size: capacity::Flows, quota: Quota) -> LimitRow {
     let capacity::Flows { connections: room, places, .. } = size;
-    LimitRow { room, quota: quota.of(room), places, pad: 0 }
+    LimitRow { room, share: quota.parts(), places, pad: 0 }
 }
 
 /// Writes this netd's version and freezes the map.

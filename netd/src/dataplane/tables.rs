@@ -81,8 +81,8 @@ pub(crate) struct TableFill {
     pub connections: u64,
     /// Connections it has room for.
     pub capacity: u32,
-    /// How many of them one container may have.
-    pub quota: u32,
+    /// How many the container may have while the others keep theirs; of a whole table, one without connections.
+    pub quota: u64,
 }
 
 /// The maps of one instance. Each is opened by its pin when it is needed.
@@ -130,7 +130,14 @@ impl Tables {
     pub(crate) fn put_endpoint(&self, row: &EndpointRow) -> Result<()> {
         let slot = u32::from(row.handle.slot());
         let what = || format!("write row {slot} of {}", name::ENDPOINTS);
-        self.array(name::ENDPOINTS)?.set(slot, Wire(*row), ANY).doing(what)?;
+        let mut endpoints = self.array::<EndpointRow>(name::ENDPOINTS)?;
+        let Wire(before) = endpoints.get(&slot, 0).doing(what)?;
+        if before.handle != row.handle {
+            // The connections of the slot's earlier owner are not its own.
+            let none = Wire(UsageRow::default());
+            self.array(name::USAGE)?.set(slot, none, ANY).doing(|| format!("write to {}", name::USAGE))?;
+        }
+        endpoints.set(slot, Wire(*row), ANY).doing(what)?;
         if row.is_remote() {
             return Ok(());
         }
@@ -529,43 +536,47 @@ impl Tables {
         Ok(Fill { rows, capacity, max_connections: self.max_connections()? })
     }
 
-    /// Each flow table, by number.
+    /// Each flow table, by number, with the quota of a container that has no connections.
     pub(crate) fn fill(&self) -> Result<Vec<TableFill>> {
-        let rows = self.array::<FillRow>(name::FILL)?;
-        self.each_table(|number| rows.get(&number, 0).map(|Wire(row)| row.connections))
+        self.each_table(|_number, total| Ok((total, 0)))
     }
 
-    /// The same of the connections of these endpoints.
+    /// The same of the connections of these endpoints of a container, with its quota.
     pub(crate) fn usage(&self, endpoints: &[Handle]) -> Result<Vec<TableFill>> {
         let rows = self.array::<UsageRow>(name::USAGE)?;
-        self.each_table(|number| {
-            endpoints.iter().try_fold(0, |sum, endpoint| {
+        self.each_table(|number, _total| {
+            let own = endpoints.iter().try_fold(0, |sum, endpoint| {
                 let Wire(row) = rows.get(&u32::from(endpoint.slot()), 0)?;
                 Ok(sum + row.connections.get(number as usize).copied().unwrap_or_default())
-            })
+            });
+            own.map(|own| (own, own))
         })
     }
 
+    /// Reports each table. `of` is given a table's number and how many connections it has. It returns how many are to be
+    /// reported, and how many the container has whose quota is.
     fn each_table(
         &self,
-        connections: impl Fn(u32) -> std::result::Result<u64, MapError>,
+        of: impl Fn(u32, u64) -> std::result::Result<(u64, u64), MapError>,
     ) -> Result<Vec<TableFill>> {
         let limits = self.array::<LimitRow>(name::LIMITS)?;
-        let of = |number| {
-            let Wire(LimitRow { room, quota, .. }) = limits.get(&number, 0)?;
+        let fill = self.array::<FillRow>(name::FILL)?;
+        let report = |number| {
+            let (Wire(limits), Wire(fill)) = (limits.get(&number, 0)?, fill.get(&number, 0)?);
+            let (connections, own) = of(number, fill.connections)?;
             Ok(TableFill {
                 is_established: matches!(number, table::FLOWS | table::FLOWS6),
                 is_v6: matches!(number, table::FLOWS6 | table::UNREPLIED6),
-                connections: connections(number)?,
-                capacity: room,
-                quota,
+                connections,
+                capacity: limits.room,
+                quota: limits.quota(fill.connections, own),
             })
         };
-        let tables: std::result::Result<Vec<_>, MapError> = (0..capacity::TABLES).map(of).collect();
+        let tables: std::result::Result<Vec<_>, MapError> = (0..capacity::TABLES).map(report).collect();
         tables.doing(|| "read how full the flow tables are".to_owned())
     }
 
-    /// Sets which share of the flow tables one container may have.
+    /// Sets how much of the flow tables one container may have.
     pub(crate) fn set_quota(&self, quota: Quota) -> Result<()> {
         let mut limits = self.array(name::LIMITS)?;
         for (number, size) in (0..).zip(capacity::flows(self.max_connections()?)) {

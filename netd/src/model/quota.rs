@@ -1,20 +1,22 @@
-//! Which share of a flow table one container may have.
+//! How much of a flow table one container may have.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use netd_common::abi::LimitRow;
+
 use crate::error::{Error, Result};
 
-/// The share of each flow table that one container may have, percent.
+/// The share of one container in what the others leave of each flow table, percent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Quota(u8);
 
 impl Default for Quota {
     fn default() -> Self {
-        Self(50)
+        Self(80)
     }
 }
 
@@ -24,13 +26,13 @@ impl Quota {
         self.0
     }
 
-    /// How many connections that are in a table with room for `room`.
-    #[expect(clippy::cast_possible_truncation, reason = "a share is no more than the whole")]
-    pub(crate) fn of(self, room: u32) -> u32 {
-        ((u64::from(room) * u64::from(self.0) / 100) as u32).max(1)
+    /// In parts of [`LimitRow::WHOLE`], rounded up.
+    pub(crate) fn parts(self) -> u32 {
+        (u32::from(self.0) * LimitRow::WHOLE).div_ceil(100)
     }
 
     /// Whether it is the default.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
     pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
     }
@@ -48,7 +50,7 @@ impl FromStr for Quota {
     fn from_str(text: &str) -> Result<Self> {
         let number = text.strip_suffix('%').unwrap_or(text).parse();
         number.ok().filter(|percent| (1..=100).contains(percent)).map(Self).ok_or_else(|| {
-            Error::malformed(format!("'{text}' is not a share")).expected("use 1% to 100%, for example 25%")
+            Error::malformed(format!("'{text}' is not a quota")).expected("use 1% to 100%, for example 25%")
         })
     }
 }
@@ -58,11 +60,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_is_a_percentage_and_never_nothing() {
-        for (text, of_thousand) in [("25%", 250), ("100", 1000), ("1%", 10)] {
-            assert_eq!(text.parse::<Quota>().unwrap().of(1000), of_thousand);
+    fn a_quota_is_a_percentage_and_never_nothing() {
+        for (text, parts) in [("25%", 256), ("100", LimitRow::WHOLE), ("1%", 11), ("80", 820)] {
+            assert_eq!(text.parse::<Quota>().unwrap().parts(), parts);
         }
-        assert_eq!("1%".parse::<Quota>().unwrap().of(10), 1);
         for text in ["0", "101%", "-1", "half", ""] {
             assert!(text.parse::<Quota>().is_err(), "{text}");
         }

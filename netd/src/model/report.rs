@@ -263,14 +263,15 @@ pub struct TableFill {
     pub connections: u64,
     /// Connections there is room for.
     pub capacity: u32,
-    /// How many of them one container may have.
-    pub quota: u32,
+    /// How many the container may have while the others keep theirs. If the report is not about one: how many a
+    /// container without connections may have.
+    pub quota: u64,
 }
 
-/// The share of the flow tables that one container may have: `netd quota --json`.
+/// How much of the flow tables one container may have: `netd quota --json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Quota {
-    /// The share, percent.
+    /// Its share in what the others leave, percent.
     pub percent: u8,
     /// The tables, once there are any.
     pub tables: Vec<TableFill>,

@@ -35,7 +35,7 @@ pub struct State {
     /// Idle timeouts that are not the defaults.
     #[serde(default)]
     pub timeouts: Timeouts,
-    /// Which share of the flow tables one container may have.
+    /// How much of the flow tables one container may have.
     #[serde(default, skip_serializing_if = "Quota::is_default")]
     pub quota: Quota,
     /// Networks by name, `bridge` among them once it is used.

@@ -46,7 +46,7 @@ impl Session {
         })
     }
 
-    /// The share of the flow tables that one container may have, and how full they are.
+    /// How much of the flow tables one container may have, and how full they are.
     pub fn report_quota(&self) -> Result<Quota> {
         let tables = self.dataplane.as_ref().map(|dataplane| dataplane.tables.fill()).transpose()?;
         let tables = tables.unwrap_or_default().iter().map(table_fill).collect();

@@ -198,20 +198,23 @@ unit, the number is in seconds.")]
         #[arg(long, conflicts_with = "changes")]
         reset: bool,
     },
-    /// Show or set the share of the flow tables that one container may have
+    /// Show or set how much of the flow tables one container may have
     #[command(after_help = "\
 Examples:
-  netd quota       Show the share, and how full the tables are
-  netd quota 25%   A container has at most a quarter of each table
+  netd quota       Show the quota, and how full the tables are
+  netd quota 50%   A container may have half of what the others leave
+  netd quota 100%  No quota
 
-A connection counts for the container that opened it, or if it comes from
-outside, for its target. At its share of established connections a container
-gets no new ones. Of the table of unreplied connections it may use what is free,
-but its own oldest ones give way first.")]
+A container may have this share of what the other containers leave free in a
+table. So one container alone can have 80% of it by default, and there is always
+room for another one. A connection counts for the container that opened it; one
+from outside counts for its target. At its quota of established connections a
+container gets no new ones. At its quota of unreplied ones its new connections
+replace its old ones.")]
     Quota {
-        /// The new share, for example 25% (default 50%)
+        /// The new quota, for example 50% (default 80%)
         #[arg(value_name = "PERCENT")]
-        share: Option<Quota>,
+        quota: Option<Quota>,
     },
     /// Show attached programs, table usage and dropped packets
     Status,
@@ -257,7 +260,7 @@ impl HostCommand {
                 )
             }
             Self::Access { lists, open } => !open && lists.allow.is_empty() && lists.deny.is_empty(),
-            Self::Quota { share } => share.is_none(),
+            Self::Quota { quota } => quota.is_none(),
             Self::Timeouts { changes, reset } => !reset && changes.is_empty(),
             _ => false,
         }

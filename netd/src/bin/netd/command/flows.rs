@@ -15,10 +15,10 @@ pub(super) fn flows(
     output.print(&Session::open(settings)?.report_flows(container, protocol, port)?)
 }
 
-pub(super) async fn quota(settings: &Settings, output: Output, share: Option<Quota>) -> Result<()> {
-    let session = match share {
+pub(super) async fn quota(settings: &Settings, output: Output, quota: Option<Quota>) -> Result<()> {
+    let session = match quota {
         None => Session::open(settings)?,
-        Some(share) => change(settings, async |host| host.set_quota(share)).await?.1,
+        Some(quota) => change(settings, async |host| host.set_quota(quota)).await?.1,
     };
     output.print(&session.report_quota()?)
 }

@@ -75,7 +75,7 @@ async fn dispatch(settings: &Settings, output: Output, command: HostCommand) -> 
         HostCommand::Timeouts { changes, reset } => {
             flows::timeouts(settings, output, &changes, reset).await?;
         }
-        HostCommand::Quota { share } => flows::quota(settings, output, share).await?,
+        HostCommand::Quota { quota } => flows::quota(settings, output, quota).await?,
         HostCommand::Status => instance::status(settings, output).await?,
         HostCommand::Sync => instance::sync(settings).await?,
         HostCommand::Log { follow } => log::execute(settings, output, follow)?,

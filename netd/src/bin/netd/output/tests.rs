@@ -49,7 +49,7 @@ fn port() -> Port {
 }
 
 fn fill(table: &'static str, connections: u64) -> TableFill {
-    TableFill { table, family: "ipv4", connections, capacity: 131_072, quota: 65_536 }
+    TableFill { table, family: "ipv4", connections, capacity: 131_072, quota: 104_950 }
 }
 
 fn restricted() -> Port {
@@ -119,7 +119,7 @@ fn timeouts() {
 
 #[test]
 fn quota() {
-    check("quota", &Quota { percent: 50, tables: vec![fill("established", 12)] });
+    check("quota", &Quota { percent: 80, tables: vec![fill("established", 12)] });
 }
 
 #[test]
