@@ -11,7 +11,7 @@ use netd_common::wire::transport::{Layout, tcp_flag};
 
 use crate::flow::datagram;
 use crate::flow::packet::{Packet, mtu};
-use crate::flow::table::{Live, Table, find};
+use crate::flow::table::{Found, Live, Table, find, forget};
 use crate::kernel::frame::{self, Frame};
 use crate::kernel::inet::Inet;
 use crate::kernel::lookups::Kernel;
@@ -72,28 +72,30 @@ pub(crate) fn pass<A: Inet, T: Table<A>>(skb: &Skb, frame: Frame, ip: Ip<A>, fol
         return Step::Unknown;
     };
     *key = FlowKey::of(&ip, &transport, zone);
-    let Some(mut live) = find::<A, T>(key, other, spare) else { return Step::Unknown };
-    if zone == Zone::OUTSIDE && live.row.is_of_other_input(skb.ifindex()) {
-        return Step::Unknown;
+    match find::<A, T>(key, other, spare) {
+        Found::Live(live) if zone == Zone::OUTSIDE && live.row.is_of_other_input(skb.ifindex()) => {
+            return Step::Unknown;
+        }
+        Found::Live(mut live) => {
+            let (publication, before) = (live.row.publication, live.row.last);
+            match live.update(&Packet { skb, frame, ip, transport }, key, follows) {
+                Ok(Outcome::Over) => live.end(),
+                Ok(outcome) if live.belongs_elsewhere::<T>(key, before) => {
+                    return Step::Move { is_nat64: matches!(outcome, Outcome::Nat64) };
+                }
+                Ok(Outcome::Nat64) => return Step::Nat64,
+                Ok(Outcome::Sent(verdict)) => return Step::Done(Ok(verdict)),
+                Err(reason) => {
+                    tables::count_dropped(publication, 1);
+                    return Step::Done(Err(reason));
+                }
+            }
+        }
+        Found::Over => {}
+        Found::Nothing => return Step::Unknown,
     }
-    let (publication, before) = (live.row.publication, live.row.last);
-    match live.update(&Packet { skb, frame, ip, transport }, key, follows) {
-        Ok(Outcome::Over) => {
-            live.end();
-            flows::remove(T::rows(), key);
-            flows::remove(T::rows(), other);
-            Step::Unknown
-        }
-        Ok(outcome) if live.belongs_elsewhere::<T>(key, before) => {
-            Step::Move { is_nat64: matches!(outcome, Outcome::Nat64) }
-        }
-        Ok(Outcome::Nat64) => Step::Nat64,
-        Ok(Outcome::Sent(verdict)) => Step::Done(Ok(verdict)),
-        Err(reason) => {
-            tables::count_dropped(publication, 1);
-            Step::Done(Err(reason))
-        }
-    }
+    forget(T::rows(), key, other);
+    Step::Unknown
 }
 
 /// The result for a packet that has a flow.

@@ -1,12 +1,12 @@
 //! Making the rows of a new connection.
 
 use netd_common::flow::nat::{self, Connection, Nat};
-use netd_common::flow::{FlowKey, FlowRow, Zone};
+use netd_common::flow::{FlowRow, Zone};
 use netd_common::verdict::Reason;
 use netd_common::wire::bytes::Be16;
 use netd_common::wire::ip::protocol;
 
-use crate::flow::table::{Assured, Table, Unreplied, forget, is_expired, live, owner};
+use crate::flow::table::{Assured, Table, Unreplied, forget, is_expired, owner};
 use crate::kernel::flows::{self, NotInserted};
 use crate::kernel::inet::Inet;
 use crate::kernel::{clock, scratch, seen_peers, tables};
@@ -63,14 +63,17 @@ fn insert<A: Inet>(connection: &mut Connection<A>) -> Result<Opened, Reason> {
     match flows::insert(flows::unreplied(), &connection.original, &connection.forward) {
         Ok(()) => return Ok(Opened::New),
         Err(NotInserted::Exists) => {
-            if let Some((row, _)) = live::<A, Unreplied>(&connection.original, &mut FlowKey::default()) {
+            if let Some(row) = flows::get(flows::unreplied(), &connection.original)
+                && owner(row).is_some()
+            {
                 // Another CPU has made a connection from a copy of the packet: that one is used, with its port.
                 if row.tuple() != connection.forward.tuple() {
                     flows::remove(flows::unreplied(), &connection.reply);
                 }
                 return Ok(Opened::New);
             }
-            // The row was not live, and has been removed.
+            // It has lost its owner since the packet was looked up.
+            flows::remove(flows::unreplied(), &connection.original);
             if flows::insert(flows::unreplied(), &connection.original, &connection.forward).is_ok() {
                 return Ok(Opened::New);
             }

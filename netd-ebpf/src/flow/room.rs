@@ -118,38 +118,48 @@ pub(crate) fn reclaim<A: Inet>() {
 /// connection stays where it is; its next packets try again.
 #[inline(always)]
 pub(crate) fn change_table<A: Inet>() {
-    let Some(Connection { original: key, reply: other, .. }) = scratch::connection::<A>() else { return };
+    let Some(Connection { original, reply, .. }) = scratch::connection::<A>() else { return };
     let (unreplied, established) = (flows::unreplied(), flows::established());
-    if let (Some(row), Some(partner)) = (flows::get(unreplied, key), flows::get(unreplied, other)) {
-        let (original, owner) =
-            if row.is_reply() { (&*other, row.endpoint) } else { (&*key, partner.endpoint) };
-        if flows::has_room(established, owner).is_ok() && place_established(original) {
-            carry(key, other, (unreplied, row, partner), established);
+    if let Some((row, partner)) = originator_first(unreplied, original, reply) {
+        if flows::has_room(established, partner.endpoint).is_ok() && place_established(original) {
+            carry(original, reply, (unreplied, row, partner), established);
         }
-    } else if let (Some(row), Some(partner)) = (flows::get(established, key), flows::get(established, other))
+    } else if let Some((row, partner)) = originator_first(established, original, reply)
+        && carry(original, reply, (established, row, partner), unreplied)
     {
-        let (original, owner) =
-            if row.is_reply() { (&*other, row.endpoint) } else { (&*key, partner.endpoint) };
-        carry(key, other, (established, row, partner), unreplied);
-        place_unreplied(original, owner);
+        place_unreplied(original, partner.endpoint);
     }
 }
 
-/// Carries the rows of a connection from one table to another. If another CPU does so at the same time, one succeeds.
+/// The rows of a connection, that of the originator first; its keys get this order as well.
+#[inline(always)]
+fn originator_first<A: Inet>(
+    table: Flows<A>,
+    original: &mut FlowKey<A>,
+    reply: &mut FlowKey<A>,
+) -> Option<(&'static FlowRow<A>, &'static FlowRow<A>)> {
+    if flows::get(table, original)?.is_reply() {
+        core::mem::swap(original, reply);
+    }
+    Some((flows::get(table, original)?, flows::get(table, reply)?))
+}
+
+/// Carries the rows of a connection from one table to another. If several CPUs do so at the same time, one succeeds.
 #[inline(always)]
 fn carry<A: Inet>(
-    key: &FlowKey<A>,
-    other: &FlowKey<A>,
+    original: &FlowKey<A>,
+    reply: &FlowKey<A>,
     (from, row, partner): (Flows<A>, &FlowRow<A>, &FlowRow<A>),
     to: Flows<A>,
-) {
-    if flows::insert(to, other, partner).is_err() {
-        return;
+) -> bool {
+    if flows::insert(to, reply, partner).is_err() {
+        return false;
     }
-    if flows::insert(to, key, row).is_err() {
-        flows::remove(to, other);
-        return;
+    if flows::insert(to, original, row).is_err() {
+        flows::remove(to, reply);
+        return false;
     }
-    flows::remove(from, key);
-    flows::remove(from, other);
+    flows::remove(from, original);
+    flows::remove(from, reply);
+    true
 }

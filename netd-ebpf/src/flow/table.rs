@@ -53,24 +53,6 @@ pub(crate) fn owner<A: Inet>(row: &FlowRow<A>) -> Option<&'static EndpointRow> {
     Some(endpoint)
 }
 
-/// A live row and its endpoint. A connection that is not live is removed, since it would hide the row of the same key in
-/// the other table. `other` becomes the key of the other direction.
-#[inline(always)]
-pub(crate) fn live<A: Inet, T: Table<A>>(
-    key: &FlowKey<A>,
-    other: &mut FlowKey<A>,
-) -> Option<(&'static mut FlowRow<A>, &'static EndpointRow)> {
-    let row = flows::get(T::rows(), key)?;
-    *other = nat::partner_key(key, row);
-    match owner(row) {
-        Some(endpoint) => Some((row, endpoint)),
-        None => {
-            forget(T::rows(), key, other);
-            None
-        }
-    }
-}
-
 /// Removes the row under a key and its partner. Another connection may have got the partner's key since.
 #[inline(always)]
 pub(crate) fn forget<A: Inet>(flows: Flows<A>, key: &FlowKey<A>, other: &FlowKey<A>) {
@@ -129,32 +111,45 @@ pub(crate) struct Live<A: Inet> {
     pub(crate) state: State,
 }
 
-/// The connection of a packet with this key; none if there is none or it has expired. If one row is missing, it is
-/// restored from the other one, in `spare`. `other` becomes the key of the other direction.
+/// The connection of a packet.
+pub(crate) enum Found<A: Inet> {
+    /// It has this one.
+    Live(Live<A>),
+    /// It has one that is over, and is to be forgotten.
+    Over,
+    /// It has none.
+    Nothing,
+}
+
+/// The connection of a packet with this key. If one row is missing, it is restored from the other one, in `spare`. `other`
+/// becomes the key of the other direction.
 #[inline(always)]
 pub(crate) fn find<A: Inet, T: Table<A>>(
     key: &FlowKey<A>,
     other: &mut FlowKey<A>,
     spare: &mut FlowRow<A>,
-) -> Option<Live<A>> {
-    let (row, endpoint) = live::<A, T>(key, other)?;
+) -> Found<A> {
+    let Some(row) = flows::get(T::rows(), key) else { return Found::Nothing };
+    *other = nat::partner_key(key, row);
+    // A row that is not live would hide the row of the same key in the other table.
+    let Some(endpoint) = owner(row) else { return Found::Over };
     let partner = match flows::get(T::rows(), other) {
         Some(partner) => partner,
-        None => restore::<A, T>(key, row, other, spare)?,
+        None => match restore::<A, T>(key, row, other, spare) {
+            Some(partner) => partner,
+            None => return Found::Nothing,
+        },
     };
     if partner.tuple() != key.tuple().reversed() {
         // It belongs to another connection, which was made while the partner was missing.
-        flows::remove(T::rows(), key);
-        return None;
+        return Found::Over;
     }
     let state = row.state(key.protocol(), Some(partner));
     let state = State::numbered(frame::opaque(state as u32, row.last));
     if is_expired(state, row.idle(Some(partner), clock::now())) {
-        flows::remove(T::rows(), key);
-        flows::remove(T::rows(), other);
-        return None;
+        return Found::Over;
     }
-    Some(Live { row, partner, endpoint, state })
+    Found::Live(Live { row, partner, endpoint, state })
 }
 
 /// Restores a partner.
