@@ -125,7 +125,13 @@ impl World {
     }
 
     /// A container of a network `a.b.0.0/16`, with flags of its network.
-    fn container(&mut self, name: &'static str, network: u32, address: &str, flags: u32) -> &mut EndpointRow {
+    pub(crate) fn container(
+        &mut self,
+        name: &'static str,
+        network: u32,
+        address: &str,
+        flags: u32,
+    ) -> &mut EndpointRow {
         let [a, b, c, d] = address.parse::<Ipv4Addr>().unwrap().octets();
         let (mask, gateway) = (four("255.255.0.0"), Ipv4::from(Ipv4Addr::new(a, b, 0, 1)));
         let number = u32::try_from(self.endpoints.len()).unwrap() + 1;
@@ -176,7 +182,7 @@ impl World {
     }
 
     /// Publishes `count` host ports at ports of an endpoint, on one address or on all.
-    fn port(
+    pub(crate) fn port(
         &mut self,
         protocol: u8,
         on: Option<&str>,
