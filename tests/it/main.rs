@@ -40,6 +40,7 @@ mod rfc;
 mod run;
 mod testbed;
 mod timeouts;
+mod tunnel;
 mod verifier;
 mod version;
 mod xdp;
