@@ -62,7 +62,13 @@ from the host's own address     | eth0 | tcp 192.0.2.7:4000 > 192.0.2.1:8080    
 from a container's address      | eth0 | tcp 172.17.0.3:4000 > 192.0.2.1:8080               | dropped: forged_source
 from loopback                   | eth0 | tcp 127.0.0.1:4000 > 192.0.2.1:8080                | dropped: martian
 to loopback                     | eth0 | tcp 203.0.113.9:4000 > 127.0.0.1:8080              | dropped: martian
-from a link-local address       | eth0 | tcp [fe80::9]:4000 > [2001:db8::1]:8080            | host
+from a link-local address       | eth0 | tcp [fe80::9]:4000 > [2001:db8::1]:8080            | [fd00:17::1]:4000 > [fd00:17::2]:80 to web, by eth0 only
+between link-local addresses    | eth0 | tcp [fe80::9]:40000 > [fe80::1]:8080               | [fd00:17::1]:30070 > [fd00:17::2]:80 to web, by eth0 only
+from another scope              | eth0 | tcp [2001:db8:9::9]:4000 > [fe80::1]:8080          | host
+another's link-local address    | eth0 | tcp [fe80::9]:4000 > [fe80::7]:8080                | host
+from the host's link-local one  | eth0 | tcp [fe80::1]:4000 > [2001:db8::1]:8080            | host
+link-local, NAT64               | eth0 | tcp [fe80::9]:4000 > [fe80::1]:6000                | [::ffff:10.6.0.1]:? > [::ffff:10.6.0.2]:60 to four, by eth0 only
+link-local, not published       | eth0 | tcp [fe80::9]:4000 > [fe80::1]:22                  | host
 from a mapped address           | eth0 | tcp [::ffff:203.0.113.9]:4000 > [2001:db8::1]:8080 | host
 from a group                    | eth0 | udp 224.0.0.9:4000 > 192.0.2.1:3005                | host
 later fragment before its first | eth0 | later 203.0.113.9 > 192.0.2.1                      | queued, and to the host
@@ -404,6 +410,7 @@ fn opened<A: FamilyRows>(world: &World, nat: &Nat<A>) -> String {
     }
     let by = match nat.input {
         0 => "",
+        input if input == world.ifindex("eth0") => ", by eth0 only",
         input if input == world.ifindex("eth1") => ", by eth1 only",
         input => panic!("bound to {input}"),
     };
