@@ -8,9 +8,9 @@ mod world;
 
 use std::net::Ipv4Addr;
 
-use netd_common::abi::FamilyRows;
-use netd_common::flow::Zone;
+use netd_common::abi::{FamilyRows, Subnet};
 use netd_common::flow::nat::Nat;
+use netd_common::flow::{Tuple, Zone};
 use netd_common::policy::{
     Decision, Packet, Refusal, Then, broadcast, direct, early_drop, forward, forwarded, inbound, outbound,
     source_port,
@@ -18,7 +18,7 @@ use netd_common::policy::{
 use netd_common::verdict::Reason;
 use netd_common::wire::bytes::{Ipv4, Ipv6};
 use netd_common::wire::ethernet::IP_AT;
-use netd_common::wire::ip::{Ip, Part};
+use netd_common::wire::ip::{Ip, Part, protocol};
 use netd_common::wire::transport;
 
 use world::{World, frame, name_of_zone};
@@ -62,7 +62,13 @@ from the host's own address     | eth0 | tcp 192.0.2.7:4000 > 192.0.2.1:8080    
 from a container's address      | eth0 | tcp 172.17.0.3:4000 > 192.0.2.1:8080               | dropped: forged_source
 from loopback                   | eth0 | tcp 127.0.0.1:4000 > 192.0.2.1:8080                | dropped: martian
 to loopback                     | eth0 | tcp 203.0.113.9:4000 > 127.0.0.1:8080              | dropped: martian
-from a link-local address       | eth0 | tcp [fe80::9]:4000 > [2001:db8::1]:8080            | host
+from a link-local address       | eth0 | tcp [fe80::9]:4000 > [2001:db8::1]:8080            | [fd00:17::1]:4000 > [fd00:17::2]:80 to web, by eth0 only
+between link-local addresses    | eth0 | tcp [fe80::9]:40000 > [fe80::1]:8080               | [fd00:17::1]:30070 > [fd00:17::2]:80 to web, by eth0 only
+from another scope              | eth0 | tcp [2001:db8:9::9]:4000 > [fe80::1]:8080          | host
+another's link-local address    | eth0 | tcp [fe80::9]:4000 > [fe80::7]:8080                | host
+from the host's link-local one  | eth0 | tcp [fe80::1]:4000 > [2001:db8::1]:8080            | host
+link-local, NAT64               | eth0 | tcp [fe80::9]:4000 > [fe80::1]:6000                | [::ffff:10.6.0.1]:? > [::ffff:10.6.0.2]:60 to four, by eth0 only
+link-local, not published       | eth0 | tcp [fe80::9]:4000 > [fe80::1]:22                  | host
 from a mapped address           | eth0 | tcp [::ffff:203.0.113.9]:4000 > [2001:db8::1]:8080 | host
 from a group                    | eth0 | udp 224.0.0.9:4000 > 192.0.2.1:3005                | host
 later fragment before its first | eth0 | later 203.0.113.9 > 192.0.2.1                      | queued, and to the host
@@ -107,7 +113,11 @@ later fragment                               | eth0 | later 203.0.113.9 > 10.4.0
 const OUTBOUND: &str = "
 masquerade                           | web    | tcp 172.17.0.2:4000 > 203.0.113.9:443       | 192.0.2.1:4000 > 203.0.113.9:443 to outside
 masquerade, IPv6                     | web    | udp [fd00:17::2]:4000 > [2001:db8:9::9]:53  | [2001:db8::1]:4000 > [2001:db8:9::9]:53 to outside
-masquerade, port published           | web    | tcp 172.17.0.2:8080 > 203.0.113.9:443       | 192.0.2.1:? > 203.0.113.9:443 to outside
+masquerade, its own published port   | db     | udp 172.17.0.3:3004 > 203.0.113.9:443       | 192.0.2.1:3004 > 203.0.113.9:443 to outside
+masquerade, published for another     | web    | udp 172.17.0.2:3004 > 203.0.113.9:443       | 192.0.2.1:? > 203.0.113.9:443 to outside
+masquerade, port published           | db     | tcp 172.17.0.3:8080 > 203.0.113.9:443       | 192.0.2.1:? > 203.0.113.9:443 to outside
+masquerade, privileged port          | web    | tcp 172.17.0.2:800 > 203.0.113.9:2049       | 192.0.2.1:800 > 203.0.113.9:2049 to outside
+masquerade, taken privileged port    | web    | udp 172.17.0.2:53 > 203.0.113.9:2049        | 192.0.2.1:256 > 203.0.113.9:2049 to outside
 masquerade, port of a socket         | web    | udp 172.17.0.2:53 > 203.0.113.9:443         | 192.0.2.1:? > 203.0.113.9:443 to outside
 masquerade, a port of the kernel's   | web    | tcp 172.17.0.2:40000 > 203.0.113.9:443      | 192.0.2.1:30070 > 203.0.113.9:443 to outside
 masquerade, the first of them        | web    | udp 172.17.0.2:32768 > 203.0.113.9:443      | 192.0.2.1:65534 > 203.0.113.9:443 to outside
@@ -246,6 +256,20 @@ fn a_broadcast_reaches_a_published_port_as_if_it_were_sent_to_the_host() {
 }
 
 #[test]
+fn an_address_whose_ports_are_all_published_can_be_a_source() {
+    let mut world = World::new();
+    world.port(protocol::TCP, Some("192.0.2.7"), 1, u16::MAX, "snat", 1);
+    let said = walk(&world, "snat", "tcp 10.8.0.2:4000 > 203.0.113.9:443");
+    assert_eq!(said, "192.0.2.7:4000 > 203.0.113.9:443 to outside", "the container of the publication");
+    let other = world.container("other", 12, "10.12.0.2", 0);
+    let [own, mask, gateway, snat] = ["10.12.0.2", "255.255.0.0", "10.12.0.1", "192.0.2.7"]
+        .map(|address| Ipv4::from(address.parse::<Ipv4Addr>().unwrap()));
+    other.subnet4 = Subnet::new(own, mask, gateway, snat);
+    let said = walk(&world, "other", "tcp 10.12.0.2:4000 > 203.0.113.9:443");
+    assert!(matches(&said, "192.0.2.7:? > 203.0.113.9:443 to outside", "tcp 10.12.0.2:4000"), "{said}");
+}
+
+#[test]
 fn without_lists_everybody_may_connect() {
     let mut world = World::new();
     world.forget_lists();
@@ -375,12 +399,14 @@ fn opened<A: FamilyRows>(world: &World, nat: &Nat<A>) -> String {
     let end = |address: A, port: u16| std::net::SocketAddr::new(address.to_ip(), port).to_string();
     let port = (0..source_port::TRIES)
         .map_while(|tries| source_port::candidate(world, nat, tries, || 0x8000_0000 + tries).ok())
-        .find(|port| {
-            let tuple = netd_common::flow::Tuple { src_port: *port, ..nat.translated };
+        .zip(0..)
+        .find(|(port, tries)| {
+            let (number, tuple) = (nat.original.protocol(), Tuple { src_port: *port, ..nat.translated });
             !nat.translates_source()
                 || nat.is_rebuilt
-                || source_port::is_free_on_gateway::<A, _>(world, nat.original.protocol(), &tuple)
-        });
+                || source_port::is_free_on_gateway::<A, _>(world, nat.back, number, &tuple, *tries)
+        })
+        .map(|(port, _tries)| port);
     let Some(port) = port else { return format!("dropped: {}", Reason::Collision.name()) };
     let to = nat.translated;
     let translated = format!("{} > {}", end(to.src, port.get()), end(to.dst, to.dst_port.get()));
@@ -390,6 +416,7 @@ fn opened<A: FamilyRows>(world: &World, nat: &Nat<A>) -> String {
     }
     let by = match nat.input {
         0 => "",
+        input if input == world.ifindex("eth0") => ", by eth0 only",
         input if input == world.ifindex("eth1") => ", by eth1 only",
         input => panic!("bound to {input}"),
     };

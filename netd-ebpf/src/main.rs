@@ -62,6 +62,12 @@ pub fn uplink_ingress(ctx: TcContext) -> i32 {
     dispatch::uplink(&ctx)
 }
 
+/// On the ingress of each uplink whose packets have no link-layer header: WireGuard, tun, PPP and other tunnels.
+#[classifier]
+pub fn tunnel_ingress(ctx: TcContext) -> i32 {
+    dispatch::tunnel(&ctx)
+}
+
 /// On the ingress of each container's host-side veth: what the container sends.
 #[classifier]
 pub fn container_ingress(ctx: TcContext) -> i32 {

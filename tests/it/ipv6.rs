@@ -1,10 +1,11 @@
 //! Every kind of path in IPv6.
 
-use std::net::{Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use netd_tests::lab::{CLIENT, CLIENT6, HOST, HOST_OUTSIDE6, HOST6, Lab, OUTSIDE6};
-use netd_tests::netns::sandbox;
+use netd_tests::netns::{Netns, sandbox};
 use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask};
 
 fn udp6(patience: Duration) -> UdpSocket {
@@ -196,4 +197,46 @@ fn large_datagrams_pass_links_with_a_small_mtu() {
     let output = lab.client.command("sh").args(["-c", &line]).output().unwrap();
     let traced = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(traced.contains(&format!(" 1  {HOST6}")) && traced.contains(&format!(" 2  {HOST6}")), "{traced}");
+}
+
+#[test]
+fn a_neighbour_uses_link_local_addresses() {
+    let lab = lab();
+    let web = container(&lab, "web", &["-p", "8080:80", "-p", "8053:53/udp"]);
+    let four = lab.container("four", &["-p", "8084:80"]);
+    let _servers = [&web, &four].map(|name| Server::tcp_echo(&sandbox(name), 80));
+    let _dns = Server::udp_echo(&sandbox(&web), 53);
+    let link_local = |netns: &Netns, interface: &str| {
+        let said = netns.sh(&format!("ip -6 -o address show dev {interface} scope link"));
+        said.split_whitespace().find_map(|word| word.strip_suffix("/64")).unwrap().to_owned()
+    };
+    let scope = |netns: &Netns, interface: &str| -> u32 {
+        netns.sh(&format!("cat /sys/class/net/{interface}/ifindex")).trim().parse().unwrap()
+    };
+    for (neighbour, uplink) in [(&lab.client, "up0"), (&lab.outside, "up1")] {
+        let host: Ipv6Addr = link_local(&lab.host, uplink).parse().unwrap();
+        let scope = scope(neighbour, "eth0");
+        let at = |port| SocketAddr::from(SocketAddrV6::new(host, port, 0, scope));
+        neighbour.run(|| {
+            let seen = |port| {
+                let mut line = String::new();
+                let stream = TcpStream::connect_timeout(&at(port), PATIENCE).unwrap();
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                BufReader::new(stream).read_line(&mut line).unwrap();
+                line.trim().to_owned()
+            };
+            assert_eq!(seen(8080), "fd00:6::1", "the gateway stands for the neighbour");
+            assert_eq!(seen(8084), "172.17.0.1", "a container with only IPv4");
+            let socket = udp6(PATIENCE);
+            for len in [1, 4000] {
+                socket.send_to(&vec![9; len], at(8053)).unwrap();
+                let mut answer = vec![0; 8192];
+                assert_eq!(socket.recv_from(&mut answer).unwrap(), (len, at(8053)));
+            }
+        });
+    }
+    // The link-local address of another interface is none of this link's.
+    let host: Ipv6Addr = link_local(&lab.host, "up1").parse().unwrap();
+    let elsewhere = SocketAddrV6::new(host, 8080, 0, scope(&lab.client, "eth0"));
+    lab.client.run(|| assert!(TcpStream::connect_timeout(&elsewhere.into(), SILENCE).is_err()));
 }

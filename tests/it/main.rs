@@ -42,6 +42,7 @@ mod room;
 mod run;
 mod testbed;
 mod timeouts;
+mod tunnel;
 mod verifier;
 mod version;
 mod xdp;

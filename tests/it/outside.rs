@@ -1,8 +1,12 @@
 //! Connections that a container opens: masqueraded ones to outside, and those to published ports by the host's address.
 
+use std::net::SocketAddrV4;
+
 use netd_tests::lab::{CLIENT, HOST, HOST_OUTSIDE, Lab, OUTSIDE};
 use netd_tests::netns::sandbox;
-use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_echoes, tcp_first_line, udp_ask, udp_socket};
+use netd_tests::probe::{
+    PATIENCE, SILENCE, Server, tcp_echoes, tcp_first_line, tcp_from, tcp_on, udp_answers, udp_ask, udp_socket,
+};
 
 const GATEWAY: &str = "172.17.0.1";
 
@@ -76,6 +80,47 @@ fn a_network_without_masquerade_keeps_its_addresses() {
     // Its own connections work; no client outside can open one.
     let _inside = Server::tcp_echo(&sandbox(&web), 80);
     lab.outside.run(|| assert!(tcp_first_line(&format!("{address}:80"), SILENCE).is_err()));
+}
+
+#[test]
+fn a_privileged_source_port_stays_privileged() {
+    let lab = Lab::new();
+    let (first, second) = (lab.container("first", &[]), lab.container("second", &[]));
+    let listener = lab.outside.run(|| tcp_on(2049));
+    let to = SocketAddrV4::new(OUTSIDE.parse().unwrap(), 2049);
+    for (own, others) in [(800, 600..1024), (99, 1..512)] {
+        // All stay open, so the second container cannot have the port of the first.
+        let _one = lab.run_in(&first, || tcp_from(own, to)).unwrap();
+        let (_at, from) = listener.accept().unwrap();
+        assert_eq!(from.port(), own);
+        let _other = lab.run_in(&second, || tcp_from(own, to)).unwrap();
+        let (_at, from) = listener.accept().unwrap();
+        assert!(from.port() != own && others.contains(&from.port()), "{own} became {}", from.port());
+    }
+}
+
+#[test]
+fn an_address_whose_ports_are_all_published_is_a_source_too() {
+    let lab = Lab::new();
+    lab.host.ip("address add 198.19.0.77/24 dev up1");
+    let words = ["network", "create", "whole", "--subnet", "10.20.0.0/24", "--snat-address", "198.19.0.77"];
+    lab.netd(&words).ok();
+    let all = "198.19.0.77:1-65535:1-65535";
+    let whole = lab.container("whole", &["--network", "whole", "-p", all, "-p", &format!("{all}/udp")]);
+    let other = lab.container("other", &["--network", "whole"]);
+    let _server = Server::tcp_echo(&lab.outside.path(), 80);
+    let _dns = Server::udp_echo(&lab.outside.path(), 53);
+    let _inside = Server::tcp_echo(&sandbox(&whole), 80);
+    for container in [&whole, &other] {
+        lab.run_in(container, || {
+            for _connection in 0..20 {
+                let seen = tcp_first_line(&format!("{OUTSIDE}:80"), PATIENCE).unwrap();
+                assert_eq!(seen, "198.19.0.77", "{container}");
+                udp_answers(&udp_socket(PATIENCE), &format!("{OUTSIDE}:53"), true);
+            }
+        });
+    }
+    lab.outside.run(|| assert!(tcp_first_line("198.19.0.77:80", PATIENCE).is_ok()));
 }
 
 #[test]

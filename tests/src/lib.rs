@@ -17,6 +17,7 @@ pub mod snapshot;
 pub mod stimulus;
 pub mod stream;
 pub mod tap;
+pub mod tun;
 pub mod twins;
 
 use std::path::PathBuf;

@@ -15,14 +15,14 @@ use crate::{build, host, setup};
 
 /// Series of Debian's cloud kernels. The newest kernel of each is run.
 const SERIES: [&str; 2] = ["6.1.", "6.12."];
-/// Modules for bridges, veth pairs, and TC before 6.6, where they are not built in.
-const MODULES: [&str; 4] = ["veth", "bridge", "sch_ingress", "cls_bpf"];
+/// Modules for bridges, veth pairs, tunnels, and TC before 6.6, where they are not built in.
+const MODULES: [&str; 5] = ["veth", "bridge", "tun", "sch_ingress", "cls_bpf"];
 /// Programs that are copied into the guest with their libraries; the rest is busybox. `sh` is among them because
 /// busybox's shell prefers its own `ip` and `ping`.
 const TOOLS: [&str; 5] = ["sh", "ip", "nsenter", "ping", "traceroute"];
 /// The tests that guests run: what differs by kernel, and one of each kind of path. Few, because an emulated processor
 /// takes seconds to load the programs, which each test does.
-const TESTS: [&str; 17] = [
+const TESTS: [&str; 19] = [
     "verifier::",
     "packets::",
     // Publishing in both families, localhost, hairpin and masquerade; TCP and UDP.
@@ -32,6 +32,8 @@ const TESTS: [&str; 17] = [
     "ipv6::containers_reach_each_other_and_published_ports",
     "host::the_host_reaches_its_published_ports_by_localhost_and_by_its_addresses",
     "outside::a_container_reaches_outside_with_the_hosts_address",
+    "ipv6::a_neighbour_uses_link_local_addresses",
+    "tunnel::a_tunnel_is_an_uplink_in_both_directions",
     "outside::published_ports_are_reached_by_the_hosts_addresses_from_every_network",
     "network::networks_do_not_reach_each_other",
     // Targets on other hosts, gateway modes, replacement, NAT64.

@@ -4,7 +4,8 @@
 /// has its own stack, and the code that every packet runs stays short.
 ///
 /// ```text
-/// uplink_ingress ────┬──▶ conntrack ──▶ conntrack_new ──▶ uplink_new ──┬───────────┬─▶ direct ─┐
+/// uplink_ingress ────┐
+/// tunnel_ingress ────┼──▶ conntrack ──▶ conntrack_new ──▶ uplink_new ──┬───────────┬─▶ direct ─┐
 /// container_ingress ─┘       │               ▲    └──▶ container_new ──┼───────────┘           │
 ///                            │               │                         ├─▶ hairpin ─┬──────────┤
 ///                            │               │           uplink_new ───┼────────────┴─▶ forward┤
@@ -153,6 +154,8 @@ pub mod hook {
     pub const UPLINK_XDP: &str = "uplink_xdp";
     /// TC ingress of an uplink.
     pub const UPLINK_INGRESS: &str = "uplink_ingress";
+    /// TC ingress of an uplink whose packets have no link-layer header.
+    pub const TUNNEL_INGRESS: &str = "tunnel_ingress";
     /// TC ingress of a container's host-side veth.
     pub const CONTAINER_INGRESS: &str = "container_ingress";
     /// TC egress of a network's bridge: what the host's stack sends into the network.
@@ -181,9 +184,10 @@ pub mod hook {
     pub const SOCK_RELEASE: &str = "sock_release";
 
     /// All of them.
-    pub const ALL: [&str; 15] = [
+    pub const ALL: [&str; 16] = [
         UPLINK_XDP,
         UPLINK_INGRESS,
+        TUNNEL_INGRESS,
         CONTAINER_INGRESS,
         BRIDGE_EGRESS,
         CONNECT4,

@@ -81,6 +81,8 @@ pub trait Lookups<A>: Tables {
     fn is_in_network(&self, address: A) -> bool {
         self.network_of(address).is_some()
     }
+    /// Whether an address is the host's own, as the last netd command found it; for addresses that the routing table does not tell.
+    fn is_local(&self, address: A) -> bool;
     /// Whether an address is the broadcast address of one of the host's IPv4 networks.
     fn is_broadcast(&self, address: A) -> bool;
     /// The kernel's route for a packet with this protocol and tuple that arrives on the interface `input`: rules of the

@@ -98,16 +98,17 @@ impl Found<'_> {
         self.row.flags & A::flag(publication_flag::SHARED_TARGET) != 0
     }
 
-    /// The tuple of a packet to the publication after translation: the destination is the target. For a container that
-    /// connects to itself the source is the gateway, since no host accepts packets from its own address. If the target
+    /// The tuple of a packet to the publication after translation: the destination is the target. If the target could not
+    /// answer the sender, the source is the gateway (`hides_source`): for a container that connects to itself, since no host
+    /// accepts packets from its own address, and for a link-local address of another link. If the target
     /// has only IPv4 and the packet is IPv6, both addresses are IPv4-mapped (NAT64). `None` if the target has no usable
     /// address.
     #[inline(always)]
-    pub fn translated<A: FamilyRows>(&self, key: &FlowKey<A>, is_itself: bool) -> Option<Tuple<A>> {
+    pub fn translated<A: FamilyRows>(&self, key: &FlowKey<A>, hides_source: bool) -> Option<Tuple<A>> {
         let ports = Tuple { dst_port: self.row.target_port(key.dst_port), ..key.tuple() };
         let subnet = A::subnet(self.endpoint);
         if subnet.address() != A::UNSPECIFIED {
-            let src = if is_itself { subnet.gateway() } else { key.src };
+            let src = if hides_source { subnet.gateway() } else { key.src };
             return Some(Tuple { src, dst: subnet.address(), ..ports });
         }
         let subnet = &self.endpoint.subnet4;

@@ -3,9 +3,11 @@
 //! The host's own sockets get their ports from `ip_local_port_range`, and no program here learns of it. So an address of the
 //! host is used with ports outside that range: with the connection's own one if it is outside, else with the one that stands for
 //! it, so that a container's port always looks the same from outside (RFC 4787 REQ-1). If somebody has that one, random ones are
-//! tried.
+//! tried. A privileged port is replaced by privileged ones only, since servers may demand one (NFS, rsh), as in the kernel's
+//! nf_nat_l4proto_unique_tuple.
 
 use crate::abi::{FamilyRows, LocalPorts};
+use crate::flow::handle::Handle;
 use crate::flow::key::{FlowKey, Tuple, Zone};
 use crate::flow::nat::Nat;
 use crate::verdict::Reason;
@@ -16,9 +18,16 @@ use super::{Lookups, Tables, publication};
 
 /// How many source ports are tried for a connection whose first one is taken.
 pub const TRIES: u32 = 16;
+/// How many tries leave out published ports. If nearly all ports are published, the others may have one: its publication only
+/// misses a client that has the connection's peer address and port.
+const UNPUBLISHED_TRIES: u32 = 8;
 
 /// The first port that is not privileged.
 const UNPRIVILEGED: u32 = 1024;
+/// The first port that stands for a privileged one.
+const FIRST_PRIVILEGED: u32 = 600;
+/// Privileged ports below this one are replaced by others below it, since rsh and its kind use the others.
+const RSH: u32 = 512;
 /// The first port that is none any more.
 const END: u32 = 1 << 16;
 
@@ -51,14 +60,31 @@ pub fn candidate<A: FamilyRows, L: Tables>(
     }
     let ports = lookups.local_ports();
     let is_nat64 = A::IS_V6 && nat.translated.dst.is_mapped();
-    Ok(if tries == 0 && !is_nat64 { stand_in(ports, own) } else { outside(ports, random()) })
+    Ok(match (tries, u32::from(own.get())) {
+        _ if is_nat64 => outside(ports, random()),
+        (0, ..UNPRIVILEGED) => own,
+        (0, _) => stand_in(ports, own),
+        (_, ..RSH) => between(1, RSH, random()),
+        (_, ..UNPRIVILEGED) => between(FIRST_PRIVILEGED, UNPRIVILEGED, random()),
+        _ => outside(ports, random()),
+    })
 }
 
-/// Whether nobody else gets the answers to a tuple: neither a publication nor a socket of the host, nor the host itself by a
-/// protocol without ports.
+/// Whether nobody else gets the answers to a tuple: neither another container by a publication nor a socket of the host, nor the
+/// host itself by a protocol without ports. `sender` is the endpoint that opens the connection, and `tries` says how many ports
+/// were taken.
 #[inline(always)]
-pub fn is_free<A: FamilyRows, L: Lookups<A>>(lookups: &L, number: u8, tuple: &Tuple<A>) -> bool {
-    if publication::find(lookups, number, tuple.src, tuple.src_port).is_some() {
+pub fn is_free<A: FamilyRows, L: Lookups<A>>(
+    lookups: &L,
+    sender: Handle,
+    number: u8,
+    tuple: &Tuple<A>,
+    tries: u32,
+) -> bool {
+    if tries < UNPUBLISHED_TRIES
+        && let Some(found) = publication::find(lookups, number, tuple.src, tuple.src_port)
+        && found.endpoint.handle != sender
+    {
         return false;
     }
     let answers = FlowKey::new(tuple.reversed(), number, Zone::OUTSIDE);
@@ -74,15 +100,18 @@ pub fn is_free<A: FamilyRows, L: Lookups<A>>(lookups: &L, number: u8, tuple: &Tu
 #[inline(always)]
 pub fn is_free_on_gateway<A: FamilyRows, L: Lookups<A> + Lookups<Ipv4>>(
     lookups: &L,
+    sender: Handle,
     number: u8,
     tuple: &Tuple<A>,
+    tries: u32,
 ) -> bool {
     let Tuple { src, dst, src_port, dst_port } = *tuple;
     match (src.to_ipv6().as_mapped(), dst.to_ipv6().as_mapped()) {
         (Some(src), Some(dst)) => {
-            is_free::<Ipv4, L>(lookups, number, &Tuple { src, dst, src_port, dst_port })
+            let tuple = Tuple { src, dst, src_port, dst_port };
+            is_free::<Ipv4, L>(lookups, sender, number, &tuple, tries)
         }
-        _ => is_free::<A, L>(lookups, number, tuple),
+        _ => is_free::<A, L>(lookups, sender, number, tuple, tries),
     }
 }
 

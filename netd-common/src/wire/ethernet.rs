@@ -16,6 +16,8 @@ pub const ETHERTYPE_QINQ: Be16 = Be16::new(0x88a8);
 /// EtherType of ARP.
 pub const ETHERTYPE_ARP: Be16 = Be16::new(0x0806);
 
+/// Where the EtherType of a frame without tag is.
+pub const ETHERTYPE_AT: usize = 12;
 /// Where a frame's IP header starts.
 pub const IP_AT: Offset = Offset(14);
 

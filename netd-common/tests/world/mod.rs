@@ -105,7 +105,8 @@ impl World {
             ..UplinkRow::default()
         };
         self.uplinks = HashMap::from([(ETH0, eth0), (ETH1, eth1), (BARE, UplinkRow::default())]);
-        self.locals = ["192.0.2.1", "192.0.2.7", "198.51.100.1", "2001:db8::1", "172.17.0.1"].map(ip).into();
+        self.locals =
+            ["192.0.2.1", "192.0.2.7", "198.51.100.1", "2001:db8::1", "fe80::1", "172.17.0.1"].map(ip).into();
         let own = |port| SocketAddr::new(ip("192.0.2.1"), port);
         let peer = |text: &str| Some(text.parse().unwrap());
         self.sockets = vec![
@@ -125,7 +126,13 @@ impl World {
     }
 
     /// A container of a network `a.b.0.0/16`, with flags of its network.
-    fn container(&mut self, name: &'static str, network: u32, address: &str, flags: u32) -> &mut EndpointRow {
+    pub(crate) fn container(
+        &mut self,
+        name: &'static str,
+        network: u32,
+        address: &str,
+        flags: u32,
+    ) -> &mut EndpointRow {
         let [a, b, c, d] = address.parse::<Ipv4Addr>().unwrap().octets();
         let (mask, gateway) = (four("255.255.0.0"), Ipv4::from(Ipv4Addr::new(a, b, 0, 1)));
         let number = u32::try_from(self.endpoints.len()).unwrap() + 1;
@@ -176,7 +183,7 @@ impl World {
     }
 
     /// Publishes `count` host ports at ports of an endpoint, on one address or on all.
-    fn port(
+    pub(crate) fn port(
         &mut self,
         protocol: u8,
         on: Option<&str>,
@@ -371,8 +378,15 @@ impl<A: FamilyRows> Lookups<A> for World {
     /// 203.0.114.0/24 is behind eth1, 203.0.117.0/24 for DNS only, 203.0.115.0/24 is forbidden, 203.0.116.0/24 is behind
     /// an uplink without an address, 203.0.118.0/24 behind a tunnel, 240.0.0.0/8 has no route, and everything else is
     /// behind eth0.
+    fn is_local(&self, address: A) -> bool {
+        self.locals.contains(&address.to_ip())
+    }
+
     fn route(&self, _input: u32, protocol: u8, tuple: &Tuple<A>) -> Route<A> {
         let dst = tuple.dst;
+        if tuple.src.is_link_local() || dst.is_link_local() {
+            return Route::Local;
+        }
         if self.locals.contains(&dst.to_ip()) || self.is_broadcast(dst) {
             return Route::Local;
         }

@@ -197,6 +197,9 @@ impl<A: Inet> Live<A> {
             Route::Refused(Reason::NoRoute)
         } else if tables::is_ipsec_peer(row.dst) {
             Route::Refused(Reason::Ipsec)
+        } else if row.dst.is_link_local() {
+            // A client on the link that its packets came in by; the lookup refuses such addresses.
+            Route::Via(self.partner.input(), row.dst)
         } else {
             fib::lookup(skb.context(), self.endpoint.bridge, key.protocol(), &row.routed(key))
         };
@@ -210,7 +213,7 @@ impl<A: Inet> Live<A> {
                 let bound = tables::publication(row.publication).map_or(0, |row| row.interface);
                 let input = if bound != 0 {
                     bound
-                } else if is_strict {
+                } else if is_strict || row.dst.is_link_local() {
                     oif
                 } else {
                     0

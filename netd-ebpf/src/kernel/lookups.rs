@@ -86,6 +86,11 @@ impl<A: Inet> Lookups<A> for Kernel {
     }
 
     #[inline(always)]
+    fn is_local(&self, address: A) -> bool {
+        tables::is_local(address)
+    }
+
+    #[inline(always)]
     fn network_of(&self, address: A) -> Option<u32> {
         tables::network_of(address)
     }

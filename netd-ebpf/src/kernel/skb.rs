@@ -9,8 +9,8 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::generated::{
     bpf_clone_redirect, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
-    bpf_skb_adjust_room, bpf_skb_change_proto, bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes,
-    bpf_skb_pull_data, bpf_skb_store_bytes,
+    bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_proto, bpf_skb_change_tail, bpf_skb_change_type,
+    bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
 use bytemuck::Pod;
@@ -18,7 +18,9 @@ use netd_common::abi::QueuedFragmentRow;
 use netd_common::flow::rewrite::{ChecksumUpdate, PacketWrite};
 use netd_common::verdict::{Reason, Verdict};
 use netd_common::wire::checksum::Delta;
-use netd_common::wire::ethernet::{ETHERNET_LEN, ETHERTYPE_IPV6, IP_AT, Offset, PacketBytes};
+use netd_common::wire::ethernet::{
+    ETHERNET_LEN, ETHERTYPE_AT, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IP_AT, Offset, PacketBytes,
+};
 
 use super::context::Context;
 use super::frame::Frame;
@@ -192,6 +194,26 @@ impl Skb {
         // SAFETY: the context is valid; the helper checks the length.
         let code = unsafe { bpf_skb_change_tail(self.raw, len as u32, 0) };
         if code == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
+    }
+
+    /// Puts an Ethernet header without addresses before a packet that has no link-layer header. False, with the packet unchanged, if
+    /// it is not an IP packet that begins with its own header: some tunnels leave another before it.
+    #[inline(always)]
+    pub(crate) fn add_ethernet(&self) -> bool {
+        let frame = self.linear();
+        // Two bytes: the compiler makes a 32-bit comparison of the bound of one, which the verifier does not take for a bound.
+        let is_ip = match frame.read::<2>(0) {
+            Some([first, _]) if self.is_v6() => first >> 4 == 6,
+            Some([first, _]) => first >> 4 == 4 && self.fields().protocol == u32::from(ETHERTYPE_IPV4.word()),
+            None => false,
+        };
+        // SAFETY: the context is valid; if the helper refuses, the packet is unchanged. It sets the length of the link-layer header,
+        // by which the kernel takes it off again, since kernel 5.13.
+        if !is_ip || unsafe { bpf_skb_change_head(self.raw, ETHERNET_LEN as u32, 0) } != 0 {
+            return false;
+        }
+        let ethertype = if self.is_v6() { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };
+        self.linear().write(ETHERTYPE_AT, ethertype.word()).is_ok()
     }
 
     /// Copies what is at an offset; it must be there.

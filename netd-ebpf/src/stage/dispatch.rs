@@ -55,6 +55,13 @@ pub(crate) fn uplink(ctx: &TcContext) -> i32 {
     begin(ctx, &skb, Zone::OUTSIDE, outcome, next)
 }
 
+/// The hook of an uplink whose packets have no link-layer header. They get an Ethernet header, which all programs expect; the kernel
+/// takes it off again if the packet goes on to the stack, or out by such an interface.
+#[inline(always)]
+pub(crate) fn tunnel(ctx: &TcContext) -> i32 {
+    if Skb::new(ctx).add_ethernet() { uplink(ctx) } else { TC_ACT_UNSPEC }
+}
+
 /// The hook of a container's host-side veth.
 #[inline(always)]
 pub(crate) fn container(ctx: &TcContext) -> i32 {

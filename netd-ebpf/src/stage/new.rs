@@ -155,13 +155,16 @@ fn carry_out<A: Inet>(
         decided => return Ok(New::Decided(decided)),
     }
     let lookups = Kernel(skb.context());
-    let src_port = source_port::candidate(&lookups, nat, skb.cb(cb::TRIES), clock::random)?;
+    let tries = skb.cb(cb::TRIES);
+    let src_port = source_port::candidate(&lookups, nat, tries, clock::random)?;
     if source != Source::Own && !nat.is_rebuilt && nat.translates_source() {
-        let number = nat.original.protocol();
+        let (sender, number) = (nat.back, nat.original.protocol());
         let tuple = Tuple { src_port, ..nat.translated };
         let is_free = match source {
-            Source::Gateway => source_port::is_free_on_gateway::<A, _>(&lookups, number, &tuple),
-            Source::Own | Source::Uplink => source_port::is_free(&lookups, number, &tuple),
+            Source::Gateway => {
+                source_port::is_free_on_gateway::<A, _>(&lookups, sender, number, &tuple, tries)
+            }
+            Source::Own | Source::Uplink => source_port::is_free(&lookups, sender, number, &tuple, tries),
         };
         if !is_free {
             return Ok(New::Opened(Opened::Taken));

@@ -37,9 +37,9 @@ impl Transaction {
                 Err(error) => errors.push(error),
             }
         }
-        if let Some(dataplane) = &transaction.dataplane {
-            for (index, name) in dataplane.attached(HookPoint::Uplink).unwrap_or_default() {
-                errors.extend(transaction.detach(HookPoint::Uplink, index, &name).await.err());
+        if transaction.dataplane.is_some() {
+            for point in [HookPoint::Uplink, HookPoint::Tunnel] {
+                errors.extend(transaction.detach_unless(point, |_, _| false).await.err());
             }
             removed.push(RemovedItem::Programs);
         }

@@ -7,7 +7,7 @@ use super::transaction::Transaction;
 use crate::dataplane::HookPoint;
 use crate::error::{Error, NetworkError, Result};
 use crate::link::{Family, Sysctl};
-use crate::model::{BRIDGE, Container, Lifecycle, Name, Network, NetworkRequest, State, is_predefined};
+use crate::model::{BRIDGE, Container, Lifecycle, Link, Name, Network, NetworkRequest, State, is_predefined};
 use crate::plan::network as plan;
 
 /// A network as something that netd makes.
@@ -81,9 +81,9 @@ impl Transaction {
             return Err(NetworkError::Exists { name: name.to_string(), predefined: true }.into());
         }
         for trusted in &request.trusted {
-            if !self.observed.link(trusted).is_some_and(|link| link.ethernet) {
+            if !self.observed.link(trusted).is_some_and(Link::is_readable) {
                 tracing::warn!(
-                    "{trusted} is not an Ethernet interface of this host now; it is trusted once it is one"
+                    "{trusted} is not an interface of this host now that netd can use; it is trusted once it is one"
                 );
             }
         }

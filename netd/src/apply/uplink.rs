@@ -7,7 +7,7 @@ use super::transaction::Transaction;
 use crate::dataplane::{self, HookPoint, Uplink};
 use crate::error::{Error, HostError, Result};
 use crate::link::{Family, Sysctl, takes_xdp_frames};
-use crate::model::{Link, Mac, XdpMode};
+use crate::model::{Link, LinkLayer, Mac, XdpMode};
 use crate::plan::network::is_bridge_of;
 use crate::plan::uplink::{ipsec_peers, obstacle, route_mtus, source, uplinks};
 
@@ -23,16 +23,22 @@ impl Transaction {
             self.store.save()?;
         }
         self.follow_xdp(&uplinks)?;
-        let is_uplink = |index, _: &str| uplinks.iter().any(|uplink| uplink.index == index);
-        self.detach_unless(HookPoint::Uplink, is_uplink).await?;
+        for point in [HookPoint::Uplink, HookPoint::Tunnel] {
+            let keeps = |index, _: &str| {
+                uplinks.iter().any(|uplink| uplink.index == index && hook_point(uplink) == Some(point))
+            };
+            self.detach_unless(point, keeps).await?;
+        }
         let dataplane = self.dataplane()?;
-        for uplink in uplinks.iter().filter(|uplink| uplink.ethernet) {
-            dataplane.attach(HookPoint::Uplink, uplink.index, &uplink.name)?;
+        for uplink in &uplinks {
+            if let Some(point) = hook_point(uplink) {
+                dataplane.attach(point, uplink.index, &uplink.name)?;
+            }
         }
         dataplane.tables.set_locals(self.observed.locals(), self.observed.broadcasts.iter().copied())?;
         dataplane.tables.set_local_ports(self.observed.local_ports.range())?;
-        let ethernet = uplinks.iter().filter(|uplink| uplink.ethernet);
-        let rows: Vec<Uplink> = ethernet.map(|uplink| self.uplink_row(uplink)).collect::<Result<_>>()?;
+        let readable = uplinks.iter().filter(|uplink| uplink.is_readable());
+        let rows: Vec<Uplink> = readable.map(|uplink| self.uplink_row(uplink)).collect::<Result<_>>()?;
         dataplane.tables.set_uplinks(&rows)?;
         dataplane.tables.set_ipsec_peers(ipsec_peers(&self.observed).into_iter())?;
         dataplane.tables.set_route_mtus(route_mtus(&self.observed.routes).into_iter())?;
@@ -188,6 +194,15 @@ impl Transaction {
     fn takes_frames(&self, uplink: &Link) -> Result<bool> {
         let attached = self.dataplane()?.attached(HookPoint::Xdp)?;
         takes_frames(self.host(), uplink, &attached)
+    }
+}
+
+/// Where the program of an uplink goes; none if no program can read its packets.
+const fn hook_point(uplink: &Link) -> Option<HookPoint> {
+    match uplink.layer {
+        LinkLayer::Ethernet => Some(HookPoint::Uplink),
+        LinkLayer::Ip => Some(HookPoint::Tunnel),
+        LinkLayer::Other => None,
     }
 }
 

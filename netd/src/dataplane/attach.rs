@@ -59,6 +59,8 @@ fn on_socket_addresses() -> impl Iterator<Item = (&'static str, AddrHook)> {
 pub(crate) enum HookPoint {
     /// The TC ingress of an uplink.
     Uplink,
+    /// The TC ingress of an uplink whose packets have no link-layer header.
+    Tunnel,
     /// The TC ingress of the host's end of a container's veth pair.
     Container,
     /// The TC egress of a network's bridge.
@@ -71,6 +73,7 @@ impl HookPoint {
     const fn program(self) -> &'static str {
         match self {
             Self::Uplink => hook::UPLINK_INGRESS,
+            Self::Tunnel => hook::TUNNEL_INGRESS,
             Self::Container => hook::CONTAINER_INGRESS,
             Self::Bridge => hook::BRIDGE_EGRESS,
             Self::Xdp => hook::UPLINK_XDP,
@@ -81,6 +84,7 @@ impl HookPoint {
     const fn prefix(self) -> &'static str {
         match self {
             Self::Uplink => "uplink",
+            Self::Tunnel => "tunnel",
             Self::Container => "container",
             Self::Bridge => "bridge",
             Self::Xdp => "xdp",
@@ -91,7 +95,7 @@ impl HookPoint {
     const fn direction(self) -> TcAttachType {
         match self {
             Self::Bridge => TcAttachType::Egress,
-            Self::Uplink | Self::Container | Self::Xdp => TcAttachType::Ingress,
+            Self::Uplink | Self::Tunnel | Self::Container | Self::Xdp => TcAttachType::Ingress,
         }
     }
 }
@@ -366,7 +370,7 @@ impl Hooks<'_> {
     /// The TC part of [`Self::list`]. Runs in the host's namespace.
     fn list_tc(&self) -> Result<Vec<AttachedProgram>> {
         let mut list = Vec::new();
-        for point in [HookPoint::Uplink, HookPoint::Container, HookPoint::Bridge] {
+        for point in [HookPoint::Uplink, HookPoint::Tunnel, HookPoint::Container, HookPoint::Bridge] {
             let hook = match (self.tc, point) {
                 (TcHook::Tcx, HookPoint::Bridge) => "tcx egress",
                 (TcHook::Tcx, _) => "tcx ingress",

@@ -11,7 +11,7 @@ use rtnetlink::{LinkBridge, LinkBridgePort, LinkUnspec};
 
 use super::netlink::{Netlink, errno, refused};
 use crate::error::{Error, HostError, Lack, Result};
-use crate::model::{Count, IfName, Link, Mac};
+use crate::model::{Count, IfName, Link, LinkLayer, Mac};
 
 impl From<LinkMessage> for Link {
     fn from(message: LinkMessage) -> Self {
@@ -19,7 +19,7 @@ impl From<LinkMessage> for Link {
             index: message.header.index,
             up: message.header.flags.contains(LinkFlags::Up),
             loopback: message.header.flags.contains(LinkFlags::Loopback),
-            ethernet: message.header.link_layer_type == LinkLayerType::Ether,
+            layer: layer(message.header.link_layer_type),
             ..Self::default()
         };
         for attribute in message.attributes {
@@ -54,6 +54,16 @@ impl From<LinkMessage> for Link {
             }
         }
         interface
+    }
+}
+
+/// What the packets of a type of interfaces begin with (include/uapi/linux/if_arp.h).
+const fn layer(link_layer_type: LinkLayerType) -> LinkLayer {
+    use LinkLayerType::{Ether, Ip6gre, Ipgre, None, Ppp, Rawip, Sit, Tunnel, Tunnel6};
+    match link_layer_type {
+        Ether => LinkLayer::Ethernet,
+        None | Ppp | Rawip | Tunnel | Tunnel6 | Sit | Ipgre | Ip6gre => LinkLayer::Ip,
+        _ => LinkLayer::Other,
     }
 }
 

@@ -24,8 +24,8 @@ pub(crate) struct Link {
     pub running: bool,
     /// Whether it is the loopback interface.
     pub loopback: bool,
-    /// Whether its frames have Ethernet headers.
-    pub ethernet: bool,
+    /// What its packets begin with.
+    pub layer: LinkLayer,
     /// bridge, veth …; none for hardware.
     pub kind: Option<String>,
     /// The bridge or bond that it is a port of.
@@ -40,6 +40,30 @@ pub(crate) struct Link {
     pub received: Count,
     /// What it sent.
     pub sent: Count,
+}
+
+/// What an interface's packets begin with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LinkLayer {
+    /// An Ethernet header.
+    Ethernet,
+    /// The IP header: WireGuard, tun, PPP and other tunnels.
+    Ip,
+    /// A header that netd does not know.
+    #[default]
+    Other,
+}
+
+impl Link {
+    /// Whether its packets begin with an Ethernet header.
+    pub(crate) fn is_ethernet(&self) -> bool {
+        self.layer == LinkLayer::Ethernet
+    }
+
+    /// Whether the programs can read its packets.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.layer != LinkLayer::Other
+    }
 }
 
 /// An address of an interface.

@@ -26,7 +26,7 @@ pub use container::{ContainerRequest, InterfaceRequest, NetworkMode, Process};
 pub use count::Count;
 pub(crate) use digest::digest;
 pub use gateway::{GatewayMode, GatewayModes, ModeSpec};
-pub(crate) use host::{Address, IpsecPolicy, Link, Route, Routes};
+pub(crate) use host::{Address, IpsecPolicy, Link, LinkLayer, Route, Routes};
 pub(crate) use lifecycle::Lifecycle;
 pub use name::{IfName, Mac, Name, OwnerKey};
 pub use network::NetworkRequest;

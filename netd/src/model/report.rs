@@ -363,8 +363,8 @@ pub enum Warning {
         /// The interface or cgroup.
         on: String,
     },
-    /// An uplink is no Ethernet interface.
-    NotEthernet {
+    /// The packets of an uplink begin with a header that netd does not know.
+    UnknownLinkLayer {
         /// The uplink.
         uplink: String,
     },
@@ -422,10 +422,10 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAttached { program, on } => write!(f, "{program} is not attached to {on}"),
-            Self::NotEthernet { uplink } => {
+            Self::UnknownLinkLayer { uplink } => {
                 write!(
                     f,
-                    "{uplink} is not an Ethernet interface: published ports are not reachable through it"
+                    "{uplink} is neither an Ethernet nor an IP interface: published ports are not reachable through it"
                 )
             }
             Self::IngressFilter { uplink } => write!(

@@ -255,7 +255,7 @@ fn check_mode(request: &NetworkRequest, subnet: &Subnet) -> Result<()> {
 mod tests {
     use super::*;
     use crate::error::Kind;
-    use crate::model::{Address, GatewayModes, Mac, ModeSpec, Route, State};
+    use crate::model::{Address, GatewayModes, LinkLayer, Mac, ModeSpec, Route, State};
 
     /// A host with eth0 (192.0.2.1/24, the default route, MTU 1450) and a bridge br0 (10.9.0.1/24).
     fn host() -> Observed {
@@ -264,7 +264,7 @@ mod tests {
             name: name.to_owned(),
             kind: kind.map(str::to_owned),
             mac: Mac::new([2, 0, 0, 0, 0, u8::try_from(index).unwrap()]),
-            ethernet: true,
+            layer: LinkLayer::Ethernet,
             mtu,
             ..Link::default()
         };

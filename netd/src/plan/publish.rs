@@ -9,8 +9,8 @@ use super::View;
 use super::uplink::uplinks;
 use crate::error::{Holder, HostError, PublicationError, Result};
 use crate::model::{
-    HostPorts, IfName, Lifecycle, Place, Policy, PortRange, PortSpec, Ports, Protocol, Publication, Target,
-    meet,
+    HostPorts, IfName, Lifecycle, Link, Place, Policy, PortRange, PortSpec, Ports, Protocol, Publication,
+    Target, meet,
 };
 use crate::observe::{LocalPorts, Observed};
 
@@ -152,7 +152,7 @@ fn check_interface(view: View<'_>, wanted: Option<&IfName>) -> Result<()> {
         return Err(HostError::NoInterface { name: wanted.to_string() }.into());
     }
     let uplinks: Vec<String> =
-        uplinks(view)?.into_iter().filter(|uplink| uplink.ethernet).map(|uplink| uplink.name).collect();
+        uplinks(view)?.into_iter().filter(Link::is_readable).map(|uplink| uplink.name).collect();
     if uplinks.iter().any(|name| name == wanted.as_str()) {
         return Ok(());
     }
@@ -211,7 +211,7 @@ fn replaced_by<'a>(view: View<'a>, spec: &PortSpec) -> Result<Option<&'a Publica
 mod tests {
     use super::*;
     use crate::error::{Error, Kind};
-    use crate::model::{Address, Link, Mac, Route, State, TargetSet};
+    use crate::model::{Address, LinkLayer, Mac, Route, State, TargetSet};
     use crate::observe::Listener;
 
     /// A host with eth0 (192.0.2.1/24) that holds the default route; the kernel gives all ports but 65532 to 65535 to sockets.
@@ -220,7 +220,7 @@ mod tests {
             index: 2,
             name: "eth0".to_owned(),
             mac: Mac::new([2, 0, 0, 0, 0, 2]),
-            ethernet: true,
+            layer: LinkLayer::Ethernet,
             ..Link::default()
         };
         let net = "192.0.2.1/24".parse().unwrap();

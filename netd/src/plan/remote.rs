@@ -75,7 +75,7 @@ fn check_address(view: View<'_>, address: IpAddr) -> Result<()> {
 
 /// Refuses a host that no uplink leads to: `index` is the interface that the route to it leads out by.
 pub(crate) fn check_route(view: View<'_>, address: IpAddr, index: Option<u32>) -> Result<()> {
-    if uplinks(view)?.iter().any(|uplink| uplink.ethernet && Some(uplink.index) == index) {
+    if uplinks(view)?.iter().any(|uplink| uplink.is_readable() && Some(uplink.index) == index) {
         return Ok(());
     }
     let interface = index.and_then(|index| view.observed.link_at(index)).map(|link| link.name.clone());

@@ -124,7 +124,7 @@ pub(crate) fn obstacle(mode: XdpMode, uplink: &Link, links: &[Link], ours: u32) 
         Some(Obstacle::Off)
     } else if let Some(program) = uplink.xdp.filter(|id| *id != ours) {
         Some(Obstacle::Impossible(HostError::ForeignXdp { interface, program }))
-    } else if !uplink.ethernet {
+    } else if !uplink.is_ethernet() {
         Some(Obstacle::Impossible(HostError::XdpNotEthernet { interface }))
     } else if let Some(vlan) = links.iter().find(is_vlan_on_it) {
         let vlan = vlan.name.clone();
@@ -141,6 +141,7 @@ pub(crate) fn obstacle(mode: XdpMode, uplink: &Link, links: &[Link], ours: u32) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::LinkLayer;
 
     #[test]
     fn a_route_within_one_that_has_an_mtu_has_its_own() {
@@ -170,13 +171,18 @@ mod tests {
 
     #[test]
     fn a_card_has_the_stage_unless_something_is_in_its_way() {
-        let card =
-            Link { index: 2, name: "eth0".to_owned(), ethernet: true, hardware: true, ..Link::default() };
+        let card = Link {
+            index: 2,
+            name: "eth0".to_owned(),
+            layer: LinkLayer::Ethernet,
+            hardware: true,
+            ..Link::default()
+        };
         let veth = Link { hardware: false, kind: Some("veth".to_owned()), ..card.clone() };
         let bridge = Link { hardware: false, kind: Some("bridge".to_owned()), ..card.clone() };
         let ours = Link { xdp: Some(7), ..card.clone() };
         let theirs = Link { xdp: Some(8), ..card.clone() };
-        let tunnel = Link { ethernet: false, ..card.clone() };
+        let tunnel = Link { layer: LinkLayer::Ip, ..card.clone() };
         let vlan = Link { index: 3, below: Some(2), kind: Some("vlan".to_owned()), ..card.clone() };
         let peer = Link { index: 3, below: Some(2), ..veth.clone() };
         for mode in [XdpMode::Auto, XdpMode::Native] {

@@ -73,8 +73,8 @@ impl Session {
             let view = View { state: &self.state, observed, uplinks: &self.settings.uplinks };
             let uplinks = uplinks(view)?;
             warnings.extend(self.xdp_warnings(dataplane, &uplinks, &observed.links)?);
-            for uplink in uplinks.iter().filter(|uplink| !uplink.ethernet) {
-                warnings.push(Warning::NotEthernet { uplink: uplink.name.clone() });
+            for uplink in uplinks.iter().filter(|uplink| !uplink.is_readable()) {
+                warnings.push(Warning::UnknownLinkLayer { uplink: uplink.name.clone() });
             }
             let peers = ipsec_peers(observed).into_iter().filter(|(_, is_protected)| *is_protected);
             warnings.extend(peers.map(|(peers, _)| Warning::Ipsec { peers }));
@@ -94,7 +94,7 @@ impl Session {
         if self.dataplane.is_some() {
             let ours = (self.settings.tc == TcHook::Clsact).then_some(dataplane::CLSACT_PRIORITY);
             let view = View { state: &self.state, observed, uplinks: &self.settings.uplinks };
-            for uplink in uplinks(view)?.into_iter().filter(|uplink| uplink.ethernet) {
+            for uplink in uplinks(view)?.into_iter().filter(Link::is_readable) {
                 if netlink.has_ingress_filter(uplink.index, ours).await? {
                     warnings.push(Warning::IngressFilter { uplink: uplink.name });
                 }
@@ -110,7 +110,7 @@ impl Session {
         }
         let (ours, attached) = (dataplane.xdp_id()?, dataplane.attached(HookPoint::Xdp)?);
         let mut warnings = Vec::new();
-        for uplink in uplinks.iter().filter(|uplink| uplink.ethernet) {
+        for uplink in uplinks.iter().filter(|uplink| uplink.is_ethernet()) {
             let name = uplink.name.clone();
             if !attached.iter().any(|(index, _)| *index == uplink.index) {
                 let why = match obstacle(mode, uplink, links, ours) {

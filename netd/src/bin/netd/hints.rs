@@ -173,8 +173,7 @@ fn publication(error: &PublicationError) -> Option<String> {
         }
         PublicationError::NoContainerHas { .. } => "'netd container ls' lists the containers".to_owned(),
         PublicationError::NoUplink { .. } => {
-            "netd forwards through Ethernet interfaces that hold routes, or those given with --uplink"
-                .to_owned()
+            "netd forwards through interfaces that hold routes, or those given with --uplink".to_owned()
         }
         PublicationError::NotAnUplink { uplinks, .. } => format!(
             "clients arrive on {}; to publish for the host itself, use 127.0.0.1",
