@@ -91,6 +91,11 @@ fn there_and_back<A: Address>(
     prop_assert_eq!(nat::partner_key(&key, &row), connection.reply);
     nat::restore(&mut restored, &key, &row, &connection.reply, connection.backward.endpoint);
     prop_assert_eq!(restored, connection.backward);
+    // The interface that packets from outside must come in by does not change where they go.
+    let (mut forward, input) = (connection.forward, if to == Zone::OUTSIDE { 0 } else { 77 });
+    forward.bind(77);
+    prop_assert_eq!((forward.input(), forward.zone()), (input, to));
+    prop_assert_eq!((forward.is_of_other_input(77), forward.is_of_other_input(78)), (false, input != 0));
     Ok(())
 }
 

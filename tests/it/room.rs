@@ -150,6 +150,9 @@ fn one_container_alone_uses_most_of_a_table_and_leaves_room_for_another() {
     bench.lab.netd(&["container", "rm", &web]).ok();
     bench.lab.container("web", &["-p", "8080:80"]);
     assert_eq!(of_container(&bench, "web", "established").0, 0);
+    // A client that comes again has both rows of its old one removed.
+    assert_eq!(opens(&bench, 20_000), REDIRECT);
+    assert_eq!(bench.rows(name::FLOWS, all), 2 * 799);
 }
 
 #[test]
