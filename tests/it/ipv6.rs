@@ -7,6 +7,7 @@ use std::time::Duration;
 use netd_tests::lab::{CLIENT, CLIENT6, HOST, HOST_OUTSIDE6, HOST6, Lab, OUTSIDE6};
 use netd_tests::netns::{Netns, sandbox};
 use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_ask};
+use nix::net::if_::if_nametoindex;
 
 fn udp6(patience: Duration) -> UdpSocket {
     let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap();
@@ -210,12 +211,10 @@ fn a_neighbour_uses_link_local_addresses() {
         let said = netns.sh(&format!("ip -6 -o address show dev {interface} scope link"));
         said.split_whitespace().find_map(|word| word.strip_suffix("/64")).unwrap().to_owned()
     };
-    let scope = |netns: &Netns, interface: &str| -> u32 {
-        netns.sh(&format!("cat /sys/class/net/{interface}/ifindex")).trim().parse().unwrap()
-    };
+    let scope = |netns: &Netns| netns.run(|| if_nametoindex("eth0").unwrap());
     for (neighbour, uplink) in [(&lab.client, "up0"), (&lab.outside, "up1")] {
         let host: Ipv6Addr = link_local(&lab.host, uplink).parse().unwrap();
-        let scope = scope(neighbour, "eth0");
+        let scope = scope(neighbour);
         let at = |port| SocketAddr::from(SocketAddrV6::new(host, port, 0, scope));
         neighbour.run(|| {
             let seen = |port| {
@@ -237,6 +236,6 @@ fn a_neighbour_uses_link_local_addresses() {
     }
     // The link-local address of another interface is none of this link's.
     let host: Ipv6Addr = link_local(&lab.host, "up1").parse().unwrap();
-    let elsewhere = SocketAddrV6::new(host, 8080, 0, scope(&lab.client, "eth0"));
+    let elsewhere = SocketAddrV6::new(host, 8080, 0, scope(&lab.client));
     lab.client.run(|| assert!(TcpStream::connect_timeout(&elsewhere.into(), SILENCE).is_err()));
 }
