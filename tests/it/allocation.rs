@@ -206,7 +206,7 @@ fn a_retransmitted_packet_gets_the_same_source_port() {
 }
 
 #[test]
-fn published_ports_and_ports_of_host_sockets_are_not_allocated() {
+fn ports_of_host_sockets_are_not_allocated_and_published_ones_last() {
     /// The first port that is not published.
     const FREE: u16 = 64_512;
     const FLOWS: u16 = 1500;
@@ -223,8 +223,8 @@ fn published_ports_and_ports_of_host_sockets_are_not_allocated() {
         };
         (FREE..=u16::MAX).filter(|port| is_sockets(*port)).map(connected).collect()
     });
-    // Each connection uses a published port as its source port, so another one must be chosen. Few are free, so some
-    // fail.
+    // Each connection has a port as its source that is published for another container, so another one is looked for. Few are
+    // free, so many connections get a published one in the end.
     let handed_out = |peer| -> BTreeMap<u16, u16> {
         lab.host.run(|| {
             (2000..2000 + FLOWS)
@@ -236,15 +236,20 @@ fn published_ports_and_ports_of_host_sockets_are_not_allocated() {
         })
     };
     let towards_the_sockets_peer = handed_out(53);
-    assert!(!towards_the_sockets_peer.is_empty());
-    for port in towards_the_sockets_peer.keys() {
-        assert!(*port >= FREE, "{port} is published");
-        assert!(!is_sockets(*port), "{port} is a socket's towards that peer");
-    }
+    let is_unpublished = |port: &&u16| **port >= FREE;
+    let unpublished: Vec<&u16> = towards_the_sockets_peer.keys().filter(is_unpublished).collect();
+    // One try in 48 finds an unpublished port.
+    assert!(unpublished.len() > usize::from(FLOWS) / 20, "{} of {FLOWS}", unpublished.len());
+    assert!(!unpublished.into_iter().any(|port| is_sockets(*port)), "a socket's towards that peer");
+    assert!(
+        towards_the_sockets_peer.len() > usize::from(FLOWS) * 9 / 10,
+        "{}",
+        towards_the_sockets_peer.len()
+    );
     // The sockets are connected, so they receive no packets of another peer.
     let towards_another = handed_out(54);
-    assert!(towards_another.keys().all(|port| *port >= FREE));
-    assert!(towards_another.keys().any(|port| is_sockets(*port)), "they are in nobody's way");
+    let are_sockets = towards_another.keys().filter(is_unpublished).any(|port| is_sockets(*port));
+    assert!(are_sockets, "they are in nobody's way");
     // A listening socket receives packets of any peer.
     let wish = (*address, FREE + 1);
     let _listener = lab.host.run(|| TcpListener::bind(("0.0.0.0", FREE + 1)).unwrap());

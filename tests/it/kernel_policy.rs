@@ -103,7 +103,7 @@ fn a_filter_that_does_not_see_containers_packets_is_named() {
         assert_eq!(named(), Vec::<String>::new());
         lab.host.ip("link add ifb0 type ifb");
         lab.host.sh("tc qdisc show dev up0 | grep -q clsact || tc qdisc add dev up0 ingress; \
-             tc filter add dev up0 ingress pref 9 matchall action mirred egress redirect dev ifb0");
+             tc filter add dev up0 ingress pref 9 u32 match u32 0 0 action mirred egress redirect dev ifb0");
         let names = named();
         assert!(names.len() == 1 && names[0].contains("up0"), "{names:?}");
     }
