@@ -189,6 +189,11 @@ impl Scene<'_> {
             socket.send_to(&wrapped(protocol, "question"), &SocketAddr::new(peer, 0).into()).unwrap();
         }
         let own = if is_hosts { self.at_peer(End::Outside, &[]) } else { None };
+        if let Some((_, own, _)) = own {
+            // netd knows of the host's tunnels by what comes in for them.
+            let answer = self.packet(Body::Other(protocol), "first answer", peer, own, [0, 0]);
+            self.send(End::Outside, &[answer]);
+        }
         let rivals = self.rivals(Body::Other(protocol), "rival", 0);
         let own = own.or(self.at_peer(self.exchange.rival, &[rivals]));
         let Some((_, own, _)) = own else { return };

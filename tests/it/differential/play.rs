@@ -78,6 +78,11 @@ impl Flow {
     }
 }
 
+/// Whether netd replaces the source port or identifier of a masqueraded flow, since the host itself may come to use it.
+fn is_replaced(body: Kind, sport: u16) -> bool {
+    body == Kind::Echo || LOCAL_PORTS.contains(&sport)
+}
+
 /// Something to be sent: the same in both worlds, except for ports that a world has chosen.
 #[derive(Debug)]
 pub(super) struct Case {
@@ -265,9 +270,7 @@ impl Play {
         };
         let outer = Tuple { src, sport, dst, dport };
         let inner = Tuple { src: host(v6, to), ..outer };
-        // netd gives it no port or identifier that the host itself may come to use.
-        let collides = body == Kind::Echo || LOCAL_PORTS.contains(&sport);
-        Flow { collides, ..self.flow(body, [from, to], outer, inner) }
+        Flow { collides: is_replaced(body, sport), ..self.flow(body, [from, to], outer, inner) }
     }
 
     /// From a container to somebody beyond whom the hosts' rules, by port or by source, let them reach by the client.
@@ -286,7 +289,8 @@ impl Play {
         let outer = Tuple { src, sport, dst, dport };
         let inner = Tuple { src: host(v6, End::Client), ..outer };
         let name = if by_source { "routed by source" } else { "routed by port" };
-        Flow { name, ..self.flow(body, [from, End::Client], outer, inner) }
+        let collides = is_replaced(body, sport);
+        Flow { name, collides, ..self.flow(body, [from, End::Client], outer, inner) }
     }
 
     /// From a container to a published port, its own or the other container's.
