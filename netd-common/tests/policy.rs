@@ -113,7 +113,7 @@ later fragment                               | eth0 | later 203.0.113.9 > 10.4.0
 const OUTBOUND: &str = "
 masquerade                           | web    | tcp 172.17.0.2:4000 > 203.0.113.9:443       | 192.0.2.1:4000 > 203.0.113.9:443 to outside
 masquerade, IPv6                     | web    | udp [fd00:17::2]:4000 > [2001:db8:9::9]:53  | [2001:db8::1]:4000 > [2001:db8:9::9]:53 to outside
-masquerade, its own published port   | db     | udp 172.17.0.3:3004 > 203.0.113.9:443       | 192.0.2.1:3004 > 203.0.113.9:443 to outside
+masquerade, port of another one of its own | db | udp 172.17.0.3:3004 > 203.0.113.9:443      | 192.0.2.1:? > 203.0.113.9:443 to outside
 masquerade, published for another     | web    | udp 172.17.0.2:3004 > 203.0.113.9:443       | 192.0.2.1:? > 203.0.113.9:443 to outside
 masquerade, port published           | db     | tcp 172.17.0.3:8080 > 203.0.113.9:443       | 192.0.2.1:? > 203.0.113.9:443 to outside
 masquerade, privileged port          | web    | tcp 172.17.0.2:800 > 203.0.113.9:2049       | 192.0.2.1:800 > 203.0.113.9:2049 to outside
@@ -402,9 +402,10 @@ fn opened<A: FamilyRows>(world: &World, nat: &Nat<A>) -> String {
         .zip(0..)
         .find(|(port, tries)| {
             let (number, tuple) = (nat.original.protocol(), Tuple { src_port: *port, ..nat.translated });
+            let sender = (nat.back, nat.original.src_port);
             !nat.translates_source()
                 || nat.is_rebuilt
-                || source_port::is_free_on_gateway::<A, _>(world, nat.back, number, &tuple, *tries)
+                || source_port::is_free_on_gateway::<A, _>(world, sender, number, &tuple, *tries)
         })
         .map(|(port, _tries)| port);
     let Some(port) = port else { return format!("dropped: {}", Reason::Collision.name()) };

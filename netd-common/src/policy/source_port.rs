@@ -70,20 +70,20 @@ pub fn candidate<A: FamilyRows, L: Tables>(
     })
 }
 
-/// Whether nobody else gets the answers to a tuple: neither another container by a publication nor a socket of the host, nor the
-/// host itself by a protocol without ports. `sender` is the endpoint that opens the connection, and `tries` says how many ports
-/// were taken.
+/// Whether nobody else gets the answers to a tuple: neither another one by a publication nor a socket of the host, nor the host
+/// itself by a protocol without ports. `sender` is the endpoint that opens the connection and its own port, which may have this
+/// very publication; `tries` says how many ports were taken.
 #[inline(always)]
 pub fn is_free<A: FamilyRows, L: Lookups<A>>(
     lookups: &L,
-    sender: Handle,
+    sender: (Handle, Be16),
     number: u8,
     tuple: &Tuple<A>,
     tries: u32,
 ) -> bool {
     if tries < UNPUBLISHED_TRIES
         && let Some(found) = publication::find(lookups, number, tuple.src, tuple.src_port)
-        && found.endpoint.handle != sender
+        && (found.endpoint.handle, found.row.target_port(tuple.src_port)) != sender
     {
         return false;
     }
@@ -100,7 +100,7 @@ pub fn is_free<A: FamilyRows, L: Lookups<A>>(
 #[inline(always)]
 pub fn is_free_on_gateway<A: FamilyRows, L: Lookups<A> + Lookups<Ipv4>>(
     lookups: &L,
-    sender: Handle,
+    sender: (Handle, Be16),
     number: u8,
     tuple: &Tuple<A>,
     tries: u32,

@@ -158,7 +158,7 @@ fn carry_out<A: Inet>(
     let tries = skb.cb(cb::TRIES);
     let src_port = source_port::candidate(&lookups, nat, tries, clock::random)?;
     if source != Source::Own && !nat.is_rebuilt && nat.translates_source() {
-        let (sender, number) = (nat.back, nat.original.protocol());
+        let (sender, number) = ((nat.back, nat.original.src_port), nat.original.protocol());
         let tuple = Tuple { src_port, ..nat.translated };
         let is_free = match source {
             Source::Gateway => {
