@@ -74,13 +74,15 @@ from a group                    | eth0 | udp 224.0.0.9:4000 > 192.0.2.1:3005    
 later fragment before its first | eth0 | later 203.0.113.9 > 192.0.2.1                      | queued, and to the host
 NAT64 client                    | eth0 | tcp [2001:db8:9::9]:4000 > [2001:db8::1]:6000      | [::ffff:10.6.0.1]:? > [::ffff:10.6.0.2]:60 to four
 host port of a routed network   | eth0 | tcp 203.0.113.9:4000 > 192.0.2.1:2200              | host
-the host's own connection       | eth0 | synack 203.0.113.9:443 > 192.0.2.1:8080            | host
-a SYN on it                     | eth0 | tcp 203.0.113.9:443 > 192.0.2.1:8080               | host
-the host's own, a denied peer   | eth0 | ack 203.0.113.66:443 > 192.0.2.1:8080              | host
-the host's own, to be forwarded | eth0 | ack 203.0.113.9:443 > 192.0.2.1:9000               | host
+the host's own connection       | eth0 | synack 203.0.113.9:443 > 192.0.2.1:8080            | host, noted
+a SYN on it                     | eth0 | tcp 203.0.113.9:443 > 192.0.2.1:8080               | host, noted
+the host's own, a denied peer   | eth0 | ack 203.0.113.66:443 > 192.0.2.1:8080              | host, noted
+the host's own, to be forwarded | eth0 | ack 203.0.113.9:443 > 192.0.2.1:9000               | host, noted
+a late packet to a closed one   | eth0 | ack 203.0.113.13:443 > 192.0.2.1:6000              | host
+a new connection of its peer    | eth0 | tcp 203.0.113.13:443 > 192.0.2.1:6000              | 203.0.113.13:443 > 10.6.0.2:60 to four
 the host's own, ended           | eth0 | ack 203.0.113.9:444 > 192.0.2.1:8080               | host
 a new one in its place          | eth0 | tcp 203.0.113.9:444 > 192.0.2.1:8080               | 203.0.113.9:444 > 172.17.0.2:80 to web
-to a connected UDP socket       | eth0 | udp 203.0.113.9:53 > 192.0.2.1:3005                | host
+to a connected UDP socket       | eth0 | udp 203.0.113.9:53 > 192.0.2.1:3005                | host, noted
 from somebody else              | eth0 | udp 203.0.113.10:53 > 192.0.2.1:3005               | 203.0.113.10:53 > 172.17.0.3:5005 to db
 an unconnected one has asked    | eth0 | udp 203.0.113.10:53 > 192.0.2.1:3006               | host, noted
 it has not asked                | eth0 | udp 203.0.113.11:53 > 192.0.2.1:3006               | 203.0.113.11:53 > 172.17.0.3:5006 to db
@@ -179,7 +181,7 @@ const HAIRPIN: &str = "
 to itself                  | web  | tcp 172.17.0.2:4000 > 192.0.2.1:8080       | 172.17.0.1:4000 > 172.17.0.2:80 to web
 to itself, by the gateway  | web  | tcp 172.17.0.2:4000 > 172.17.0.1:8080      | 172.17.0.1:4000 > 172.17.0.2:80 to web
 to itself, kernel's port   | web  | tcp 172.17.0.2:40000 > 192.0.2.1:8080      | 172.17.0.1:30070 > 172.17.0.2:80 to web
-the host's own connection  | db   | ack 172.17.0.3:80 > 192.0.2.1:8080         | host
+the host's own connection  | db   | ack 172.17.0.3:80 > 192.0.2.1:8080         | host, noted
 to another container       | db   | tcp 172.17.0.3:4000 > 192.0.2.1:8080       | 172.17.0.3:4000 > 172.17.0.2:80 to web
 from another network       | open | tcp 10.4.0.2:4000 > 192.0.2.1:8080         | 10.4.0.2:4000 > 172.17.0.2:80 to web
 from an isolated container | lone | tcp 10.5.0.2:4000 > 192.0.2.1:8080         | 10.5.0.2:4000 > 172.17.0.2:80 to web

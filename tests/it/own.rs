@@ -8,7 +8,9 @@ use std::process::Stdio;
 use netd_tests::lab::{HOST, HOST_OUTSIDE, Lab, OUTSIDE, OUTSIDE6};
 use netd_tests::netns::sandbox;
 use netd_tests::packet::Packet;
-use netd_tests::probe::{PATIENCE, Server, tcp_first_line, udp_ask, udp_on, udp_socket, when_free};
+use netd_tests::probe::{
+    PATIENCE, SILENCE, Server, tcp_first_line, udp_answers, udp_ask, udp_on, udp_socket, when_free,
+};
 use netd_tests::wait_for;
 
 use crate::testbed::{self, Bench, FAR, NEXT, REDIRECT, SHOT, WEB};
@@ -220,4 +222,32 @@ fn a_masqueraded_port_is_never_published_or_used_by_a_host_socket() {
     let (_, out) = bench.container(&Packet::udp((WEB, 21_000), (FAR, to)));
     assert_ne!(port(&out), 21_000, "a socket's");
     drop(socket);
+}
+
+#[test]
+fn late_answers_to_a_socket_that_has_closed_are_no_containers() {
+    let lab = Lab::new();
+    let web = lab.container("web", &["-p", "30000-30009:30000-30009/udp"]);
+    let _servers: Vec<Server> = (30_000..30_010).map(|port| Server::udp_echo(&sandbox(&web), port)).collect();
+    // The kernel gives the host's sockets the ports that are published.
+    lab.host.sh("sysctl -qw net.ipv4.ip_local_port_range='30000 30009'");
+    let peer = lab.outside.run(|| UdpSocket::bind((OUTSIDE, 53)).unwrap());
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (mut question, mut answer) = ([0; 8], [0; 8]);
+    let socket = lab.host.run(|| udp_socket(PATIENCE));
+    socket.connect((OUTSIDE, 53)).unwrap();
+    socket.send(b"question").unwrap();
+    let (_len, host) = peer.recv_from(&mut question).unwrap();
+    assert!((30_000..30_010).contains(&host.port()), "{host}");
+    peer.send_to(b"answer", host).unwrap();
+    assert_eq!(socket.recv(&mut answer).unwrap(), 6);
+    drop(socket);
+    // A process that another test forks holds a copy of the socket until it calls exec; it would take the answers, too.
+    peer.set_read_timeout(Some(SILENCE)).unwrap();
+    for _late in 0..3 {
+        peer.send_to(b"late", host).unwrap();
+        assert!(peer.recv_from(&mut question).is_err(), "the container has got it and answers");
+    }
+    // Others reach the container by this port.
+    lab.outside.run(|| udp_answers(&udp_socket(PATIENCE), &host.to_string(), true));
 }

@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
 
 use crate::allocation::{Door, FAR, HOST_OUTSIDE, port_of};
+use crate::testbed::numbered;
 
 const WEB: [u8; 4] = [172, 17, 0, 2];
 
@@ -146,9 +147,21 @@ fn a_socket_of_the_host_that_comes_later_takes_no_mapping_over() {
 fn a_connection_of_the_host_has_the_port_of_one_that_has_ended() {
     let bench = Bench::new();
     let (inside, outer, far) = ((WEB, 20_000), (HOST_OUTSIDE, 20_000), (FAR, 80));
-    for flags in ["S", "A", "FA"] {
-        bench.leaves(&Packet::tcp(inside, far, flags)).unwrap();
-        bench.arrives(&Packet::tcp(far, outer, if flags == "S" { "SA" } else { flags })).unwrap();
+    for (from_inside, flags, numbers) in [
+        (true, "S", [100, 0]),
+        (false, "SA", [500, 101]),
+        (true, "FA", [101, 501]),
+        (false, "FA", [501, 102]),
+        (true, "A", [102, 502]),
+    ] {
+        let passed = bench.lab.host.run(|| {
+            if from_inside {
+                bench.inside.pass_frame(numbered(inside, far, flags, numbers))
+            } else {
+                bench.outside.pass_frame(numbered(far, outer, flags, numbers))
+            }
+        });
+        assert!(passed.is_some(), "{flags}");
     }
     let socket = bench.lab.host.run(|| {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;

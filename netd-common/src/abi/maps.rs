@@ -185,9 +185,10 @@ maps! {
     SOCKETS: LruHash<SocketKey, SocketRow>, capacity::SOCKETS;
     /// Array of one: the host's [`LocalPorts`](crate::abi::LocalPorts), as the last netd command found them.
     LOCAL_PORTS: Array<u32, LocalPorts>, 1;
-    /// LRU hash: what the host itself exchanges and no socket tells of, as the [`FlowKey`](crate::flow::FlowKey) of what it
-    /// receives, IPv4 in its mapped form → the [`tick`](crate::abi::tick) of the last packet. Datagrams that unconnected sockets
-    /// have sent from published ports (without a destination address), and packets of protocols without ports.
+    /// LRU hash: what the host itself exchanges and no socket tells of, or none will once it has closed, as the
+    /// [`FlowKey`](crate::flow::FlowKey) of what it receives, IPv4 in its mapped form → the [`tick`](crate::abi::tick) of the last
+    /// packet. What the host's sockets have exchanged from published ports (without a destination address), and packets of
+    /// protocols without ports.
     HOST_FLOWS: LruHash<FlowKey<Ipv6>, u32>, capacity::HOST_FLOWS;
     /// Array: conntrack [`State`](crate::flow::state::State) → how long a connection may be idle in it, in
     /// [`tick`](crate::abi::tick)s.

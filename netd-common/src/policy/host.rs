@@ -11,14 +11,16 @@ use super::{Decision, Lookups, Socket};
 /// What becomes of a packet to an address of the host that belongs to a connection of the host itself; none if it belongs
 /// to none. `opens` says whether it opens a connection.
 ///
-/// A socket that waits for anybody has no connection: a publication on its port comes first.
+/// A socket that waits for anybody has no connection: a publication on its port comes first. Late packets to a socket that has
+/// closed go to the stack, which refuses them: they are noted as long as the socket is there.
 #[inline(always)]
 pub fn claim<A: FamilyRows, L: Lookups<A>>(lookups: &L, key: &FlowKey<A>, opens: bool) -> Option<Decision> {
-    match lookups.local_socket(key)? {
-        Socket::Connected => Some(Decision::Pass),
+    match lookups.local_socket(key) {
+        Some(Socket::Connected) => Some(Decision::Note),
         // A SYN begins another connection (RFC 9293 §3.6.1).
-        Socket::TimeWait => (!opens).then_some(Decision::Pass),
-        Socket::Unconnected => lookups.is_noted(key).then_some(Decision::Note),
+        Some(Socket::TimeWait) => (!opens).then_some(Decision::Pass),
+        Some(Socket::Unconnected) => lookups.is_noted(key).then_some(Decision::Note),
+        None => (!opens && lookups.is_noted(key)).then_some(Decision::Pass),
     }
 }
 

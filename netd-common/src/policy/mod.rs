@@ -99,8 +99,7 @@ pub trait Lookups<A>: Tables {
     }
     /// The local socket that would receive packets of `key`; the kernel tells it for TCP and UDP only.
     fn local_socket(&self, key: &FlowKey<A>) -> Option<Socket>;
-    /// Whether the host itself is in an exchange with the sender of packets of `key` that no socket tells of: see
-    /// [`Decision::Note`].
+    /// Whether an exchange of the host itself with the sender of packets of `key` is noted, see [`Decision::Note`].
     fn is_noted(&self, key: &FlowKey<A>) -> bool;
 }
 
@@ -196,8 +195,8 @@ pub enum Decision {
     /// not forward it. The stack routes by more than the lookup knows (marks, rules of netfilter), and would forward it with the
     /// container's own address.
     Local,
-    /// It goes on as it is, and belongs to an exchange of the host that no socket tells of, which is noted: a datagram to an
-    /// unconnected socket, or a packet of a protocol without ports.
+    /// It goes on as it is, and belongs to an exchange of the host, which is noted, since no socket tells of it or none will once
+    /// it has closed.
     Note,
     /// It opens a connection, with the NAT that was filled in.
     Open,

@@ -120,9 +120,10 @@ impl World {
             (TCP, own(8080), peer("172.17.0.3:80"), Socket::Connected),
             (TCP, own(9000), peer("203.0.113.9:443"), Socket::Connected),
         ];
-        self.noted = [(UDP, "203.0.113.10:53", 3006), (GRE, "203.0.113.47:0", 0)]
-            .map(|(protocol, peer, port)| (protocol, peer.parse().unwrap(), port))
-            .into();
+        self.noted =
+            [(UDP, "203.0.113.10:53", 3006), (TCP, "203.0.113.13:443", 6000), (GRE, "203.0.113.47:0", 0)]
+                .map(|(protocol, peer, port)| (protocol, peer.parse().unwrap(), port))
+                .into();
     }
 
     /// A container of a network `a.b.0.0/16`, with flags of its network.

@@ -1,10 +1,11 @@
-//! What the host itself exchanges and no socket tells of: datagrams that unconnected sockets have sent from published ports, and
-//! packets of protocols without ports.
+//! What the host itself exchanges and no socket tells of, or none will once it has closed: what its sockets have sent from published
+//! ports, and packets of protocols without ports.
 
 use netd_common::flow::state::Seen;
 use netd_common::flow::{FlowKey, State, Tuple, Zone};
 use netd_common::wire::bytes::{Address as _, Ipv6};
 use netd_common::wire::ip::protocol;
+use netd_common::wire::transport::tcp_flag;
 
 use super::inet::Inet;
 use super::maps::{self, BPF_ANY};
@@ -36,7 +37,7 @@ pub(crate) fn is_noted<A: Inet>(key: &FlowKey<A>) -> bool {
     let place = &place(key);
     // SAFETY: as above.
     let Some(last) = (unsafe { maps::HOST_FLOWS.get(place) }) else { return false };
-    let seen = Seen { any: true, flags: 0 };
+    let seen = Seen { any: true, flags: tcp_flag::ACK };
     let idle = clock::now().saturating_sub(*last);
     tables::timeout(State::of(key.protocol(), seen, seen)).is_some_and(|timeout| idle <= timeout)
 }
