@@ -50,9 +50,13 @@ impl Door {
 
     /// Runs a packet through the program, from a thread in the host; none if it is not sent on.
     pub(crate) fn pass(&self, packet: &Packet) -> Option<Vec<u8>> {
-        let mut frame = packet.bytes();
+        self.pass_from(packet.from.0, packet.bytes())
+    }
+
+    /// The same with a frame of the container that has this address.
+    pub(crate) fn pass_from(&self, address: [u8; 4], mut frame: Vec<u8>) -> Option<Vec<u8>> {
         // A container's MAC address is made of its address.
-        frame[6..12].copy_from_slice(&[&[2, 0x42], &packet.from.0[..]].concat());
+        frame[6..12].copy_from_slice(&[&[2, 0x42], &address[..]].concat());
         self.pass_frame(frame)
     }
 

@@ -156,7 +156,7 @@ fn a_connection_of_the_host_has_the_port_of_one_that_has_ended() {
     ] {
         let passed = bench.lab.host.run(|| {
             if from_inside {
-                bench.inside.pass_frame(numbered(inside, far, flags, numbers))
+                bench.inside.pass_from(inside.0, numbered(inside, far, flags, numbers))
             } else {
                 bench.outside.pass_frame(numbered(far, outer, flags, numbers))
             }

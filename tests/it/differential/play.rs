@@ -6,9 +6,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use netd_tests::stimulus::{Body, Lie, Stimulus, Tuple, view};
-use netd_tests::twins::{
-    CLIENTS, End, FORWARDED, Outcome, PUBLISHED, ROUTED_PORT, client, far, host, inside, outside, routed,
-};
+use netd_tests::twins::{CLIENTS, End, FORWARDED, Outcome, PUBLISHED, client, far, host, inside, outside};
 
 use super::dice::Dice;
 use super::odd::{LOCAL_PORTS, lose, spoil};
@@ -29,8 +27,6 @@ pub(super) enum Side {
 /// A connection, or the attempt to open one.
 #[derive(Debug)]
 struct Flow {
-    /// What its script's packets are called.
-    name: &'static str,
     body: Kind,
     ends: [End; 2],
     /// The tuple that the originator sends.
@@ -76,11 +72,6 @@ impl Flow {
             Side::Answerer => (inner.reversed(), self.outer.reversed()),
         }
     }
-}
-
-/// Whether netd replaces the source port or identifier of a masqueraded flow, since the host itself may come to use it.
-fn is_replaced(body: Kind, sport: u16) -> bool {
-    body == Kind::Echo || LOCAL_PORTS.contains(&sport)
 }
 
 /// Something to be sent: the same in both worlds, except for ports that a world has chosen.
@@ -167,8 +158,7 @@ impl Play {
         let flow = match self.dice.u8(0..100) {
             0..47 => self.inbound(v6),
             47..55 => self.forwarded(v6),
-            55..84 => self.outbound(v6),
-            84..90 => self.routed(v6),
+            55..90 => self.outbound(v6),
             _ => self.hairpin(v6),
         };
         self.place(flow)
@@ -190,7 +180,6 @@ impl Play {
         let script = self.script(body);
         let seen = [outer.sport; 2];
         Flow {
-            name: "script",
             body,
             ends,
             outer,
@@ -259,8 +248,8 @@ impl Play {
                 self.fars += 1;
                 (far(v6, 20_000 + self.fars % 20_000), 0)
             }
-            (_, End::Client) => (client(v6, self.dice.u8(0..CLIENTS)), self.dice.u16(1..ROUTED_PORT)),
-            _ => (far(v6, self.dice.u16(1..200)), self.dice.u16(1..ROUTED_PORT)),
+            (_, End::Client) => (client(v6, self.dice.u8(0..CLIENTS)), self.dice.u16(1..1024)),
+            _ => (far(v6, self.dice.u16(1..200)), self.dice.u16(1..1024)),
         };
         let to = if body == Kind::Other { End::Outside } else { to };
         let (sport, dport) = match body {
@@ -270,27 +259,9 @@ impl Play {
         };
         let outer = Tuple { src, sport, dst, dport };
         let inner = Tuple { src: host(v6, to), ..outer };
-        Flow { collides: is_replaced(body, sport), ..self.flow(body, [from, to], outer, inner) }
-    }
-
-    /// From a container to somebody beyond whom the hosts' rules, by port or by source, let them reach by the client.
-    fn routed(&mut self, v6: bool) -> Flow {
-        let by_source = self.dice.bool();
-        let bodies: &[Kind] =
-            if by_source { &[Kind::Tcp, Kind::Udp, Kind::Echo] } else { &[Kind::Tcp, Kind::Udp] };
-        let body = self.dice.pick(bodies);
-        let from = if by_source || self.dice.bool() { End::Second } else { End::First };
-        let (src, sport) = self.fresh(from, v6);
-        let (dst, dport) = match (by_source, body) {
-            (false, _) => (far(v6, self.dice.u16(1..200)), ROUTED_PORT),
-            (true, Kind::Echo) => (routed(v6, self.dice.u8(..)), 0),
-            (true, _) => (routed(v6, self.dice.u8(..)), self.dice.u16(1..ROUTED_PORT)),
-        };
-        let outer = Tuple { src, sport, dst, dport };
-        let inner = Tuple { src: host(v6, End::Client), ..outer };
-        let name = if by_source { "routed by source" } else { "routed by port" };
-        let collides = is_replaced(body, sport);
-        Flow { name, collides, ..self.flow(body, [from, End::Client], outer, inner) }
+        // netd gives it no port or identifier that the host itself may come to use.
+        let collides = body == Kind::Echo || LOCAL_PORTS.contains(&sport);
+        Flow { collides, ..self.flow(body, [from, to], outer, inner) }
     }
 
     /// From a container to a published port, its own or the other container's.
@@ -530,7 +501,7 @@ impl Play {
     fn speak(&mut self, number: usize) -> Case {
         let (side, flags) = self.flows[number].script.pop_front().unwrap();
         let stimulus = self.plain(number, side, flags);
-        self.case(self.flows[number].name, number, side, stimulus)
+        self.case("script", number, side, stimulus)
     }
 
     /// A correct packet that a side sends.

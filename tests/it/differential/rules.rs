@@ -17,7 +17,7 @@ pub(super) struct Rule {
 }
 
 /// Every allowed difference; if several match, the first one counts.
-pub(super) const RULES: [Rule; 23] = [
+pub(super) const RULES: [Rule; 24] = [
     Rule { name: "between-containers", holds: between_containers },
     Rule { name: "tcp-flags", holds: |seen| is_judged(seen) && is_odd_tcp(seen) },
     Rule { name: "tcp-length", holds: |seen| is_judged(seen) && matches!(seen.lie(), Lie::TcpLength(_)) },
@@ -38,6 +38,7 @@ pub(super) const RULES: [Rule; 23] = [
     Rule { name: "answer-quote", holds: |seen| answers_alike(seen, false) },
     Rule { name: "answer-source", holds: |seen| uses_published_port(seen) && answers_alike(seen, true) },
     Rule { name: "martian-source", holds: martian_source },
+    Rule { name: "link-local", holds: link_local },
     Rule { name: "quoted-ttl", holds: quoted_ttl },
     Rule { name: "icmp-query", holds: icmp_query },
     Rule { name: "foreign-source", holds: |seen| seen.case.what == "spoofed source" && seen.netd.is_empty() },
@@ -276,6 +277,14 @@ fn martian_source(seen: &Seen<'_>) -> bool {
     view(&seen.case.packets[1][0]).is_some_and(|sent| is_martian(sent.src))
         && !seen.netd.iter().any(|(end, _)| end.is_container())
         && seen.nft.iter().all(|(end, _)| end.is_container())
+}
+
+/// netd serves a neighbour that is known by its link-local address only; the kernel forwards none of its packets.
+fn link_local(seen: &Seen<'_>) -> bool {
+    let is_link_local = |src: IpAddr| matches!(src, IpAddr::V6(src) if src.is_unicast_link_local());
+    view(&seen.case.packets[1][0]).is_some_and(|sent| is_link_local(sent.src))
+        && seen.nft.is_empty()
+        && seen.netd.iter().all(|(end, _)| end.is_container())
 }
 
 /// netd still has the connection. For the kernel the packet belongs to no connection, or to the host, or opens a
