@@ -90,13 +90,13 @@ fn a_filter_that_does_not_see_containers_packets_is_named() {
         let _web = lab.container("web", &["-p", "8080:80"]);
         let named = || {
             let status = lab.netd(&["--json", "status"]).ok().json();
-            let names =
+            let is_it =
                 |one: &&serde_json::Value| one.as_str().unwrap().contains("tc filters on the ingress of");
             status["warnings"]
                 .as_array()
                 .unwrap()
                 .iter()
-                .filter(names)
+                .filter(is_it)
                 .map(ToString::to_string)
                 .collect::<Vec<_>>()
         };
@@ -104,8 +104,8 @@ fn a_filter_that_does_not_see_containers_packets_is_named() {
         lab.host.ip("link add ifb0 type ifb");
         lab.host.sh("tc qdisc show dev up0 | grep -q clsact || tc qdisc add dev up0 ingress; \
              tc filter add dev up0 ingress pref 9 u32 match u32 0 0 action mirred egress redirect dev ifb0");
-        let names = named();
-        assert!(names.len() == 1 && names[0].contains("up0"), "{names:?}");
+        let warnings = named();
+        assert!(warnings.len() == 1 && warnings[0].contains("up0"), "{warnings:?}");
     }
 }
 

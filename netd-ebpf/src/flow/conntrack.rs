@@ -16,7 +16,7 @@ use crate::kernel::frame::{self, Frame};
 use crate::kernel::inet::Inet;
 use crate::kernel::lookups::Kernel;
 use crate::kernel::skb::Skb;
-use crate::kernel::{atomic, clock, fib, flows, scratch, tables};
+use crate::kernel::{atomic, clock, fib, scratch, tables};
 
 /// The result of a lookup in a flow table.
 pub(crate) enum Step {

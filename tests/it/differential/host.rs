@@ -93,20 +93,10 @@ impl Scene<'_> {
         Some((packet, ip.src, port))
     }
 
-    fn packet(&self, body: Body, text: &str, src: IpAddr, dst: IpAddr, ports: [u16; 2]) -> Vec<u8> {
-        let payload = match (text, &body) {
-            ("", _) => Vec::new(),
-            (_, Body::Other(protocol)) => wrapped(*protocol, text),
-            _ => text.into(),
-        };
-        let tuple = Tuple { src, dst, sport: ports[0], dport: ports[1] };
-        Stimulus { payload, ..Stimulus::new(body) }.packets(&tuple).remove(0)
-    }
-
     /// A packet of the rival's, from a port.
     fn rivals(&self, body: Body, text: &str, port: u16) -> Vec<u8> {
         let own = inside(self.exchange.v6, if self.exchange.rival == End::First { 2 } else { 3 });
-        self.packet(body, text, own, self.peer(), [port, PORT])
+        packet(body, text, own, self.peer(), [port, PORT])
     }
 
     fn udp(&mut self) {
@@ -127,17 +117,17 @@ impl Scene<'_> {
         let rival = self.exchange.rival;
         let question = self.rivals(Body::Udp, "rival", port);
         let rivals = self.at_peer(rival, &[question]);
-        let answer = self.packet(Body::Udp, "answer", peer, own, [PORT, port]);
+        let answer = packet(Body::Udp, "answer", peer, own, [PORT, port]);
         self.send(End::Outside, &[answer]);
         self.hear("the host's socket", |buffer| socket.recv(buffer));
         if let Some((_, theirs, theirs_port)) = rivals {
-            let answer = self.packet(Body::Udp, "rival's answer", peer, theirs, [PORT, theirs_port]);
+            let answer = packet(Body::Udp, "rival's answer", peer, theirs, [PORT, theirs_port]);
             self.send(End::Outside, &[answer]);
             self.hear("the host's socket", |buffer| socket.recv(buffer));
         }
         // Somebody else sends to the same port, which is published.
         let stranger = far(v6, 40_000 + self.exchange.number);
-        let question = self.packet(Body::Udp, "stranger", stranger, own, [PORT, port]);
+        let question = packet(Body::Udp, "stranger", stranger, own, [PORT, port]);
         self.send(End::Outside, &[question]);
         self.hear("the host's socket", |buffer| socket.recv(buffer));
     }
@@ -159,15 +149,14 @@ impl Scene<'_> {
         let tcp = |flags, seq, ack| Body::Tcp { flags, seq, ack, options: Vec::new() };
         let ack = first.wrapping_add(1);
         let peer = self.peer();
-        let answer = self.packet(tcp(SYN | ACK, 1000, ack), "", peer, own, [PORT, port]);
+        let answer = packet(tcp(SYN | ACK, 1000, ack), "", peer, own, [PORT, port]);
         self.send(End::Outside, &[answer]);
         self.said.push(format!("connected: {}", stream.peer_addr().is_ok()));
         if stream.write_all(b"question").is_err() {
             return;
         }
         self.send(End::Outside, &[]);
-        let answer =
-            self.packet(tcp(ACK | PSH, 1001, ack.wrapping_add(8)), "answer", peer, own, [PORT, port]);
+        let answer = packet(tcp(ACK | PSH, 1001, ack.wrapping_add(8)), "answer", peer, own, [PORT, port]);
         self.send(End::Outside, &[answer]);
         self.hear("the host's connection", |buffer| stream.read(buffer));
         drop(stream);
@@ -191,14 +180,14 @@ impl Scene<'_> {
         let own = if is_hosts { self.at_peer(End::Outside, &[]) } else { None };
         if let Some((_, own, _)) = own {
             // netd knows of the host's tunnels by what comes in for them.
-            let answer = self.packet(Body::Other(protocol), "first answer", peer, own, [0, 0]);
+            let answer = packet(Body::Other(protocol), "first answer", peer, own, [0, 0]);
             self.send(End::Outside, &[answer]);
         }
         let rivals = self.rivals(Body::Other(protocol), "rival", 0);
         let own = own.or(self.at_peer(self.exchange.rival, &[rivals]));
         let Some((_, own, _)) = own else { return };
         for _time in 0..2 {
-            let answer = self.packet(Body::Other(protocol), "answer", peer, own, [0, 0]);
+            let answer = packet(Body::Other(protocol), "answer", peer, own, [0, 0]);
             self.send(End::Outside, &[answer]);
             self.hear("the host's tunnel", |buffer| {
                 nix::unistd::read(socket.as_fd(), buffer).map_err(Into::into)
@@ -215,6 +204,17 @@ impl Scene<'_> {
             self.said.push(format!("{who} gets: {}", String::from_utf8_lossy(&buffer[start..len])));
         }
     }
+}
+
+/// A packet of an exchange.
+fn packet(body: Body, text: &str, src: IpAddr, dst: IpAddr, ports: [u16; 2]) -> Vec<u8> {
+    let payload = match (text, &body) {
+        ("", _) => Vec::new(),
+        (_, Body::Other(protocol)) => wrapped(*protocol, text),
+        _ => text.into(),
+    };
+    let tuple = Tuple { src, dst, sport: ports[0], dport: ports[1] };
+    Stimulus { payload, ..Stimulus::new(body) }.packets(&tuple).remove(0)
 }
 
 /// What a packet of a protocol without ports carries.
