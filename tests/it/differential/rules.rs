@@ -17,7 +17,7 @@ pub(super) struct Rule {
 }
 
 /// Every allowed difference; if several match, the first one counts.
-pub(super) const RULES: [Rule; 24] = [
+pub(super) const RULES: [Rule; 25] = [
     Rule { name: "between-containers", holds: between_containers },
     Rule { name: "tcp-flags", holds: |seen| is_judged(seen) && is_odd_tcp(seen) },
     Rule { name: "tcp-length", holds: |seen| is_judged(seen) && matches!(seen.lie(), Lie::TcpLength(_)) },
@@ -39,6 +39,7 @@ pub(super) const RULES: [Rule; 24] = [
     Rule { name: "answer-source", holds: |seen| uses_published_port(seen) && answers_alike(seen, true) },
     Rule { name: "martian-source", holds: martian_source },
     Rule { name: "link-local", holds: link_local },
+    Rule { name: "source-port", holds: source_port },
     Rule { name: "quoted-ttl", holds: quoted_ttl },
     Rule { name: "icmp-query", holds: icmp_query },
     Rule { name: "foreign-source", holds: |seen| seen.case.what == "spoofed source" && seen.netd.is_empty() },
@@ -277,6 +278,22 @@ fn martian_source(seen: &Seen<'_>) -> bool {
     view(&seen.case.packets[1][0]).is_some_and(|sent| is_martian(sent.src))
         && !seen.netd.iter().any(|(end, _)| end.is_container())
         && seen.nft.iter().all(|(end, _)| end.is_container())
+}
+
+/// The kernel gives a source another port now and then, although its own one is free.
+fn source_port(seen: &Seen<'_>) -> bool {
+    let without_port = |arrived: &Arrived| -> Option<Arrived> {
+        let [(end, packet)] = &arrived[..] else { return None };
+        let (start, mut packet) = (view(packet)?.start, packet.clone());
+        let checksum = if matches!(seen.case.stimulus.body, Body::Udp) { 6 } else { 16 };
+        for at in [start, start + checksum] {
+            packet.get_mut(at..at + 2)?.fill(0);
+        }
+        Some(scrub(&vec![(*end, packet)]))
+    };
+    seen.case.what == "a container's loose end"
+        && seen.netd.iter().all(|(_, packet)| is_right(packet))
+        && without_port(&seen.nft).is_some_and(|nft| Some(nft) == without_port(&seen.netd))
 }
 
 /// netd serves a neighbour that is known by its link-local address only; the kernel forwards none of its packets.
