@@ -22,7 +22,7 @@ pub fn decide<A: FamilyRows, L: Lookups<A>>(
     if let Ok(transport) = packet.transport() {
         let key = FlowKey::of(packet.ip, transport, Zone::OUTSIDE);
         if let Some(found) = find(lookups, packet, &key)
-            && let Some(translated) = found.translated(&key, is_neighbour(lookups, key.src))
+            && let Some(translated) = found.translated(&key, key.src.is_link_local())
         {
             if let Some(decision) = host::claim(lookups, &key, transport.opens()) {
                 return Ok(decision);
@@ -55,15 +55,9 @@ pub fn decide<A: FamilyRows, L: Lookups<A>>(
 #[inline(always)]
 fn input<A: FamilyRows, L: Lookups<A>>(lookups: &L, packet: &Packet<'_, A>, found: &Found<'_>) -> u32 {
     let is_bound = found.row.interface != 0
-        || is_neighbour(lookups, packet.ip.src)
+        || packet.ip.src.is_link_local()
         || lookups.has_strict_reverse_path(packet.ifindex);
     if is_bound { packet.ifindex } else { 0 }
-}
-
-/// Whether a client is known by its link-local address only.
-#[inline(always)]
-fn is_neighbour<A: FamilyRows, L: Lookups<A>>(lookups: &L, src: A) -> bool {
-    A::IS_V6 && lookups.opaque(src.is_link_local())
 }
 
 /// The publication that a packet is for; none if it is not for netd.
@@ -73,14 +67,15 @@ fn find<'a, A: FamilyRows, L: Lookups<A>>(
     packet: &Packet<'_, A>,
     key: &FlowKey<A>,
 ) -> Option<Found<'a>> {
-    if !is_neighbour(lookups, key.src) && !may_open(key.src) {
+    let is_neighbour = key.src.is_link_local();
+    if !is_neighbour && !may_open(key.src) {
         return None;
     }
     let found = publication::find(lookups, key.protocol(), key.dst, key.dst_port)?;
     if !found.is_for(packet.ifindex) || !is_to_host(lookups, packet.ip, &found) {
         return None;
     }
-    let is_ours = if is_neighbour(lookups, key.src) {
+    let is_ours = if is_neighbour {
         // No router forwards its packets (RFC 4291 §2.5.6), so another host is no target.
         !lookups.is_local(key.src) && !found.endpoint.is_remote()
     } else {
@@ -94,7 +89,7 @@ fn find<'a, A: FamilyRows, L: Lookups<A>>(
 #[inline(always)]
 fn is_to_host<A: FamilyRows, L: Lookups<A>>(lookups: &L, ip: &Ip<A>, found: &Found<'_>) -> bool {
     // The lookup refuses both ends if one is link-local.
-    if A::IS_V6 && lookups.opaque(ip.src.is_link_local() || ip.dst.is_link_local()) {
+    if ip.src.is_link_local() || ip.dst.is_link_local() {
         return lookups.is_local(ip.dst);
     }
     let tuple = Tuple::between(ip.src, ip.dst);

@@ -61,11 +61,6 @@ pub trait Tables {
     fn access(&self, publication: Handle, source: Ipv6) -> Option<bool>;
     /// The ports that the kernel gives to the host's own sockets.
     fn local_ports(&self) -> LocalPorts;
-    /// The same answer, opaque to the kernel's verifier, which would otherwise follow the cases separately to the end.
-    #[inline(always)]
-    fn opaque(&self, answer: bool) -> bool {
-        answer
-    }
 }
 
 /// Lookups that depend on the family.

@@ -7,7 +7,7 @@ use netd_common::wire::bytes::{Be16, Ipv6};
 
 use super::context::Context;
 use super::inet::Inet;
-use super::{clock, fib, frame, host_flows, host_socket, tables};
+use super::{fib, host_flows, host_socket, tables};
 
 /// The maps and the kernel, for the program with this context.
 pub(crate) struct Kernel(pub(crate) Context);
@@ -61,11 +61,6 @@ impl Tables for Kernel {
     #[inline(always)]
     fn local_ports(&self) -> LocalPorts {
         tables::local_ports()
-    }
-
-    #[inline(always)]
-    fn opaque(&self, answer: bool) -> bool {
-        frame::opaque(u32::from(answer), clock::now()) != 0
     }
 }
 
