@@ -45,6 +45,9 @@ pub(super) const RULES: [Rule; 25] = [
     Rule { name: "foreign-source", holds: |seen| seen.case.what == "spoofed source" && seen.netd.is_empty() },
 ];
 
+/// Differences that do not happen in every run, since the kernel's choice is random.
+pub(super) const RARE: [&str; 1] = ["source-port"];
+
 impl Seen<'_> {
     fn lie(&self) -> Lie {
         self.case.stimulus.lie
