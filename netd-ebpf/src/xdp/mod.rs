@@ -21,12 +21,11 @@ use netd_common::policy::host;
 use netd_common::wire::bytes::{Ipv4, Ipv6};
 use netd_common::wire::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ethertype};
 
-use crate::flow::table;
 use crate::kernel::frame::Frame;
 use crate::kernel::inet::Inet;
 use crate::kernel::maps::xdp_tail_call;
 use crate::kernel::xdp_buff::XdpBuff;
-use crate::kernel::{seen_peers, tables};
+use crate::kernel::{flows, seen_peers, tables};
 
 /// The result for a packet.
 enum Fate {
@@ -92,9 +91,13 @@ fn pass<A: Inet>(buff: &XdpBuff, frame: Frame) -> Fate {
         known => known,
     };
     let Some((ip, transport, received)) = frame::read::<A>(buff, &frame) else { return Fate::Pass };
-    if let Some(row) = table::in_either(&received.key) {
+    let (row, is_assured) = match flows::get(flows::established(), &received.key) {
+        Some(row) => (Some(row), true),
+        None => (flows::get(flows::unreplied(), &received.key), false),
+    };
+    if let Some(row) = row {
         // TC knows whether it has been answered.
-        if host::may_have_asked(row, received.key.dst_port, tables::local_ports()) {
+        if !is_assured && host::may_have_asked(row, received.key.dst_port, tables::local_ports()) {
             return Fate::Pass;
         }
         let sent = forward::send(buff, frame, &ip, &transport, &received, row);
