@@ -2,6 +2,7 @@
 //! from outside.
 
 mod address;
+mod exchange;
 mod features;
 mod interface;
 mod netlink;

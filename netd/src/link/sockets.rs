@@ -4,15 +4,14 @@ use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 use netlink_packet_sock_diag::{SockDiagDestroy, SockDiagMessage};
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
+use super::exchange::{receive, send};
 use crate::error::{Doing as _, Result};
 use crate::netns::Netns;
 
@@ -60,43 +59,13 @@ fn end(family: u8, protocol: u8, is_meant: impl Fn(&SocketId) -> bool) -> io::Re
     })?;
     for id in found {
         send(&socket, NLM_F_REQUEST | NLM_F_ACK, SockDiagDestroy::new(request(id)))?;
-        match receive(&socket, |_| ()) {
+        match receive(&socket, |_: SockDiagMessage| ()) {
             // The socket has already ended.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             ended => ended?,
         }
     }
     Ok(())
-}
-
-fn send<M: NetlinkSerializable>(socket: &Socket, flags: u16, message: M) -> io::Result<()> {
-    let mut header = NetlinkHeader::default();
-    header.flags = flags;
-    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    socket.send(&bytes, 0).map(|_len| ())
-}
-
-/// Reads the kernel's reply up to its end.
-fn receive(socket: &Socket, mut visit: impl FnMut(SockDiagMessage)) -> io::Result<()> {
-    loop {
-        let (bytes, _) = socket.recv_from_full()?;
-        let mut rest = bytes.as_slice();
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(io::Error::other)?;
-            let len = (message.header.length as usize).next_multiple_of(4);
-            rest = rest.get(len..).unwrap_or(&[]);
-            match message.payload {
-                NetlinkPayload::InnerMessage(message) => visit(message),
-                // An acknowledgement is an error without a code.
-                NetlinkPayload::Error(error) => return error.code.map_or(Ok(()), |_| Err(error.to_io())),
-                NetlinkPayload::Done(_) => return Ok(()),
-                _ => {}
-            }
-        }
-    }
 }
 
 /// The kernel writes a cookie as two words, the low one first.

@@ -1,12 +1,17 @@
 //! The host's IPsec policies (net/xfrm, `ip xfrm policy`), through the kernel's NETLINK_XFRM.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable,
+};
+use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_XFRM;
-use netlink_sys::{Socket, SocketAddr};
 
+use super::exchange::{receive, send};
 use crate::error::{Doing as _, Result};
 use crate::model::IpsecPolicy;
 use crate::netns::Netns;
@@ -27,12 +32,6 @@ const FAMILY: usize = 40;
 const PREFIX_LENS: usize = 42;
 const DIRECTION: usize = 160;
 
-/// include/uapi/linux/netlink.h.
-const NLM_F_REQUEST_DUMP: u16 = 0x301;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const HEADER_LEN: usize = 16;
-
 /// The policies that are not for a single socket; none if the kernel has no IPsec.
 ///
 /// # Errors
@@ -46,37 +45,46 @@ pub(crate) fn ipsec_policies(netns: &Netns) -> Result<Vec<IpsecPolicy>> {
 
 fn dump() -> io::Result<Vec<IpsecPolicy>> {
     let socket = Socket::new(NETLINK_XFRM)?;
-    let mut request = vec![0; HEADER_LEN + ID_LEN];
-    let len = u32::try_from(request.len()).unwrap_or(0);
-    request[..4].copy_from_slice(&len.to_ne_bytes());
-    request[4..6].copy_from_slice(&XFRM_MSG_GETPOLICY.to_ne_bytes());
-    request[6..8].copy_from_slice(&NLM_F_REQUEST_DUMP.to_ne_bytes());
-    socket.send_to(&request, &SocketAddr::new(0, 0), 0)?;
+    send(
+        &socket,
+        NLM_F_REQUEST | NLM_F_DUMP,
+        Message { kind: XFRM_MSG_GETPOLICY, content: vec![0; ID_LEN] },
+    )?;
     let mut policies = Vec::new();
-    loop {
-        let (answer, _) = socket.recv_from_full()?;
-        let mut rest = answer.as_slice();
-        while let Some((kind, message)) = next(&mut rest) {
-            match kind {
-                NLMSG_DONE => return Ok(policies),
-                NLMSG_ERROR => {
-                    let code = bytes(message, 0).map_or(0, i32::from_ne_bytes);
-                    return Err(io::Error::from_raw_os_error(-code));
-                }
-                XFRM_MSG_NEWPOLICY => policies.extend(policy(message)),
-                _ => {}
-            }
+    receive(&socket, |message: Message| {
+        if message.kind == XFRM_MSG_NEWPOLICY {
+            policies.extend(policy(&message.content));
         }
+    })?;
+    Ok(policies)
+}
+
+/// A message of the protocol as it is.
+struct Message {
+    kind: u16,
+    content: Vec<u8>,
+}
+
+impl NetlinkSerializable for Message {
+    fn message_type(&self) -> u16 {
+        self.kind
+    }
+
+    fn buffer_len(&self) -> usize {
+        self.content.len()
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        buffer.copy_from_slice(&self.content);
     }
 }
 
-/// The type and content of the next message.
-fn next<'a>(rest: &mut &'a [u8]) -> Option<(u16, &'a [u8])> {
-    let len = usize::try_from(u32::from_ne_bytes(bytes(rest, 0)?)).ok()?;
-    let kind = u16::from_ne_bytes(bytes(rest, 4)?);
-    let message = rest.get(HEADER_LEN..len)?;
-    *rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
-    Some((kind, message))
+impl NetlinkDeserializable for Message {
+    type Error = Infallible;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> std::result::Result<Self, Infallible> {
+        Ok(Self { kind: header.message_type, content: payload.to_vec() })
+    }
 }
 
 /// What a policy says; none for one of a single socket, and for what cannot be read.

@@ -71,15 +71,17 @@ pub(crate) fn route_mtus(routes: &[Route]) -> BTreeMap<IpNet, u32> {
             *known = route;
         }
     }
-    let with: BTreeMap<IpNet, u32> =
+    let mut mtus: BTreeMap<IpNet, u32> =
         best.iter().filter_map(|(net, route)| Some((*net, route.mtu?))).collect();
-    let is_within = |net: &IpNet| with.keys().any(|around| around != net && around.contains(net));
+    let is_within = |net: &IpNet| mtus.keys().any(|around| around != net && around.contains(net));
     let within =
         best.iter().filter(|(net, route)| route.mtu.is_none() && is_within(net)).map(|(net, _)| (*net, 0));
-    let room = (capacity::ROUTE_MTUS as usize).saturating_sub(with.len());
+    let room = (capacity::ROUTE_MTUS as usize).saturating_sub(mtus.len());
     let within: Vec<_> = within.take(room + 1).collect();
-    let all = with.clone().into_iter().chain(within.iter().copied());
-    if within.len() > room { with } else { all.collect() }
+    if within.len() <= room {
+        mtus.extend(within);
+    }
+    mtus
 }
 
 /// Why an uplink has no XDP program.
