@@ -137,6 +137,7 @@ TTL 1                                | web    | tcp 172.17.0.2:4000 > 203.0.113.
 reset of no connection               | web    | rst 172.17.0.2:4000 > 203.0.113.9:443       | dropped: out_of_state
 SYN-ACK of no connection             | web    | synack 172.17.0.2:4000 > 203.0.113.9:443    | dropped: out_of_state
 answer of a lost connection          | web    | synack 172.17.0.2:80 > 203.0.113.9:4000     | rebuilt: 203.0.113.9:4000 > 172.17.0.2:80, was to 192.0.2.1:8080
+answer to a peer of the host's own   | web    | ack 172.17.0.2:80 > 203.0.113.9:443         | 192.0.2.1:80 > 203.0.113.9:443 to outside
 answer on one address                | db     | ack 172.17.0.3:443 > 203.0.113.9:4000       | rebuilt: 203.0.113.9:4000 > 172.17.0.3:443, was to 192.0.2.7:8443
 one of two host ports                | web    | ack 172.17.0.2:70 > 203.0.113.9:4000        | dropped: out_of_state
 one of two host ports, the client    | eth0   | ack 203.0.113.9:4000 > 192.0.2.1:7000       | 203.0.113.9:4000 > 172.17.0.2:70 to web

@@ -145,7 +145,15 @@ pub fn leave<A: FamilyRows, L: Lookups<A>>(
         if found.is_draining() || is_ambiguous {
             return Err(Reason::OutOfState.into());
         }
-        return rebuild(&key, sender, uplink, &found, nat);
+        let original = original_of(&key, sender, uplink, &found)?;
+        // The host itself may be in an exchange with this peer by the published port: then the packet is no answer to a client.
+        if host::claim(lookups, &original, false).is_none() {
+            let back = Side { zone: key.zone(), endpoint: sender.handle };
+            *nat = Nat::new(original, key.tuple().reversed(), back, sender.handle);
+            nat.publication = found.row.handle;
+            nat.is_rebuilt = true;
+            return Ok(Decision::Open);
+        }
     }
     let flags = transport.tcp_flags;
     if flags & ENDS != 0 || (flags & tcp_flag::SYN != 0 && !opens) {
@@ -159,16 +167,15 @@ pub fn leave<A: FamilyRows, L: Lookups<A>>(
     Ok(Decision::Open)
 }
 
-/// Rebuilds the connection of a published port from a reply: the publication has the address and port that the client
-/// used.
+/// The key of the client's packets to which a packet from a published port answers: the publication has the address and port
+/// that the client used.
 #[inline(always)]
-fn rebuild<A: FamilyRows>(
+fn original_of<A: FamilyRows>(
     key: &FlowKey<A>,
     sender: &EndpointRow,
     uplink: &UplinkRow,
     found: &Found<'_>,
-    nat: &mut Nat<A>,
-) -> Result<Decision, Refusal> {
+) -> Result<FlowKey<A>, Reason> {
     let translated = key.tuple().reversed();
     let bound = A::from_ipv6(found.row.address);
     let original = if is_routed::<A>(sender) {
@@ -181,11 +188,7 @@ fn rebuild<A: FamilyRows>(
         }
     };
     if original.dst == A::UNSPECIFIED {
-        return Err(Reason::NoWayOut.into());
+        return Err(Reason::NoWayOut);
     }
-    let original = FlowKey::new(original, key.protocol(), Zone::OUTSIDE);
-    *nat = Nat::new(original, translated, Side { zone: key.zone(), endpoint: sender.handle }, sender.handle);
-    nat.publication = found.row.handle;
-    nat.is_rebuilt = true;
-    Ok(Decision::Open)
+    Ok(FlowKey::new(original, key.protocol(), Zone::OUTSIDE))
 }
