@@ -136,7 +136,6 @@ impl World {
         let Some(container) = &self.places[usize::from(place)] else { return false };
         let (party, name) = (container.party, container.name.clone());
         self.judge.holds(group, party);
-        self.admin.holders[usize::from(group)] = Some(place);
         let spec = GROUPS[usize::from(group)].spec();
         self.command(kind, deed, &[verb, &[&spec, &name]].concat());
         true
@@ -203,12 +202,9 @@ impl World {
                 let party = Party::Container(place, self.admin.lives[usize::from(place)]);
                 if is_done {
                     self.judge.lets_go(group, Some(party));
+                    self.admin.holders[usize::from(group)] = Some(place);
                 } else {
                     self.judge.drops(group, party);
-                    self.admin.holders[usize::from(group)] = match self.judge.holder(group) {
-                        Some(Party::Container(place, _)) => Some(place),
-                        _ => None,
-                    };
                 }
             }
             Deed::Unpublish(group) => self.judge.lets_go(group, None),

@@ -211,7 +211,7 @@ impl World {
     pub(crate) fn end(&mut self, number: u32, reset: bool) {
         let Some(flow) = self.flows.get(&number) else { return };
         if matches!(flow.opening.carrier, Carrier::Raw(_)) {
-            self.flows.remove(&number);
+            self.end_flow(number);
             return;
         }
         let (key, connecting) = (flow.socket, flow.connecting);
@@ -225,7 +225,7 @@ impl World {
         {
             sockets::abort(stream);
         }
-        self.flows.remove(&number);
+        self.end_flow(number);
     }
 
     /// Reads what a TCP server answers, or whether the connection is there.
@@ -322,6 +322,12 @@ impl World {
         if !is_raw {
             self.sockets.remove(&flow.socket);
         }
+        self.end_flow(number);
+    }
+
+    /// Forgets a flow whose asker has closed its socket.
+    fn end_flow(&mut self, number: u32) {
+        self.judge.ends(number);
         self.flows.remove(&number);
     }
 

@@ -11,7 +11,7 @@ use crate::plan::{Deed, Step, Target, Who};
 /// How many steps are remembered.
 const MEMORY: usize = 50_000;
 /// How many of them are told.
-const TOLD: usize = 40;
+const TOLD: usize = 60;
 
 /// A promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +67,7 @@ impl Display for Breach {
 #[derive(Clone, Copy, Debug)]
 struct Holding {
     party: Party,
+    since: u64,
     until: Option<u64>,
 }
 
@@ -81,6 +82,8 @@ pub(crate) struct Judge {
     gone: HashSet<Party>,
     /// When each flow began, and whose it is.
     began: HashMap<u32, (u64, Kind)>,
+    /// When the asker of each flow closed its socket.
+    ended: HashMap<u32, u64>,
     /// What was broken, the first of each promise and actor.
     broken: BTreeMap<(Promise, Option<Kind>), (u64, Breach)>,
     /// How many labelled datagrams were sent, and arrived anywhere.
@@ -103,9 +106,14 @@ impl Judge {
         self.began.insert(flow, (self.step, kind));
     }
 
+    /// Notes that the asker of a flow closes its socket now.
+    pub(crate) fn ends(&mut self, flow: u32) {
+        self.ended.insert(flow, self.step);
+    }
+
     /// Notes that a group may lead to a container from now on.
     pub(crate) fn holds(&mut self, group: u8, party: Party) {
-        self.holdings[usize::from(group)].push(Holding { party, until: None });
+        self.holdings[usize::from(group)].push(Holding { party, since: self.step, until: None });
     }
 
     /// Notes that a group leads to nobody but `except` from now on.
@@ -120,12 +128,6 @@ impl Judge {
     /// Notes that a group was not given to a container after all.
     pub(crate) fn drops(&mut self, group: u8, party: Party) {
         self.holdings[usize::from(group)].retain(|held| held.party != party || held.until.is_some());
-    }
-
-    /// Who holds a group.
-    pub(crate) fn holder(&self, group: u8) -> Option<Party> {
-        let held = self.holdings[usize::from(group)].iter().rev().find(|held| held.until.is_none());
-        held.map(|held| held.party)
     }
 
     /// Notes that a container goes away.
@@ -148,6 +150,12 @@ impl Judge {
             .any(|held| held.party == party && held.until.is_none_or(|until| until >= began))
     }
 
+    /// Whether what comes late for a closed socket of the host may be taken for a container's: its port was published after that.
+    fn is_published_since(&self, flow: u32, party: Party) -> bool {
+        let held = |ended| self.holdings.iter().flatten().any(|it| it.party == party && it.since > ended);
+        self.ended.get(&flow).is_some_and(|ended| held(*ended))
+    }
+
     /// Whose flow it is.
     pub(crate) fn kind(&self, flow: u32) -> Option<Kind> {
         self.began.get(&flow).map(|(_, kind)| *kind)
@@ -157,8 +165,10 @@ impl Judge {
     pub(crate) fn receives(&mut self, receiver: Party, label: Label, way: &str) {
         let kind = self.kind(label.flow);
         let may = match label.meant {
+            Meant::For(party) if party == receiver => true,
+            Meant::For(Party::Host) => self.is_published_since(label.flow, receiver),
             // What comes for a container that is gone is the host's, as with conntrack.
-            Meant::For(party) => party == receiver || (receiver == Party::Host && self.gone.contains(&party)),
+            Meant::For(party) => receiver == Party::Host && self.gone.contains(&party),
             Meant::Holder(group) => self.may_lead(group, receiver, label.flow),
             Meant::Anybody => true,
             Meant::Nobody => false,
@@ -197,7 +207,8 @@ impl Judge {
             _ => None,
         });
         let mut places: BTreeSet<u8> = (0..9).filter(|place| text.contains(&format!("c{place}."))).collect();
-        let mut group = None;
+        let mut group =
+            (0..).zip(&GROUPS).map(|(group, _)| group).find(|it| text.contains(&format!("group{it} ")));
         if let Some(opening) = opening {
             if let Who::Place(place) = opening.asker {
                 places.insert(place);
@@ -214,9 +225,10 @@ impl Judge {
             Deed::Say(of) | Deed::End(of, _) => *of == flow,
             Deed::Burst(_) if number < began => false,
             Deed::Burst(burst) => matches!(burst.from, Who::Place(place) if places.contains(&place)),
-            Deed::Bind(of, _) | Deed::Unpublish(of) | Deed::Publish(of, _) | Deed::Replace(of, ..) => {
-                Some(*of) == group
+            Deed::Publish(of, place) | Deed::Replace(of, place, _) => {
+                Some(*of) == group || places.contains(place)
             }
+            Deed::Bind(of, _) | Deed::Unpublish(of) => Some(*of) == group,
             Deed::Add(place) | Deed::Remove(place) => places.contains(place),
             Deed::Sync => false,
             Deed::Address | Deed::Route | Deed::Rule => true,

@@ -1,9 +1,10 @@
 //! What is read from all sockets, answered and judged.
 
+use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use netd_tests::stimulus::{number, view};
+use netd_tests::stimulus::{View, number, view};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::ground;
@@ -169,12 +170,24 @@ impl World {
                 self.judge.arrived += u64::from(ip.protocol == number::UDP);
                 let is_echo_request = ip.protocol == number::ICMP && packet[ip.start] == 8;
                 if !is_echo_request {
-                    let way = format!("in a frame of protocol {} from {} to {}", ip.protocol, ip.src, ip.dst);
+                    let way = way_of(&ip, packet);
                     self.judge.receives(party, label, &way);
                 }
             }
         }
     }
+}
+
+/// From where to where a packet goes.
+fn way_of(ip: &View, packet: &[u8]) -> String {
+    let View { src, dst, protocol, start, .. } = *ip;
+    let half = |at: usize| packet.get(at..at + 2).map_or(0, |it| u16::from_be_bytes([it[0], it[1]]));
+    if !matches!(protocol, number::TCP | number::UDP) {
+        return format!("in a frame of protocol {protocol} from {src} to {dst}");
+    }
+    let (src, dst) = (SocketAddr::new(src, half(start)), SocketAddr::new(dst, half(start + 2)));
+    let flags = if protocol == number::TCP { packet.get(start + 13).copied() } else { None };
+    format!("in a frame of protocol {protocol} from {src} to {dst}, flags {:#04x}", flags.unwrap_or(0))
 }
 
 /// Notes bytes that no actor sent.
