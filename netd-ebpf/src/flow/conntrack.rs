@@ -1,9 +1,9 @@
 //! Connection tracking: packets update the rows of their connection and are forwarded.
 
-use netd_common::abi::{PublicationRow, UplinkRow, cb, pending};
+use netd_common::abi::{EndpointRow, PublicationRow, UplinkRow, cb, pending};
 use netd_common::flow::nat::Connection;
 use netd_common::flow::{FlowKey, FlowRow, Zone, numbers};
-use netd_common::policy::{Route, host};
+use netd_common::policy::{Route, host, snat_address};
 use netd_common::verdict::{Reason, Verdict};
 use netd_common::wire::ethernet::{IP_AT, PacketBytes as _};
 use netd_common::wire::ip::{Ip, NAT64_GROWTH, Part, protocol};
@@ -125,8 +125,10 @@ impl<A: Inet> Live<A> {
         if begins_anew || self.gives_way(packet, key) {
             return Ok(Outcome::Over);
         }
-        if before != now || (self.row.is_outward() && self.row.oif == 0) {
-            self.refresh(packet.skb, key, now)?;
+        if (before != now || (self.row.is_outward() && self.row.oif == 0))
+            && !self.refresh(packet.skb, key, now)?
+        {
+            return Ok(Outcome::Over);
         }
         let mut mtu = mtu(self.row, self.endpoint);
         if self.row.is_nat64() && self.row.is_reply() && mtu > NAT64_GROWTH {
@@ -183,14 +185,15 @@ impl<A: Inet> Live<A> {
     }
 
     /// Refreshes a row, once for each tick and direction: adds its counters to the publication's and looks up the route
-    /// again. So a change of routes takes effect without a process that watches them.
+    /// again. So a change of routes takes effect without a process that watches them. Returns whether the connection goes on: its
+    /// source address may have left the host, or be that of another uplink than it leaves by now.
     #[inline(always)]
-    fn refresh(&mut self, skb: &Skb, key: &FlowKey<A>, now: u32) -> Result<(), Reason> {
+    fn refresh(&mut self, skb: &Skb, key: &FlowKey<A>, now: u32) -> Result<bool, Reason> {
         let row = &mut *self.row;
         row.last = now;
         add_up(row);
         if !row.is_outward() {
-            return Ok(());
+            return Ok(true);
         }
         let route = if tables::is_in_network(row.dst) {
             // The network was made after the connection.
@@ -205,9 +208,14 @@ impl<A: Inet> Live<A> {
         };
         match route {
             Route::Via(oif, next_hop) => {
+                let uplink = tables::uplink(oif);
+                let keeps = u32::from(keeps_source(row, self.endpoint, key, oif, uplink));
+                // Opaque, so that the verifier checks the following code once.
+                if frame::opaque(keeps, now) == 0 {
+                    return Ok(false);
+                }
                 row.oif = oif;
                 row.next_hop = next_hop;
-                let uplink = tables::uplink(oif);
                 let is_strict = uplink.is_some_and(UplinkRow::has_strict_reverse_path::<A>);
                 // What comes in must come by the way that leads there. A publication's own interface stays the only one.
                 let bound = tables::publication(row.publication).map_or(0, |row| row.interface);
@@ -234,7 +242,7 @@ impl<A: Inet> Live<A> {
                 if !(A::IS_V6 && row.is_nat64() && row.mtu() != 0 && row.mtu() < mtu) {
                     row.set_mtu(mtu);
                 }
-                Ok(())
+                Ok(true)
             }
             Route::Local => {
                 row.oif = 0;
@@ -246,6 +254,27 @@ impl<A: Inet> Live<A> {
             }
         }
     }
+}
+
+/// Whether a connection that leaves by the uplink `oif` keeps the source address that it was given. On its uplink, as long as the
+/// host has that address; on another one, if that one would give it the same. The kernel's masquerade ends it in the same cases
+/// (`nf_nat_oif_changed`, `masq_inet_event`).
+#[inline(always)]
+fn keeps_source<A: Inet>(
+    row: &FlowRow<A>,
+    endpoint: &EndpointRow,
+    key: &FlowKey<A>,
+    oif: u32,
+    uplink: Option<&UplinkRow>,
+) -> bool {
+    if row.is_reply() || row.src == key.src {
+        return true;
+    }
+    if row.oif == oif {
+        return tables::is_local(row.src);
+    }
+    let given = uplink.and_then(|uplink| snat_address::<A>(endpoint, uplink).ok());
+    given.is_none_or(|given| given == row.src)
 }
 
 /// Adds what a row has counted since the last time to its totals and its publication's.
