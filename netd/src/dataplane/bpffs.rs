@@ -8,20 +8,38 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::error::{Doing as _, Error, Lack, Result};
+use crate::private;
 
 const BPFFS: &str = "/sys/fs/bpf";
-const ABOVE: &str = "/sys/fs";
 /// The source of the mount. The kernel accepts any text here; this one shows later that netd mounted it.
 const SOURCE: &str = "netd";
 
+/// The lock of all instances, there only while somebody holds it.
+const LOCK: &str = "/run/netd.lock";
+
 /// Held while pins are made or removed: one instance must not unmount what another has just mounted.
-///
-/// The lock is on the folder above the mount point, which always exists and is the same for every instance.
-pub(super) fn lock() -> Result<File> {
-    let what = || format!("lock {ABOVE}");
-    let folder = File::open(ABOVE).doing(what)?;
-    folder.lock().doing(what)?;
-    Ok(folder)
+#[derive(Debug)]
+pub(super) struct Lock(Option<File>);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            // Whoever waits for it makes the file again.
+            let _absent = fs::remove_file(LOCK);
+        }
+    }
+}
+
+/// Takes the lock. Without room for it, removal goes on all the same.
+pub(super) fn lock() -> Result<Lock> {
+    match private::lock(Path::new(LOCK)) {
+        Ok(file) => Ok(Lock(Some(file))),
+        Err(error @ Error::State(_)) => Err(error),
+        Err(error) => {
+            tracing::warn!("{}; going on without it", error.chain());
+            Ok(Lock(None))
+        }
+    }
 }
 
 /// The folder that holds every instance's pins; mounts the BPF file system if it is missing.
@@ -33,6 +51,11 @@ pub(super) fn ensure() -> Result<PathBuf> {
         })?;
     }
     Ok(root())
+}
+
+/// Whether the BPF file system is there.
+pub(crate) fn has_bpf_fs() -> Result<bool> {
+    is_mounted(None)
 }
 
 /// The folder that holds every instance's pins, mounted or not.

@@ -26,6 +26,20 @@ pub enum StateError {
         /// This program's.
         expected: u32,
     },
+    /// An instance was taken down without its records.
+    #[error("the records could not be read, so network namespaces of containers may be left")]
+    SetAside {
+        /// Where the records are now.
+        path: PathBuf,
+    },
+    /// Another transaction goes on for too long.
+    #[error("{} is locked by {}", path.display(), holder.as_deref().unwrap_or("another process"))]
+    Busy {
+        /// The lock.
+        path: PathBuf,
+        /// Who holds it, if that is known.
+        holder: Option<String>,
+    },
     /// The flow tables have another size than is asked for.
     #[error("the tables have room for {present} connections, not for {wanted}")]
     Capacity {
@@ -57,8 +71,13 @@ impl StateError {
     /// The failure's kind.
     pub const fn kind(&self) -> Kind {
         match self {
-            Self::Schema { .. } | Self::Capacity { .. } | Self::OtherVersion { .. } => Kind::Conflict,
-            Self::NotUnderstood { .. } | Self::ProgramsGone | Self::Incomplete { .. } => Kind::System,
+            Self::Schema { .. } | Self::Capacity { .. } | Self::OtherVersion { .. } | Self::Busy { .. } => {
+                Kind::Conflict
+            }
+            Self::NotUnderstood { .. }
+            | Self::ProgramsGone
+            | Self::Incomplete { .. }
+            | Self::SetAside { .. } => Kind::System,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use super::lock;
 use super::rows::{self, Note, RowFile};
 use crate::error::{Doing as _, Error, Result, StateError};
 use crate::model::{State, Target, TargetSet};
+use crate::private;
 
 /// Version of the state file; another one is refused.
 const SCHEMA: u32 = 4;
@@ -159,6 +160,8 @@ pub(crate) struct Store {
     /// The records.
     pub state: State,
     rows: RowFile,
+    /// Whether there are records that cannot be read.
+    is_unreadable: bool,
     /// The lock; held while the store is open.
     _lock: File,
 }
@@ -172,10 +175,25 @@ impl Store {
 
     /// As [`Self::open`], for `down`: a state file that cannot be read counts as empty.
     pub(crate) fn open_to_remove(state_dir: &Path, cookie: u64) -> Result<Self> {
-        Self::open_or(state_dir, cookie, |error| {
+        let mut is_unreadable = false;
+        let mut store = Self::open_or(state_dir, cookie, |error| {
             tracing::warn!("{}; going on without it", error.chain());
+            is_unreadable = true;
             Ok(State::default())
-        })
+        })?;
+        store.is_unreadable = is_unreadable;
+        Ok(store)
+    }
+
+    /// Keeps records that cannot be read under another name, so that the user can look at them and the next transaction begins
+    /// anew. None if they could be read.
+    pub(crate) fn set_aside(&self) -> Result<Option<PathBuf>> {
+        if !self.is_unreadable {
+            return Ok(None);
+        }
+        let (path, aside) = (self.folder.join(FILE), self.folder.join("state.json.unreadable"));
+        fs::rename(&path, &aside).doing(|| format!("rename {}", path.display()))?;
+        Ok(Some(aside))
     }
 
     fn open_or(state_dir: &Path, cookie: u64, recover: impl FnOnce(Error) -> Result<State>) -> Result<Self> {
@@ -193,7 +211,7 @@ impl Store {
             Err(error) => (recover(error)?, RowFile::absent(rows)),
         };
         rows.clear_if_absent()?;
-        Ok(Self { folder, boot: lock::boot()?, state, rows, _lock: lock })
+        Ok(Self { folder, boot: lock::boot()?, state, rows, is_unreadable: false, _lock: lock })
     }
 
     /// Writes the state, completely or not at all. Only publications that were added or removed are written.
@@ -203,9 +221,36 @@ impl Store {
         let what = || format!("write {}", path.display());
         let text = text_of(&self.state, &self.boot)?;
         self.rows.forget(&self.state.publications)?;
-        File::create(&staging).and_then(|mut file| file.write_all(&text)).doing(what)?;
+        // What is left of one that was not written to its end.
+        match fs::remove_file(&staging) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::system(what(), error));
+            }
+            _ => {}
+        }
+        private::open(&staging).and_then(|mut file| file.write_all(&text)).doing(what)?;
         fs::rename(&staging, &path).doing(what)?;
         self.rows.add(&self.state.publications)
+    }
+
+    /// Writes the state after something was removed. If the disk is full, it overwrites the file, which needs no room; a reader
+    /// may then find half of it.
+    pub(crate) fn save_less(&mut self) -> Result<()> {
+        let Err(error) = self.save() else { return Ok(()) };
+        let path = self.folder.join(FILE);
+        let text = text_of(&self.state, &self.boot)?;
+        let overwritten = || {
+            let file = File::options().write(true).open(&path)?;
+            if file.metadata()?.len() < text.len() as u64 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            file.write_all_at(&text, 0)?;
+            file.set_len(text.len() as u64)
+        };
+        // The first failure is the one to report.
+        overwritten().or(Err(error))?;
+        let _left = fs::remove_file(path.with_extension("json.new"));
+        Ok(())
     }
 
     /// The folder of this namespace's state.

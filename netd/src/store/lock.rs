@@ -2,11 +2,11 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Doing as _, Error, Result};
+use crate::error::{Doing as _, Result};
 use crate::model::digest;
+use crate::private;
 
 /// The name of an instance, for its pins: the cookie of its namespace, and a digest of its state folder. The folder
 /// need not exist.
@@ -29,22 +29,12 @@ pub(super) fn folder(state_dir: &Path, cookie: u64) -> PathBuf {
 /// Locks the folder of a namespace's state, making it as needed.
 pub(super) fn lock(state_dir: &Path, cookie: u64) -> Result<(PathBuf, File)> {
     let folder = folder(state_dir, cookie);
-    let path = folder.join("lock");
-    let what = || format!("lock {}", path.display());
     loop {
-        fs::create_dir_all(&folder).doing(|| format!("create {}", folder.display()))?;
-        let file = match File::create(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            file => file.doing(what)?,
-        };
-        file.lock().doing(what)?;
-        // The previous holder may have removed the folder; then this lock is on a deleted file.
-        match fs::metadata(&path) {
-            Ok(present) if present.ino() == file.metadata().doing(what)?.ino() => return Ok((folder, file)),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::system(what(), error));
-            }
-            _ => {}
+        private::create_folder(&folder)?;
+        match private::lock(&folder.join("lock")) {
+            // The previous holder has removed the folder.
+            Err(_) if !folder.exists() => {}
+            locked => return Ok((folder, locked?)),
         }
     }
 }

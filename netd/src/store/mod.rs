@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! DIR/                      the state folder
+//! ├─ COOKIE.serve           held by the process that follows the host, see [`presence`]
 //! └─ COOKIE/                one folder for each network namespace that is a host: inodes are reused, cookies are not
 //!    ├─ lock                held by the transaction that is at work
 //!    ├─ state.json          replaced as a whole, never half written: everything but the publications themselves
@@ -10,8 +11,11 @@
 
 mod file;
 mod lock;
+mod presence;
 mod rows;
 
 pub(crate) use file::{Store, read};
 pub use file::{parse, write};
 pub(crate) use lock::instance;
+pub use presence::FollowerNote;
+pub(crate) use presence::{Presence, follower};

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing as _, Error, Result};
 use crate::model::{Lifecycle, Policy, Protocol, Publication, Target, TargetSet};
+use crate::private;
 
 /// Data that only some publications have.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -236,7 +237,7 @@ impl RowFile {
 
     /// Removes a file whose rows are ignored, before rows of this instance are added.
     pub(super) fn clear_if_absent(&self) -> Result<()> {
-        if !self.rows.is_empty() {
+        if !self.rows.is_empty() || !self.path.exists() {
             return Ok(());
         }
         match fs::remove_file(&self.path) {
@@ -305,10 +306,5 @@ impl RowFile {
 }
 
 fn open(path: &Path) -> Result<File> {
-    File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .doing(|| format!("open {}", path.display()))
+    private::open(path).doing(|| format!("open {}", path.display()))
 }
