@@ -11,6 +11,7 @@
 //! ```
 
 mod apply;
+mod check;
 mod dataplane;
 mod error;
 mod link;
@@ -18,12 +19,14 @@ mod model;
 mod netns;
 mod observe;
 mod plan;
+mod private;
+mod serve;
 mod session;
 mod settings;
 mod store;
 
-pub use apply::{Transaction, remove_gone};
-pub use dataplane::TcHook;
+pub use apply::{Effort, Transaction, remove_gone};
+pub use dataplane::{TcHook, cgroup_root};
 pub use error::{
     ContainerError, Doing, Error, Holder, HostError, Kind, Lack, NetworkError, PublicationError, Result,
     StateError, SubnetFault,
@@ -32,13 +35,15 @@ pub use model::report;
 pub use model::{
     Access, ContainerRequest, Count, GatewayMode, GatewayModes, HostPorts, IfName, InterfaceRequest, Mac,
     ModeSpec, Name, NetworkMode, NetworkRequest, OwnerKey, Policy, PortRange, PortSpec, Process, Protocol,
-    Publication, PublishRequest, Quota, Replace, Source, TargetSpec, TimeoutSpec, Timeouts, UnpublishSpec,
-    XdpMode,
+    Publication, PublishRequest, Quota, Replace, Setting, SettingName, Source, TargetSpec, TimeoutSpec,
+    Timeouts, UnpublishSpec, XdpMode,
 };
 pub use netns::Netns;
 pub use observe::this_process;
+pub use serve::{End, Follower, Pass};
 pub use session::{DropLog, Session};
 pub use settings::Settings;
+pub use store::FollowerNote;
 
 /// What the project's own tests and fuzzers look at behind the door. No part of the library's promise.
 #[doc(hidden)]

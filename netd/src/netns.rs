@@ -175,6 +175,23 @@ impl Netns {
             .doing(|| format!("enter network namespace {}", self.path.display()))
     }
 
+    /// Whether another process is inside, or the namespace is mounted somewhere.
+    pub fn is_used_by_others(&self) -> Result<bool> {
+        let inode = self.inode()?;
+        let own = std::process::id();
+        let mut others = fs::read_dir("/proc").doing(|| "read /proc".into())?.flatten().filter(|entry| {
+            let name = entry.file_name();
+            name.to_str().and_then(|name| name.parse().ok()).is_some_and(|pid: u32| pid != own)
+        });
+        if others.any(|entry| fs::metadata(entry.path().join("ns/net")).is_ok_and(|ns| ns.ino() == inode)) {
+            return Ok(true);
+        }
+        let mounts =
+            fs::read_to_string("/proc/self/mountinfo").doing(|| "read /proc/self/mountinfo".into())?;
+        let root = format!("net:[{inode}]");
+        Ok(mounts.lines().any(|line| line.split(' ').nth(3) == Some(root.as_str())))
+    }
+
     /// The processes inside.
     pub fn processes(&self) -> Result<Vec<i32>> {
         let inode = self.inode()?;

@@ -1,50 +1,42 @@
 //! What a session and a transaction are told, and whether the machine can run netd.
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use netd_common::abi::capacity;
 use nix::unistd::Uid;
 
-use crate::dataplane::TcHook;
+use crate::dataplane::{TcHook, has_bpf_fs};
 use crate::error::{HostError, Result};
-use crate::model::{IfName, XdpMode};
 use crate::netns::Netns;
 use crate::observe::kernel_release;
 
 /// The oldest kernel that netd works on.
 const OLDEST_KERNEL: (u32, u32) = (5, 15);
 
-/// Which instance is meant, and how it is to be set up.
+/// Which instance is meant, and what netd can do here.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The host: the network namespace that netd serves.
     pub host: Netns,
     /// The state folder.
     pub state_dir: PathBuf,
-    /// The uplinks that the user chose; all interfaces that hold routes if empty.
-    pub uplinks: Vec<IfName>,
-    /// How many connections the flow tables are made for, which is fixed at first use; the default if none.
-    pub max_connections: Option<u32>,
-    /// Which uplinks get the XDP program; as before if none.
-    pub xdp: Option<XdpMode>,
     /// How TC programs are attached.
     pub tc: TcHook,
+    /// Whether mounts that this process makes end with it, since it has a mount namespace of its own. netd then needs a BPF file
+    /// system that is there already.
+    pub private_mounts: bool,
 }
 
-impl Settings {
-    /// What [`Self::max_connections`] may be.
-    pub const CONNECTIONS: RangeInclusive<u32> = capacity::FEWEST_CONNECTIONS..=capacity::MOST_CONNECTIONS;
-}
-
-/// Fails if the machine cannot run netd; asked before anything is touched.
-pub(crate) fn check_machine() -> Result<()> {
+/// Fails if netd cannot run here; asked before anything is touched.
+pub(crate) fn check_machine(settings: &Settings) -> Result<()> {
     if !Uid::effective().is_root() {
         return Err(HostError::NotRoot.into());
     }
     let release = kernel_release()?;
     if version(&release) < OLDEST_KERNEL {
         return Err(HostError::OldKernel { release, oldest: OLDEST_KERNEL }.into());
+    }
+    if settings.private_mounts && !has_bpf_fs()? {
+        return Err(HostError::PrivateMounts.into());
     }
     Ok(())
 }

@@ -119,7 +119,7 @@ pub(crate) struct Terms {
     pub(crate) connections: u32,
     /// Whether [`FORWARDED`] is published.
     pub(crate) forward: bool,
-    /// More arguments for netd.
+    /// Settings of netd.
     pub(crate) netd: &'static [&'static str],
     /// The path of another netd than the one under test.
     pub(crate) binary: Option<&'static Path>,
@@ -345,10 +345,8 @@ impl Ground {
     pub(crate) fn netd(&self, words: &[&str]) -> Command {
         let binary = self.terms.binary.map_or_else(netd_binary, Path::to_path_buf);
         let mut command = self.host.command(&binary.to_string_lossy());
-        command.arg("--state-dir").arg(state_in(self.folder.path())).args(self.terms.netd).args(words);
-        if self.terms.connections != 0 {
-            command.args(["--max-connections", &self.terms.connections.to_string()]);
-        }
+        command.arg("--state-dir").arg(state_in(self.folder.path())).args(words);
+        command.env("NETD_NO_SERVE", "1");
         command
     }
 
@@ -384,6 +382,12 @@ impl Ground {
     fn netd_network(&mut self) {
         let netns = self.container.path();
         let netns = netns.to_string_lossy();
+        let room = format!("max-connections={}", self.terms.connections);
+        let room = (self.terms.connections != 0).then_some(room.as_str());
+        let settings: Vec<&str> = self.terms.netd.iter().copied().chain(room).collect();
+        if !settings.is_empty() {
+            self.run_netd(&[&["set"], &settings[..]].concat());
+        }
         self.run_netd(&["container", "add", Self::CONTAINER_NAME, "--netns", &netns]);
         let inspected = self.netd_json(&["container", "inspect", Self::CONTAINER_NAME]);
         inspected["host_interface"].as_str().expect("a name").clone_into(&mut self.veth);

@@ -33,7 +33,8 @@ fn greeted() -> std::io::Result<()> {
 fn a_small_table_serves_more_connections_than_it_holds() {
     let lab = Lab::new();
     let web = lab.name("web");
-    lab.netd(&["--max-connections", "1000", "container", "add", &web, "-p", "8080:80"]).ok();
+    lab.netd(&["set", "max-connections=1000"]).ok();
+    lab.netd(&["container", "add", &web, "-p", "8080:80"]).ok();
     assert_eq!(rows(&lab), [2000, 1024, 1024, 1024]);
     let _server = Server::tcp(&sandbox(&web), 80, |mut stream, _| {
         let _sent = stream.write_all(b"hello\n");
@@ -52,24 +53,23 @@ fn a_small_table_serves_more_connections_than_it_holds() {
 fn tables_have_the_requested_size() {
     let lab = Lab::new();
     let web = lab.name("web");
-    let mut command = lab.netd_command(&["container", "add", &web]);
-    assert!(command.env("NETD_MAX_CONNECTIONS", "300000").output().unwrap().status.success());
+    lab.netd(&["set", "max-connections=300000"]).ok();
+    lab.netd(&["container", "add", &web]).ok();
     assert_eq!(rows(&lab), [600_000, 150_000, 150_000, 75_000]);
     let said = lab.netd(&["status"]).ok().stdout;
     assert!(said.contains("of 975000 rows, for 300000 connections"), "{said}");
-    // Another size is refused; the same size, or no size, is accepted.
-    for connections in ["1000", "131072"] {
-        lab.netd(&["--max-connections", connections, "publish", "80:80", &web])
+    // Another size is refused; the same size is accepted.
+    for connections in ["1000", "131072", "auto"] {
+        lab.netd(&["set", &format!("max-connections={connections}")])
             .fails(1, "the tables have room for 300000 connections");
     }
-    lab.netd(&["--max-connections", "300000", "publish", "80:80", &web]).ok();
-    lab.netd(&["publish", "81:80", &web]).ok();
-    // `down` works with any size, and the next command makes tables of the new size.
-    lab.netd(&["--max-connections", "1000", "down"]).ok();
+    lab.netd(&["set", "max-connections=300000"]).ok();
+    // `down` removes the setting too, and the next command makes tables of the usual size.
+    lab.netd(&["down"]).ok();
     lab.netd(&["container", "add", &web]).ok();
     let standard: Vec<u32> = capacity::flows(capacity::CONNECTIONS).iter().map(|table| table.rows).collect();
     assert_eq!(rows(&lab), standard);
     for senseless in ["0", "999", "16777217", "many"] {
-        lab.netd(&["--max-connections", senseless, "ports"]).fails(2, senseless);
+        lab.netd(&["set", &format!("max-connections={senseless}")]).fails(2, senseless);
     }
 }

@@ -247,8 +247,10 @@ fn an_invalid_target_is_refused_and_changes_nothing() {
     lab.host.ip("link add side0 type veth peer name side1");
     lab.host.ip("link set side0 up");
     lab.host.ip("route add 203.0.113.0/24 dev side0");
-    lab.netd(&["--uplink", "up0", "publish", "8080:80", "203.0.113.1"])
+    lab.netd(&["set", "uplinks=up0"]).ok();
+    lab.netd(&["publish", "8080:80", "203.0.113.1"])
         .fails(1, "the route to 203.0.113.1 leads through side0, which is not an uplink");
+    lab.netd(&["set", "uplinks=auto"]).ok();
     assert!(!lab.state_dir().exists());
     lab.container("web", &[]);
     lab.netd(&["publish", "8080:80", "172.17.0.99"]).fails(1, "no container has address 172.17.0.99");

@@ -52,9 +52,8 @@ fn the_host_routes_between_a_network_and_an_interface_that_it_trusts() {
     let lab = Lab::new();
     lab.host.sh("sysctl -qw net.ipv4.ip_forward=1");
     // With the uplinks named, the client's interface has no program, like a tunnel.
-    let create = ["--uplink", "up1", "network", "create"];
-    lab.netd(&[&create[..], &["open", "--subnet", "172.20.0.0/24", "--trusted-interface", "up0"]].concat())
-        .ok();
+    lab.netd(&["set", "uplinks=up1"]).ok();
+    lab.netd(&["network", "create", "open", "--subnet", "172.20.0.0/24", "--trusted-interface", "up0"]).ok();
     lab.netd(&["network", "create", "shut", "--subnet", "172.21.0.0/24"]).ok();
     let (open, shut) =
         (lab.container("open", &["--network", "open"]), lab.container("shut", &["--network", "shut"]));

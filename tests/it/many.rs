@@ -217,3 +217,43 @@ fn a_killed_command_publishes_all_ports_or_none() {
         assert!(seen.contains(&if words[0] == "publish" { none } else { all }), "{seen:?}");
     }
 }
+
+/// Runs many `ip` commands in the host at once.
+fn ip_batch(lab: &Lab, lines: &str) {
+    let path = lab.folder.path().join("batch");
+    std::fs::write(&path, lines).unwrap();
+    lab.host.sh(&format!("ip -batch {}", path.display()));
+}
+
+#[test]
+fn a_host_may_have_more_addresses_and_uplinks_than_the_tables_have_room_for() {
+    const PAIRS: u32 = 600;
+    let lab = Lab::new();
+    let mut lines = String::new();
+    for number in 0..4_200_u32 {
+        writeln!(lines, "address add 10.100.{}.{}/32 dev up0", number / 200, number % 200 + 1).unwrap();
+    }
+    for number in 0..PAIRS {
+        writeln!(lines, "link add m{number}a type veth peer name m{number}b").unwrap();
+        for (end, second) in [("a", 101), ("b", 102)] {
+            let (third, fourth) = (number / 200, number % 200 + 1);
+            writeln!(lines, "address add 10.{second}.{third}.{fourth}/32 dev m{number}{end}").unwrap();
+            writeln!(lines, "link set m{number}{end} up").unwrap();
+            writeln!(lines, "route add 10.{}.{third}.{fourth}/32 dev m{number}{end}", second + 10).unwrap();
+        }
+    }
+    ip_batch(&lab, &lines);
+    let web = lab.container("web", &["-p", "8080:80"]);
+    let _server = Server::tcp_echo(&sandbox(&web), 80);
+    // The uplink with the default route is among those that are served.
+    let _outside = lab.outside.run(|| tcp_first_line("198.19.0.1:8080", PATIENCE)).unwrap();
+    lab.client.ip("route add 10.100.20.200/32 via 198.18.0.1");
+    lab.client.run(|| tcp_first_line("10.100.20.200:8080", PATIENCE)).unwrap();
+    let status = lab.netd(&["--json", "status"]).ok().json();
+    let said: Vec<&str> =
+        status["warnings"].as_array().unwrap().iter().filter_map(|one| one.as_str()).collect();
+    let expected = format!("the host has {} uplinks, and netd takes the first 1024", 2 * PAIRS + 2);
+    assert!(said.iter().any(|one| one.starts_with(&expected)), "{said:?}");
+    lab.netd(&["check"]).ok();
+    lab.netd(&["container", "rm", &web]).ok();
+}

@@ -252,10 +252,12 @@ fn an_uplink_that_appears_later_is_attached_by_the_next_command() {
     lab.netd(&["sync"]).ok();
     assert_eq!(third.run(|| tcp_first_line("198.20.0.1:8080", PATIENCE)).unwrap(), "198.20.0.2");
     // Chosen uplinks are the only ones.
-    lab.netd(&["--uplink", "up0", "sync"]).ok();
+    lab.netd(&["set", "uplinks=up0"]).ok();
     assert!(third.run(|| tcp_first_line("198.20.0.1:8080", SILENCE)).is_err());
     assert!(lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), PATIENCE)).is_ok());
-    lab.netd(&["--uplink", "nosuch", "sync"]).fails(1, "nosuch");
+    lab.netd(&["set", "uplinks=nosuch"]).fails(1, "nosuch");
+    lab.netd(&["set", "uplinks=up0,lo"]).fails(1, "lo is the loopback interface");
+    assert_eq!(lab.netd(&["get", "uplinks"]).ok().stdout, "up0\n");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::testbed::{Bench, CLIENT, FAR, HOST, OTHER, REDIRECT, SHOT, WEB, inter
 const ROOM: u16 = 1000;
 
 fn bench() -> Bench {
-    Bench::with(&["--max-connections", "1000"])
+    Bench::with(&["max-connections=1000"])
 }
 
 /// The first packet of a client's connection: what becomes of it.

@@ -50,10 +50,13 @@ impl Bench {
     }
 
     /// The same, with options of the first command, which makes the tables.
-    pub(crate) fn with(options: &[&str]) -> Self {
+    pub(crate) fn with(settings: &[&str]) -> Self {
         let lab = Lab::new();
         let network = ["network", "create", "elsewhere", "--subnet", "10.20.0.0/24"];
-        lab.netd(&[options, &network].concat()).ok();
+        if !settings.is_empty() {
+            lab.netd(&[&["set"], settings].concat()).ok();
+        }
+        lab.netd(&network).ok();
         lab.container(
             "web",
             &[

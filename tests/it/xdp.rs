@@ -145,10 +145,11 @@ fn drops(lab: &Lab) -> BTreeMap<String, u64> {
 fn packets_to_other_hosts_get_no_skb() {
     let lab = lab();
     let _servers = (Server::tcp_echo(&lab.outside.path(), 80), Server::udp_echo(&lab.outside.path(), 53));
+    lab.netd(&["set", "xdp=native"]).ok();
     for (spec, target) in
         [("8080:80", OUTSIDE), ("8086:80", OUTSIDE6), ("5353:53/udp", OUTSIDE), ("5356:53/udp", OUTSIDE6)]
     {
-        lab.netd(&["--xdp", "native", "publish", spec, target]).ok();
+        lab.netd(&["publish", spec, target]).ok();
     }
     assert_eq!(attached(&lab), ["up0", "up1"]);
     for (to, interface) in [(format!("{HOST}:8080"), "four"), (format!("[{HOST6}]:8086"), "six")] {
@@ -186,7 +187,8 @@ fn early_drop_drops_only_what_tc_would_drop() {
         .ok();
     lab.container("free", &["--network", "open", "--ip", "10.20.0.2"]);
     lab.netd(&["publish", "9090:80", OUTSIDE]).ok();
-    lab.netd(&["--xdp", "native", "access", "--deny", CLIENT]).ok();
+    lab.netd(&["set", "xdp=native"]).ok();
+    lab.netd(&["access", "--deny", CLIENT]).ok();
     let bench = Bench::new(lab);
     let (client, friend, host) = ([198, 18, 0, 2], [198, 18, 0, 3], [198, 18, 0, 1]);
     let packet = |from, to: ([u8; 4], u16)| Packet::udp((from, 40_000), to);
@@ -262,7 +264,7 @@ fn a_denied_flood_is_dropped_early_and_older_connections_continue() {
     let lab = lab();
     let web = lab.container("web", &["-p", "8080:80", "-p", "5353:53/udp"]);
     let (_tcp, _udp) = (Server::tcp_echo(&sandbox(&web), 80), Server::udp_echo(&sandbox(&web), 53));
-    lab.netd(&["--xdp", "native", "sync"]).ok();
+    lab.netd(&["set", "xdp=native"]).ok();
     assert_eq!(attached(&lab), ["up0", "up1"]);
     lab.client.run(|| tcp_echoes(&format!("{HOST}:8080"), 1 << 20));
     let stream = lab.client.run(|| TcpStream::connect(format!("{HOST}:8080")).unwrap());
@@ -297,19 +299,20 @@ fn xdp_is_attached_as_requested_and_replaces_no_other_program() {
     lab.container("web", &["-p", "8080:80"]);
     assert_eq!(attached(&lab), [""; 0], "never without being asked for");
     // The veth is not a network card.
-    lab.netd(&["--xdp", "auto", "sync"]).ok();
+    lab.netd(&["set", "xdp=auto"]).ok();
     assert_eq!(attached(&lab), [""; 0]);
     let told = lab.netd(&["status"]).ok().stdout;
     assert!(told.contains("up0 has no XDP program: it is a veth"), "{told}");
-    lab.netd(&["--xdp", "native", "sync"]).ok();
+    lab.netd(&["set", "xdp=native"]).ok();
     assert_eq!(attached(&lab), ["up0", "up1"]);
     let ours = program_on(&lab, "up0");
     // Another instance of netd counts as another program.
     let other = lab.folder.path().join("other");
-    let said = lab.netd_in(&lab.host, &other, &["--xdp", "native", "network", "create", "n"]);
+    let said = lab.netd_in(&lab.host, &other, &["set", "xdp=native"]);
     said.fails(1, &format!("up0 already has XDP program {ours}, which netd does not replace"));
     assert_eq!(program_on(&lab, "up0"), ours);
-    lab.netd_in(&lab.host, &other, &["--xdp", "auto", "network", "create", "n"]).ok();
+    lab.netd_in(&lab.host, &other, &["set", "xdp=auto"]).ok();
+    lab.netd_in(&lab.host, &other, &["network", "create", "n"]).ok();
     let told = lab.netd_in(&lab.host, &other, &["status"]).ok().stdout;
     assert!(told.contains("up0 has no XDP program: up0 already has XDP program"), "{told}");
     lab.netd_in(&lab.host, &other, &["down"]).ok();
@@ -323,11 +326,11 @@ fn xdp_is_attached_as_requested_and_replaces_no_other_program() {
     lab.host.ip("link delete up2");
     lab.netd(&["sync"]).ok();
     assert_eq!(attached(&lab), ["up0", "up1"]);
-    lab.netd(&["--uplink", "up0", "sync"]).ok();
+    lab.netd(&["set", "uplinks=up0"]).ok();
     assert_eq!((attached(&lab), program_on(&lab, "up1")), (vec!["up0".to_owned()], 0));
-    lab.netd(&["--xdp", "off", "status"]).ok();
+    lab.netd(&["set", "xdp=off"]).ok();
     assert_eq!((attached(&lab), program_on(&lab, "up0")), (vec![], 0));
-    lab.netd(&["--xdp", "native", "sync"]).ok();
+    lab.netd(&["set", "xdp=native"]).ok();
     assert_ne!(program_on(&lab, "up0"), 0);
     lab.netd(&["down"]).ok();
     assert_eq!(program_on(&lab, "up0"), 0);

@@ -50,6 +50,9 @@ pub struct Lab {
     pub folder: TempDir,
     /// Whether netd attaches its programs by clsact, as on kernels without tcx.
     pub clsact: bool,
+    /// Whether commands may start the process that follows the host. It would hold the host's namespace, and do what most tests
+    /// wait for a command to do.
+    pub follows: bool,
     prefix: String,
 }
 
@@ -152,7 +155,7 @@ impl Lab {
             addresses.contains("up0") && addresses.contains("up1") && !addresses.contains("tentative")
         });
         let folder = tempfile::Builder::new().prefix("netd-test-").tempdir().expect("a folder for the test");
-        Self { client, host, outside, folder, clsact: false, prefix: unique("") }
+        Self { client, host, outside, folder, clsact: false, follows: false, prefix: unique("") }
     }
 
     /// The state folder.
@@ -174,6 +177,9 @@ impl Lab {
     pub fn netd_command_in(&self, host: &Netns, state_dir: &Path, words: &[&str]) -> Command {
         let mut command = host.command(&netd_binary().to_string_lossy());
         command.arg("--state-dir").arg(state_dir).args(words).stdin(Stdio::null());
+        if !self.follows {
+            command.env("NETD_NO_SERVE", "1");
+        }
         if self.clsact {
             command.env("NETD_TC", "clsact");
         }

@@ -28,6 +28,8 @@ impl Admin {
                 opening.asker == Who::Place(place) || opening.target == Target::Neighbour(place)
             }
             Deed::Publish(group, _) | Deed::Replace(group, ..) | Deed::Unpublish(group) => has(group),
+            // It may get a source address that has just left the host.
+            Deed::Address => matches!(opening.asker, Who::Place(_)),
             _ => false,
         }
     }
@@ -80,6 +82,11 @@ impl World {
                 let verb = if self.admin.second { "add" } else { "delete" };
                 let [v4, v6] = SECOND.all();
                 self.excuse(|flow| flow.to.ip() == v4 || flow.to.ip() == v6);
+                if !self.admin.second {
+                    // It may be the source that netd has given to containers' connections by this uplink.
+                    let leaves = |asker| matches!(asker, Party::Container(..));
+                    self.excuse(|flow| leaves(flow.asker) && flow.meant != Meant::For(Party::Outside));
+                }
                 self.lab.host.ip(&format!("address {verb} {v4}/24 dev up0"));
                 self.lab.host.ip(&format!("address {verb} {v6}/64 dev up0"));
                 self.sync(kind, deed);

@@ -154,8 +154,8 @@ pub(crate) fn lab() -> Lab {
 
 /// Makes the containers' networks.
 pub(crate) fn make_networks(lab: &Lab) {
-    let size = ["--max-connections", "16384"];
+    lab.netd(&["set", "max-connections=16384"]).ok();
     let subnets = ["--subnet", "10.77.0.0/24", "--subnet", "fd77::/64"];
-    lab.netd(&[&size[..], &["network", "create", NETWORK], &subnets].concat()).ok();
+    lab.netd(&[&["network", "create", NETWORK], &subnets[..]].concat()).ok();
     lab.netd(&["network", "create", "vault", "--internal", "--subnet", "10.78.0.0/24"]).ok();
 }

@@ -84,7 +84,7 @@ impl Map {
         matches!(self.kind, Kind::ProgramArray)
     }
 
-    /// Whether its capacity depends on `--max-connections`, see [`capacity::flows`].
+    /// Whether its capacity depends on the setting `max-connections`, see [`capacity::flows`].
     pub fn is_sized_by_user(&self) -> bool {
         let mut sized = capacity::flows(capacity::CONNECTIONS).into_iter();
         sized.any(|flows| flows.name == self.name || flows.ring == self.name)
@@ -310,7 +310,7 @@ pub mod capacity {
     /// Prefixes that IPsec policies name.
     pub const IPSEC_PEERS: u32 = 1 << 14;
     /// Host addresses and local prefixes.
-    pub const LOCALS: u32 = 4096;
+    pub const LOCALS: u32 = 1 << 16;
     /// Host sockets whose packets are sent to a container.
     pub const SOCKETS: u32 = 1 << 16;
     /// Exchanges of the host itself that no socket tells of.

@@ -1,6 +1,7 @@
 //! Taking an instance down, and what is left of instances whose namespaces are gone.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 
 use super::container::Attached;
@@ -8,10 +9,12 @@ use super::network::Bridged;
 use super::publication::Published;
 use super::transaction::Transaction;
 use crate::dataplane::{self, HookPoint};
-use crate::error::{Doing as _, Error, Result};
-use crate::model::digest;
+use crate::error::{Doing as _, Error, Result, StateError};
 use crate::model::report::RemovedItem;
+use crate::model::{Address, Link, digest};
 use crate::observe::present_cookies;
+use crate::plan::container::is_made_veth;
+use crate::plan::network::is_made_bridge;
 use crate::settings::Settings;
 
 impl Transaction {
@@ -37,6 +40,10 @@ impl Transaction {
                 Err(error) => errors.push(error),
             }
         }
+        let aside = transaction.store.set_aside();
+        if !matches!(aside, Ok(None)) {
+            errors.extend(transaction.remove_unrecorded().await.err());
+        }
         if transaction.dataplane.is_some() {
             for point in [HookPoint::Uplink, HookPoint::Tunnel] {
                 errors.extend(transaction.detach_unless(point, |_, _| false).await.err());
@@ -44,12 +51,43 @@ impl Transaction {
             removed.push(RemovedItem::Programs);
         }
         errors.extend(dataplane::remove(&transaction.instance).err());
+        match aside {
+            Ok(None) => {}
+            Ok(Some(path)) => errors.push(StateError::SetAside { path }.into()),
+            Err(error) => errors.push(error),
+        }
         // What could not be removed stays recorded, for the next attempt.
         if errors.is_empty() {
             errors.extend(transaction.store.remove().err());
         }
         Error::all(errors)?;
         Ok(removed)
+    }
+}
+
+impl Transaction {
+    /// Removes interfaces of which no record tells: those with netd's program whose names and MAC addresses are ones that only
+    /// netd gives. Adopted ones have others.
+    async fn remove_unrecorded(&self) -> Result<()> {
+        let Some(dataplane) = &self.dataplane else { return Ok(()) };
+        let gateways = |link: &Link| -> Vec<IpAddr> {
+            let addresses = self.observed.addresses.iter().filter(|one| one.interface == link.index);
+            addresses.map(Address::ip).collect()
+        };
+        let mut errors = Vec::new();
+        for point in [HookPoint::Container, HookPoint::Bridge] {
+            for (index, _) in dataplane.attached(point)? {
+                let Some(link) = self.observed.link_at(index) else { continue };
+                let is_made = match point {
+                    HookPoint::Container => is_made_veth(link),
+                    _ => is_made_bridge(link, gateways(link)),
+                };
+                if is_made {
+                    errors.extend(self.netlink.delete(index).await.err());
+                }
+            }
+        }
+        Error::all(errors)
     }
 }
 

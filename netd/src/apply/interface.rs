@@ -74,7 +74,7 @@ impl Transaction {
     }
 
     /// Writes the row of an interface whose host's end has this index, and attaches the program.
-    fn guard(&self, interface: &Interface, network: &Network, index: u32) -> Result<()> {
+    pub(super) fn guard(&self, interface: &Interface, network: &Network, index: u32) -> Result<()> {
         if index > Zone::MAX_IFINDEX {
             return Err(HostError::IndexTooLarge { index }.into());
         }

@@ -49,9 +49,12 @@ impl Transaction {
     /// Takes something away. What could not be taken away stays recorded, for the next attempt.
     pub(super) async fn unmake(&mut self, resource: &impl Resource) -> Result<()> {
         resource.mark(&mut self.store.state, Lifecycle::Removing);
-        self.store.save()?;
+        if let Err(error) = self.store.save() {
+            // A full disk is no reason to keep something.
+            tracing::warn!("{}; removing all the same", error.chain());
+        }
         resource.withdraw(self).await?;
         resource.forget(&mut self.store.state);
-        self.store.save()
+        self.store.save_less()
     }
 }

@@ -4,13 +4,16 @@
 mod container;
 mod down;
 mod interface;
+mod leftovers;
 mod lifecycle;
 mod network;
 mod publication;
 mod repair;
+mod setting;
 mod transaction;
 mod uplink;
 
 pub use down::remove_gone;
+pub use repair::Effort;
 pub use transaction::Transaction;
 pub(crate) use uplink::takes_frames;

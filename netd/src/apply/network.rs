@@ -139,7 +139,7 @@ impl Transaction {
         Error::all(errors)
     }
 
-    async fn make_bridge(&mut self, network: &Network) -> Result<()> {
+    pub(super) async fn make_bridge(&mut self, network: &Network) -> Result<()> {
         let index = self.netlink.create_bridge(&network.bridge, network.mac, network.mtu).await?;
         let bridge = network.bridge.as_str();
         // The kernel answers route lookups of BPF programs only for an input interface with forwarding on. This is netd's own; the
@@ -187,6 +187,7 @@ fn families(has_ipv6: bool) -> impl Iterator<Item = (Family, u8)> {
     [(Family::V4, 4)].into_iter().chain(has_ipv6.then_some((Family::V6, 6)))
 }
 
-fn forwarding(family: Family, network: &Network) -> Sysctl {
+/// Whether the kernel forwards what comes from a network's bridge.
+pub(super) fn forwarding(family: Family, network: &Network) -> Sysctl {
     Sysctl::interface(family, network.bridge.as_str(), "forwarding")
 }

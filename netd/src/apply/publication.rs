@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use netd_common::flow::Handle;
-use netd_common::flow::State as Conntrack;
 
 use super::lifecycle::Resource;
 use super::transaction::Transaction;
@@ -20,6 +19,7 @@ use crate::plan::publish::{self as plan, Taken, Wanted};
 use crate::plan::remote::{self, Meant};
 use crate::plan::shared::sharing;
 use crate::plan::{rows, unpublish};
+use crate::settings::Settings;
 
 /// Publications as something that netd makes, some of them on the ports of others.
 pub(super) struct Published {
@@ -144,21 +144,33 @@ impl Transaction {
         Ok(found)
     }
 
-    /// Removes the publications whose ports others have by now and whose connections have all ended.
+    /// Removes the publications whose ports others have by now and whose connections have all ended. With many connections that
+    /// is left to the follower, which looks without the lock.
     pub(super) async fn end_drained(&mut self) -> Result<()> {
-        let draining = self.store.state.publications.iter().filter(|one| one.is_draining());
-        let mut over: Vec<Publication> = draining.cloned().collect();
-        if over.is_empty() {
+        /// How many connections are looked at under the lock: some milliseconds.
+        const FEW: u64 = 20_000;
+        let draining = self.store.state.draining();
+        let Some(dataplane) = self.dataplane.as_ref().filter(|_| !draining.is_empty()) else { return Ok(()) };
+        if dataplane.tables.connection_count()? > FEW {
             return Ok(());
         }
-        if let Some(dataplane) = &self.dataplane {
-            let ended = [Conntrack::TimeWait, Conntrack::Closed];
-            let connections = dataplane.tables.connections()?;
-            let going_on = connections.iter().filter(|connection| !ended.contains(&connection.state));
-            let busy: HashSet<Handle> = going_on.map(|connection| connection.publication).collect();
-            over.retain(|publication| !busy.contains(&publication.handle()));
-        }
+        let busy = dataplane.tables.busy(&draining)?;
+        self.end_publications(&draining.difference(&busy).copied().collect()).await
+    }
+
+    /// Removes those of these publications that still drain.
+    pub(super) async fn end_publications(&mut self, ended: &HashSet<Handle>) -> Result<()> {
+        let is_over = |one: &&Publication| one.is_draining() && ended.contains(&one.handle());
+        let over: Vec<_> = self.store.state.publications.iter().filter(is_over).cloned().collect();
         if over.is_empty() { Ok(()) } else { self.unmake(&Published::of(over)).await }
+    }
+
+    /// Removes publications that were found to have no connections left.
+    pub async fn end_drains(settings: &Settings, ended: &HashSet<Handle>) -> Result<()> {
+        let mut transaction = Self::locked(settings).await?;
+        let outcome = transaction.end_publications(ended).await;
+        let finished = transaction.finish();
+        outcome.and(finished.map(|_session| ()))
     }
 
     /// The records of publications that are asked for.

@@ -1,110 +1,302 @@
-//! What a transaction finds to clear away: what a killed one left, runs whose process is gone, and adopted interfaces that
-//! somebody has removed.
+//! Putting right what differs from the records.
 
 use std::collections::HashSet;
 
 use netd_common::flow::Handle;
 
-use super::container::{Attached, Connected};
-use super::network::Bridged;
+use super::container::proven_namespace;
+use super::lifecycle::Resource as _;
+use super::network::forwarding;
 use super::publication::Published;
 use super::transaction::Transaction;
+use crate::check::{Facts, differences};
+use crate::dataplane::{AttachedProgram, CLSACT_PRIORITY, HookPoint};
 use crate::error::{Error, Result};
-use crate::model::{Container, Interface, Lifecycle, Network, Publication, Sandbox};
-use crate::observe::is_alive;
+use crate::link::{Family, delete_filter};
+use crate::model::report::{Difference, Repaired};
+use crate::model::{Container, IfName, Interface, Lifecycle, Network, Publication};
 use crate::plan::container::is_host_end_of;
-use crate::plan::network::is_bridge_of;
+use crate::session::Session;
+use crate::settings::Settings;
+
+/// How often a repair looks again: what depends on a bridge is seen only once that is there.
+const ROUNDS: usize = 3;
+
+/// How much a repair does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// What nobody can have meant: for a process that does it again and again. It does not argue with a program that puts itself
+    /// before netd's.
+    Following,
+    /// All of it.
+    Whole,
+}
 
 impl Transaction {
-    /// Withdraws all of it. Goes on after a failure and reports every one.
-    pub(super) async fn repair(&mut self) -> Result<()> {
+    /// Compares the records with the kernel and puts right what differs. A step that fails does not stop the others.
+    pub async fn repair(settings: &Settings, effort: Effort) -> Result<(Repaired, Session)> {
+        let mut transaction = Self::locked(settings).await?;
         let mut errors = Vec::new();
-        let is_over = |container: &&Container| {
-            container.lifecycle != Lifecycle::Ready || container.run.is_some_and(|run| !is_alive(run))
-        };
-        let containers: Vec<Container> =
-            self.store.state.containers.values().filter(is_over).cloned().collect();
-        for container in containers {
-            tracing::warn!("container {} is incomplete or has lost its process; removing it", container.name);
-            errors.extend(self.unmake(&Attached::of(container)).await.err());
-        }
-        errors.extend(self.repair_publications().await.err());
-        errors.extend(self.sweep_interfaces().await.err());
-        let networks: Vec<Network> =
-            self.store.state.networks.values().filter(|network| self.is_lost(network)).cloned().collect();
-        for network in networks {
-            tracing::warn!("network {} is incomplete or has lost its bridge; removing it", network.name);
-            errors.extend(self.unmake(&Bridged(network)).await.err());
-        }
-        Error::all(errors)
-    }
-
-    async fn repair_publications(&mut self) -> Result<()> {
-        let is_half = |one: &&Publication| matches!(one.lifecycle, Lifecycle::Adding | Lifecycle::Removing);
-        let half: Vec<Publication> = self.store.state.publications.iter().filter(is_half).cloned().collect();
-        match half.as_slice() {
-            [] => return Ok(()),
-            [one] => tracing::warn!("a publication of {} is incomplete; removing it", one.target()),
-            many => tracing::warn!("{} publications are incomplete; removing them", many.len()),
-        }
-        self.unmake(&Published::of(half)).await
-    }
-
-    /// Withdraws interfaces that are half made, and adopted ones that are gone, with the ports that lead to them; and containers
-    /// of others that have no interface left.
-    async fn sweep_interfaces(&mut self) -> Result<()> {
-        let lost: Vec<(Container, Interface)> = self
-            .store
-            .state
-            .interfaces()
-            .filter(|(container, interface)| {
-                container.lifecycle == Lifecycle::Ready
-                    && (interface.lifecycle != Lifecycle::Ready || self.is_gone(interface))
-            })
-            .map(|(container, interface)| (container.clone(), interface.clone()))
-            .collect();
-        let mut errors = Vec::new();
-        for (container, interface) in lost {
-            tracing::warn!("interface {} of container {} is gone", interface.name, container.name);
-            let ports = self.ports_of(interface.handle(), &container);
-            if !ports.is_empty() {
-                errors.extend(self.unmake(&Published::of(ports)).await.err());
+        errors.extend(transaction.clear_leftovers().await.err());
+        let mut found = Vec::new();
+        let mut left = Vec::new();
+        for _round in 0..ROUNDS {
+            left = transaction.differences(effort).await?;
+            let news = left.iter().filter(|one| !found.contains(*one)).cloned().collect::<Vec<_>>();
+            if !news.iter().any(Difference::is_repairable) {
+                break;
             }
-            let name = container.name.clone();
-            errors
-                .extend(self.unmake(&Connected { container: name, interface, namespace: None }).await.err());
-            let left = self.store.state.containers.get(&container.name).cloned();
-            let is_others = |left: &Container| {
-                left.interfaces.is_empty() && matches!(left.sandbox, Sandbox::Namespace { made: false, .. })
+            errors.extend(transaction.put_right(&news).await.err());
+            found.extend(news);
+            transaction.observe().await?;
+        }
+        errors.extend(transaction.end_drained().await.err());
+        // Addresses, routes and switches are no differences: the tables are written anew.
+        errors.extend(transaction.follow().await.err());
+        if !found.is_empty() {
+            left = transaction.differences(effort).await?;
+        }
+        let session = transaction.finish()?;
+        Error::all(errors)?;
+        found.retain(|one| !left.contains(one));
+        Ok((Repaired { repaired: found, left }, session))
+    }
+
+    async fn differences(&self, effort: Effort) -> Result<Vec<Difference>> {
+        let dataplane = self.dataplane.as_ref();
+        let (state, is_thorough) = (&self.store.state, effort == Effort::Whole);
+        let facts =
+            Facts::read(self.host(), &self.netlink, dataplane, state, &self.observed, is_thorough).await?;
+        Ok(differences(self.view(), &facts))
+    }
+
+    /// Goes on after a failure and reports every one.
+    async fn put_right(&mut self, found: &[Difference]) -> Result<()> {
+        let mut errors = Vec::new();
+        let (mut hooks, mut rows) = (false, HashSet::new());
+        for difference in found {
+            let outcome = match difference {
+                Difference::ProgramsGone => self.restore().await,
+                Difference::BridgeGone { network, adopted: false, .. } => {
+                    self.with_network(network, async |this, network| this.make_bridge(network).await).await
+                }
+                Difference::BridgeRenamed { network, now, .. } => self.rename_bridge(network, now),
+                Difference::BridgeDown { bridge, .. } => self.set_up(bridge).await,
+                Difference::GatewayGone { bridge, address, .. } => match self.index(bridge) {
+                    Some(index) => {
+                        self.netlink.add_address(index, address.addr(), address.prefix_len()).await
+                    }
+                    None => Ok(()),
+                },
+                Difference::ForwardingOff { network, family, .. } => {
+                    let family = if *family == "ipv4" { Family::V4 } else { Family::V6 };
+                    self.with_network(network, async |this, network| {
+                        forwarding(family, network).set(this.host(), "1")
+                    })
+                    .await
+                }
+                Difference::InterfaceGone { container, interface, .. } => {
+                    self.make_interface_again(container, interface).await
+                }
+                Difference::InterfaceRenamed { host_interface, now, .. } => {
+                    self.rename_interface(host_interface, now)
+                }
+                Difference::InterfaceDown { host_interface, .. } => self.set_up(host_interface).await,
+                Difference::NotABridgePort { host_interface, .. } => self.join_bridge(host_interface).await,
+                Difference::AttachedTwice { on, .. } => self.drop_copies(on).await,
+                Difference::NotFirst { program, on, .. } => self.put_first(program, on),
+                Difference::InterfaceRow { container, interface } => self.write_row(container, interface),
+                Difference::NotAttached { .. } => {
+                    hooks = true;
+                    Ok(())
+                }
+                Difference::PublicationRow { publication, .. } => {
+                    rows.insert(publication.as_str());
+                    Ok(())
+                }
+                _ => Ok(()),
             };
-            if let Some(left) = left.filter(is_others) {
-                errors.extend(self.unmake(&Attached::of(left)).await.err());
-            }
+            errors.extend(outcome.err());
+        }
+        if hooks {
+            errors.extend(self.attach_all().await.err());
+        }
+        if !rows.is_empty() {
+            let is_meant = |one: &&Publication| rows.contains(one.spec().as_str());
+            let all: Vec<_> = self.store.state.publications.iter().filter(is_meant).cloned().collect();
+            errors.extend(self.publish_again(all).await.err());
         }
         Error::all(errors)
     }
 
-    /// The publications that lead to this interface of a container.
-    fn ports_of(&self, interface: Handle, container: &Container) -> Vec<Publication> {
-        if container.primary().is_some_and(|primary| primary.handle() == interface) {
-            self.store.state.publications_of(&container.name)
-        } else {
-            Vec::new()
+    /// Loads the programs and writes everything that the tables should hold, before a program is on an uplink. Connections that
+    /// the tables had are made again by their next packets, where that is possible.
+    pub(super) async fn restore(&mut self) -> Result<()> {
+        self.load_dataplane()?;
+        for network in self.store.state.networks.values() {
+            for subnet in &network.subnets {
+                self.dataplane()?.tables.put_subnet(subnet.net, network.number)?;
+            }
+        }
+        self.dataplane()?.tables.set_access(Handle::NONE, &self.store.state.access)?;
+        self.attach_containers()?;
+        self.publish_again(self.store.state.publications.clone()).await?;
+        self.follow_host().await
+    }
+
+    /// Writes publications. Those that drain have no connections left.
+    async fn publish_again(&mut self, all: Vec<Publication>) -> Result<()> {
+        let (draining, all): (Vec<_>, Vec<_>) = all.into_iter().partition(Publication::is_draining);
+        if !draining.is_empty() {
+            self.unmake(&Published::of(draining)).await?;
+        }
+        Published::of(all).apply(self).await
+    }
+
+    /// Puts every program on its hook.
+    async fn attach_all(&mut self) -> Result<()> {
+        self.forget_lost_filters().await?;
+        self.follow().await?;
+        self.attach_containers()
+    }
+
+    /// Writes the row of each interface that is there, and attaches its program.
+    fn attach_containers(&self) -> Result<()> {
+        let mut errors = Vec::new();
+        for (_, interface) in self.store.state.interfaces() {
+            errors.extend(self.guard_again(interface).err());
+        }
+        Error::all(errors)
+    }
+
+    fn guard_again(&self, interface: &Interface) -> Result<()> {
+        let link = self.observed.link(&interface.host).filter(|link| is_host_end_of(interface, link));
+        let (Some(link), Some(network)) = (link, self.store.state.networks.get(&interface.network)) else {
+            return Ok(());
+        };
+        self.guard(interface, network, link.index)
+    }
+
+    fn write_row(&self, container: &str, interface: &str) -> Result<()> {
+        match self.recorded(container, interface) {
+            Some((_, interface)) => self.guard_again(&interface),
+            None => Ok(()),
         }
     }
 
-    /// Whether somebody has removed an adopted interface.
-    fn is_gone(&self, interface: &Interface) -> bool {
-        let link = self.observed.link(&interface.host);
-        interface.adopted && !link.is_some_and(|link| is_host_end_of(interface, link))
+    /// Forgets filters that somebody has removed, so that they are added again.
+    async fn forget_lost_filters(&self) -> Result<()> {
+        let Some(dataplane) = &self.dataplane else { return Ok(()) };
+        for program in dataplane.attachments()?.into_iter().filter(AttachedProgram::is_filter) {
+            let Some((point, index)) = program.place else { continue };
+            let filters = match self.observed.link_at(index) {
+                Some(_) => self.netlink.filters(index, point == HookPoint::Bridge).await?,
+                None => Vec::new(),
+            };
+            if !filters.iter().any(|filter| filter.priority() == CLSACT_PRIORITY) {
+                dataplane.detach(point, index, &program.on)?;
+            }
+        }
+        Ok(())
     }
 
-    /// Whether a network is half made, or its adopted bridge is gone and no container is on it.
-    fn is_lost(&self, network: &Network) -> bool {
-        let link = self.observed.link(&network.bridge);
-        let is_gone = network.adopted && !link.is_some_and(|link| is_bridge_of(network, link));
-        let used: HashSet<&str> =
-            self.store.state.interfaces().map(|(_, interface)| interface.network.as_str()).collect();
-        network.lifecycle != Lifecycle::Ready || is_gone && !used.contains(network.name.as_str())
+    /// Removes all filters of netd's on an interface but the first.
+    async fn drop_copies(&self, interface: &str) -> Result<()> {
+        let Some(index) = self.index(interface) else { return Ok(()) };
+        for egress in [false, true] {
+            let filters = self.netlink.filters(index, egress).await?;
+            let ours = filters.iter().filter(|filter| filter.priority() == CLSACT_PRIORITY);
+            for copy in ours.skip(1) {
+                delete_filter(self.host(), copy)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Attaches a program once more, before all others, and takes it off its earlier place.
+    fn put_first(&self, program: &str, interface: &str) -> Result<()> {
+        let Some(index) = self.index(interface) else { return Ok(()) };
+        let dataplane = self.dataplane()?;
+        let is_it = |point: &HookPoint| point.program() == program;
+        HookPoint::TC
+            .into_iter()
+            .filter(is_it)
+            .try_for_each(|point| dataplane.attach_first(point, index, interface))
+    }
+
+    async fn make_interface_again(&mut self, container: &str, interface: &str) -> Result<()> {
+        let Some((container, interface)) = self.recorded(container, interface) else { return Ok(()) };
+        if interface.adopted {
+            return Ok(());
+        }
+        match proven_namespace(&container)? {
+            Some(namespace) => self.raise_interface(&interface, &namespace).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn join_bridge(&self, host_interface: &str) -> Result<()> {
+        let state = &self.store.state;
+        let found = state.interfaces().find(|(_, one)| one.host.as_str() == host_interface);
+        let Some((_, interface)) = found else { return Ok(()) };
+        let Some(network) = state.networks.get(&interface.network) else { return Ok(()) };
+        let (Some(index), Some(bridge)) = (self.index(host_interface), self.index(network.bridge.as_str()))
+        else {
+            return Ok(());
+        };
+        self.netlink.set_master(index, bridge).await?;
+        if network.icc { Ok(()) } else { self.netlink.isolate_port(index).await }
+    }
+
+    fn rename_bridge(&mut self, network: &str, now: &str) -> Result<()> {
+        let now: IfName = now.parse()?;
+        let networks = self.store.state.networks.values_mut();
+        for network in networks.filter(|one| one.name.as_str() == network) {
+            network.bridge = now.clone();
+        }
+        self.store.save()
+    }
+
+    fn rename_interface(&mut self, host_interface: &str, now: &str) -> Result<()> {
+        let now: IfName = now.parse()?;
+        let interfaces = self.store.state.containers.values_mut().flat_map(|one| &mut one.interfaces);
+        for interface in interfaces.filter(|one| one.host.as_str() == host_interface) {
+            interface.host = now.clone();
+        }
+        self.store.save()
+    }
+
+    async fn set_up(&self, interface: &str) -> Result<()> {
+        match self.index(interface) {
+            Some(index) => self.netlink.set_up(index).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The index of an interface.
+    fn index(&self, name: &str) -> Option<u32> {
+        self.observed.links.iter().find(|link| link.name == name).map(|link| link.index)
+    }
+
+    async fn with_network(
+        &mut self,
+        name: &str,
+        act: impl AsyncFnOnce(&mut Self, &Network) -> Result<()>,
+    ) -> Result<()> {
+        let found = self.store.state.networks.values().find(|network| network.name.as_str() == name);
+        match found.cloned() {
+            Some(network) => act(self, &network).await,
+            None => Ok(()),
+        }
+    }
+
+    fn recorded(&self, container: &str, interface: &str) -> Option<(Container, Interface)> {
+        let mut interfaces = self.store.state.interfaces();
+        let (container, interface) = interfaces.find(|(one, its)| {
+            one.name.as_str() == container
+                && its.name.as_str() == interface
+                && one.lifecycle == Lifecycle::Ready
+        })?;
+        Some((container.clone(), interface.clone()))
     }
 }

@@ -2,13 +2,10 @@
 
 use std::path::Path;
 
-use netd_common::abi::capacity;
-use netd_common::flow::Handle;
-
-use crate::dataplane::Dataplane;
-use crate::error::{Result, StateError};
+use crate::dataplane::{self, Dataplane};
+use crate::error::{Error, Result, StateError};
 use crate::link::Netlink;
-use crate::model::{Access, Name, OwnerKey, Quota, Source, TimeoutSpec, Timeouts};
+use crate::model::{Name, OwnerKey};
 use crate::netns::Netns;
 use crate::observe::Observed;
 use crate::plan::View;
@@ -31,29 +28,60 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// Locks an instance, waiting for a transaction that is at work; repairs what a killed one left; follows what has changed
+    /// Locks an instance, waiting for a transaction that is at work; clears away what a killed one left; follows what has changed
     /// on the host. Leaves no trace if netd was never used here. Needs a running tokio runtime.
     pub async fn open(settings: &Settings) -> Result<Self> {
-        check_machine()?;
-        let cookie = settings.host.cookie()?;
-        let store = Store::open(&settings.state_dir, cookie)?;
-        let instance = instance(&settings.state_dir, cookie)?;
-        let dataplane = Dataplane::open(&instance, &settings.host, settings.tc)?;
-        if let (Some(dataplane), Some(wanted)) = (&dataplane, settings.max_connections) {
-            check_room(dataplane.tables.max_connections()?, wanted)?;
-        }
-        let mut transaction = Self::with(settings, cookie, store, instance, dataplane).await?;
-        transaction.repair().await?;
+        let mut transaction = Self::locked(settings).await?;
+        transaction.clear_leftovers().await?;
         transaction.end_drained().await?;
-        if transaction.dataplane.is_some() {
-            transaction.follow_host().await?;
+        transaction.follow().await?;
+        Ok(transaction)
+    }
+
+    /// As [`Self::open`], for a request that takes something away: what the host or the disk lacks is no obstacle.
+    pub async fn open_to_take_away(settings: &Settings) -> Result<Self> {
+        let mut transaction = Self::locked(settings).await?;
+        let mut errors = Vec::new();
+        errors.extend(transaction.clear_leftovers().await.err());
+        errors.extend(transaction.end_drained().await.err());
+        errors.extend(transaction.follow().await.err());
+        if let Err(error) = Error::all(errors) {
+            tracing::warn!("{}", error.chain());
         }
         Ok(transaction)
     }
 
+    /// Locks an instance and takes a snapshot of the host.
+    pub(super) async fn locked(settings: &Settings) -> Result<Self> {
+        check_machine(settings)?;
+        let cookie = settings.host.cookie()?;
+        let store = Store::open(&settings.state_dir, cookie)?;
+        let instance = instance(&settings.state_dir, cookie)?;
+        let dataplane = match Dataplane::open(&instance, &settings.host, settings.tc) {
+            Err(Error::State(StateError::ProgramsGone)) => {
+                dataplane::remove(&instance)?;
+                None
+            }
+            dataplane => dataplane?,
+        };
+        Self::with(settings, cookie, store, instance, dataplane).await
+    }
+
+    /// Follows what has changed on the host; loads the programs again if somebody has removed their pins.
+    pub(super) async fn follow(&mut self) -> Result<()> {
+        if self.dataplane.is_some() {
+            self.follow_host().await
+        } else if self.store.state.networks.is_empty() {
+            Ok(())
+        } else {
+            tracing::warn!("the BPF programs or tables are gone; loading them again");
+            self.restore().await
+        }
+    }
+
     /// Locks an instance to take it down: what cannot be understood of it is no obstacle.
     pub(super) async fn open_to_remove(settings: &Settings) -> Result<Self> {
-        check_machine()?;
+        check_machine(settings)?;
         let cookie = settings.host.cookie()?;
         let store = Store::open_to_remove(&settings.state_dir, cookie)?;
         let instance = instance(&settings.state_dir, cookie)?;
@@ -97,7 +125,7 @@ impl Transaction {
 
     /// What plans are made from.
     pub(super) fn view(&self) -> View<'_> {
-        View { state: &self.store.state, observed: &self.observed, uplinks: &self.settings.uplinks }
+        View { state: &self.store.state, observed: &self.observed }
     }
 
     /// The host.
@@ -110,77 +138,29 @@ impl Transaction {
         Ok(self.dataplane.as_ref().ok_or(StateError::ProgramsGone)?)
     }
 
-    /// Loads the programs if this is the first use.
+    /// Loads the programs if this is the first use, and follows the host.
     pub(super) async fn ensure_dataplane(&mut self) -> Result<()> {
         if self.dataplane.is_some() {
             return Ok(());
         }
+        self.load_dataplane()?;
+        self.follow_host().await
+    }
+
+    /// Loads the programs; nothing is attached yet.
+    pub(super) fn load_dataplane(&mut self) -> Result<()> {
         tracing::info!("loading the BPF programs");
-        let room = self.settings.max_connections.unwrap_or(capacity::CONNECTIONS);
+        let room = self.store.state.preferences.connections();
         let timeouts = &self.store.state.timeouts;
         let (host, tc) = (&self.settings.host, self.settings.tc);
         let seconds = |state| timeouts.seconds(state);
         let quota = self.store.state.quota;
         self.dataplane = Some(Dataplane::open_or_load(&self.instance, host, tc, room, quota, seconds)?);
-        self.follow_host().await
+        Ok(())
     }
 
     /// Asks the kernel again for interfaces, addresses and routes, after the transaction has changed them.
     pub(super) async fn observe(&mut self) -> Result<()> {
         self.observed.refresh(&self.netlink).await
     }
-
-    /// Changes idle timeouts, those of existing connections as well.
-    pub fn change_timeouts(&mut self, changes: &[TimeoutSpec], reset: bool) -> Result<()> {
-        let timeouts = &mut self.store.state.timeouts;
-        let before = timeouts.clone();
-        if reset {
-            *timeouts = Timeouts::default();
-        }
-        for change in changes {
-            timeouts.change(*change);
-        }
-        if *timeouts == before {
-            return Ok(());
-        }
-        self.store.save()?;
-        match &self.dataplane {
-            Some(dataplane) => {
-                dataplane.tables.set_timeouts(|state| self.store.state.timeouts.seconds(state))
-            }
-            // They are written when the programs are loaded.
-            None => Ok(()),
-        }
-    }
-
-    /// Sets how much of the flow tables one container may have. Existing connections go on.
-    pub fn set_quota(&mut self, quota: Quota) -> Result<()> {
-        if std::mem::replace(&mut self.store.state.quota, quota) == quota {
-            return Ok(());
-        }
-        self.store.save()?;
-        // It is written when the programs are loaded.
-        self.dataplane.as_ref().map_or(Ok(()), |dataplane| dataplane.tables.set_quota(quota))
-    }
-
-    /// Changes who may use the publications that have no lists of their own. Existing connections go on.
-    pub async fn set_access(&mut self, access: Access) -> Result<()> {
-        self.ensure_dataplane().await?;
-        let before = std::mem::replace(&mut self.store.state.access, access.clone());
-        self.store.save()?;
-        let tables = &self.dataplane()?.tables;
-        tables.set_access(Handle::NONE, &access)?;
-        if access.is_empty() {
-            return tables.forget_access(Handle::NONE, &before);
-        }
-        let stays = [access.allow.as_slice(), access.deny.as_slice()].concat();
-        let gone = |list: Vec<Source>| list.into_iter().filter(|source| !stays.contains(source)).collect();
-        let old = Access { allow: gone(before.allow), deny: gone(before.deny) };
-        tables.forget_rules(Handle::NONE, &old)
-    }
-}
-
-/// Refuses to give existing tables another size: their connections would be lost.
-fn check_room(present: u32, wanted: u32) -> Result<()> {
-    if present == wanted { Ok(()) } else { Err(StateError::Capacity { present, wanted }.into()) }
 }

@@ -7,7 +7,7 @@ use super::transaction::Transaction;
 use crate::dataplane::{self, HookPoint, Uplink};
 use crate::error::{Error, HostError, Result};
 use crate::link::{Family, Sysctl, takes_xdp_frames};
-use crate::model::{Link, LinkLayer, Mac, XdpMode};
+use crate::model::{Link, Mac, XdpMode};
 use crate::plan::network::is_bridge_of;
 use crate::plan::uplink::{ipsec_peers, obstacle, route_mtus, source, uplinks};
 
@@ -15,23 +15,19 @@ impl Transaction {
     /// Follows what has changed on the host: programs on uplinks and bridges, the host's addresses for the socket hooks, the indices of
     /// interfaces that networks and publications name.
     pub(super) async fn follow_host(&mut self) -> Result<()> {
-        // Uplinks that cannot be used are refused before they are recorded.
-        let uplinks = uplinks(self.view())?;
-        let chosen = &self.settings.uplinks;
-        if !chosen.is_empty() && self.store.state.uplinks != *chosen {
-            self.store.state.uplinks.clone_from(chosen);
-            self.store.save()?;
-        }
-        self.follow_xdp(&uplinks)?;
+        let uplinks = uplinks(self.view());
+        self.follow_xdp(&uplinks, false)?;
         for point in [HookPoint::Uplink, HookPoint::Tunnel] {
             let keeps = |index, _: &str| {
-                uplinks.iter().any(|uplink| uplink.index == index && hook_point(uplink) == Some(point))
+                uplinks
+                    .iter()
+                    .any(|uplink| uplink.index == index && HookPoint::of(uplink.layer) == Some(point))
             };
             self.detach_unless(point, keeps).await?;
         }
         let dataplane = self.dataplane()?;
         for uplink in &uplinks {
-            if let Some(point) = hook_point(uplink) {
+            if let Some(point) = HookPoint::of(uplink.layer) {
                 dataplane.attach(point, uplink.index, &uplink.name)?;
             }
         }
@@ -44,6 +40,8 @@ impl Transaction {
         dataplane.tables.set_route_mtus(route_mtus(&self.observed.routes).into_iter())?;
         self.follow_interfaces()?;
         dataplane.attach_sockets()?;
+        let is_there = |index, _: &str| self.observed.link_at(index).is_some();
+        self.detach_unless(HookPoint::Container, is_there).await?;
         self.follow_bridges().await
     }
 
@@ -131,15 +129,10 @@ impl Transaction {
         Ok(())
     }
 
-    /// Which uplinks are to have the XDP program.
-    fn xdp(&self) -> XdpMode {
-        self.settings.xdp.unwrap_or(self.store.state.xdp)
-    }
-
-    /// Puts the XDP program on the uplinks that are to have it and takes it off all others. A request that asks for it on every
-    /// uplink fails and changes nothing if one cannot have it; a later one does not.
-    fn follow_xdp(&mut self, uplinks: &[Link]) -> Result<()> {
-        let (mode, strict) = (self.xdp(), self.settings.xdp == Some(XdpMode::Native));
+    /// Puts the XDP program on the uplinks that are to have it and takes it off all others. If `strict`, it fails and changes
+    /// nothing if one of them cannot have it.
+    pub(super) fn follow_xdp(&self, uplinks: &[Link], strict: bool) -> Result<()> {
+        let mode = self.store.state.preferences.xdp;
         let dataplane = self.dataplane()?;
         let before = dataplane.attached(HookPoint::Xdp)?;
         if mode != XdpMode::Off || !before.is_empty() {
@@ -162,10 +155,6 @@ impl Transaction {
                     dataplane.detach_xdp(*index, name)?;
                 }
             }
-        }
-        if mode != self.store.state.xdp {
-            self.store.state.xdp = mode;
-            self.store.save()?;
         }
         Ok(())
     }
@@ -194,15 +183,6 @@ impl Transaction {
     fn takes_frames(&self, uplink: &Link) -> Result<bool> {
         let attached = self.dataplane()?.attached(HookPoint::Xdp)?;
         takes_frames(self.host(), uplink, &attached)
-    }
-}
-
-/// Where the program of an uplink goes; none if no program can read its packets.
-const fn hook_point(uplink: &Link) -> Option<HookPoint> {
-    match uplink.layer {
-        LinkLayer::Ethernet => Some(HookPoint::Uplink),
-        LinkLayer::Ip => Some(HookPoint::Tunnel),
-        LinkLayer::Other => None,
     }
 }
 

@@ -19,9 +19,10 @@ use aya::util::KernelVersion;
 use aya_obj::programs::XdpAttachType;
 use netd_common::abi::hook;
 
-use super::bpf::detach;
+use super::bpf;
 use super::pins;
 use crate::error::{Doing as _, Error, Result};
+use crate::model::LinkLayer;
 use crate::netns::Netns;
 
 /// The priority of netd's clsact filters: a number that others are unlikely to use.
@@ -70,7 +71,23 @@ pub(crate) enum HookPoint {
 }
 
 impl HookPoint {
-    const fn program(self) -> &'static str {
+    /// All of them, in the order in which they are listed.
+    const ALL: [Self; 5] = [Self::Xdp, Self::Uplink, Self::Tunnel, Self::Container, Self::Bridge];
+
+    /// Those of TC.
+    pub(crate) const TC: [Self; 4] = [Self::Uplink, Self::Tunnel, Self::Container, Self::Bridge];
+
+    /// Where the TC program of an uplink goes; none if no program can read its packets.
+    pub(crate) const fn of(layer: LinkLayer) -> Option<Self> {
+        match layer {
+            LinkLayer::Ethernet => Some(Self::Uplink),
+            LinkLayer::Ip => Some(Self::Tunnel),
+            LinkLayer::Other => None,
+        }
+    }
+
+    /// The name of its program.
+    pub(crate) const fn program(self) -> &'static str {
         match self {
             Self::Uplink => hook::UPLINK_INGRESS,
             Self::Tunnel => hook::TUNNEL_INGRESS,
@@ -88,6 +105,17 @@ impl HookPoint {
             Self::Container => "container",
             Self::Bridge => "bridge",
             Self::Xdp => "xdp",
+        }
+    }
+
+    /// How its program is attached, as reports name it.
+    const fn mechanism(self, tc: TcHook) -> &'static str {
+        match (self, tc) {
+            (Self::Xdp, _) => "xdp",
+            (Self::Bridge, TcHook::Tcx) => "tcx egress",
+            (_, TcHook::Tcx) => "tcx ingress",
+            (Self::Bridge, TcHook::Clsact) => "clsact egress",
+            (_, TcHook::Clsact) => "clsact ingress",
         }
     }
 
@@ -118,16 +146,25 @@ impl TcHook {
 }
 
 /// A program and its hook.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AttachedProgram {
     /// The program's name.
-    pub program: String,
+    pub program: &'static str,
     /// The interface or cgroup.
     pub on: String,
     /// The mechanism: tcx, clsact, xdp or cgroup.
     pub hook: &'static str,
-    /// Whether it is attached now.
+    /// Whether it is attached now. Of a clsact filter: whether netd has added it.
     pub attached: bool,
+    /// The hook of an interface, and the interface's index; none on a cgroup.
+    pub place: Option<(HookPoint, u32)>,
+}
+
+impl AttachedProgram {
+    /// Whether it is a clsact filter.
+    pub(crate) fn is_filter(&self) -> bool {
+        self.hook.starts_with("clsact")
+    }
 }
 
 /// The hooks of one instance.
@@ -147,7 +184,8 @@ impl Hooks<'_> {
     /// The pin of a link. Its name has the interface's index, which is unique in a namespace, and the interface's name,
     /// for readers.
     fn link(&self, point: HookPoint, ifindex: u32, ifname: &str) -> PathBuf {
-        pins::links(self.instance).join(format!("{}-{ifindex}-{ifname}", point.prefix()).replace('.', "_"))
+        // The BPF file system allows no dots in names, and interfaces allow no colons.
+        pins::links(self.instance).join(format!("{}-{ifindex}-{ifname}", point.prefix()).replace('.', ":"))
     }
 
     /// The mark that netd has made the clsact qdisc of an interface.
@@ -168,6 +206,19 @@ impl Hooks<'_> {
                 TcHook::Clsact => self.attach_clsact(point, ifindex, ifname, &pin),
             }
         })?
+    }
+
+    /// Attaches a TC program once more, before all others on the hook, and then takes it off its earlier place.
+    pub(super) fn attach_first(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<()> {
+        let pin = self.link(point, ifindex, ifname);
+        if self.tc == TcHook::Clsact || !pin.exists() {
+            return Ok(());
+        }
+        let before = pin.with_file_name("replaced");
+        release(&before)?;
+        fs::rename(&pin, &before).doing(|| format!("rename {}", pin.display()))?;
+        self.host.run(|| self.attach_tcx(point, ifname, &pin))??;
+        release(&before)
     }
 
     /// As [`Self::attach`], by a link. Runs in the host's namespace.
@@ -204,6 +255,9 @@ impl Hooks<'_> {
 
     /// Renames the pin of an interface that has been renamed.
     fn rename_pin(&self, point: HookPoint, ifindex: u32, pin: &Path) -> Result<()> {
+        if pin.exists() {
+            return Ok(());
+        }
         let Some(name) = self.attached(point)?.remove(&ifindex) else { return Ok(()) };
         let before = self.link(point, ifindex, &name);
         if before == pin {
@@ -264,24 +318,36 @@ impl Hooks<'_> {
         Xdp::from_pin(self.program(hook::UPLINK_XDP), XdpAttachType::Interface).doing(what)
     }
 
-    /// Whether the kernel has the TC program on the interface. Runs in the host's namespace.
+    /// Whether the kernel has the TC program on the interface. Of a filter its mark tells; whether the filter is there too the
+    /// caller asks by netlink.
     fn is_attached(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<bool> {
-        let pinned = self.link(point, ifindex, ifname).exists();
-        if self.tc == TcHook::Clsact || !pinned {
-            return Ok(pinned);
+        let pin = self.link(point, ifindex, ifname);
+        if self.tc == TcHook::Clsact { Ok(pin.exists()) } else { link_is_attached(&pin) }
+    }
+
+    /// The program of somebody else that sees the packets of an interface before netd's; none without tcx.
+    pub(super) fn before(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<Option<String>> {
+        if self.tc == TcHook::Clsact || !self.is_attached(point, ifindex, ifname)? {
+            return Ok(None);
         }
         let what = || format!("inspect the BPF programs of {ifname}");
         let ours = SchedClassifier::from_pin(self.program(point.program())).doing(what)?;
         let ours = ours.info().doing(what)?.id();
-        let (_, present) = SchedClassifier::query_tcx(ifname, point.direction()).doing(what)?;
-        Ok(present.iter().any(|program| program.id() == ours))
+        let (_, present) =
+            self.host.run(|| SchedClassifier::query_tcx(ifname, point.direction()))?.doing(what)?;
+        let first = present.into_iter().next().filter(|program| program.id() != ours);
+        Ok(first.map(|program| program.name_as_str().unwrap_or("another program").to_owned()))
     }
 
     /// The interfaces that have a program at `point`, by index, with the names that they had when it was attached.
     pub(super) fn attached(&self, point: HookPoint) -> Result<BTreeMap<u32, String>> {
         let folder = pins::links(self.instance);
         let mut found = BTreeMap::new();
-        for entry in fs::read_dir(&folder).doing(|| format!("read {}", folder.display()))? {
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if is_absent(&error) => return Ok(found),
+            entries => entries.doing(|| format!("read {}", folder.display()))?,
+        };
+        for entry in entries {
             let name = entry.doing(|| format!("read {}", folder.display()))?.file_name();
             let name = name.to_string_lossy();
             let mut parts = name.splitn(3, '-');
@@ -289,7 +355,7 @@ impl Hooks<'_> {
                 && let Some(Ok(ifindex)) = parts.next().map(str::parse)
                 && let Some(ifname) = parts.next()
             {
-                found.insert(ifindex, ifname.to_owned());
+                found.insert(ifindex, ifname.replace(':', "."));
             }
         }
         Ok(found)
@@ -330,9 +396,11 @@ impl Hooks<'_> {
         attach: impl FnOnce(&Path) -> std::result::Result<FdLink, Box<dyn std::error::Error + Send + Sync>>,
     ) -> Result<()> {
         let pin = self.socket_link(name);
-        if pin.exists() {
+        if link_is_attached(&pin)? {
             return Ok(());
         }
+        // A pin whose program another tool has detached.
+        release(&pin)?;
         let what = || format!("attach BPF program {name} to cgroup {}", cgroup.display());
         let link = attach(&self.program(name)).map_err(|error| Error::system(what(), error))?;
         link.pin(&pin).doing(|| format!("pin {}", pin.display()))?;
@@ -344,47 +412,31 @@ impl Hooks<'_> {
         pins::links(self.instance).join(format!("cgroup-{name}"))
     }
 
-    /// Every program and whether it is attached; `has_xdp` tells which interfaces have the XDP program.
-    pub(super) fn list(&self, has_xdp: impl Fn(u32) -> bool) -> Result<Vec<AttachedProgram>> {
+    /// Every program and whether it is attached.
+    pub(super) fn list(&self) -> Result<Vec<AttachedProgram>> {
         let mut list = Vec::new();
-        for (ifindex, ifname) in self.attached(HookPoint::Xdp)? {
-            list.push(AttachedProgram {
-                program: hook::UPLINK_XDP.to_owned(),
-                attached: has_xdp(ifindex),
-                on: ifname,
-                hook: "xdp",
-            });
-        }
-        list.extend(self.host.run(|| self.list_tc())??);
-        let root = cgroup_root()?.map_or_else(|| "none".to_owned(), |root| root.display().to_string());
-        let names = on_socket_addresses().map(|(name, _)| name);
-        list.extend(names.chain([hook::SOCK_RELEASE]).map(|name| AttachedProgram {
-            program: name.to_owned(),
-            on: root.clone(),
-            hook: "cgroup",
-            attached: self.socket_link(name).exists(),
-        }));
-        Ok(list)
-    }
-
-    /// The TC part of [`Self::list`]. Runs in the host's namespace.
-    fn list_tc(&self) -> Result<Vec<AttachedProgram>> {
-        let mut list = Vec::new();
-        for point in [HookPoint::Uplink, HookPoint::Tunnel, HookPoint::Container, HookPoint::Bridge] {
-            let hook = match (self.tc, point) {
-                (TcHook::Tcx, HookPoint::Bridge) => "tcx egress",
-                (TcHook::Tcx, _) => "tcx ingress",
-                (TcHook::Clsact, HookPoint::Bridge) => "clsact egress",
-                (TcHook::Clsact, _) => "clsact ingress",
-            };
+        for point in HookPoint::ALL {
             for (ifindex, ifname) in self.attached(point)? {
+                let pin = self.link(point, ifindex, &ifname);
                 list.push(AttachedProgram {
-                    program: point.program().to_owned(),
-                    attached: self.is_attached(point, ifindex, &ifname).unwrap_or(false),
+                    program: point.program(),
+                    attached: pin.is_dir() || link_is_attached(&pin)?,
                     on: ifname,
-                    hook,
+                    place: Some((point, ifindex)),
+                    hook: point.mechanism(self.tc),
                 });
             }
+        }
+        let root = cgroup_root()?.map_or_else(|| "none".to_owned(), |root| root.display().to_string());
+        let names = on_socket_addresses().map(|(name, _)| name);
+        for program in names.chain([hook::SOCK_RELEASE]) {
+            list.push(AttachedProgram {
+                program,
+                on: root.clone(),
+                hook: "cgroup",
+                attached: link_is_attached(&self.socket_link(program))?,
+                place: None,
+            });
         }
         Ok(list)
     }
@@ -394,8 +446,13 @@ impl Hooks<'_> {
     }
 }
 
+/// Whether the link that is pinned here is attached.
+fn link_is_attached(pin: &Path) -> Result<bool> {
+    bpf::is_attached(pin).doing(|| format!("inspect {}", pin.display()))
+}
+
 /// The mount point of cgroup v2; on a machine with both versions it is beside that of the first.
-pub(crate) fn cgroup_root() -> Result<Option<PathBuf>> {
+pub fn cgroup_root() -> Result<Option<PathBuf>> {
     let mounts = fs::read_to_string("/proc/self/mounts").doing(|| "read /proc/self/mounts".into())?;
     Ok(mounts.lines().find_map(|line| {
         let mut fields = line.split(' ').skip(1);
@@ -427,8 +484,11 @@ pub(super) fn release_all(folder: &Path) -> Result<()> {
 
 /// Detaches a pinned link and removes the pin, or removes an empty folder that is a mark. It may be absent.
 fn release(path: &Path) -> Result<()> {
-    let released =
-        if path.is_dir() { fs::remove_dir(path) } else { detach(path).and_then(|()| fs::remove_file(path)) };
+    let released = if path.is_dir() {
+        fs::remove_dir(path)
+    } else {
+        bpf::detach(path).and_then(|()| fs::remove_file(path))
+    };
     match released {
         Err(error) if !is_absent(&error) => Err(Error::system(format!("remove {}", path.display()), error)),
         _ => Ok(()),

@@ -1,5 +1,5 @@
-//! Commands of bpf(2) that aya lacks: detaching a link at once, freezing a map, and reading or writing many rows of a
-//! map in one call.
+//! Commands of bpf(2) that aya lacks: detaching a link at once, asking whether it is attached, freezing a map, and reading or
+//! writing many rows of a map in one call.
 
 use std::ffi::CString;
 use std::io;
@@ -15,6 +15,7 @@ pub(super) const ANY: u64 = 0;
 
 /// Commands of bpf(2) (include/uapi/linux/bpf.h, enum `bpf_cmd`).
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_FREEZE: libc::c_long = 22;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
@@ -35,6 +36,35 @@ struct LinkDetach {
     link_fd: u32,
 }
 
+/// `union bpf_attr` as `BPF_OBJ_GET_INFO_BY_FD` reads it.
+#[repr(C)]
+struct InfoByFd {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// The front of `struct bpf_link_info`.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    /// `enum bpf_link_type`.
+    kind: u32,
+    id: u32,
+    prog_id: u32,
+    pad: u32,
+    /// What it is attached to: the number of a cgroup in both words, or the index of an interface in the first.
+    target: [u32; 2],
+}
+
+impl LinkInfo {
+    #[expect(clippy::cast_possible_truncation, reason = "it is a few words long")]
+    const LEN: u32 = size_of::<Self>() as u32;
+}
+
+/// `BPF_LINK_TYPE_CGROUP` of `enum bpf_link_type`.
+const LINK_TYPE_CGROUP: u32 = 3;
+
 /// Detaches the link that is pinned at `pin` before returning; a link whose interface is gone is already detached.
 ///
 /// Removing the pin is not enough: the kernel releases a pinned object after a grace period and on a work queue
@@ -43,15 +73,44 @@ struct LinkDetach {
 /// # Errors
 /// The kernel's error; `NotFound` if there is no such pin.
 pub(super) fn detach(pin: &Path) -> io::Result<()> {
+    let link = open(pin)?;
+    // SAFETY: `LINK_DETACH` reads its attribute, which points nowhere.
+    unsafe { bpf(BPF_LINK_DETACH, &mut LinkDetach { link_fd: link.as_raw_fd().cast_unsigned() }) }?;
+    Ok(())
+}
+
+/// Whether the link that is pinned at `pin` is attached. The kernel detaches it when its interface goes, and other tools may
+/// detach it; the pin stays. False if there is no such pin.
+///
+/// # Errors
+/// The kernel's error.
+pub(super) fn is_attached(pin: &Path) -> io::Result<bool> {
+    let link = match open(pin) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        link => link?,
+    };
+    let mut info = LinkInfo::default();
+    let mut request = InfoByFd {
+        bpf_fd: link.as_raw_fd().cast_unsigned(),
+        info_len: LinkInfo::LEN,
+        info: std::ptr::from_mut(&mut info).expose_provenance() as u64,
+    };
+    // SAFETY: the kernel writes at most `info_len` bytes to `info`, which is borrowed mutably and as long; every byte pattern is
+    // a `LinkInfo`.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut request) }?;
+    // A detached link has no cgroup (kernel/bpf/cgroup.c) or no interface (tcx.c, net/core/dev.c).
+    let [first, second] = info.target;
+    Ok(first != 0 || info.kind == LINK_TYPE_CGROUP && second != 0)
+}
+
+/// Opens a pinned object.
+fn open(pin: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let mut get = ObjGet { pathname: path.as_ptr().expose_provenance() as u64, bpf_fd: 0, file_flags: 0 };
     // SAFETY: `OBJ_GET` reads `get` and the path that it points to, which is alive.
     let fd = unsafe { bpf(BPF_OBJ_GET, &mut get) }?;
     // SAFETY: the kernel has just made this descriptor for the call above, so nobody else owns it.
-    let link = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: `LINK_DETACH` reads its attribute, which points nowhere.
-    unsafe { bpf(BPF_LINK_DETACH, &mut LinkDetach { link_fd: link.as_raw_fd().cast_unsigned() }) }?;
-    Ok(())
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// `union bpf_attr` as `BPF_MAP_FREEZE` reads it.
@@ -141,6 +200,49 @@ pub(super) fn read_rows<V: Pod>(map: &MapData, first: u32, rows: &mut [V]) -> io
     // SAFETY: `after` and `reached` point to one key, `keys` and `values` to `count` elements. Those that are written
     // are borrowed mutably, and every byte pattern is a `V`.
     unsafe { batch.run(BPF_MAP_LOOKUP_BATCH) }
+}
+
+/// How many rows are read at once. A bucket of a hash map must fit.
+const AT_ONCE: usize = 4096;
+
+/// Visits every row of a hash map (kernel 5.6). Rows that are added or removed meanwhile may be visited or not, all others are
+/// visited once.
+pub(super) fn each_row<K: bytemuck::Pod, V: bytemuck::Pod>(
+    map: &MapData,
+    mut visit: impl FnMut(K, V),
+) -> io::Result<()> {
+    let (mut keys, mut rows) = (vec![K::zeroed(); AT_ONCE], vec![V::zeroed(); AT_ONCE]);
+    // The number of the bucket to go on with.
+    let (mut before, mut reached) = (None::<u32>, 0_u32);
+    loop {
+        let after = before.as_ref().map_or(0, |before| std::ptr::from_ref(before).expose_provenance() as u64);
+        let mut batch = Batch {
+            after,
+            reached: std::ptr::from_mut(&mut reached).expose_provenance() as u64,
+            keys: keys.as_mut_ptr().expose_provenance() as u64,
+            values: rows.as_mut_ptr().expose_provenance() as u64,
+            ..Batch::new(map, size_of::<K>(), Some(size_of::<V>()), keys.len())?
+        };
+        // SAFETY: `after` and `reached` point to a word each, `keys` and `values` to `count` elements of the map's sizes. Those that
+        // are written are borrowed mutably, and every byte pattern is a `K` and a `V`.
+        let outcome = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut batch) };
+        let is_last = match outcome.map_err(|error| (error.raw_os_error(), error)) {
+            Ok(_) => false,
+            Err((Some(libc::ENOENT), _)) => true,
+            Err((Some(libc::ENOSPC), _)) => {
+                let more = keys.len() * 2;
+                keys.resize(more, K::zeroed());
+                rows.resize(more, V::zeroed());
+                continue;
+            }
+            Err((_, error)) => return Err(error),
+        };
+        keys.iter().zip(&rows).take(batch.count as usize).for_each(|(key, row)| visit(*key, *row));
+        if is_last {
+            return Ok(());
+        }
+        before = Some(reached);
+    }
 }
 
 /// Writes rows, whether or not they exist: as many `rows` as `keys` (kernel 5.6; LPM tries later).

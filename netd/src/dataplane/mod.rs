@@ -6,6 +6,7 @@ mod attach;
 mod bpf;
 mod bpffs;
 mod connections;
+mod flows;
 mod log;
 mod object;
 mod pins;
@@ -18,8 +19,9 @@ mod wire;
 use std::path::{Path, PathBuf};
 
 use attach::Hooks;
-pub use attach::TcHook;
-pub(crate) use attach::{AttachedProgram, CLSACT_PRIORITY, HookPoint, cgroup_root};
+pub(crate) use attach::{AttachedProgram, CLSACT_PRIORITY, HookPoint};
+pub use attach::{TcHook, cgroup_root};
+pub(crate) use bpffs::has_bpf_fs;
 pub(crate) use connections::{Connection, Direction};
 pub(crate) use log::Log;
 use netd_common::flow::state::State;
@@ -99,6 +101,11 @@ impl Dataplane {
         self.hooks().attach(point, ifindex, ifname)
     }
 
+    /// Attaches the TC program once more, before all others on the hook, and then takes it off its earlier place.
+    pub(crate) fn attach_first(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<()> {
+        self.hooks().attach_first(point, ifindex, ifname)
+    }
+
     /// Attaches the socket programs to the root of cgroup v2, if it is mounted and they are not attached yet.
     pub(crate) fn attach_sockets(&self) -> Result<()> {
         self.hooks().attach_sockets()
@@ -135,9 +142,14 @@ impl Dataplane {
         self.hooks().xdp_id()
     }
 
-    /// Every program and whether it is attached; `has_xdp` tells which interfaces have the XDP program.
-    pub(crate) fn attachments(&self, has_xdp: impl Fn(u32) -> bool) -> Result<Vec<AttachedProgram>> {
-        self.hooks().list(has_xdp)
+    /// Every program and whether it is attached.
+    pub(crate) fn attachments(&self) -> Result<Vec<AttachedProgram>> {
+        self.hooks().list()
+    }
+
+    /// The program of somebody else that sees the packets of an interface before netd's; none without tcx.
+    pub(crate) fn before(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<Option<String>> {
+        self.hooks().before(point, ifindex, ifname)
     }
 }
 

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use aya::maps::MapData;
 use aya::maps::lpm_trie::Key;
 use netd_common::abi::{
-    BoundPortKey, FamilyRows as _, PortRow, PublicationCounters, PublicationRow, TargetPortKey, name,
-    port_index, publication_flag,
+    BoundPortKey, EndpointRow, FamilyRows as _, PortRow, PublicationCounters, PublicationRow, TargetPortKey,
+    name, port_index, publication_flag,
 };
 use netd_common::flow::Handle;
 use netd_common::wire::bytes::{Address, Be16, Ipv4, Ipv6};
@@ -78,6 +78,19 @@ impl Tables {
             |_, _, row| if row.any == from { PortRow { any: handle, ..row } } else { row },
         )?;
         self.begin_epoch()
+    }
+
+    /// Those of these publications that have a row.
+    pub(crate) fn present(&self, handles: &[Handle]) -> Result<HashSet<Handle>> {
+        let mut slots: Vec<u32> = handles.iter().map(|handle| u32::from(handle.slot())).collect();
+        slots.sort_unstable();
+        let rows = self.at::<PublicationRow>(name::PUBLICATIONS, &slots)?;
+        Ok(rows.into_iter().map(|row| row.handle).collect())
+    }
+
+    /// The rows of endpoints in these slots.
+    pub(crate) fn endpoints(&self, slots: &[u32]) -> Result<Vec<EndpointRow>> {
+        self.at(name::ENDPOINTS, slots)
     }
 
     /// Sets the interface on which a publication's clients must arrive.

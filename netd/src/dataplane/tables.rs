@@ -2,6 +2,7 @@
 //! `publish`.
 
 use std::collections::HashMap as Table;
+use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -14,18 +15,17 @@ use netd_common::abi::{
     PublicationCounters, PublicationRow, SourceKey, TrustKey, UplinkRow, UsageRow, access, capacity, local,
     name, pending, table, tick, uplink_flag,
 };
+use netd_common::flow::Handle;
 use netd_common::flow::state::State;
-use netd_common::flow::{FlowKey, Handle};
 use netd_common::verdict::Reason;
 use netd_common::wire::bytes::{Address, Ipv4, Ipv6};
 use netd_common::wire::ethernet::mac_words;
 
 use super::bpf::ANY;
-use super::connections::{self, Connection};
 use super::object;
 use super::pins;
 use super::wire::Wire;
-use crate::error::{Doing as _, Error, Result};
+use crate::error::{Doing as _, Result};
 use crate::model::{Access, Quota};
 
 /// The counters of a publication.
@@ -105,7 +105,7 @@ impl Tables {
         Array::try_from(Map::Array(self.open(name)?)).doing(|| format!("open BPF map {name}"))
     }
 
-    fn hash<K: bytemuck::Pod, V: bytemuck::Pod>(
+    pub(super) fn hash<K: bytemuck::Pod, V: bytemuck::Pod>(
         &self,
         name: &'static str,
     ) -> Result<HashMap<MapData, Wire<K>, Wire<V>>> {
@@ -271,24 +271,45 @@ impl Tables {
     ) -> Result<()> {
         let own = own.map(|net| (net, local::OWN));
         let broadcast = broadcast.map(|address| (address.into(), local::BROADCAST));
-        self.set_prefixes(name::LOCALS, broadcast.chain(own))
+        self.set_prefixes(name::LOCALS, capacity::LOCALS, own.chain(broadcast))
     }
 
     /// Writes the peers that IPsec policies are for: whether a policy does more with their packets than let them pass.
     pub(crate) fn set_ipsec_peers(&self, peers: impl Iterator<Item = (IpNet, bool)>) -> Result<()> {
-        self.set_prefixes(name::IPSEC_PEERS, peers.map(|(net, is_protected)| (net, is_protected.into())))
+        self.set_prefixes(
+            name::IPSEC_PEERS,
+            capacity::IPSEC_PEERS,
+            peers.map(|(net, is_protected)| (net, is_protected.into())),
+        )
     }
 
     /// Writes the MTUs of routes, bytes; 0 for a route without one.
     pub(crate) fn set_route_mtus(&self, mtus: impl Iterator<Item = (IpNet, u32)>) -> Result<()> {
-        self.set_prefixes(name::ROUTE_MTUS, mtus)
+        self.set_prefixes(name::ROUTE_MTUS, capacity::ROUTE_MTUS, mtus)
     }
 
-    /// Makes a trie of both families hold exactly these prefixes; of equal ones the last. A row that stays is never missing
-    /// meanwhile.
-    fn set_prefixes(&self, name: &'static str, wanted: impl Iterator<Item = (IpNet, u32)>) -> Result<()> {
+    /// Makes a trie of both families hold exactly these prefixes, of equal ones the first. If there are more than it has room for,
+    /// the last ones are left out. A row that stays is never missing meanwhile.
+    fn set_prefixes(
+        &self,
+        name: &'static str,
+        room: u32,
+        rows: impl Iterator<Item = (IpNet, u32)>,
+    ) -> Result<()> {
         let what = || format!("write {name}");
-        let wanted: Table<(u32, Ipv6), u32> = wanted.map(|(net, row)| (unified_prefix(net), row)).collect();
+        let mut wanted: Table<(u32, Ipv6), u32> = Table::new();
+        let mut left_out = 0_usize;
+        for (net, row) in rows {
+            let is_full = wanted.len() == room as usize;
+            match wanted.entry(unified_prefix(net)) {
+                Entry::Vacant(_) if is_full => left_out += 1,
+                Entry::Vacant(place) => drop(place.insert(row)),
+                Entry::Occupied(_) => {}
+            }
+        }
+        if left_out > 0 {
+            tracing::warn!("{name} has room for {room} rows; {left_out} more are left out");
+        }
         let mut rows = self.trie::<Ipv6, u32>(name)?;
         let present: Table<(u32, Ipv6), u32> = rows
             .iter()
@@ -437,25 +458,6 @@ impl Tables {
         Ok(())
     }
 
-    /// Walks a flow table. Rows that come and go meanwhile may be missed.
-    fn each_flow<A: Address>(
-        &self,
-        name: &'static str,
-        mut visit: impl FnMut(FlowKey<A>, FlowRow<A>),
-    ) -> Result<()> {
-        let flows = self.hash::<FlowKey<A>, FlowRow<A>>(name)?;
-        for entry in &flows {
-            match entry {
-                Ok((Wire(key), Wire(row))) => visit(key, row),
-                // The current row of the walk was removed. The kernel would start again, and rows would be counted
-                // twice.
-                Err(MapError::KeyNotFound) => break,
-                Err(error) => return Err(Error::system(format!("read the rows of {name}"), error)),
-            }
-        }
-        Ok(())
-    }
-
     /// Dropped packets and bytes by reason, of all CPUs together.
     pub(crate) fn drops(&self) -> Result<Vec<(Reason, DropRow)>> {
         let what = || format!("read {}", name::DROPS);
@@ -480,60 +482,6 @@ impl Tables {
                 Ok((reason, sum))
             })
             .collect()
-    }
-
-    /// Every live connection: its endpoint and publication exist, and it has not been idle for too long.
-    pub(crate) fn connections(&self) -> Result<Vec<Connection>> {
-        let mut connections = self.connections_of::<Ipv4>([name::UNREPLIED, name::FLOWS])?;
-        connections.extend(self.connections_of::<Ipv6>([name::UNREPLIED6, name::FLOWS6])?);
-        let what = || format!("read {}", name::TIMEOUTS);
-        let limits = self.array::<u32>(name::TIMEOUTS)?;
-        let mut timeouts = Vec::new();
-        for state in State::ALL {
-            let Wire(ticks) = limits.get(&(state as u32), 0).doing(what)?;
-            timeouts.push(tick::to_millis(ticks));
-        }
-        let publications = self.array::<PublicationRow>(name::PUBLICATIONS)?;
-        connections.retain(|connection| {
-            let publication = connection.publication;
-            let slot = u32::from(publication.slot());
-            let lives = publication.is_none()
-                || publications.get(&slot, 0).is_ok_and(|Wire(row)| row.handle == publication);
-            let limit = timeouts.get(connection.state as usize).copied().unwrap_or(0);
-            lives && connection.idle_millis <= limit
-        });
-        Ok(connections)
-    }
-
-    fn connections_of<A: Address>(&self, names: [&'static str; 2]) -> Result<Vec<Connection>> {
-        let mut rows = Table::new();
-        // A connection that is being moved is in both tables; the second one is used.
-        for name in names {
-            self.each_flow::<A>(name, |key, row| {
-                rows.insert(key, row);
-            })?;
-        }
-        let endpoints = self.array::<EndpointRow>(name::ENDPOINTS)?;
-        let is_live = |handle: Handle| {
-            endpoints.get(&u32::from(handle.slot()), 0).is_ok_and(|Wire(row)| row.handle == handle)
-        };
-        Ok(connections::pair(&rows, is_live, now()?))
-    }
-
-    /// The usage of the flow tables.
-    pub(crate) fn flow_fill(&self) -> Result<Fill> {
-        let mut rows = 0;
-        for name in [name::FLOWS, name::UNREPLIED] {
-            self.each_flow::<Ipv4>(name, |_key, _row| rows += 1)?;
-        }
-        for name in [name::FLOWS6, name::UNREPLIED6] {
-            self.each_flow::<Ipv6>(name, |_key, _row| rows += 1)?;
-        }
-        let mut capacity = 0;
-        for table in capacity::flows(capacity::CONNECTIONS) {
-            capacity += u64::from(self.room(table.name)?);
-        }
-        Ok(Fill { rows, capacity, max_connections: self.max_connections()? })
     }
 
     /// Each flow table, by number, with the quota of a container that has no connections.
@@ -592,13 +540,13 @@ impl Tables {
     }
 
     /// The capacity of a map, rows.
-    fn room(&self, name: &'static str) -> Result<u32> {
+    pub(super) fn room(&self, name: &'static str) -> Result<u32> {
         Ok(self.open(name)?.info().doing(|| format!("inspect {name}"))?.max_entries())
     }
 }
 
 /// The current time in ticks.
-fn now() -> Result<u32> {
+pub(super) fn now() -> Result<u32> {
     let time =
         nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).doing(|| "read the clock".into())?;
     let nanos = u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000_000

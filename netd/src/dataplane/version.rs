@@ -5,8 +5,9 @@ use std::fmt;
 use std::path::Path;
 
 use aya::maps::{Array, Map as AyaMap, MapData, MapInfo};
-use netd_common::abi::{MAPS, Map, VersionRow, name};
+use netd_common::abi::{MAPS, Map, VersionRow, hook, name, stage, xdp_stage};
 
+use super::attach::has_kernel_for;
 use super::wire::Wire;
 use super::{object, pins};
 use crate::error::{Doing as _, Error, Result, StateError};
@@ -16,6 +17,13 @@ use crate::error::{Doing as _, Error, Result, StateError};
 pub(super) fn check(instance: &Path) -> Result<()> {
     let pinned = pinned_version(instance)?;
     let own = object::version();
+    let is_gone = match pinned {
+        Some(pinned) => pinned == own && !is_complete(instance),
+        None => !MAPS.iter().any(|map| pins::maps(instance).join(map.name).exists()),
+    };
+    if is_gone {
+        return Err(StateError::ProgramsGone.into());
+    }
     if pinned.is_none_or(|pinned| pinned.abi != own.abi) {
         return Err(other_version(&Shown(pinned), &Shown(Some(own))));
     }
@@ -23,6 +31,16 @@ pub(super) fn check(instance: &Path) -> Result<()> {
         check_map(instance, map)?;
     }
     if pinned == Some(own) { Ok(()) } else { Err(other_version(&Shown(pinned), &Shown(Some(own)))) }
+}
+
+/// Whether every pin of this version is there.
+fn is_complete(instance: &Path) -> bool {
+    let maps = MAPS.iter().filter(|map| !map.is_of_programs());
+    let programs = pins::programs(instance, object::DIGEST);
+    let names = stage::PROGRAMS.into_iter().chain(xdp_stage::PROGRAMS).chain(hook::ALL);
+    maps.map(|map| pins::maps(instance).join(map.name))
+        .chain(names.filter(|name| has_kernel_for(name)).map(|name| programs.join(name)))
+        .all(|pin| pin.exists())
 }
 
 /// The version that is pinned with the maps; none if an old netd without versions made them.

@@ -9,6 +9,9 @@ pub enum HostError {
     /// netd is not root.
     #[error("netd needs to be root")]
     NotRoot,
+    /// What netd pins would end with this process.
+    #[error("/sys/fs/bpf is hidden here, and a mount of this command ends with it")]
+    PrivateMounts,
     /// The kernel is too old.
     #[error("kernel {release} is too old")]
     OldKernel {
@@ -89,7 +92,7 @@ impl HostError {
     pub const fn kind(&self) -> Kind {
         match self {
             Self::NotRoot => Kind::Permission,
-            Self::OldKernel { .. } | Self::IndexTooLarge { .. } => Kind::Unsupported,
+            Self::OldKernel { .. } | Self::IndexTooLarge { .. } | Self::PrivateMounts => Kind::Unsupported,
             Self::NoInterface { .. } => Kind::NotFound,
             Self::InterfaceExists { .. }
             | Self::InterfaceVanished { .. }

@@ -6,7 +6,6 @@ use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, State,
 };
-use rtnetlink::packet_route::tc::TcMessage;
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkUnspec};
 
 use super::netlink::{Netlink, errno, refused};
@@ -195,18 +194,6 @@ impl Netlink {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Whether an interface has a tc filter on its ingress, apart from one of the priority `ours`.
-    pub(crate) async fn has_ingress_filter(&self, index: u32, ours: Option<u16>) -> Result<bool> {
-        let Ok(signed) = i32::try_from(index) else { return Ok(false) };
-        let filters = self.handle.traffic_filter(signed).get().ingress().execute();
-        let filters: Vec<TcMessage> = filters
-            .try_collect()
-            .await
-            .map_err(|error| refused(format!("list the tc filters of interface {index}"), error))?;
-        // The priority is the upper half of the word.
-        Ok(filters.iter().any(|filter| ours.map(u32::from) != Some(filter.header.info >> 16)))
     }
 
     /// Waits until an interface can carry packets, at most a second, since the kernel's link watch handles a new veth

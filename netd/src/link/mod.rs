@@ -2,8 +2,10 @@
 //! from outside.
 
 mod address;
+mod changes;
 mod exchange;
 mod features;
+mod filter;
 mod interface;
 mod netlink;
 mod route;
@@ -12,7 +14,9 @@ mod sysctl;
 mod veth;
 mod xfrm;
 
+pub(crate) use changes::Changes;
 pub(crate) use features::takes_xdp_frames;
+pub(crate) use filter::delete_filter;
 pub(crate) use netlink::Netlink;
 pub(crate) use sockets::end_sockets;
 pub(crate) use sysctl::{Family, Sysctl};

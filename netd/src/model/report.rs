@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::access::Access;
 use super::count::Count;
+pub use super::difference::Difference;
 
 /// A quantity in each direction, seen from the container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -120,6 +121,19 @@ pub struct Timeout {
     /// What holds if nobody says otherwise, seconds.
     pub default_seconds: u32,
     /// Where that is from.
+    pub source: &'static str,
+}
+
+/// A setting: an element of `netd get --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value.
+    pub value: String,
+    /// Its value if nobody sets it.
+    pub default: String,
+    /// `set` or `default`.
     pub source: &'static str,
 }
 
@@ -323,6 +337,19 @@ pub struct Features {
     pub btf: bool,
 }
 
+/// The process that follows the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Follower {
+    /// Its process number.
+    pub pid: i32,
+    /// How often it has looked at the host.
+    pub passes: u64,
+    /// How many differences it has put right.
+    pub repaired: u64,
+    /// Why its last look failed; none if it did not.
+    pub problem: Option<String>,
+}
+
 /// `netd status --json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Status {
@@ -346,6 +373,8 @@ pub struct Status {
     pub flows: Option<Fill>,
     /// What was dropped.
     pub drops: Vec<Drop>,
+    /// The process that follows the host; none if there is none.
+    pub follower: Option<Follower>,
     /// What the kernel offers.
     pub features: Features,
     /// What the user should know.
@@ -382,6 +411,20 @@ pub enum Warning {
     NoUplink,
     /// No cgroup v2 is mounted.
     NoCgroup,
+    /// The host has more of something than the tables have room for.
+    Limit {
+        /// What.
+        what: &'static str,
+        /// How many there are.
+        wanted: usize,
+        /// How many there is room for.
+        room: u32,
+    },
+    /// The process that follows the host could not do so the last time.
+    FollowerFails {
+        /// Why.
+        problem: String,
+    },
     /// The table of established connections is full.
     TableFull {
         /// `ipv4` or `ipv6`.
@@ -442,6 +485,15 @@ impl fmt::Display for Warning {
             Self::NoCgroup => f.write_str(
                 "no cgroup v2 is mounted: published ports are not reachable from this host itself",
             ),
+            Self::Limit { what, wanted, room } => {
+                write!(
+                    f,
+                    "the host has {wanted} {what}, and netd takes the first {room}: the others are not served"
+                )
+            }
+            Self::FollowerFails { problem } => {
+                write!(f, "changes of the host could not be followed: {problem}")
+            }
             Self::TableFull { family, capacity } => {
                 write!(f, "all {capacity} established {family} connections are in use: new ones are refused")
             }
@@ -472,6 +524,15 @@ impl Serialize for Warning {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
+}
+
+/// What a repair has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Repaired {
+    /// What it has put right.
+    pub repaired: Vec<Difference>,
+    /// What it could not.
+    pub left: Vec<Difference>,
 }
 
 /// Something that was removed with an instance.

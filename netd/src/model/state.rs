@@ -1,6 +1,6 @@
 //! Everything that an instance has made, as records, and the numbers that are handed out to new ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use netd_common::abi::capacity;
@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::access::Access;
 use super::container::{Container, Interface};
-use super::name::{IfName, Name, OwnerKey};
+use super::name::{Name, OwnerKey};
 use super::network::Network;
 use super::ports::Ports;
 use super::publication::{Publication, Target, TargetSet};
 use super::quota::Quota;
+use super::setting::Preferences;
 use super::timeout::Timeouts;
-use super::xdp::XdpMode;
 use crate::error::{ContainerError, NetworkError, PublicationError, Result};
 
 /// Everything that an instance has made.
@@ -23,12 +23,9 @@ use crate::error::{ContainerError, NetworkError, PublicationError, Result};
 pub struct State {
     /// Generation of the row handed out last.
     generation: u16,
-    /// The uplinks that the user chose; all interfaces with routes if empty.
-    #[serde(default)]
-    pub uplinks: Vec<IfName>,
-    /// Which uplinks have the XDP stage.
-    #[serde(default)]
-    pub xdp: XdpMode,
+    /// What the user has set.
+    #[serde(flatten)]
+    pub preferences: Preferences,
     /// Who may use the publications that have no lists of their own.
     #[serde(default)]
     pub access: Access,
@@ -59,7 +56,8 @@ pub struct Place {
 impl State {
     /// Whether nothing is recorded.
     pub fn is_empty(&self) -> bool {
-        self.access.is_empty()
+        self.preferences == Preferences::default()
+            && self.access.is_empty()
             && self.timeouts.is_empty()
             && self.quota.is_default()
             && self.networks.is_empty()
@@ -92,6 +90,11 @@ impl State {
     /// The publications of a container.
     pub fn publications_of(&self, container: &Name) -> Vec<Publication> {
         self.publications.iter().filter(|one| one.target().is(container)).cloned().collect()
+    }
+
+    /// The publications that drain.
+    pub fn draining(&self) -> HashSet<Handle> {
+        self.publications.iter().filter(|one| one.is_draining()).map(Publication::handle).collect()
     }
 
     /// The handle of the row that a target has in the BPF tables; none if it has no interface.

@@ -26,7 +26,7 @@ impl Default for LocalPorts {
 
 impl LocalPorts {
     /// Asks the kernel.
-    pub(super) fn read(netns: &Netns) -> Result<Self> {
+    pub(crate) fn read(netns: &Netns) -> Result<Self> {
         let read = |name: &str| Sysctl::global(Family::V4, name).get(netns);
         Ok(Self::parse(&read("ip_local_port_range")?, &read("ip_local_reserved_ports")?))
     }

@@ -15,6 +15,9 @@ use crate::model::{
 /// The kind of a veth's end, as `ip link` shows it.
 pub(crate) const KIND: &str = "veth";
 
+/// What the names of the host's ends that netd makes begin with; eight digits follow.
+const MADE_PREFIX: &str = "veth";
+
 /// The container's end of a pair that is to be adopted, as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FoundEnd {
@@ -212,8 +215,14 @@ pub(crate) fn is_host_end_of(interface: &Interface, link: &Link) -> bool {
     link.mac == Some(interface.host_mac) && link.kind.as_deref() == Some(KIND)
 }
 
+/// Whether netd has made this veth pair: both its name and its MAC address are made of the same digest.
+pub(crate) fn is_made_veth(link: &Link) -> bool {
+    let digest = link.name.strip_prefix(MADE_PREFIX).unwrap_or_default();
+    link.kind.as_deref() == Some(KIND) && digest.len() == 8 && link.mac == Some(made_mac(digest))
+}
+
 fn made_name(digest: &str) -> Result<IfName> {
-    format!("veth{}", digest.chars().take(8).collect::<String>()).parse()
+    format!("{MADE_PREFIX}{}", digest.chars().take(8).collect::<String>()).parse()
 }
 
 fn made_mac(digest: &str) -> Mac {
@@ -287,7 +296,7 @@ mod tests {
         request: &InterfaceRequest,
     ) -> Result<Interface> {
         let observed = observed();
-        let view = View { state, observed: &observed, uplinks: &[] };
+        let view = View { state, observed: &observed };
         let container: Name = "web".parse().unwrap();
         let handle = Handle::new(4, 2);
         let new =
@@ -374,7 +383,7 @@ mod tests {
         assert!(matches!(taken, Err(Error::Container(ContainerError::AddressTaken { .. }))));
         assert_eq!(plan(&state, &[], None, &request("eth0", "front")).unwrap().addresses.len(), 1);
         let observed = observed();
-        let view = View { state: &state, observed: &observed, uplinks: &[] };
+        let view = View { state: &state, observed: &observed };
         let at = |cookie| Sandbox::Namespace { path: "/proc/7/ns/net".into(), cookie, made: false };
         assert!(matches!(
             check_sandbox(view, &at(9), 1),

@@ -13,7 +13,7 @@ pub(crate) mod uplink;
 
 use std::path::Path;
 
-use crate::model::{IfName, Mac, State};
+use crate::model::{Mac, State};
 use crate::observe::Observed;
 
 /// What every plan is made from.
@@ -23,8 +23,6 @@ pub(crate) struct View<'a> {
     pub state: &'a State,
     /// What the host looks like.
     pub observed: &'a Observed,
-    /// The uplinks that this request names; those of the records count if there are none.
-    pub uplinks: &'a [IfName],
 }
 
 /// The MAC address that belongs to an interface with these addresses: made of the IPv4 address, as Docker does.

@@ -64,6 +64,11 @@ pub(crate) fn is_bridge_of(network: &Network, link: &Link) -> bool {
     link.mac == Some(network.mac) && link.kind.as_deref() == Some(KIND)
 }
 
+/// Whether netd has made this bridge, which has these addresses: its MAC address is made of one of them.
+pub(crate) fn is_made_bridge(link: &Link, addresses: Vec<IpAddr>) -> bool {
+    link.kind.as_deref() == Some(KIND) && !addresses.is_empty() && link.mac == Some(mac_of(addresses))
+}
+
 /// The bridge of a network, which somebody may have removed.
 pub(crate) fn bridge_of<'a>(observed: &'a Observed, network: &Network) -> Result<&'a Link> {
     Ok(observed.link(&network.bridge).ok_or_else(|| NetworkError::BridgeGone {
@@ -292,7 +297,7 @@ mod tests {
 
     fn planned(request: NetworkRequest) -> Result<Network> {
         let (state, observed) = (State::default(), host());
-        network(View { state: &state, observed: &observed, uplinks: &[] }, request)
+        network(View { state: &state, observed: &observed }, request)
     }
 
     fn modes(words: &[&str]) -> GatewayModes {

@@ -1,6 +1,6 @@
 //! Uplinks: which interfaces lead outside, and which of them get the XDP program.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -10,32 +10,48 @@ use netd_common::abi::capacity;
 use super::View;
 use super::container::KIND as VETH;
 use crate::error::{Error, HostError, Result};
-use crate::model::{Address, Link, Route, XdpMode};
+use crate::model::{Address, IfName, Link, Route, XdpMode};
 use crate::observe::Observed;
 
-/// The interfaces that lead outside: those that the user chose, or those that hold routes and are no network's bridge.
-pub(crate) fn uplinks(view: View<'_>) -> Result<Vec<Link>> {
-    let View { state, observed, uplinks } = view;
-    // Those of this request are recorded only when the programs are loaded.
-    let chosen = if uplinks.is_empty() { state.uplinks.as_slice() } else { uplinks };
+/// The interfaces that lead outside, as many as the tables have room for.
+pub(crate) fn uplinks(view: View<'_>) -> Vec<Link> {
+    let mut uplinks = all_uplinks(view);
+    uplinks.truncate(capacity::UPLINKS as usize);
+    uplinks
+}
+
+/// The interfaces that lead outside: those of the user's choice that exist, or those that hold routes and are no network's bridge,
+/// the ones with a default route first.
+pub(crate) fn all_uplinks(view: View<'_>) -> Vec<Link> {
+    let View { state, observed } = view;
+    let chosen = &state.preferences.uplinks;
     if !chosen.is_empty() {
-        return chosen
-            .iter()
-            .map(|name| {
-                let link = observed.link(name).cloned();
-                let link = link.ok_or_else(|| HostError::NoInterface { name: name.to_string() })?;
-                if link.loopback {
-                    return Err(HostError::LoopbackUplink { name: name.to_string() }.into());
-                }
-                Ok(link)
-            })
-            .collect();
+        return chosen.iter().filter_map(|name| observed.link(name)).cloned().collect();
     }
-    let is_own = |link: &Link| state.networks.values().any(|network| network.bridge.as_str() == link.name);
-    let holds_routes =
-        |link: &Link| observed.routes.iter().any(|route| route.interfaces.contains(&link.index));
-    let leads_outside = |link: &&Link| !link.loopback && !is_own(link) && holds_routes(link);
-    Ok(observed.links.iter().filter(leads_outside).cloned().collect())
+    let own: HashSet<&str> = state.networks.values().map(|network| network.bridge.as_str()).collect();
+    let mut with_routes: HashSet<u32> = HashSet::new();
+    let mut with_default: HashSet<u32> = HashSet::new();
+    for route in &observed.routes {
+        with_routes.extend(&route.interfaces);
+        if route.destination.prefix_len() == 0 {
+            with_default.extend(&route.interfaces);
+        }
+    }
+    let leads_outside = |link: &&Link| {
+        !link.loopback && !own.contains(link.name.as_str()) && with_routes.contains(&link.index)
+    };
+    let mut found: Vec<Link> = observed.links.iter().filter(leads_outside).cloned().collect();
+    found.sort_by_key(|link| !with_default.contains(&link.index));
+    found
+}
+
+/// Refuses uplinks that are not there, or lead nowhere.
+pub(crate) fn check_chosen(chosen: &[IfName], observed: &Observed) -> Result<()> {
+    chosen.iter().try_for_each(|name| match observed.link(name) {
+        None => Err(HostError::NoInterface { name: name.to_string() }.into()),
+        Some(link) if link.loopback => Err(HostError::LoopbackUplink { name: name.to_string() }.into()),
+        Some(_) => Ok(()),
+    })
 }
 
 /// The source address of masqueraded connections that leave by an interface: its first address that means something beyond

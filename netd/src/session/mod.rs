@@ -8,16 +8,22 @@ mod ports;
 mod report;
 mod status;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use netd_common::flow::Handle;
+
+use crate::check::{Facts, differences};
 use crate::dataplane::{Dataplane, Log};
-use crate::error::{ContainerError, Result};
-use crate::model::report::Dropped;
-use crate::model::{Access, Container, Lifecycle, Name, OwnerKey, Sandbox, State, Target};
+use crate::error::{ContainerError, Error, Result, StateError};
+use crate::link::Netlink;
+use crate::model::report::{Difference, Dropped};
+use crate::model::{Access, Container, Lifecycle, Name, OwnerKey, Publication, Sandbox, State, Target};
 use crate::netns::Netns;
-use crate::observe::is_alive;
+use crate::observe::{Observed, is_alive};
+use crate::plan::View;
 use crate::settings::{Settings, check_machine};
-use crate::store;
+use crate::store::{self, FollowerNote};
 
 /// An instance, opened to be looked at.
 #[derive(Debug)]
@@ -32,11 +38,15 @@ pub struct Session {
 impl Session {
     /// Opens an instance as the last transaction has left it, also while another one is at work.
     pub fn open(settings: &Settings) -> Result<Self> {
-        check_machine()?;
+        check_machine(settings)?;
         let cookie = settings.host.cookie()?;
         let state = store::read(&settings.state_dir, cookie)?;
         let instance = store::instance(&settings.state_dir, cookie)?;
-        let dataplane = Dataplane::open(&instance, &settings.host, settings.tc)?;
+        let dataplane = match Dataplane::open(&instance, &settings.host, settings.tc) {
+            // The next transaction loads them again.
+            Err(Error::State(StateError::ProgramsGone)) => None,
+            dataplane => dataplane?,
+        };
         Ok(Self::of(settings.clone(), cookie, instance, state, dataplane))
     }
 
@@ -75,6 +85,53 @@ impl Session {
     /// The namespace of a container, proven to be the recorded one; none for one that shares the host's.
     pub fn namespace(&self, name: &Name) -> Result<Option<Netns>> {
         proven(self.state.container(name)?)
+    }
+
+    /// Whether commands may start a follower.
+    pub const fn serves(&self) -> bool {
+        !self.state.preferences.no_serve
+    }
+
+    /// Where the kernel differs from the records.
+    pub async fn check(&self) -> Result<Vec<Difference>> {
+        let (settings, state) = (&self.settings, &self.state);
+        let netlink = Netlink::open(&settings.host)?;
+        let observed = Observed::read(&settings.host, &netlink).await?;
+        let dataplane = self.dataplane.as_ref();
+        let facts = Facts::read(&settings.host, &netlink, dataplane, state, &observed, true).await?;
+        let view = View { state, observed: &observed };
+        Ok(differences(view, &facts))
+    }
+
+    /// The publications that drain, and that have no connections left. Looks at all connections.
+    pub(crate) fn drained(&self) -> Result<HashSet<Handle>> {
+        let draining = self.state.draining();
+        let Some(dataplane) = self.dataplane.as_ref().filter(|_| !draining.is_empty()) else {
+            return Ok(HashSet::new());
+        };
+        let busy = dataplane.tables.busy(&draining)?;
+        Ok(draining.difference(&busy).copied().collect())
+    }
+
+    /// Whether a publication drains.
+    pub(crate) fn has_draining(&self) -> bool {
+        self.state.publications.iter().any(Publication::is_draining)
+    }
+
+    /// The process that follows the host; none if there is none.
+    pub fn follower(&self) -> Result<Option<FollowerNote>> {
+        store::follower(&self.settings.state_dir, self.cookie)
+    }
+
+    /// The programs and tables.
+    pub(crate) const fn dataplane(&self) -> Option<&Dataplane> {
+        self.dataplane.as_ref()
+    }
+
+    /// Whether the instance has made nothing on the host, or nothing is left of it.
+    pub fn is_idle(&self) -> bool {
+        let State { networks, containers, publications, .. } = &self.state;
+        networks.is_empty() && containers.is_empty() && publications.is_empty() && self.dataplane.is_none()
     }
 
     /// Samples of dropped packets; none before first use.

@@ -40,7 +40,7 @@ impl Session {
         publications: impl Iterator<Item = (&'a Publication, PublicationStats)>,
     ) -> Result<Vec<Port>> {
         let refused = match &self.dataplane {
-            Some(dataplane) if self.state.xdp != XdpMode::Off => dataplane.tables.refused()?,
+            Some(dataplane) if self.state.preferences.xdp != XdpMode::Off => dataplane.tables.refused()?,
             _ => HashMap::new(),
         };
         publications

@@ -2,16 +2,20 @@
 
 use std::path::Path;
 
+use netd_common::abi::capacity;
+
 use super::Session;
 use crate::apply::takes_frames;
 use crate::dataplane::{self, Dataplane, HookPoint, TcHook};
 use crate::error::Result;
 use crate::link::Netlink;
-use crate::model::report::{Attachment, Drop, Features, Fill, Quota, Status, TableFill, Warning, XdpAbsence};
-use crate::model::{Count, Link, XdpMode};
+use crate::model::report::{
+    Attachment, Drop, Features, Fill, Follower, Quota, Setting, Status, TableFill, Warning, XdpAbsence,
+};
+use crate::model::{Count, Link, Preferences, XdpMode};
 use crate::observe::{Observed, kernel_release};
 use crate::plan::View;
-use crate::plan::uplink::{Obstacle, ipsec_peers, obstacle, uplinks};
+use crate::plan::uplink::{Obstacle, all_uplinks, ipsec_peers, obstacle, route_mtus, uplinks};
 
 impl Session {
     /// The instance as a whole.
@@ -19,12 +23,15 @@ impl Session {
         let netlink = Netlink::open(&self.settings.host)?;
         let observed = Observed::read(&self.settings.host, &netlink).await?;
         let programs = match &self.dataplane {
-            Some(dataplane) => attachments(dataplane, &observed.links)?,
+            Some(dataplane) => attachments(dataplane)?,
             None => Vec::new(),
         };
         let cgroup2 = dataplane::cgroup_root()?.map(|root| root.display().to_string());
         let mut warnings = self.warnings(&observed, &programs, cgroup2.is_some())?;
         warnings.extend(self.filter_warnings(&netlink, &observed).await?);
+        let follower = self.follower()?;
+        let problem = follower.as_ref().and_then(|note| note.problem.clone());
+        warnings.extend(problem.map(|problem| Warning::FollowerFails { problem }));
         Ok(Status {
             instance: self.instance.clone(),
             state_dir: self.settings.state_dir.display().to_string(),
@@ -32,10 +39,16 @@ impl Session {
             networks: self.state.networks.len(),
             containers: self.state.containers.len(),
             publications: self.state.publications.len(),
-            xdp: self.state.xdp.name(),
+            xdp: self.state.preferences.xdp.name(),
             programs,
             flows: self.dataplane.as_ref().map(fill).transpose()?,
             drops: self.dataplane.as_ref().map_or_else(|| Ok(Vec::new()), drops)?,
+            follower: follower.map(|note| Follower {
+                pid: note.pid,
+                passes: note.passes,
+                repaired: note.repaired,
+                problem: note.problem,
+            }),
             features: Features {
                 kernel: kernel_release()?,
                 tcx: self.settings.tc == TcHook::Tcx,
@@ -44,6 +57,19 @@ impl Session {
             },
             warnings,
         })
+    }
+
+    /// All settings.
+    pub fn report_settings(&self) -> Vec<Setting> {
+        let defaults = Preferences::default().all();
+        let all = self.state.preferences.all().into_iter().zip(defaults);
+        all.map(|(setting, default)| Setting {
+            name: setting.name().name(),
+            value: setting.value(),
+            default: default.value(),
+            source: if setting == default { "default" } else { "set" },
+        })
+        .collect()
     }
 
     /// How much of the flow tables one container may have, and how full they are.
@@ -70,8 +96,19 @@ impl Session {
             warnings.push(Warning::NotAttached { program, on });
         }
         if let Some(dataplane) = &self.dataplane {
-            let view = View { state: &self.state, observed, uplinks: &self.settings.uplinks };
-            let uplinks = uplinks(view)?;
+            let view = View { state: &self.state, observed };
+            let uplinks = uplinks(view);
+            let addresses = observed.locals().count() + observed.broadcasts.len();
+            for (what, wanted, room) in [
+                ("uplinks", all_uplinks(view).len(), capacity::UPLINKS),
+                ("addresses", addresses, capacity::LOCALS),
+                ("route MTUs", route_mtus(&observed.routes).len(), capacity::ROUTE_MTUS),
+                ("IPsec peers", ipsec_peers(observed).len(), capacity::IPSEC_PEERS),
+            ] {
+                if wanted > room as usize {
+                    warnings.push(Warning::Limit { what, wanted, room });
+                }
+            }
             warnings.extend(self.xdp_warnings(dataplane, &uplinks, &observed.links)?);
             for uplink in uplinks.iter().filter(|uplink| !uplink.is_readable()) {
                 warnings.push(Warning::UnknownLinkLayer { uplink: uplink.name.clone() });
@@ -93,9 +130,10 @@ impl Session {
         let mut warnings = Vec::new();
         if self.dataplane.is_some() {
             let ours = (self.settings.tc == TcHook::Clsact).then_some(dataplane::CLSACT_PRIORITY);
-            let view = View { state: &self.state, observed, uplinks: &self.settings.uplinks };
-            for uplink in uplinks(view)?.into_iter().filter(Link::is_readable) {
-                if netlink.has_ingress_filter(uplink.index, ours).await? {
+            let view = View { state: &self.state, observed };
+            for uplink in uplinks(view).into_iter().filter(Link::is_readable) {
+                let filters = netlink.filters(uplink.index, false).await?;
+                if filters.iter().any(|filter| Some(filter.priority()) != ours) {
                     warnings.push(Warning::IngressFilter { uplink: uplink.name });
                 }
             }
@@ -104,7 +142,7 @@ impl Session {
     }
 
     fn xdp_warnings(&self, dataplane: &Dataplane, uplinks: &[Link], links: &[Link]) -> Result<Vec<Warning>> {
-        let mode = self.settings.xdp.unwrap_or(self.state.xdp);
+        let mode = self.state.preferences.xdp;
         if mode == XdpMode::Off {
             return Ok(Vec::new());
         }
@@ -130,12 +168,15 @@ impl Session {
 }
 
 /// Every program and whether it is attached.
-fn attachments(dataplane: &Dataplane, links: &[Link]) -> Result<Vec<Attachment>> {
-    let ours = dataplane.xdp_id()?;
-    let has_xdp = |index| links.iter().any(|link| link.index == index && link.xdp == Some(ours));
-    let programs = dataplane.attachments(has_xdp)?.into_iter();
+fn attachments(dataplane: &Dataplane) -> Result<Vec<Attachment>> {
+    let programs = dataplane.attachments()?.into_iter();
     Ok(programs
-        .map(|one| Attachment { program: one.program, on: one.on, hook: one.hook, attached: one.attached })
+        .map(|one| Attachment {
+            program: one.program.to_owned(),
+            on: one.on,
+            hook: one.hook,
+            attached: one.attached,
+        })
         .collect())
 }
 

@@ -65,7 +65,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
         Place::new("iptables", Contender::Iptables, &[]),
         Place::new("nft", Contender::Nft, &[]),
         Place::new("netd", Contender::Netd, &[]),
-        Place::new("netd --xdp", Contender::Netd, &["--xdp", "native"]),
+        Place::new("netd with XDP", Contender::Netd, &["xdp=native"]),
     ];
     let title = "Smallest packets to a target beyond another interface, one core";
     let mut table = Table::new("beyond", title, "kpps", Better::More, ("flows", &names));
@@ -81,20 +81,20 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
     }
     fill(&mut table, effort, cells, "not measured");
     let cost = above(&table, FLOOR, "beyond_cost");
-    let xdp = "netd --xdp";
+    let xdp = "netd with XDP";
     let bars = vec![
         Bar::new(
-            "beyond another interface, netd --xdp / iptables",
+            "beyond another interface, netd with XDP / iptables",
             Comparison::AtLeast(1.9),
             table.ratio(xdp, "iptables", "1"),
         ),
         Bar::new(
-            "beyond another interface, netd --xdp / routed",
+            "beyond another interface, netd with XDP / routed",
             Comparison::AtLeast(1.3),
             table.ratio(xdp, "routed", "1"),
         ),
         Bar::new(
-            "beyond another interface, cost above the floor, netd --xdp / iptables",
+            "beyond another interface, cost above the floor, netd with XDP / iptables",
             Comparison::AtMost(0.25),
             cost.ratio(xdp, "iptables", "1"),
         ),

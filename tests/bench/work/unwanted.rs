@@ -126,7 +126,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
             nft_count,
         ),
         Place::new("netd", Contender::Netd, &[], netd, netd_denied),
-        Place::new("netd --xdp", Contender::Netd, &["--xdp", "native"], netd, netd_denied),
+        Place::new("netd with XDP", Contender::Netd, &["xdp=native"], netd, netd_denied),
         Place::new("netd, log followed", Contender::Netd, &[], netd, netd_denied),
     ];
     let log = &places.last().expect("there are places").ground;
@@ -139,9 +139,9 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
         cells.push(Cell::new(place.name, 0, move || place.rate(&stream, effort.packets)));
     }
     fill(&mut table, effort, cells, "not measured");
-    let ratio = table.ratio("netd --xdp", FLOOR, "published");
+    let ratio = table.ratio("netd with XDP", FLOOR, "published");
     let bars = vec![Bar::new(
-        "dropping a denied source, netd --xdp / bare XDP drop",
+        "dropping a denied source, netd with XDP / bare XDP drop",
         Comparison::AtLeast(0.9),
         ratio,
     )];
@@ -154,7 +154,7 @@ pub(crate) fn measure(effort: Effort) -> Outcome {
         open("iptables", Contender::Iptables, &[][..]),
         open("nft", Contender::Nft, &[][..]),
         open("netd", Contender::Netd, &[][..]),
-        open("netd --xdp", Contender::Netd, &["--xdp", "native"][..]),
+        open("netd with XDP", Contender::Netd, &["xdp=native"][..]),
     ];
     let mut cells = Vec::new();
     for place in &places {

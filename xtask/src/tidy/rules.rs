@@ -99,8 +99,14 @@ pub(crate) const ONLY: &[Only] = &[
     },
     Only {
         what: What::Room(&["netd/src/store/"]),
-        rooms: &["netd/src/apply/", "netd/src/lib.rs", "netd/src/session/", "netd/src/store/"],
-        why: "only a transaction writes the state, a session reads it, and the fuzzer parses it",
+        rooms: &[
+            "netd/src/apply/",
+            "netd/src/lib.rs",
+            "netd/src/serve/",
+            "netd/src/session/",
+            "netd/src/store/",
+        ],
+        why: "only a transaction writes the state, a session reads it, a follower holds its mark, and the fuzzer parses it",
     },
     Only {
         what: What::Path(&["aya", "aya_obj"]),
@@ -207,6 +213,11 @@ pub(crate) const WALLS: &[Wall] = &[
             "netd/src/store/",
         ],
         why: "plans are pure: tests need no root",
+    },
+    Wall {
+        room: "netd/src/check/",
+        never: &["netd/src/apply/", "netd/src/serve/", "netd/src/session/", "netd/src/store/"],
+        why: "a comparison changes nothing",
     },
     Wall {
         room: "netd/src/link/",

@@ -29,7 +29,7 @@ fn network(error: &NetworkError) -> Option<String> {
         NetworkError::HasContainers { .. } => "remove them first, or use --force".to_owned(),
         NetworkError::Needed { .. } => "unpublish it first, or use --force".to_owned(),
         NetworkError::BridgeGone { name, .. } => {
-            format!("remove the network and create it again: netd network rm --force {name}")
+            format!("to create it again: netd repair; to remove the network: netd network rm --force {name}")
         }
         NetworkError::NotABridge { interface } => format!("'ip link show {interface}' shows what it is"),
         NetworkError::BridgeTaken { .. } => "choose another bridge with --bridge".to_owned(),
@@ -173,7 +173,7 @@ fn publication(error: &PublicationError) -> Option<String> {
         }
         PublicationError::NoContainerHas { .. } => "'netd container ls' lists the containers".to_owned(),
         PublicationError::NoUplink { .. } => {
-            "netd forwards through interfaces that hold routes, or those given with --uplink".to_owned()
+            "netd forwards through interfaces that hold routes, or those of the setting uplinks".to_owned()
         }
         PublicationError::NotAnUplink { uplinks, .. } => format!(
             "clients arrive on {}; to publish for the host itself, use 127.0.0.1",
@@ -190,6 +190,9 @@ fn host(error: &HostError) -> Option<String> {
         HostError::OldKernel { oldest: (major, minor), .. } => {
             format!("netd needs Linux {major}.{minor} or newer")
         }
+        HostError::PrivateMounts => {
+            "'ip netns exec' mounts another /sys; use: nsenter --net=/run/netns/NAME netd ...".to_owned()
+        }
         HostError::NoInterface { .. } => "'ip link' lists the interfaces".to_owned(),
         HostError::InterfaceExists { name, peer: None } => {
             format!("remove it or choose another name; 'ip link show {name}' shows what it is")
@@ -198,13 +201,15 @@ fn host(error: &HostError) -> Option<String> {
             format!("or the namespace already has an interface {peer}")
         }
         HostError::ForeignXdp { interface, program } => format!(
-            "'bpftool prog show id {program}' shows it; detach it, or use --xdp auto to skip {interface}"
+            "'bpftool prog show id {program}' shows it; detach it, or skip {interface}: netd set xdp=auto"
         ),
-        HostError::XdpNotEthernet { .. } => "skip it with --uplink or --xdp auto".to_owned(),
+        HostError::XdpNotEthernet { .. } => "to skip it: netd set xdp=auto".to_owned(),
         HostError::XdpUnderVlan { .. } => {
-            "use the VLAN as the uplink, or skip XDP with --xdp auto".to_owned()
+            "use the VLAN as the uplink, or skip it: netd set xdp=auto".to_owned()
         }
-        HostError::XdpRefused { .. } => "--xdp auto skips interfaces that cannot run the program".to_owned(),
+        HostError::XdpRefused { .. } => {
+            "to skip interfaces that cannot run the program: netd set xdp=auto".to_owned()
+        }
         _ => return None,
     };
     Some(advice)
@@ -215,11 +220,17 @@ fn state(error: &StateError) -> Option<String> {
         StateError::NotUnderstood { path, .. } => {
             format!("'netd down' removes what netd can still find; then remove {}", path.display())
         }
+        StateError::SetAside { path } => format!(
+            "'ip netns' lists namespaces, 'ip netns delete NAME' removes one; the records are in {}",
+            path.display()
+        ),
+        StateError::Busy { .. } => "wait until it has ended, or end it; then try again".to_owned(),
         StateError::Schema { .. } => "use the version of netd that wrote it".to_owned(),
         StateError::Capacity { .. } => {
-            "omit --max-connections, or run 'netd down' first and set up again".to_owned()
+            "the tables are made at first use; to make them again: netd down, netd set max-connections=N"
+                .to_owned()
         }
-        StateError::ProgramsGone => "'netd down' removes what is left; then set up again".to_owned(),
+        StateError::ProgramsGone => "to load them again: netd repair".to_owned(),
         StateError::OtherVersion { .. } => {
             "use the version that made them, or run 'netd down' and set up again".to_owned()
         }

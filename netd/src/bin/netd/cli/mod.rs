@@ -10,9 +10,9 @@ mod value;
 use std::path::PathBuf;
 
 use clap::builder::styling::AnsiColor;
-use clap::builder::{PossibleValuesParser, Styles, TypedValueParser as _};
+use clap::builder::{FalseyValueParser, Styles};
 use clap::{Parser, Subcommand};
-use netd::{IfName, Name, Protocol, Quota, TimeoutSpec, XdpMode};
+use netd::{Name, Protocol, Quota, Setting, SettingName, TimeoutSpec};
 
 pub(crate) use self::container::{AttachOptions, ContainerAdd, ContainerCommand};
 pub(crate) use self::network::{NetworkCommand, NetworkConnect, NetworkCreate};
@@ -30,9 +30,9 @@ const GLOBAL: &str = "Global options";
 
 /// Publish container ports with eBPF instead of iptables
 ///
-/// Run netd as root in the network namespace of the host. There is no daemon: each
-/// command changes the state in the kernel, and traffic flows while no netd process
-/// runs.
+/// Run netd as root in the network namespace of the host. Each command changes the
+/// state in the kernel, and traffic flows while no netd process runs. One small
+/// process follows changes of the host, see 'netd serve'.
 #[derive(Debug, Parser)]
 #[command(name = "netd", version, styles = STYLES, max_term_width = 80, propagate_version = true, after_help = "\
 Examples:
@@ -43,8 +43,8 @@ Examples:
       The same in two steps, for a container that stays
   netd publish 127.0.0.1:5432:5432 db
       Publish one more port of a container, for the host itself only
-  netd --xdp auto publish 9090:80 192.0.2.10
-      Forward a port to another host, with XDP if the network card supports it
+  netd publish 9090:80 192.0.2.10
+      Forward a port to another host
   netd ports
       List published ports and their traffic
   netd down
@@ -59,32 +59,9 @@ pub(crate) struct Cli {
     /// Print results and errors as JSON on stdout
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) json: bool,
-    /// Use this interface as an uplink, instead of all interfaces that hold routes (repeatable)
-    #[arg(long, global = true, help_heading = GLOBAL, value_name = "IFACE")]
-    pub(crate) uplink: Vec<IfName>,
-    /// Maximum number of tracked connections, fixed at first use (577 bytes each; default 131072)
-    #[arg(long, global = true, help_heading = GLOBAL, env = "NETD_MAX_CONNECTIONS", value_name = "N",
-        value_parser = value::connections)]
-    #[arg(long_help = "\
-Maximum number of tracked IPv4 connections, fixed at first use (default 131072)
-
-When the table is full, new connections are refused. IPv6 has a quarter of this number. \
-Connections without a reply are in separate tables: a quarter of this number for IPv4, an eighth for IPv6. \
-The memory is allocated at once: 577 bytes a connection, 72 MiB by default. \
-To change the number later, run 'netd down' first.")]
-    pub(crate) max_connections: Option<u32>,
-    /// XDP on the uplinks: off, auto (where the network card supports it) or native (all or fail)
-    #[arg(long, global = true, help_heading = GLOBAL, value_name = "MODE",
-        value_parser = PossibleValuesParser::new(XdpMode::NAMES).try_map(|mode| mode.parse::<XdpMode>()))]
-    #[arg(long_help = "\
-Attach an XDP program to the uplinks; kept by later commands
-
-The program drops unwanted packets early, and forwards packets to other hosts without the network stack. \
-'auto' uses it on network cards whose driver supports XDP and that have no other XDP program. \
-'native' uses it on every uplink, or fails. \
-On a veth, XDP turns off TCP segmentation offload and needs complete checksums from the peer \
-(ethtool -K PEER tx off gro on).")]
-    pub(crate) xdp: Option<XdpMode>,
+    /// Do not start the process that follows changes of the host (see 'netd serve')
+    #[arg(long, global = true, help_heading = GLOBAL, env = "NETD_NO_SERVE", value_parser = FalseyValueParser::new())]
+    pub(crate) no_serve: bool,
     /// Print more on stderr; -vv prints debug messages
     #[arg(short, long, global = true, help_heading = GLOBAL, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
@@ -216,8 +193,79 @@ replace its old ones.")]
         #[arg(value_name = "PERCENT")]
         quota: Option<Quota>,
     },
+    /// Change settings
+    #[command(after_help = "\
+Settings:
+  uplinks          Interfaces to the outside, for example eth0,eth1. auto: all
+                   interfaces that hold routes (the default)
+  xdp              Uplinks with the XDP program, which drops denied packets early
+                   and forwards packets to other hosts without the network stack.
+                   off (the default); auto: network cards whose driver supports
+                   XDP and that have no other XDP program; native: every uplink,
+                   or the command fails
+  max-connections  Tracked IPv4 connections, fixed at first use: 577 bytes each;
+                   IPv6 has a quarter of the number. auto: 131072
+  serve            on (the default): commands start 'netd serve'; off
+
+Examples:
+  netd set uplinks=eth0,eth1
+  netd set xdp=auto serve=off
+  netd set uplinks=auto
+
+On a veth, XDP turns off TCP segmentation offload and needs complete checksums
+from the peer (ethtool -K PEER tx off gro on).")]
+    Set {
+        /// A setting and its new value, for example xdp=auto
+        #[arg(required = true, value_name = "NAME=VALUE")]
+        changes: Vec<Setting>,
+    },
+    /// Show settings
+    #[command(after_help = "\
+Examples:
+  netd get
+  netd get uplinks    Print this value only")]
+    Get {
+        /// Only this setting
+        #[arg(value_name = "NAME")]
+        name: Option<SettingName>,
+    },
     /// Show attached programs, table usage and dropped packets
     Status,
+    /// Compare the records with the kernel
+    #[command(
+        alias = "verify",
+        after_help = "\
+Examples:
+  netd check
+  netd --json check | jq '.[].kind'
+
+It changes nothing. Exit status: 0 if nothing differs, 3 if something does."
+    )]
+    Check,
+    /// Put right what differs from the records
+    #[command(after_help = "\
+Example:
+  netd repair
+
+'netd check' shows what it would put right. 'netd serve' does it within a second
+of a change. Exit status: 0 if nothing differs any more, 3 if something does.")]
+    Repair,
+    /// Follow changes of the host, and put right what differs from the records
+    #[command(after_help = "\
+Examples:
+  netd serve                 Stay until a signal comes, as a service does
+  netd --no-serve publish …  Change something without starting this process
+
+Commands start this process in the background when there is something to follow,
+and it ends with the last thing that netd has made. Traffic does not need it. It
+follows interfaces, addresses, routes, rules and switches: without it, netd takes
+changes of these over with the next command that changes something. A process
+that was killed is started again by such a command.")]
+    Serve {
+        /// Started by a command: leave its session, and end with the last thing that netd has made
+        #[arg(long, hide = true)]
+        background: bool,
+    },
     /// Show samples of dropped packets (at most one a second per reason)
     #[command(after_help = "Example:\n  netd log -f | grep direct_access")]
     Log {
@@ -246,10 +294,24 @@ commands that only show something do not.")]
 }
 
 impl HostCommand {
+    /// Whether the command may leave something to follow, and has ended its own part when it returns.
+    pub(crate) fn may_leave_work(&self) -> bool {
+        let is_process = matches!(
+            self,
+            Self::Run(_) | Self::Supervise(_) | Self::Become(_) | Self::Serve { .. } | Self::Down { .. }
+        );
+        !self.only_shows() && !is_process
+    }
+
     /// Whether the command only shows something.
     pub(crate) fn only_shows(&self) -> bool {
         match self {
-            Self::Ports { .. } | Self::Flows { .. } | Self::Status | Self::Log { .. } => true,
+            Self::Ports { .. }
+            | Self::Flows { .. }
+            | Self::Get { .. }
+            | Self::Status
+            | Self::Check
+            | Self::Log { .. } => true,
             Self::Network(command) => {
                 matches!(command, NetworkCommand::Ls | NetworkCommand::Inspect { .. })
             }

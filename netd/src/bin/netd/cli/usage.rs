@@ -36,7 +36,8 @@ pub(crate) fn explain(error: &clap::Error, words: &[OsString]) -> Usage {
             (format!("'{}' is not a value of {}", given(), argument()), Some(format!("use one of {valid}")))
         }
         ErrorKind::UnknownArgument => {
-            (unknown(&argument()), best(ContextKind::SuggestedArg).map(|other| did_you_mean(&other)))
+            let hint = setting(&argument()).or_else(|| Some(did_you_mean(&best(ContextKind::SuggestedArg)?)));
+            (unknown(&argument()), hint)
         }
         ErrorKind::InvalidSubcommand => (
             format!(
@@ -119,6 +120,17 @@ fn conflict(argument: &str, others: &[String]) -> String {
         [other] if other == argument => format!("{argument} cannot be given more than once"),
         others => format!("{argument} cannot be used together with {}", others.join(", ")),
     }
+}
+
+/// What replaces an option that is a setting.
+fn setting(argument: &str) -> Option<String> {
+    let setting = match argument {
+        "--uplink" => "uplinks=IFACE",
+        "--xdp" => "xdp=MODE",
+        "--max-connections" => "max-connections=N",
+        _ => return None,
+    };
+    Some(format!("it is a setting: netd set {setting}"))
 }
 
 fn did_you_mean(other: &str) -> String {
@@ -215,8 +227,9 @@ mod tests {
                 "'0': a port must be between 1 and 65535",
                 "'netd flows --help' shows the usage",
             ),
-            ("netd --xdp on status", "'on' is not a value of --xdp", "use one of off, auto, native"),
-            ("netd --uplink", "--uplink needs a value", "'netd --help' shows the usage"),
+            ("netd --xdp on status", "unknown option --xdp", "it is a setting: netd set xdp=MODE"),
+            ("netd set xdp=on", "'xdp=on': 'on' is not an XDP mode", "use one of off, auto, native"),
+            ("netd --state-dir", "--state-dir needs a value", "'netd --help' shows the usage"),
             ("netd run --frob true", "unknown option --frob", "'netd run --help' shows the usage"),
             ("netd run", "netd run needs a command", "'netd run --help' shows the usage"),
             ("netd ports web", "'web' is one argument too many", "'netd ports --help' shows the usage"),

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
-use netd::{Error, PortSpec, Settings, TargetSpec, UnpublishSpec};
+use netd::{Error, PortSpec, TargetSpec, UnpublishSpec};
 
 use crate::hints;
 
@@ -70,11 +70,6 @@ pub(super) fn process(text: &str) -> Result<i32, Refused> {
 /// A port, host byte order.
 pub(super) fn port(text: &str) -> Result<u16, Refused> {
     number(text, &(1..=u16::MAX), "a port")
-}
-
-/// How many connections the tables have room for.
-pub(super) fn connections(text: &str) -> Result<u32, Refused> {
-    number(text, &Settings::CONNECTIONS, "the maximum number of connections")
 }
 
 /// An IP address.

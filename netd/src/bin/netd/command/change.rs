@@ -8,7 +8,21 @@ pub(super) async fn change<T>(
     settings: &Settings,
     change: impl AsyncFnOnce(&mut Transaction) -> Result<T>,
 ) -> Result<(T, Session)> {
-    let mut transaction = Transaction::open(settings).await?;
+    carry_out(Transaction::open(settings).await?, change).await
+}
+
+/// The same for a change that takes something away, which works on a host in any state.
+pub(super) async fn take_away<T>(
+    settings: &Settings,
+    change: impl AsyncFnOnce(&mut Transaction) -> Result<T>,
+) -> Result<(T, Session)> {
+    carry_out(Transaction::open_to_take_away(settings).await?, change).await
+}
+
+async fn carry_out<T>(
+    mut transaction: Transaction,
+    change: impl AsyncFnOnce(&mut Transaction) -> Result<T>,
+) -> Result<(T, Session)> {
     let outcome = change(&mut transaction).await;
     let finished = transaction.finish();
     Ok((outcome?, finished?))

@@ -10,7 +10,7 @@ use netd::{
     ContainerError, ContainerRequest, Error, InterfaceRequest, Name, NetworkMode, Result, Session, Settings,
 };
 
-use super::change::change;
+use super::change::{change, take_away};
 use crate::cli::{AttachOptions, ContainerAdd, ContainerCommand};
 use crate::output::{Output, Published, Text as _};
 
@@ -43,7 +43,7 @@ pub(super) async fn execute(settings: &Settings, output: Output, command: Contai
             output.print(&Session::open(settings)?.report_container(&name).await?)
         }
         ContainerCommand::Rm { names } => {
-            change(settings, async |host| host.remove_containers(&names).await).await?;
+            take_away(settings, async |host| host.remove_containers(&names).await).await?;
             output.print(&Removed { removed: names.iter().map(ToString::to_string).collect() })
         }
         // `exec` below, since this process becomes another program.

@@ -1,17 +1,33 @@
-//! Carries out `netd status` and `netd down`.
+//! Carries out `netd status`, `netd check`, `netd repair` and `netd down`.
 
 use netd::report::{Removed, RemovedItem};
-use netd::{Result, Session, Settings, Transaction};
+use netd::{Effort, Result, Session, Settings, Transaction};
 
 use super::change::change;
-use crate::output::Output;
+use crate::output::{Differences, Output};
+
+/// Exit status if the kernel differs from the records.
+const DIFFERS: u8 = 3;
 
 pub(super) async fn status(settings: &Settings, output: Output) -> Result<()> {
     output.print(&Session::open(settings)?.report_status().await?)
 }
 
+pub(super) async fn check(settings: &Settings, output: Output) -> Result<u8> {
+    let found = Differences(Session::open(settings)?.check().await?);
+    output.print(&found)?;
+    Ok(if found.0.is_empty() { 0 } else { DIFFERS })
+}
+
+pub(super) async fn repair(settings: &Settings, output: Output) -> Result<u8> {
+    let (repaired, _session) = Transaction::repair(settings, Effort::Whole).await?;
+    output.print(&repaired)?;
+    Ok(if repaired.left.is_empty() { 0 } else { DIFFERS })
+}
+
 pub(super) async fn down(settings: &Settings, output: Output, all: bool) -> Result<()> {
     let mut removed = Transaction::down(settings).await?;
+    super::serve::wait_for_end(settings).await?;
     if all {
         removed.extend(netd::remove_gone(&settings.state_dir)?);
     }

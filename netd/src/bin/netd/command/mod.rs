@@ -8,11 +8,15 @@ mod log;
 mod network;
 mod publish;
 mod run;
+mod serve;
+mod setting;
 mod shell;
 
 use std::path::Path;
 
 use netd::{Doing as _, Error, Netns, Result, Settings, TcHook};
+
+use nix::unistd::{getpid, getppid};
 
 use crate::cli::{Cli, Command, ContainerCommand, HostCommand};
 use crate::output::Output;
@@ -26,6 +30,20 @@ fn tc_hook() -> TcHook {
     }
 }
 
+/// Whether this process is in a mount namespace that one of its ancestors is not in, and that ends before that one: as under
+/// `ip netns exec`. Ancestors that cannot be asked do not count.
+fn has_private_mounts() -> bool {
+    let mounts_of = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    let parent_of = |pid: i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name before it may have parentheses of its own (proc(5)).
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<i32>().ok()
+    };
+    let Some(own) = mounts_of(getpid().as_raw()) else { return false };
+    let ancestors = std::iter::successors(Some(getppid().as_raw()), |pid| parent_of(*pid));
+    ancestors.take_while(|pid| *pid > 0).filter_map(mounts_of).any(|mounts| mounts != own)
+}
+
 /// Carries out a command; returns the exit status.
 pub(crate) fn execute(cli: Cli) -> Result<u8> {
     let command = match cli.command {
@@ -35,35 +53,30 @@ pub(crate) fn execute(cli: Cli) -> Result<u8> {
     };
     // The host is the network namespace that netd was started in.
     let host = Netns::open(Path::new("/proc/self/ns/net"))?;
-    let settings = Settings {
-        host,
-        state_dir: cli.state_dir,
-        uplinks: cli.uplink,
-        max_connections: cli.max_connections,
-        xdp: cli.xdp,
-        tc: tc_hook(),
-    };
+    let settings =
+        Settings { host, state_dir: cli.state_dir, tc: tc_hook(), private_mounts: has_private_mounts() };
     // One thread: the namespace that netd is in, and the parent that a run dies with, belong to a thread.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .doing(|| "start the runtime".into())?;
-    runtime.block_on(dispatch(&settings, Output::new(cli.json), command))
+    let starts_follower = !cli.no_serve && command.may_leave_work();
+    let outcome = runtime.block_on(dispatch(&settings, Output::new(cli.json), command, !cli.no_serve));
+    if starts_follower && let Err(error) = serve::ensure(&settings) {
+        tracing::warn!("{}", error.chain());
+    }
+    outcome
 }
 
-async fn dispatch(settings: &Settings, output: Output, command: HostCommand) -> Result<u8> {
-    if command.only_shows() && (settings.xdp.is_some() || !settings.uplinks.is_empty()) {
-        // Only commands that change something apply settings, and here they were asked for.
-        instance::sync(settings).await?;
-    }
+async fn dispatch(settings: &Settings, output: Output, command: HostCommand, serves: bool) -> Result<u8> {
     match command {
         HostCommand::Network(command) => network::execute(settings, output, command).await?,
         HostCommand::Container(ContainerCommand::Exec { name, command }) => {
             return or_status(container::exec(settings, &name, &command), output);
         }
         HostCommand::Container(command) => container::execute(settings, output, command).await?,
-        HostCommand::Run(run) => return run::launch(settings, output, run).await,
-        HostCommand::Supervise(run) => return run::supervise(settings, output, run).await,
+        HostCommand::Run(run) => return run::launch(settings, output, run, serves).await,
+        HostCommand::Supervise(run) => return run::supervise(settings, output, run, serves).await,
         HostCommand::Become(request) => return or_status(run::become_command(&request), output),
         HostCommand::Publish(request) => publish::publish(settings, output, request).await?,
         HostCommand::Unpublish(request) => publish::unpublish(settings, output, request).await?,
@@ -76,8 +89,13 @@ async fn dispatch(settings: &Settings, output: Output, command: HostCommand) -> 
             flows::timeouts(settings, output, &changes, reset).await?;
         }
         HostCommand::Quota { quota } => flows::quota(settings, output, quota).await?,
+        HostCommand::Set { changes } => setting::set(settings, output, &changes).await?,
+        HostCommand::Get { name } => setting::get(settings, output, name)?,
         HostCommand::Status => instance::status(settings, output).await?,
         HostCommand::Sync => instance::sync(settings).await?,
+        HostCommand::Check => return instance::check(settings, output).await,
+        HostCommand::Repair => return instance::repair(settings, output).await,
+        HostCommand::Serve { background } => serve::serve(settings, background).await?,
         HostCommand::Log { follow } => log::execute(settings, output, follow)?,
         HostCommand::Down { all } => instance::down(settings, output, all).await?,
     }

@@ -3,7 +3,7 @@
 use netd::report::Removed;
 use netd::{GatewayModes, InterfaceRequest, NetworkRequest, Result, Session, Settings};
 
-use super::change::change;
+use super::change::{change, take_away};
 use crate::cli::{NetworkCommand, NetworkConnect, NetworkCreate};
 use crate::output::Output;
 
@@ -35,11 +35,11 @@ pub(super) async fn execute(settings: &Settings, output: Output, command: Networ
             output.print_or(&session.report_container(&container).await?, || format!("{container}\n"))
         }
         NetworkCommand::Disconnect { network, container } => {
-            change(settings, async |host| host.disconnect(&container, &network).await).await?;
+            take_away(settings, async |host| host.disconnect(&container, &network).await).await?;
             output.print(&Removed { removed: vec![format!("{container} from {network}")] })
         }
         NetworkCommand::Rm { name, force } => {
-            change(settings, async |host| host.remove_network(&name, force).await).await?;
+            take_away(settings, async |host| host.remove_network(&name, force).await).await?;
             output.print(&Removed { removed: vec![name.to_string()] })
         }
     }

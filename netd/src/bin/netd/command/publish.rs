@@ -10,7 +10,7 @@ use netd::{
     Doing as _, Error, Name, Policy, Publication, PublishRequest, Replace, Result, Session, Settings,
 };
 
-use super::change::change;
+use super::change::{change, take_away};
 use crate::cli::{AccessOptions, Publish, PublishOptions, Unpublish};
 use crate::hints;
 use crate::output::{Output, Published};
@@ -61,7 +61,7 @@ fn with_file<T: FromStr<Err = Error>>(mut specs: Vec<T>, from: Option<&Path>) ->
 
 pub(super) async fn unpublish(settings: &Settings, output: Output, request: Unpublish) -> Result<()> {
     let specs = with_file(request.specs, request.from.as_deref())?;
-    let (removed, _) = change(settings, async |host| {
+    let (removed, _) = take_away(settings, async |host| {
         if request.all || request.container.is_some() {
             host.unpublish_all(request.container.as_ref()).await
         } else {

@@ -23,7 +23,7 @@ use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getppid, se
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::change::change;
+use super::change::{change, take_away};
 use super::container::{checked, interface, replace_self};
 use crate::cli::{Become, Run, Supervise};
 use crate::output::{Output, Published, Text as _, note, raw};
@@ -41,7 +41,7 @@ pub(super) const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
 /// Starts the supervisor, forwards signals to it, and returns its exit status.
-pub(super) async fn launch(settings: &Settings, output: Output, run: Run) -> Result<u8> {
+pub(super) async fn launch(settings: &Settings, output: Output, run: Run, serves: bool) -> Result<u8> {
     let name = match &run.name {
         Some(name) => name.clone(),
         None => format!("run-{}", getpid()).parse()?,
@@ -50,6 +50,9 @@ pub(super) async fn launch(settings: &Settings, output: Output, run: Run) -> Res
     let mut supervisor = Command::new("/proc/self/exe");
     if output.is_json() {
         supervisor.arg("--json");
+    }
+    if !serves {
+        supervisor.arg("--no-serve");
     }
     supervisor.args(arguments(settings, &name, run));
     if detach {
@@ -76,15 +79,6 @@ pub(super) async fn launch(settings: &Settings, output: Output, run: Run) -> Res
 /// The supervisor's command line.
 fn arguments(settings: &Settings, name: &Name, run: Run) -> Vec<OsString> {
     let mut words: Vec<OsString> = vec!["--state-dir".into(), settings.state_dir.clone().into()];
-    for uplink in &settings.uplinks {
-        words.extend(["--uplink".into(), uplink.as_str().into()]);
-    }
-    if let Some(connections) = settings.max_connections {
-        words.extend(["--max-connections".into(), connections.to_string().into()]);
-    }
-    if let Some(xdp) = settings.xdp {
-        words.extend(["--xdp".into(), xdp.name().into()]);
-    }
     words.extend(["supervise".into(), "--parent".into(), getpid().to_string().into()]);
     words.extend(["--name".into(), name.as_str().into(), "--network".into(), run.network.as_str().into()]);
     for address in &run.attach.ip {
@@ -143,7 +137,12 @@ async fn detached(settings: &Settings, output: Output, name: &Name, mut supervis
 const READY: &str = "ready";
 
 /// The supervisor: adds the container, runs the command, removes the container.
-pub(super) async fn supervise(settings: &Settings, output: Output, request: Supervise) -> Result<u8> {
+pub(super) async fn supervise(
+    settings: &Settings,
+    output: Output,
+    request: Supervise,
+    serves: bool,
+) -> Result<u8> {
     let Supervise { parent, run } = request;
     let mut signals = Signals::new()?;
     if !run.detach {
@@ -164,6 +163,9 @@ pub(super) async fn supervise(settings: &Settings, output: Output, request: Supe
         run: Some(this_process()?),
     };
     let (_, session) = change(settings, async |host| host.add_container(request).await).await?;
+    if serves && let Err(error) = super::serve::ensure(settings) {
+        tracing::warn!("{}", error.chain());
+    }
     let sandbox = session.namespace(&name)?;
     let published = Published(session.report_ports(Some(&name))?);
     let log = session.folder().join(format!("{}.log", getpid()));
@@ -193,7 +195,7 @@ pub(super) async fn supervise(settings: &Settings, output: Output, request: Supe
         // The log is of no use once its container is gone. It may have been removed already.
         let _gone = std::fs::remove_file(&log);
     }
-    change(settings, async |host| host.remove_if_there(&name).await).await?;
+    take_away(settings, async |host| host.remove_if_there(&name).await).await?;
     outcome
 }
 

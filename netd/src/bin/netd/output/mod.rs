@@ -1,10 +1,12 @@
 //! Results and failures as text or JSON: the only room that writes to stdout.
 
 mod container;
+mod differences;
 mod flows;
 mod format;
 mod network;
 mod ports;
+mod settings;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -16,6 +18,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use netd::{Doing as _, Error, Result};
 use serde::Serialize;
 
+pub(crate) use self::differences::Differences;
 pub(crate) use self::ports::Published;
 pub(crate) use self::text::Text;
 use crate::hints;

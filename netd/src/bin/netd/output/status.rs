@@ -13,6 +13,9 @@ impl Text for Status {
         let rows = self.flows.as_ref().map(|fill| {
             format!("{} of {} rows, for {} connections", fill.rows, fill.capacity, fill.max_connections)
         });
+        let follower = self.follower.as_ref().map(|one| {
+            format!("process {}: looked {} times, repaired {}", one.pid, one.passes, one.repaired)
+        });
         let mut text = facts(&[
             ("instance", self.instance.clone()),
             ("state", self.state_dir.clone()),
@@ -21,6 +24,7 @@ impl Text for Status {
             ("containers", self.containers.to_string()),
             ("published ports", self.publications.to_string()),
             ("XDP", self.xdp.to_owned()),
+            ("follower", or_dash(follower)),
             ("flow table", or_dash(rows)),
             ("kernel", self.features.kernel.clone()),
             ("tcx", yes(self.features.tcx)),

@@ -9,10 +9,12 @@ use netd::report::{
     Address, ByFamily, Container, Direction, Drop, Features, Flow, Flows, InOut, Interface, Member, Network,
     Port, Removed, Status, Timeout,
 };
-use netd::report::{Attachment, Dropped, Fill, Quota, TableFill, Warning};
+use netd::report::{
+    Attachment, Difference, Dropped, Fill, Follower, Quota, Repaired, Setting, TableFill, Warning,
+};
 use serde::Serialize;
 
-use super::{Failure, FailureBody, Published, Text};
+use super::{Differences, Failure, FailureBody, Published, Text};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -229,6 +231,12 @@ fn status() {
             },
             Drop { reason: "denied", text: "its source may not use the port", count: Count::default() },
         ],
+        follower: Some(Follower {
+            pid: 4711,
+            passes: 12,
+            repaired: 1,
+            problem: Some("cannot list routes".to_owned()),
+        }),
         features: Features {
             kernel: "6.18.0".to_owned(),
             tcx: true,
@@ -238,6 +246,29 @@ fn status() {
         warnings: vec![Warning::NotAttached { program: "uplink_ingress".to_owned(), on: "eth0".to_owned() }],
     };
     check("status", &status);
+}
+
+#[test]
+fn settings() {
+    let setting = |name, value: &str, source| Setting {
+        name,
+        value: value.to_owned(),
+        default: "auto".to_owned(),
+        source,
+    };
+    check(
+        "settings",
+        &vec![setting("uplinks", "eth0,eth1", "set"), setting("max-connections", "auto", "default")],
+    );
+}
+
+#[test]
+fn differences() {
+    let gone = Difference::BridgeGone { network: "web".into(), bridge: "br-web".into(), adopted: false };
+    let lost = Difference::NamespaceGone { container: "db".into(), path: "/run/netns/db".into() };
+    check("differences", &Differences(vec![gone.clone(), lost.clone()]));
+    check("no-differences", &Differences(Vec::new()));
+    check("repaired", &Repaired { repaired: vec![gone], left: vec![lost] });
 }
 
 #[test]

@@ -1,0 +1,53 @@
+//! tc filters of interfaces.
+
+use futures_util::TryStreamExt as _;
+use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
+use netlink_sys::Socket;
+use netlink_sys::protocols::NETLINK_ROUTE;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::tc::TcMessage;
+
+use super::exchange::{receive, send};
+use super::netlink::{Netlink, refused};
+use crate::error::{Doing as _, Result};
+use crate::netns::Netns;
+
+/// A tc filter, as the kernel describes it.
+#[derive(Clone, Debug)]
+pub(crate) struct Filter(TcMessage);
+
+impl Filter {
+    /// Its priority: the lowest sees packets first.
+    pub(crate) const fn priority(&self) -> u16 {
+        (self.0.header.info >> 16) as u16
+    }
+}
+
+impl Netlink {
+    /// The tc filters on an interface's ingress or egress, in the order in which they see packets.
+    pub(crate) async fn filters(&self, index: u32, egress: bool) -> Result<Vec<Filter>> {
+        let Ok(signed) = i32::try_from(index) else { return Ok(Vec::new()) };
+        let request = self.handle.traffic_filter(signed).get();
+        let request = if egress { request.egress() } else { request.ingress() };
+        let found: Vec<TcMessage> = request
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|error| refused(format!("list the tc filters of interface {index}"), error))?;
+        // The kernel also describes the place of each priority, which has no handle.
+        let is_filter = |one: &TcMessage| u32::from(one.header.handle) != 0;
+        Ok(found.into_iter().filter(is_filter).map(Filter).collect())
+    }
+}
+
+/// Removes a tc filter.
+pub(crate) fn delete_filter(netns: &Netns, filter: &Filter) -> Result<()> {
+    let Filter(message) = filter;
+    let delete = || {
+        let socket = Socket::new(NETLINK_ROUTE)?;
+        let request = TcMessage::from_parts(message.header.clone(), Vec::new());
+        send(&socket, NLM_F_REQUEST | NLM_F_ACK, RouteNetlinkMessage::DelTrafficFilter(request))?;
+        receive(&socket, |_: RouteNetlinkMessage| ())
+    };
+    netns.run(delete)?.doing(|| format!("remove a tc filter of interface {}", message.header.index))
+}

@@ -1,0 +1,178 @@
+//! The follower: the process that follows the changes of a host and puts right what differs from the records. It keeps nothing
+//! between two looks: if it is killed, another one goes on.
+
+mod silent;
+
+use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
+
+use crate::apply::{Effort, Transaction};
+use crate::error::{Error, Result};
+use crate::link::Changes;
+use crate::model::report::Repaired;
+use crate::session::Session;
+use crate::settings::Settings;
+use crate::store::{FollowerNote, Presence};
+use silent::Silent;
+
+/// How long the host must be quiet after a change. One command changes many things.
+const QUIET: Duration = Duration::from_millis(20);
+/// How long a host that is never quiet waits.
+const IMPATIENT: Duration = Duration::from_millis(200);
+/// How often what the kernel does not announce is looked at.
+const SILENT: Duration = Duration::from_secs(1);
+/// How much of a CPU's time looking may take, as one part in this many: on a large host it looks less often.
+const SHARE: u32 = 10;
+/// The same of what the kernel does not announce.
+const SILENT_SHARE: u32 = 500;
+/// How long it waits after a failure, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+/// How often it asks whether somebody else still uses the namespace.
+const LONELY: Duration = Duration::from_secs(10);
+
+/// What came of one look.
+#[derive(Debug)]
+pub struct Pass {
+    /// What was found and put right.
+    pub repaired: Repaired,
+    /// What failed.
+    pub error: Option<Error>,
+}
+
+/// The one follower of an instance.
+pub struct Follower {
+    settings: Settings,
+    cookie: u64,
+    presence: Presence,
+    changes: Changes,
+    note: FollowerNote,
+}
+
+/// Why the follower has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End {
+    /// Nothing is left that netd made.
+    Empty,
+    /// Nobody else uses the host's namespace any more.
+    HostGone,
+}
+
+impl Follower {
+    /// Becomes the follower of an instance; none if it has one. `ends` says whether it ends with the last thing that netd has
+    /// made. Needs a tokio runtime.
+    pub fn become_one(settings: &Settings, pid: i32, ends: bool) -> Result<Option<Self>> {
+        let cookie = settings.host.cookie()?;
+        let Some(mut presence) = Presence::take(&settings.state_dir, cookie)? else { return Ok(None) };
+        let changes = Changes::of(&settings.host)?;
+        let note = FollowerNote { pid, ends, ..FollowerNote::default() };
+        presence.tell(&note)?;
+        Ok(Some(Self { settings: settings.clone(), cookie, presence, changes, note }))
+    }
+
+    /// Follows until it is dropped, or until there is nothing more to follow. `tell` hears of each look.
+    pub async fn follow(mut self, mut tell: impl FnMut(&Pass)) -> Result<End> {
+        let mut retry = RETRY.0;
+        loop {
+            let start = cpu_time();
+            let (pass, session) = match Transaction::repair(&self.settings, Effort::Following).await {
+                Ok((repaired, session)) => (Pass { repaired, error: None }, Some(session)),
+                Err(error) => (Pass { repaired: Repaired::default(), error: Some(error) }, None),
+            };
+            let cost = cpu_time().saturating_sub(start);
+            self.note.passes += 1;
+            self.note.repaired += pass.repaired.repaired.len() as u64;
+            self.note.problem = pass.error.as_ref().map(Error::chain);
+            self.presence.tell(&self.note)?;
+            tell(&pass);
+            retry = if pass.error.is_some() { (retry * 2).min(RETRY.1) } else { RETRY.0 };
+            if self.note.ends && session.as_ref().is_some_and(Session::is_idle) {
+                self.presence.leave();
+                // A command that has just made something may have seen the mark, and started nobody.
+                if Session::open(&self.settings)?.is_idle() {
+                    return Ok(End::Empty);
+                }
+                match Presence::take(&self.settings.state_dir, self.cookie)? {
+                    Some(presence) => self.presence = presence,
+                    None => return Ok(End::Empty),
+                }
+                continue;
+            }
+            let again = pass.error.is_some().then(|| Instant::now() + retry);
+            if !self.wait(session.as_ref(), again, cost).await? {
+                self.presence.leave();
+                return Ok(End::HostGone);
+            }
+        }
+    }
+
+    /// Waits until it is time to look again; false if nobody else uses the namespace any more.
+    async fn wait(
+        &mut self,
+        session: Option<&Session>,
+        again: Option<Instant>,
+        cost: Duration,
+    ) -> Result<bool> {
+        let earliest = Instant::now() + cost * SHARE;
+        let look = || Silent::read(&self.settings.host, session.and_then(Session::dataplane));
+        let start = cpu_time();
+        let before = look().ok();
+        let period = SILENT.max(cpu_time().saturating_sub(start) * SILENT_SHARE);
+        let mut lonely = Instant::now() + LONELY;
+        let mut drains = Instant::now() + SILENT;
+        loop {
+            let tick =
+                again.map_or(period, |again| period.min(again.saturating_duration_since(Instant::now())));
+            tokio::select! {
+                heard = self.changes.next() => {
+                    heard?;
+                    break;
+                }
+                () = tokio::time::sleep(tick) => {}
+            }
+            if again.is_some_and(|again| again <= Instant::now()) || look().ok() != before {
+                return Ok(true);
+            }
+            if let Some(session) = session.filter(|one| one.has_draining() && drains <= Instant::now()) {
+                let start = cpu_time();
+                match session.drained() {
+                    Ok(ended) if ended.is_empty() => {}
+                    Ok(ended) => {
+                        if let Err(error) = Transaction::end_drains(&self.settings, &ended).await {
+                            tracing::warn!("{}", error.chain());
+                        }
+                        return Ok(true);
+                    }
+                    // The tables have gone.
+                    Err(_) => return Ok(true),
+                }
+                drains = Instant::now() + cpu_time().saturating_sub(start) * SHARE;
+            }
+            if lonely <= Instant::now() {
+                lonely = Instant::now() + LONELY;
+                if !self.settings.host.is_used_by_others()? {
+                    return Ok(false);
+                }
+            }
+        }
+        let patience = Instant::now() + IMPATIENT;
+        loop {
+            let now = Instant::now();
+            let pause = if now < patience { QUIET } else { Duration::ZERO };
+            let pause = pause.max(earliest.saturating_duration_since(now));
+            match tokio::time::timeout(pause, self.changes.next()).await {
+                Ok(heard) => heard?,
+                Err(_quiet) => return Ok(true),
+            }
+            if pause.is_zero() {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+/// The CPU time that this process has used. Unlike the time that has passed, it does not grow when the host is busy.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
