@@ -142,6 +142,8 @@ answer on one address                | db     | ack 172.17.0.3:443 > 203.0.113.9
 one of two host ports                | web    | ack 172.17.0.2:70 > 203.0.113.9:4000        | dropped: out_of_state
 one of two host ports, the client    | eth0   | ack 203.0.113.9:4000 > 192.0.2.1:7000       | 203.0.113.9:4000 > 172.17.0.2:70 to web
 one of two host ports, new           | web    | tcp 172.17.0.2:70 > 203.0.113.9:443         | 192.0.2.1:70 > 203.0.113.9:443 to outside
+datagram from a port of the host's   | web    | udp 172.17.0.2:82 > 203.0.113.9:4000        | 192.0.2.1:82 > 203.0.113.9:4000 to outside
+answer from a port of the host's     | web    | ack 172.17.0.2:82 > 203.0.113.9:4000        | rebuilt: 203.0.113.9:4000 > 172.17.0.2:82, was to 192.0.2.1:40000
 one of two host ports, a datagram    | web    | udp 172.17.0.2:70 > 203.0.113.9:4000        | rebuilt: 203.0.113.9:4000 > 172.17.0.2:70, was to 192.0.2.1:7001
 one port of two addresses, first     | web    | ack 172.17.0.2:443 > 203.0.113.9:4000       | rebuilt: 203.0.113.9:4000 > 172.17.0.2:443, was to 192.0.2.1:4430
 one port of two addresses, second    | db     | ack 172.17.0.3:444 > 203.0.113.9:4000       | rebuilt: 203.0.113.9:4000 > 172.17.0.3:444, was to 192.0.2.7:4430

@@ -146,8 +146,12 @@ pub fn leave<A: FamilyRows, L: Lookups<A>>(
             return Err(Reason::OutOfState.into());
         }
         let original = original_of(&key, sender, uplink, &found)?;
+        // A datagram need not answer a client. Then it must not take a port from which the host may ask the same peer.
+        let is_hosts = transport.tcp_flags == 0
+            && !is_routed::<A>(sender)
+            && lookups.local_ports().contains(original.dst_port);
         // The host itself may be in an exchange with this peer by the published port: then the packet is no answer to a client.
-        if host::claim(lookups, &original, false).is_none() {
+        if !is_hosts && host::claim(lookups, &original, false).is_none() {
             let back = Side { zone: key.zone(), endpoint: sender.handle };
             *nat = Nat::new(original, key.tuple().reversed(), back, sender.handle);
             nat.publication = found.row.handle;

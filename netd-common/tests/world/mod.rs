@@ -234,6 +234,7 @@ impl World {
         self.row(draining).flags = publication_flag::DRAINING;
         self.ports.remove(&(TCP, 8081));
         self.port(TCP, None, 40000, 1, "web", 82);
+        self.port(UDP, None, 40000, 1, "web", 82);
         for shared in [
             self.port(TCP, None, 7000, 1, "web", 70),
             self.port(TCP, None, 7001, 1, "web", 70),
