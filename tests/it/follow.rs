@@ -292,3 +292,16 @@ fn a_service_manager_hears_of_the_start_the_life_and_the_end() {
     hears("STOPPING=1");
     assert!(serve.wait().success());
 }
+
+#[test]
+fn a_follower_whose_mark_was_removed_gives_way_to_another_one() {
+    let lab = followed();
+    lab.container("web", &[]);
+    let first = pid(&lab);
+    let marks = fs::read_dir(lab.state_dir()).unwrap().map(|entry| entry.unwrap().path());
+    let mark = marks.into_iter().find(|path| path.extension().is_some_and(|kind| kind == "serve")).unwrap();
+    fs::remove_file(mark).unwrap();
+    wait_for("the end of the first follower", PATIENCE, || has_ended(first));
+    lab.netd(&["sync"]).ok();
+    assert_ne!(pid(&lab), first);
+}

@@ -30,7 +30,7 @@ const BUDGET: [(&str, u32); 54] = [
     ("report", 10_000),
     ("hairpin", 29_000),
     ("hairpin6", 46_000),
-    ("masquerade", 26_000),
+    ("masquerade", 27_000),
     ("masquerade6", 40_000),
     ("fragment_queue", 9_000),
     ("fragment_queue6", 18_000),

@@ -309,7 +309,7 @@ fn xdp_is_attached_as_requested_and_replaces_no_other_program() {
     // Another instance of netd counts as another program.
     let other = lab.folder.path().join("other");
     let said = lab.netd_in(&lab.host, &other, &["set", "xdp=native"]);
-    said.fails(1, &format!("up0 already has XDP program {ours}, which netd does not replace"));
+    said.fails(1, &format!("already has XDP program {ours}, which netd does not replace"));
     assert_eq!(program_on(&lab, "up0"), ours);
     lab.netd_in(&lab.host, &other, &["set", "xdp=auto"]).ok();
     lab.netd_in(&lab.host, &other, &["network", "create", "n"]).ok();

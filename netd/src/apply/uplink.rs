@@ -33,8 +33,11 @@ impl Transaction {
         }
         dataplane.tables.set_locals(self.observed.locals(), self.observed.broadcasts.iter().copied())?;
         dataplane.tables.set_local_ports(self.observed.local_ports.range())?;
+        // Where a route has several next hops the kernel accepts each of them, of which the programs see one; there they check nothing.
+        let has_multipath = self.observed.routes.iter().any(|route| route.interfaces.len() > 1);
         let readable = uplinks.iter().filter(|uplink| uplink.is_readable());
-        let rows: Vec<Uplink> = readable.map(|uplink| self.uplink_row(uplink)).collect::<Result<_>>()?;
+        let rows: Vec<Uplink> =
+            readable.map(|uplink| self.uplink_row(uplink, has_multipath)).collect::<Result<_>>()?;
         dataplane.tables.set_uplinks(&rows)?;
         dataplane.tables.set_ipsec_peers(ipsec_peers(&self.observed).into_iter())?;
         dataplane.tables.set_route_mtus(route_mtus(&self.observed.routes).into_iter())?;
@@ -84,13 +87,13 @@ impl Transaction {
         Error::all(errors)
     }
 
-    fn uplink_row(&self, uplink: &Link) -> Result<Uplink> {
+    fn uplink_row(&self, uplink: &Link, has_multipath: bool) -> Result<Uplink> {
         let addresses = &self.observed.addresses;
         Ok(Uplink {
             ifindex: uplink.index,
             mac: uplink.mac.map_or([0; 6], Mac::bytes),
             takes_frames: self.takes_frames(uplink)?,
-            strict_reverse_path: self.has_strict_reverse_path(uplink)?,
+            strict_reverse_path: !has_multipath && self.has_strict_reverse_path(uplink)?,
             mtu: uplink.mtu,
             address4: source(addresses, uplink.index, |address| match address {
                 IpAddr::V4(address) => Some(address),
@@ -104,13 +107,11 @@ impl Transaction {
     }
 
     /// Whether the kernel checks the reverse path of an uplink strictly: the larger of the interface's and the common `rp_filter`
-    /// counts (`IN_DEV_RPFILTER`), and 2 is loose. Where a route has several next hops the kernel accepts each of them, of which
-    /// the programs see one; there they check nothing.
+    /// counts (`IN_DEV_RPFILTER`), and 2 is loose.
     fn has_strict_reverse_path(&self, uplink: &Link) -> Result<bool> {
         let value = |interface| Sysctl::interface(Family::V4, interface, "rp_filter").get(self.host());
         let (own, common) = (value(&uplink.name)?, value("all")?);
-        let has_multipath = self.observed.routes.iter().any(|route| route.interfaces.len() > 1);
-        Ok(own.max(common) == "1" && !has_multipath)
+        Ok(own.max(common) == "1")
     }
 
     /// The interfaces that networks trust and that clients of publications come in by, by their indices now.

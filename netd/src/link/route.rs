@@ -1,6 +1,8 @@
 //! Routes.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
@@ -17,8 +19,8 @@ use crate::model::{Route, Routes};
 /// The table of the host's own addresses (linux/rtnetlink.h).
 const RT_TABLE_LOCAL: u8 = 255;
 
-/// Adds what a message is about, if it is about one of them.
-fn add(message: &RouteMessage, routes: &mut Routes) {
+/// Adds what a message is about, if it is about one of them. `lists` are the lists of interfaces that were seen before.
+fn add(message: &RouteMessage, routes: &mut Routes, lists: &mut HashSet<Arc<[u32]>>) {
     let mut table = u32::from(message.header.table);
     let mut interfaces = Vec::new();
     let mut metric = 0;
@@ -60,6 +62,12 @@ fn add(message: &RouteMessage, routes: &mut Routes) {
         RouteType::Broadcast if is_local_table => routes.broadcast.push(destination.addr()),
         RouteType::Unicast if !is_local_table && !is_of_link(destination.addr()) => {
             let main = table == u32::from(RouteHeader::RT_TABLE_MAIN);
+            let known = lists.get(interfaces.as_slice()).cloned();
+            let interfaces = known.unwrap_or_else(|| {
+                let new: Arc<[u32]> = interfaces.into();
+                lists.insert(Arc::clone(&new));
+                new
+            });
             routes.unicast.push(Route { destination, interfaces, metric, mtu, main });
         }
         _ => {}
@@ -74,14 +82,14 @@ const fn is_of_link(address: IpAddr) -> bool {
 impl Netlink {
     /// The routes of all tables, of both families.
     pub(crate) async fn routes(&self) -> Result<Routes> {
-        let mut routes = Routes::default();
+        let (mut routes, mut lists) = (Routes::default(), HashSet::new());
         let all =
             [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
         for all in all {
             let mut messages = self.handle.route().get(all).execute();
             let refused = |error| refused("list routes".into(), error);
             while let Some(message) = messages.try_next().await.map_err(refused)? {
-                add(&message, &mut routes);
+                add(&message, &mut routes, &mut lists);
             }
         }
         Ok(routes)

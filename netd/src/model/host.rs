@@ -1,6 +1,7 @@
 //! What the host has, as the kernel describes it: interfaces, addresses, routes.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -82,8 +83,8 @@ pub(crate) struct Address {
 pub(crate) struct Route {
     /// Where it leads.
     pub destination: IpNet,
-    /// Interfaces that it leads by; more than one if it has several next hops.
-    pub interfaces: Vec<u32>,
+    /// Interfaces that it leads by; more than one if it has several next hops. Most routes of a host share few of these lists.
+    pub interfaces: Arc<[u32]>,
     /// Its preference, the lowest first.
     pub metric: u32,
     /// The MTU of its own, bytes (`mtu`).

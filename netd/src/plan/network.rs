@@ -1,5 +1,6 @@
 //! Networks: subnets, gateways, bridges.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -197,8 +198,10 @@ fn nets(wished: &[IpNet], ipv6: bool, in_use: &[Held]) -> Result<Vec<IpNet>> {
 /// The subnets that networks, routes and addresses have, except those of an adopted bridge.
 fn in_use(view: View<'_>, adopted: Option<&Link>) -> Vec<Held> {
     let observed = view.observed;
+    let names: HashMap<u32, &str> =
+        observed.links.iter().map(|link| (link.index, link.name.as_str())).collect();
     let name_of = |index: u32| {
-        observed.link_at(index).map_or_else(|| format!("interface {index}"), |link| link.name.clone())
+        names.get(&index).map_or_else(|| format!("interface {index}"), |name| (*name).to_owned())
     };
     let is_adopted = |index: u32| adopted.is_some_and(|bridge| bridge.index == index);
     let networks = view.state.networks.values().flat_map(|network| {
@@ -276,7 +279,7 @@ mod tests {
         let address = |interface, net: &str| Address { interface, net: net.parse().unwrap(), global: true };
         let route = |net: &str, index| Route {
             destination: net.parse().unwrap(),
-            interfaces: vec![index],
+            interfaces: [index].into(),
             metric: 0,
             mtu: None,
             main: true,

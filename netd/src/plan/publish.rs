@@ -229,7 +229,7 @@ mod tests {
             addresses: vec![Address { interface: 2, net, global: true }],
             routes: vec![Route {
                 destination: "0.0.0.0/0".parse().unwrap(),
-                interfaces: vec![2],
+                interfaces: [2].into(),
                 metric: 0,
                 mtu: None,
                 main: true,

@@ -32,9 +32,9 @@ pub(crate) fn all_uplinks(view: View<'_>) -> Vec<Link> {
     let mut with_routes: HashSet<u32> = HashSet::new();
     let mut with_default: HashSet<u32> = HashSet::new();
     for route in &observed.routes {
-        with_routes.extend(&route.interfaces);
+        with_routes.extend(route.interfaces.iter());
         if route.destination.prefix_len() == 0 {
-            with_default.extend(&route.interfaces);
+            with_default.extend(route.interfaces.iter());
         }
     }
     let leads_outside = |link: &&Link| {
@@ -165,7 +165,7 @@ mod tests {
     fn a_route_within_one_that_has_an_mtu_has_its_own() {
         let route = |net: &str, mtu, metric| Route {
             destination: net.parse().unwrap(),
-            interfaces: vec![2],
+            interfaces: [2].into(),
             metric,
             mtu,
             main: true,

@@ -57,6 +57,8 @@ pub enum End {
     Empty,
     /// Nobody else uses the host's namespace any more.
     HostGone,
+    /// Somebody has removed its mark, so that commands start another one.
+    Replaced,
 }
 
 impl Follower {
@@ -100,20 +102,20 @@ impl Follower {
                 continue;
             }
             let again = pass.error.is_some().then(|| Instant::now() + retry);
-            if !self.wait(session.as_ref(), again, cost).await? {
+            if let Some(end) = self.wait(session.as_ref(), again, cost).await? {
                 self.presence.leave();
-                return Ok(End::HostGone);
+                return Ok(end);
             }
         }
     }
 
-    /// Waits until it is time to look again; false if nobody else uses the namespace any more.
+    /// Waits until it is time to look again, or to end.
     async fn wait(
         &mut self,
         session: Option<&Session>,
         again: Option<Instant>,
         cost: Duration,
-    ) -> Result<bool> {
+    ) -> Result<Option<End>> {
         let earliest = Instant::now() + cost * SHARE;
         let look = || Silent::read(&self.settings.host, session.and_then(Session::dataplane));
         let start = cpu_time();
@@ -132,7 +134,7 @@ impl Follower {
                 () = tokio::time::sleep(tick) => {}
             }
             if again.is_some_and(|again| again <= Instant::now()) || look().ok() != before {
-                return Ok(true);
+                return Ok(None);
             }
             if let Some(session) = session.filter(|one| one.has_draining() && drains <= Instant::now()) {
                 let start = cpu_time();
@@ -142,17 +144,20 @@ impl Follower {
                         if let Err(error) = Transaction::end_drains(&self.settings, &ended).await {
                             tracing::warn!("{}", error.chain());
                         }
-                        return Ok(true);
+                        return Ok(None);
                     }
                     // The tables have gone.
-                    Err(_) => return Ok(true),
+                    Err(_) => return Ok(None),
                 }
                 drains = Instant::now() + cpu_time().saturating_sub(start) * SHARE;
+            }
+            if !self.presence.is_seen() {
+                return Ok(Some(End::Replaced));
             }
             if lonely <= Instant::now() {
                 lonely = Instant::now() + LONELY;
                 if !self.settings.host.is_used_by_others()? {
-                    return Ok(false);
+                    return Ok(Some(End::HostGone));
                 }
             }
         }
@@ -163,10 +168,10 @@ impl Follower {
             let pause = pause.max(earliest.saturating_duration_since(now));
             match tokio::time::timeout(pause, self.changes.next()).await {
                 Ok(heard) => heard?,
-                Err(_quiet) => return Ok(true),
+                Err(_quiet) => return Ok(None),
             }
             if pause.is_zero() {
-                return Ok(true);
+                return Ok(None);
             }
         }
     }

@@ -74,8 +74,19 @@ impl Presence {
         file.rewind().and_then(|()| file.set_len(0)).and_then(|()| file.write_all(&text)).doing(what)
     }
 
+    /// Whether it is still the mark that others look at. It is not if somebody has removed the file.
+    pub(crate) fn is_seen(&self) -> bool {
+        match (fs::metadata(&self.path), self.file.metadata()) {
+            (Ok(present), Ok(held)) => present.ino() == held.ino(),
+            _ => false,
+        }
+    }
+
     /// Gives the mark back. The folder of the states goes too if it is empty.
     pub(crate) fn leave(self) {
+        if !self.is_seen() {
+            return;
+        }
         // Whoever looks for a follower then makes the file again.
         let _absent = fs::remove_file(&self.path);
         if let Some(folder) = self.path.parent() {

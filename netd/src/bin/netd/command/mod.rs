@@ -62,7 +62,10 @@ pub(crate) fn execute(cli: Cli) -> Result<u8> {
         .doing(|| "start the runtime".into())?;
     let starts_follower = !cli.no_serve && command.may_leave_work();
     let outcome = runtime.block_on(dispatch(&settings, Output::new(cli.json), command, !cli.no_serve));
-    if starts_follower && let Err(error) = serve::ensure(&settings) {
+    if starts_follower
+        && outcome.is_ok()
+        && let Err(error) = serve::ensure(&settings)
+    {
         tracing::warn!("{}", error.chain());
     }
     outcome

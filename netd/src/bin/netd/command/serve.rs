@@ -110,8 +110,11 @@ pub(super) fn ensure(settings: &Settings) -> Result<()> {
     if session.is_idle() || !session.serves() || session.follower()?.is_some() {
         return Ok(());
     }
+    // It works in another folder.
+    let state_dir = std::path::absolute(&settings.state_dir)
+        .doing(|| format!("find {}", settings.state_dir.display()))?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg("--quiet").arg("--state-dir").arg(&settings.state_dir).args(["serve", "--background"]);
+    command.arg("--quiet").arg("--state-dir").arg(state_dir).args(["serve", "--background"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
     // They are for the service that has called netd.
     command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC");
