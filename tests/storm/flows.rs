@@ -304,6 +304,9 @@ impl World {
     pub(crate) fn fails(&mut self, number: u32, promise: Promise, why: &str) {
         let Some(flow) = self.flows.get(&number) else { return };
         let (kind, since) = (flow.kind, flow.waits);
+        // A socket is connected before netd has seen the last packet of the handshake, which establishes the connection.
+        let is_new = promise == Promise::Established && flow.peer.is_none();
+        let promise = if is_new { Promise::Connects } else { promise };
         // A full table refuses what is new, and says so. It takes nothing from what is old.
         let refused = promise != Promise::Established && since.is_some_and(|since| self.refused_since(since));
         if !flow.excused && !refused {
