@@ -37,7 +37,13 @@ pub(crate) fn create_folder(folder: &Path) -> Result<()> {
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    options.custom_flags(libc::O_NOFOLLOW).open(path)
+    let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    let found = file.metadata()?;
+    if found.is_file() && found.uid() == Uid::effective().as_raw() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is not a file of root's"))
+    }
 }
 
 /// Whether nothing more can be written: the disk is full, or read-only.

@@ -145,6 +145,87 @@ fn a_container_whose_namespace_is_gone_is_named_and_left_to_the_user() {
 }
 
 #[test]
+fn a_lost_interface_is_not_taken_for_another_one_that_looks_alike() {
+    let lab = Lab::new();
+    for (name, subnet) in [("one", "10.31.0.0/24"), ("two", "10.32.0.0/24")] {
+        lab.netd(&["network", "create", &lab.name(name), "--subnet", subnet]).ok();
+    }
+    let web = lab.container("web", &["--network", &lab.name("one"), "-p", "8080:80"]);
+    lab.netd(&["network", "connect", &lab.name("two"), &web]).ok();
+    let _server = Server::tcp_echo(&sandbox(&web), 80);
+    let interfaces = || {
+        let shown = lab.netd(&["--json", "container", "inspect", &web]).ok().json();
+        let host = |nth: usize| shown["interfaces"][nth]["host_interface"].as_str().unwrap().to_owned();
+        (host(0), host(1))
+    };
+    let (first, second) = interfaces();
+    lab.host.ip(&format!("link delete {first}"));
+    assert_eq!(kinds(&lab), ["interface_gone"]);
+    lab.netd(&["repair"]).ok();
+    assert_eq!(interfaces(), (first, second));
+    assert_eq!(kinds(&lab), [""; 0]);
+    lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), PATIENCE)).unwrap();
+}
+
+#[test]
+fn a_bridge_that_is_lost_with_its_ports_is_made_again_at_once() {
+    let ground = Ground::new(false);
+    let Ground { lab, veth, .. } = &ground;
+    lab.host.ip("link delete netd0");
+    lab.host.ip(&format!("link delete {veth}"));
+    ground.is_repaired(&["bridge_gone", "interface_gone"]);
+}
+
+#[test]
+fn an_adopted_bridge_may_change_its_mac_address() {
+    let lab = Lab::new();
+    // The kernel gives such a bridge the lowest MAC address of its ports.
+    lab.host.ip("link add br7 type bridge");
+    lab.host.ip("address add 10.77.0.1/24 dev br7");
+    lab.host.ip("link set br7 up");
+    lab.netd(&["network", "create", "theirs", "--adopt", "br7"]).ok();
+    let web = lab.container("web", &["--network", "theirs", "-p", "8080:80"]);
+    let _server = Server::tcp_echo(&sandbox(&web), 80);
+    lab.netd(&["sync"]).ok();
+    assert_eq!(kinds(&lab), [""; 0]);
+    lab.client.run(|| tcp_first_line(&format!("{HOST}:8080"), PATIENCE)).unwrap();
+    lab.netd(&["container", "rm", &web]).ok();
+    lab.netd(&["sync"]).ok();
+    lab.netd(&["network", "inspect", "theirs"]).ok();
+    lab.netd(&["network", "rm", "theirs"]).ok();
+    assert_eq!(lab.host.sh("cat /proc/sys/net/ipv4/conf/br7/forwarding"), "0\n");
+}
+
+#[test]
+fn filters_of_another_instance_are_not_its_own() {
+    let ground = Ground::new(true);
+    let Ground { lab, .. } = &ground;
+    let other = lab.folder.path().join("other");
+    lab.netd_in(&lab.host, &other, &["network", "create", "n", "--subnet", "10.33.0.0/24"]).ok();
+    for _time in 0..2 {
+        lab.netd(&["repair"]).ok();
+        lab.netd_in(&lab.host, &other, &["repair"]).ok();
+        assert_eq!(kinds(lab), [""; 0]);
+        lab.netd_in(&lab.host, &other, &["check"]).ok();
+        let filters = lab.host.sh("tc filter show dev up0 ingress");
+        assert_eq!(filters.matches("handle").count(), 2, "{filters}");
+    }
+    lab.netd_in(&lab.host, &other, &["down"]).ok();
+}
+
+#[test]
+fn down_without_records_removes_what_is_provably_netds() {
+    let ground = Ground::new(false);
+    let Ground { lab, veth, .. } = &ground;
+    std::fs::remove_dir_all(lab.state_dir()).unwrap();
+    lab.netd(&["down"]).ok();
+    for gone in [veth.as_str(), "netd0"] {
+        assert!(!lab.host.try_sh(&format!("ip link show {gone}")).status.success(), "{gone}");
+    }
+    std::process::Command::new("ip").args(["netns", "delete", &ground.web]).status().unwrap();
+}
+
+#[test]
 fn a_check_changes_nothing() {
     let ground = Ground::new(false);
     let Ground { lab, veth, .. } = &ground;

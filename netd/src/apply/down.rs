@@ -41,7 +41,8 @@ impl Transaction {
             }
         }
         let aside = transaction.store.set_aside();
-        if !matches!(aside, Ok(None)) {
+        // The records may be gone as well, and leave the pins.
+        if !matches!(aside, Ok(None)) || transaction.store.state.networks.is_empty() {
             errors.extend(transaction.remove_unrecorded().await.err());
         }
         if transaction.dataplane.is_some() {

@@ -158,7 +158,7 @@ impl Transaction {
     }
 
     /// Switches forwarding on on an adopted bridge, where it is off, and records that.
-    fn switch_forwarding(&mut self, network: &Network) -> Result<()> {
+    pub(super) fn switch_forwarding(&mut self, network: &Network) -> Result<()> {
         for (family, number) in families(self.observed.has_ipv6) {
             let switch = forwarding(family, network);
             if switch.get(self.host())? == "1" {

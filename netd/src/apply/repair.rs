@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use ipnet::IpNet;
 use netd_common::flow::Handle;
 
 use super::container::proven_namespace;
@@ -10,9 +11,9 @@ use super::network::forwarding;
 use super::publication::Published;
 use super::transaction::Transaction;
 use crate::check::{Facts, differences};
-use crate::dataplane::{AttachedProgram, CLSACT_PRIORITY, HookPoint};
+use crate::dataplane::{AttachedProgram, HookPoint};
 use crate::error::{Error, Result};
-use crate::link::{Family, delete_filter};
+use crate::link::{Family, Sysctl, delete_filter};
 use crate::model::report::{Difference, Repaired};
 use crate::model::{Container, IfName, Interface, Lifecycle, Network, Publication};
 use crate::plan::container::is_host_end_of;
@@ -36,20 +37,24 @@ impl Transaction {
     /// Compares the records with the kernel and puts right what differs. A step that fails does not stop the others.
     pub async fn repair(settings: &Settings, effort: Effort) -> Result<(Repaired, Session)> {
         let mut transaction = Self::locked(settings).await?;
+        let leftovers = transaction.clear_leftovers().await.err();
         let mut errors = Vec::new();
-        errors.extend(transaction.clear_leftovers().await.err());
-        let mut found = Vec::new();
-        let mut left = Vec::new();
+        let (mut found, mut left): (Vec<Difference>, Vec<Difference>) = Default::default();
         for _round in 0..ROUNDS {
-            left = transaction.differences(effort).await?;
-            let news = left.iter().filter(|one| !found.contains(*one)).cloned().collect::<Vec<_>>();
-            if !news.iter().any(Difference::is_repairable) {
+            let before = std::mem::replace(&mut left, transaction.differences(effort).await?);
+            if left == before || !left.iter().any(Difference::is_repairable) {
                 break;
             }
-            errors.extend(transaction.put_right(&news).await.err());
-            found.extend(news);
+            // Those of the last round count.
+            errors = transaction.put_right(&left).await.err().into_iter().collect();
+            for one in &left {
+                if !found.contains(one) {
+                    found.push(one.clone());
+                }
+            }
             transaction.observe().await?;
         }
+        errors.extend(leftovers);
         errors.extend(transaction.end_drained().await.err());
         // Addresses, routes and switches are no differences: the tables are written anew.
         errors.extend(transaction.follow().await.err());
@@ -78,19 +83,26 @@ impl Transaction {
             let outcome = match difference {
                 Difference::ProgramsGone => self.restore().await,
                 Difference::BridgeGone { network, adopted: false, .. } => {
-                    self.with_network(network, async |this, network| this.make_bridge(network).await).await
+                    self.with_network(network, async |this, network| {
+                        this.make_bridge(network).await?;
+                        // What follows needs its index.
+                        this.observe().await
+                    })
+                    .await
                 }
                 Difference::BridgeRenamed { network, now, .. } => self.rename_bridge(network, now),
                 Difference::BridgeDown { bridge, .. } => self.set_up(bridge).await,
                 Difference::GatewayGone { bridge, address, .. } => match self.index(bridge) {
-                    Some(index) => {
-                        self.netlink.add_address(index, address.addr(), address.prefix_len()).await
-                    }
+                    Some(index) => self.give_gateway(bridge, index, *address).await,
                     None => Ok(()),
                 },
                 Difference::ForwardingOff { network, family, .. } => {
                     let family = if *family == "ipv4" { Family::V4 } else { Family::V6 };
                     self.with_network(network, async |this, network| {
+                        if network.adopted {
+                            // It is switched off again with the network.
+                            return this.switch_forwarding(network);
+                        }
                         forwarding(family, network).set(this.host(), "1")
                     })
                     .await
@@ -104,7 +116,6 @@ impl Transaction {
                 Difference::InterfaceDown { host_interface, .. } => self.set_up(host_interface).await,
                 Difference::NotABridgePort { host_interface, .. } => self.join_bridge(host_interface).await,
                 Difference::AttachedTwice { on, .. } => self.drop_copies(on).await,
-                Difference::NotFirst { program, on, .. } => self.put_first(program, on),
                 Difference::InterfaceRow { container, interface } => self.write_row(container, interface),
                 Difference::NotAttached { .. } => {
                     hooks = true;
@@ -144,6 +155,13 @@ impl Transaction {
         self.follow_host().await
     }
 
+    async fn give_gateway(&self, bridge: &str, index: u32, address: IpNet) -> Result<()> {
+        if address.addr().is_ipv6() {
+            Sysctl::set_ipv6(bridge, self.host(), true)?;
+        }
+        self.netlink.add_address(index, address.addr(), address.prefix_len()).await
+    }
+
     /// Writes publications. Those that drain have no connections left.
     async fn publish_again(&mut self, all: Vec<Publication>) -> Result<()> {
         let (draining, all): (Vec<_>, Vec<_>) = all.into_iter().partition(Publication::is_draining);
@@ -169,7 +187,7 @@ impl Transaction {
         Error::all(errors)
     }
 
-    fn guard_again(&self, interface: &Interface) -> Result<()> {
+    pub(super) fn guard_again(&self, interface: &Interface) -> Result<()> {
         let link = self.observed.link(&interface.host).filter(|link| is_host_end_of(interface, link));
         let (Some(link), Some(network)) = (link, self.store.state.networks.get(&interface.network)) else {
             return Ok(());
@@ -193,8 +211,9 @@ impl Transaction {
                 Some(_) => self.netlink.filters(index, point == HookPoint::Bridge).await?,
                 None => Vec::new(),
             };
-            if !filters.iter().any(|filter| filter.priority() == CLSACT_PRIORITY) {
-                dataplane.detach(point, index, &program.on)?;
+            let ours = dataplane.program_id(point)?;
+            if !filters.iter().any(|filter| filter.program() == Some(ours)) {
+                dataplane.forget_filter(point, index, &program.on)?;
             }
         }
         Ok(())
@@ -205,23 +224,13 @@ impl Transaction {
         let Some(index) = self.index(interface) else { return Ok(()) };
         for egress in [false, true] {
             let filters = self.netlink.filters(index, egress).await?;
-            let ours = filters.iter().filter(|filter| filter.priority() == CLSACT_PRIORITY);
-            for copy in ours.skip(1) {
-                delete_filter(self.host(), copy)?;
+            for point in HookPoint::TC {
+                let ours = self.dataplane()?.program_id(point)?;
+                let mut copies = filters.iter().filter(|filter| filter.program() == Some(ours)).skip(1);
+                copies.try_for_each(|copy| delete_filter(self.host(), copy))?;
             }
         }
         Ok(())
-    }
-
-    /// Attaches a program once more, before all others, and takes it off its earlier place.
-    fn put_first(&self, program: &str, interface: &str) -> Result<()> {
-        let Some(index) = self.index(interface) else { return Ok(()) };
-        let dataplane = self.dataplane()?;
-        let is_it = |point: &HookPoint| point.program() == program;
-        HookPoint::TC
-            .into_iter()
-            .filter(is_it)
-            .try_for_each(|point| dataplane.attach_first(point, index, interface))
     }
 
     async fn make_interface_again(&mut self, container: &str, interface: &str) -> Result<()> {
@@ -230,7 +239,17 @@ impl Transaction {
             return Ok(());
         }
         match proven_namespace(&container)? {
-            Some(namespace) => self.raise_interface(&interface, &namespace).await,
+            Some(namespace) => {
+                let made = self.raise_interface(&interface, &namespace).await;
+                if made.is_err()
+                    && let Some(link) = self.netlink.interface(&interface.host).await?
+                    && is_host_end_of(&interface, &link)
+                {
+                    // Half of it would look like the whole.
+                    self.netlink.delete(link.index).await?;
+                }
+                made
+            }
             None => Ok(()),
         }
     }

@@ -30,7 +30,7 @@ impl Transaction {
 
     fn check_setting(&self, setting: &Setting) -> Result<()> {
         match (setting, &self.dataplane) {
-            (Setting::Uplinks(chosen), _) => check_chosen(chosen, &self.observed),
+            (Setting::Uplinks(chosen), _) => check_chosen(chosen, self.view()),
             (Setting::MaxConnections(_), Some(dataplane)) => {
                 let mut wanted = self.store.state.preferences.clone();
                 wanted.change(setting.clone());
@@ -41,7 +41,8 @@ impl Transaction {
     }
 
     async fn carry_out_settings(&mut self, changes: &[Setting]) -> Result<()> {
-        if changes.contains(&Setting::Xdp(XdpMode::Native)) {
+        let asks = changes.iter().any(|change| matches!(change, Setting::Xdp(_)));
+        if asks && self.store.state.preferences.xdp == XdpMode::Native {
             // Every uplink must be able to have it, also one that is to have it later.
             let uplinks = uplinks(self.view());
             if self.dataplane.is_some() {

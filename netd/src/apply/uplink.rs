@@ -15,6 +15,7 @@ impl Transaction {
     /// Follows what has changed on the host: programs on uplinks and bridges, the host's addresses for the socket hooks, the indices of
     /// interfaces that networks and publications name.
     pub(super) async fn follow_host(&mut self) -> Result<()> {
+        self.follow_adopted_bridges()?;
         let uplinks = uplinks(self.view());
         self.follow_xdp(&uplinks, false)?;
         for point in [HookPoint::Uplink, HookPoint::Tunnel] {
@@ -27,8 +28,13 @@ impl Transaction {
         }
         let dataplane = self.dataplane()?;
         for uplink in &uplinks {
-            if let Some(point) = HookPoint::of(uplink.layer) {
-                dataplane.attach(point, uplink.index, &uplink.name)?;
+            if let Some(point) = HookPoint::of(uplink.layer)
+                && let Err(error) = dataplane.attach(point, uplink.index, &uplink.name)
+            {
+                // It may have gone since the snapshot.
+                if self.netlink.interface_at(uplink.index).await?.is_some() {
+                    return Err(error);
+                }
             }
         }
         dataplane.tables.set_locals(self.observed.locals(), self.observed.broadcasts.iter().copied())?;
@@ -46,6 +52,25 @@ impl Transaction {
         let is_there = |index, _: &str| self.observed.link_at(index).is_some();
         self.detach_unless(HookPoint::Container, is_there).await?;
         self.follow_bridges().await
+    }
+
+    /// Takes over the MAC address of each adopted bridge, which is that of the containers' gateway. The kernel changes it with the
+    /// bridge's ports, unless somebody has set it.
+    fn follow_adopted_bridges(&mut self) -> Result<()> {
+        let mut changed = Vec::new();
+        for network in self.store.state.networks.values_mut().filter(|network| network.adopted) {
+            let link = self.observed.link(&network.bridge).filter(|link| is_bridge_of(network, link));
+            if let Some(mac) = link.and_then(|link| link.mac).filter(|mac| *mac != network.mac) {
+                network.mac = mac;
+                changed.push(network.name.clone());
+            }
+        }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        self.store.save()?;
+        let mut interfaces = self.store.state.interfaces().filter(|(_, one)| changed.contains(&one.network));
+        interfaces.try_for_each(|(_, interface)| self.guard_again(interface))
     }
 
     /// Puts the program that judges what the host's stack forwards on every network's bridge, and takes it off others.

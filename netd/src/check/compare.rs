@@ -51,11 +51,11 @@ fn of_network(view: View<'_>, facts: &Facts, network: &Network) -> Vec<Differenc
             found.push(Difference::BridgeDown { network: name.clone(), bridge: bridge.clone() });
         }
         for Subnet { net, gateway, .. } in network.gated() {
-            let is_there = view
-                .observed
-                .addresses
-                .iter()
-                .any(|address| address.interface == link.index && address.ip() == *gateway);
+            let is_there = view.observed.addresses.iter().any(|one| {
+                one.interface == link.index
+                    && one.net.addr() == *gateway
+                    && one.net.prefix_len() == net.prefix_len()
+            });
             if let (false, Ok(address)) = (is_there, ipnet::IpNet::new(*gateway, net.prefix_len())) {
                 let (network, bridge) = (name.clone(), bridge.clone());
                 found.push(Difference::GatewayGone { network, bridge, address });
@@ -83,7 +83,7 @@ fn of_container(view: View<'_>, facts: &Facts, container: &Container) -> Vec<Dif
         let host_interface = interface.host.to_string();
         let container = name.clone();
         let Some(link) = host_end(view, interface) else {
-            let now = view.observed.links.iter().find(|link| is_host_end_of(interface, link));
+            let now = renamed_end(view, interface);
             match now.map(|link| link.name.clone()) {
                 Some(now) => found.push(Difference::InterfaceRenamed { container, host_interface, now }),
                 // It has gone with its namespace.
@@ -110,6 +110,13 @@ fn of_container(view: View<'_>, facts: &Facts, container: &Container) -> Vec<Dif
         }
     }
     found
+}
+
+/// The host's end of an interface by another name. Its MAC address alone does not prove it: a link that another record names is not
+/// it.
+fn renamed_end<'a>(view: View<'a>, interface: &Interface) -> Option<&'a Link> {
+    let is_named = |link: &Link| view.state.interfaces().any(|(_, one)| one.host.as_str() == link.name);
+    view.observed.links.iter().find(|link| is_host_end_of(interface, link) && !is_named(link))
 }
 
 /// The host's end of an interface, if it is there by its recorded name.
@@ -166,7 +173,8 @@ fn of_hooks(view: View<'_>, programs: &Programs) -> Vec<Difference> {
 
 fn of_rows(view: View<'_>, programs: &Programs) -> Vec<Difference> {
     let mut found = Vec::new();
-    for (container, interface) in view.state.interfaces() {
+    let is_ready = |one: &(&Container, &Interface)| one.1.lifecycle == Lifecycle::Ready;
+    for (container, interface) in view.state.interfaces().filter(is_ready) {
         let (Some(link), Some((network, bridge))) = (host_end(view, interface), bridge_of(view, interface))
         else {
             continue;
@@ -178,7 +186,9 @@ fn of_rows(view: View<'_>, programs: &Programs) -> Vec<Difference> {
         }
     }
     let is_absent = |handle: Handle| !programs.publications.contains(&handle);
-    for one in view.state.publications.iter().filter(|one| is_absent(one.handle())) {
+    let is_there = |lifecycle| matches!(lifecycle, Lifecycle::Ready | Lifecycle::Draining);
+    let all = view.state.publications.iter().filter(|one| is_there(one.lifecycle));
+    for one in all.filter(|one| is_absent(one.handle())) {
         let (publication, target) = (one.spec(), one.target().to_string());
         found.push(Difference::PublicationRow { publication, target });
     }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use netd_common::abi::EndpointRow;
 use netd_common::flow::Handle;
 
-use crate::dataplane::{AttachedProgram, CLSACT_PRIORITY, Dataplane, HookPoint};
+use crate::dataplane::{AttachedProgram, Dataplane, HookPoint};
 use crate::error::Result;
 use crate::link::{Family, Netlink, Sysctl};
 use crate::model::{IfName, Name, Publication, Sandbox, State};
@@ -97,9 +97,11 @@ impl Programs {
             {
                 if program.is_filter() {
                     let filters = netlink.filters(index, point == HookPoint::Bridge).await?;
-                    count = filters.iter().filter(|filter| filter.priority() == CLSACT_PRIORITY).count();
+                    let ours = dataplane.program_id(point)?;
+                    count = filters.iter().filter(|filter| filter.program() == Some(ours)).count();
                 } else if thorough {
-                    before = dataplane.before(point, index, &link.name)?;
+                    // The interface may have gone meanwhile.
+                    before = dataplane.before(point, index, &link.name).unwrap_or_default();
                 }
             }
             hooked.push(Hooked { program, count, before });

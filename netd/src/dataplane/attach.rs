@@ -208,17 +208,16 @@ impl Hooks<'_> {
         })?
     }
 
-    /// Attaches a TC program once more, before all others on the hook, and then takes it off its earlier place.
-    pub(super) fn attach_first(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<()> {
-        let pin = self.link(point, ifindex, ifname);
-        if self.tc == TcHook::Clsact || !pin.exists() {
-            return Ok(());
-        }
-        let before = pin.with_file_name("replaced");
-        release(&before)?;
-        fs::rename(&pin, &before).doing(|| format!("rename {}", pin.display()))?;
-        self.host.run(|| self.attach_tcx(point, ifname, &pin))??;
-        release(&before)
+    /// Forgets a filter that somebody has removed. The mark of the qdisc stays: netd has made that all the same.
+    pub(super) fn forget_filter(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<()> {
+        release(&self.link(point, ifindex, ifname))
+    }
+
+    /// The kernel's number of a TC program.
+    pub(super) fn program_id(&self, point: HookPoint) -> Result<u32> {
+        let what = || format!("inspect BPF program {}", point.program());
+        let program = SchedClassifier::from_pin(self.program(point.program())).doing(what)?;
+        Ok(program.info().doing(what)?.id())
     }
 
     /// As [`Self::attach`], by a link. Runs in the host's namespace.

@@ -101,9 +101,14 @@ impl Dataplane {
         self.hooks().attach(point, ifindex, ifname)
     }
 
-    /// Attaches the TC program once more, before all others on the hook, and then takes it off its earlier place.
-    pub(crate) fn attach_first(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<()> {
-        self.hooks().attach_first(point, ifindex, ifname)
+    /// Forgets a clsact filter that somebody has removed.
+    pub(crate) fn forget_filter(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<()> {
+        self.hooks().forget_filter(point, ifindex, ifname)
+    }
+
+    /// The kernel's number of a TC program.
+    pub(crate) fn program_id(&self, point: HookPoint) -> Result<u32> {
+        self.hooks().program_id(point)
     }
 
     /// Attaches the socket programs to the root of cgroup v2, if it is mounted and they are not attached yet.

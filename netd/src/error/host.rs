@@ -32,6 +32,12 @@ pub enum HostError {
         /// Its name.
         name: String,
     },
+    /// The interface leads to containers.
+    #[error("{name} leads to containers of netd, so it cannot be an uplink")]
+    OwnUplink {
+        /// Its name.
+        name: String,
+    },
     /// The interface that should be made exists.
     #[error("interface {name} already exists")]
     InterfaceExists {
@@ -99,7 +105,9 @@ impl HostError {
             | Self::NoBridgeName
             | Self::ForeignXdp { .. }
             | Self::XdpUnderVlan { .. } => Kind::Conflict,
-            Self::XdpNotEthernet { .. } | Self::LoopbackUplink { .. } => Kind::Invalid,
+            Self::XdpNotEthernet { .. } | Self::LoopbackUplink { .. } | Self::OwnUplink { .. } => {
+                Kind::Invalid
+            }
             Self::XdpRefused { .. } => Kind::System,
         }
     }

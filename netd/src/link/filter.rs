@@ -5,7 +5,7 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::tc::TcMessage;
+use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcMessage, TcOption};
 
 use super::exchange::{receive, send};
 use super::netlink::{Netlink, refused};
@@ -20,6 +20,18 @@ impl Filter {
     /// Its priority: the lowest sees packets first.
     pub(crate) const fn priority(&self) -> u16 {
         (self.0.header.info >> 16) as u16
+    }
+
+    /// The number of its BPF program; none if it has none.
+    pub(crate) fn program(&self) -> Option<u32> {
+        let options = self.0.attributes.iter().filter_map(|attribute| match attribute {
+            TcAttribute::Options(options) => Some(options),
+            _ => None,
+        });
+        options.flatten().find_map(|option| match option {
+            TcOption::Bpf(TcFilterBpfOption::ProgId(number)) => Some(*number),
+            _ => None,
+        })
     }
 }
 

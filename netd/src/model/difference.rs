@@ -171,7 +171,10 @@ impl Difference {
     pub const fn is_repairable(&self) -> bool {
         !matches!(
             self,
-            Self::NamespaceGone { .. } | Self::UplinkGone { .. } | Self::BridgeGone { adopted: true, .. }
+            Self::NamespaceGone { .. }
+                | Self::UplinkGone { .. }
+                | Self::NotFirst { .. }
+                | Self::BridgeGone { adopted: true, .. }
         )
     }
 }

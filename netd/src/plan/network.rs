@@ -60,9 +60,12 @@ pub(crate) fn default_network(view: View<'_>) -> Result<Network> {
     network(view, NetworkRequest::new(BRIDGE.parse()?))
 }
 
-/// Whether a network's interface is the recorded bridge: name, kind and MAC address agree.
+/// Whether an interface is the recorded bridge: kind and MAC address agree, of an adopted one kind and name. The kernel changes the
+/// MAC address of a bridge whose maker has not set one, with its ports.
 pub(crate) fn is_bridge_of(network: &Network, link: &Link) -> bool {
-    link.mac == Some(network.mac) && link.kind.as_deref() == Some(KIND)
+    let is_it =
+        if network.adopted { link.name == network.bridge.as_str() } else { link.mac == Some(network.mac) };
+    is_it && link.kind.as_deref() == Some(KIND)
 }
 
 /// Whether netd has made this bridge, which has these addresses: its MAC address is made of one of them.

@@ -45,10 +45,15 @@ pub(crate) fn all_uplinks(view: View<'_>) -> Vec<Link> {
     found
 }
 
-/// Refuses uplinks that are not there, or lead nowhere.
-pub(crate) fn check_chosen(chosen: &[IfName], observed: &Observed) -> Result<()> {
-    chosen.iter().try_for_each(|name| match observed.link(name) {
+/// Refuses uplinks that are not there, that lead nowhere, or that lead to netd's own containers.
+pub(crate) fn check_chosen(chosen: &[IfName], view: View<'_>) -> Result<()> {
+    let is_own = |name: &IfName| {
+        view.state.networks.values().any(|network| network.bridge == *name)
+            || view.state.interfaces().any(|(_, interface)| interface.host == *name)
+    };
+    chosen.iter().try_for_each(|name| match view.observed.link(name) {
         None => Err(HostError::NoInterface { name: name.to_string() }.into()),
+        Some(_) if is_own(name) => Err(HostError::OwnUplink { name: name.to_string() }.into()),
         Some(link) if link.loopback => Err(HostError::LoopbackUplink { name: name.to_string() }.into()),
         Some(_) => Ok(()),
     })

@@ -10,6 +10,7 @@ mod status;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use netd_common::flow::Handle;
 
@@ -92,8 +93,21 @@ impl Session {
         !self.state.preferences.no_serve
     }
 
-    /// Where the kernel differs from the records.
+    /// Where the kernel differs from the records. A transaction that is at work looks like that as well, so what is found is looked
+    /// at once more.
     pub async fn check(&self) -> Result<Vec<Difference>> {
+        /// How long a step of a transaction may take.
+        const STEP: Duration = Duration::from_millis(300);
+        let mut found = self.look().await?;
+        if !found.is_empty() {
+            tokio::time::sleep(STEP).await;
+            let again = Self::open(&self.settings)?.look().await?;
+            found.retain(|one| again.contains(one));
+        }
+        Ok(found)
+    }
+
+    async fn look(&self) -> Result<Vec<Difference>> {
         let (settings, state) = (&self.settings, &self.state);
         let netlink = Netlink::open(&settings.host)?;
         let observed = Observed::read(&settings.host, &netlink).await?;

@@ -69,6 +69,7 @@ fn cure(one: &Difference) -> String {
         Difference::BridgeGone { network, bridge, adopted: true } => {
             format!("create {bridge} again, or: netd network rm --force {network}")
         }
+        Difference::NotFirst { .. } => "take the other program off, or attach it behind netd's".to_owned(),
         _ => "netd repair".to_owned(),
     }
 }
