@@ -213,7 +213,13 @@ fn there_is_one_follower_and_a_killed_one_is_replaced() {
     assert_eq!(follower(&lab), Value::Null);
     lab.netd(&["sync"]).ok();
     wait_for("the next follower", PATIENCE, || follower(&lab) != Value::Null);
-    assert_ne!(pid(&lab), first);
+    let second = pid(&lab);
+    assert_ne!(second, first);
+    let kill = std::process::Command::new("kill").args(["-9", &second.to_string()]).status().unwrap();
+    assert!(kill.success());
+    wait_for("the end of the second follower", PATIENCE, || follower(&lab) == Value::Null);
+    lab.netd(&["down"]).ok();
+    assert!(!lab.state_dir().exists(), "the mark of a killed one goes with the rest");
 }
 
 #[test]
@@ -231,6 +237,7 @@ fn a_follower_in_the_foreground_stays_until_a_signal() {
     serve.signal(Signal::SIGTERM);
     assert!(serve.wait().success());
     assert_eq!(follower(&lab), Value::Null);
+    assert!(!lab.state_dir().exists(), "its mark goes with it");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::observe::present_cookies;
 use crate::plan::container::is_made_veth;
 use crate::plan::network::is_made_bridge;
 use crate::settings::Settings;
+use crate::store::Presence;
 
 impl Transaction {
     /// Removes everything that an instance has made, whatever state it is in. Goes on after a failure and reports every one.
@@ -60,6 +61,8 @@ impl Transaction {
         // What could not be removed stays recorded, for the next attempt.
         if errors.is_empty() {
             errors.extend(transaction.store.remove().err());
+            // A follower that was killed has left its mark.
+            errors.extend(Presence::take(&settings.state_dir, transaction.cookie).map(drop).err());
         }
         Error::all(errors)?;
         Ok(removed)

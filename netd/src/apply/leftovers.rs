@@ -10,9 +10,9 @@ use super::network::Bridged;
 use super::publication::Published;
 use super::transaction::Transaction;
 use crate::error::{Error, Result};
-use crate::model::{Container, Interface, Lifecycle, Link, Network, Publication, Sandbox};
+use crate::model::{Container, Interface, Lifecycle, Network, Publication, Sandbox};
 use crate::observe::is_alive;
-use crate::plan::container::is_host_end_of;
+use crate::plan::container::{host_end, renamed_end};
 use crate::plan::network::is_bridge_of;
 
 impl Transaction {
@@ -95,13 +95,8 @@ impl Transaction {
 
     /// Whether somebody has removed an adopted interface. One that has another name is still there.
     fn is_gone(&self, interface: &Interface) -> bool {
-        let state = &self.store.state;
-        let is_anothers = |link: &Link| {
-            link.name != interface.host.as_str()
-                && state.interfaces().any(|(_, one)| one.host.as_str() == link.name)
-        };
-        let mut links = self.observed.links.iter();
-        interface.adopted && !links.any(|link| is_host_end_of(interface, link) && !is_anothers(link))
+        let view = self.view();
+        interface.adopted && host_end(view, interface).or_else(|| renamed_end(view, interface)).is_none()
     }
 
     /// Whether a network is half made, or its adopted bridge is gone and no container is on it.

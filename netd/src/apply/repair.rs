@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::link::{Family, Sysctl, delete_filter};
 use crate::model::report::{Difference, Repaired};
 use crate::model::{Container, IfName, Interface, Lifecycle, Network, Publication};
-use crate::plan::container::is_host_end_of;
+use crate::plan::container::{host_end, is_host_end_of};
 use crate::session::Session;
 use crate::settings::Settings;
 
@@ -26,10 +26,10 @@ const ROUNDS: usize = 3;
 /// How much a repair does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
-    /// What nobody can have meant: for a process that does it again and again. It does not argue with a program that puts itself
-    /// before netd's.
+    /// For a process that looks again and again: what costs much for each container, and nobody but the user can put right, is not
+    /// looked at.
     Following,
-    /// All of it.
+    /// Everything is looked at.
     Whole,
 }
 
@@ -178,7 +178,7 @@ impl Transaction {
         self.attach_containers()
     }
 
-    /// Writes the row of each interface that is there, and attaches its program.
+    /// The same for every interface.
     fn attach_containers(&self) -> Result<()> {
         let mut errors = Vec::new();
         for (_, interface) in self.store.state.interfaces() {
@@ -187,11 +187,10 @@ impl Transaction {
         Error::all(errors)
     }
 
+    /// Writes the row of an interface, if it is there, and attaches its program.
     pub(super) fn guard_again(&self, interface: &Interface) -> Result<()> {
-        let link = self.observed.link(&interface.host).filter(|link| is_host_end_of(interface, link));
-        let (Some(link), Some(network)) = (link, self.store.state.networks.get(&interface.network)) else {
-            return Ok(());
-        };
+        let network = self.store.state.networks.get(&interface.network);
+        let (Some(link), Some(network)) = (host_end(self.view(), interface), network) else { return Ok(()) };
         self.guard(interface, network, link.index)
     }
 

@@ -6,7 +6,7 @@ use super::facts::{Facts, Hooked, Programs};
 use crate::dataplane::HookPoint;
 use crate::model::report::Difference;
 use crate::model::{Container, Interface, Lifecycle, Link, Network, Subnet};
-use crate::plan::container::is_host_end_of;
+use crate::plan::container::{host_end, renamed_end};
 use crate::plan::network::is_bridge_of;
 use crate::plan::uplink::uplinks;
 use crate::plan::{View, rows};
@@ -110,18 +110,6 @@ fn of_container(view: View<'_>, facts: &Facts, container: &Container) -> Vec<Dif
         }
     }
     found
-}
-
-/// The host's end of an interface by another name. Its MAC address alone does not prove it: a link that another record names is not
-/// it.
-fn renamed_end<'a>(view: View<'a>, interface: &Interface) -> Option<&'a Link> {
-    let is_named = |link: &Link| view.state.interfaces().any(|(_, one)| one.host.as_str() == link.name);
-    view.observed.links.iter().find(|link| is_host_end_of(interface, link) && !is_named(link))
-}
-
-/// The host's end of an interface, if it is there by its recorded name.
-fn host_end<'a>(view: View<'a>, interface: &Interface) -> Option<&'a Link> {
-    view.observed.link(&interface.host).filter(|link| is_host_end_of(interface, link))
 }
 
 /// The network of an interface and its bridge, if that is there by its recorded name.

@@ -215,6 +215,17 @@ pub(crate) fn is_host_end_of(interface: &Interface, link: &Link) -> bool {
     link.mac == Some(interface.host_mac) && link.kind.as_deref() == Some(KIND)
 }
 
+/// The host's end of an interface, if it is there by its recorded name.
+pub(crate) fn host_end<'a>(view: View<'a>, interface: &Interface) -> Option<&'a Link> {
+    view.observed.link(&interface.host).filter(|link| is_host_end_of(interface, link))
+}
+
+/// The host's end of an interface by another name. Its MAC address alone does not prove it: a link that a record names is not it.
+pub(crate) fn renamed_end<'a>(view: View<'a>, interface: &Interface) -> Option<&'a Link> {
+    let is_named = |link: &Link| view.state.interfaces().any(|(_, one)| one.host.as_str() == link.name);
+    view.observed.links.iter().find(|link| is_host_end_of(interface, link) && !is_named(link))
+}
+
 /// Whether netd has made this veth pair: both its name and its MAC address are made of the same digest.
 pub(crate) fn is_made_veth(link: &Link) -> bool {
     let digest = link.name.strip_prefix(MADE_PREFIX).unwrap_or_default();

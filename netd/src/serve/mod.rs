@@ -90,9 +90,8 @@ impl Follower {
             self.note.problem = pass.error.as_ref().map(Error::chain);
             self.presence.tell(&self.note)?;
             tell(&pass);
-            retry = if pass.error.is_some() { (retry * 2).min(RETRY.1) } else { RETRY.0 };
             if self.note.ends && session.as_ref().is_some_and(Session::is_idle) {
-                self.presence.leave();
+                drop(self.presence);
                 // A command that has just made something may have seen the mark, and started nobody.
                 if Session::open(&self.settings)?.is_idle() {
                     return Ok(End::Empty);
@@ -104,8 +103,8 @@ impl Follower {
                 continue;
             }
             let again = pass.error.is_some().then(|| Instant::now() + retry);
+            retry = if pass.error.is_some() { (retry * 2).min(RETRY.1) } else { RETRY.0 };
             if let Some(end) = self.wait(session.as_ref(), again, cost).await? {
-                self.presence.leave();
                 return Ok(end);
             }
         }

@@ -82,9 +82,11 @@ impl Presence {
             _ => false,
         }
     }
+}
 
+impl Drop for Presence {
     /// Gives the mark back. The folder of the states goes too if it is empty.
-    pub(crate) fn leave(self) {
+    fn drop(&mut self) {
         if !self.is_seen() {
             return;
         }
