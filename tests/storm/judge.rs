@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt::{self, Display, Formatter, Write as _};
+use std::net::IpAddr;
 
 use crate::actors::Kind;
 use crate::ground::GROUPS;
@@ -80,6 +81,8 @@ pub(crate) struct Judge {
     holdings: [Vec<Holding>; GROUPS.len()],
     /// Containers that are gone.
     gone: HashSet<Party>,
+    /// The addresses that each container has or had.
+    addresses: HashMap<Party, [IpAddr; 2]>,
     /// When each flow began, and whose it is.
     began: HashMap<u32, (u64, Kind)>,
     /// When the asker of each flow closed its socket.
@@ -130,6 +133,11 @@ impl Judge {
         self.holdings[usize::from(group)].retain(|held| held.party != party || held.until.is_some());
     }
 
+    /// Notes that a container has come, and its addresses.
+    pub(crate) fn comes(&mut self, party: Party, addresses: [IpAddr; 2]) {
+        self.addresses.insert(party, addresses);
+    }
+
     /// Notes that a container goes away.
     pub(crate) fn goes(&mut self, party: Party) {
         self.gone.insert(party);
@@ -156,6 +164,14 @@ impl Judge {
         self.ended.get(&flow).is_some_and(|ended| held(*ended))
     }
 
+    /// Whether a container has got an address of one that is gone. Its neighbours on the bridge cannot tell the two apart.
+    fn inherits(&self, party: Party, from: Party) -> bool {
+        let (Some(has), Some(had)) = (self.addresses.get(&party), self.addresses.get(&from)) else {
+            return false;
+        };
+        self.gone.contains(&from) && has.iter().any(|address| had.contains(address))
+    }
+
     /// Whose flow it is.
     pub(crate) fn kind(&self, flow: u32) -> Option<Kind> {
         self.began.get(&flow).map(|(_, kind)| *kind)
@@ -168,7 +184,8 @@ impl Judge {
             Meant::For(party) if party == receiver => true,
             Meant::For(Party::Host) => self.is_published_since(label.flow, receiver),
             // What comes for a container that is gone is the host's, as with conntrack.
-            Meant::For(party) => receiver == Party::Host && self.gone.contains(&party),
+            Meant::For(party) if receiver == Party::Host => self.gone.contains(&party),
+            Meant::For(party) => matches!(label.from, Party::Container(..)) && self.inherits(receiver, party),
             Meant::Holder(group) => self.may_lead(group, receiver, label.flow),
             Meant::Anybody => true,
             Meant::Nobody => false,
@@ -239,5 +256,34 @@ impl Judge {
             writeln!(said, "    {number}: {:?}: {:?}", step.kind, step.deed).expect("a string takes all");
         }
         said
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    #[test]
+    fn who_has_got_the_address_of_one_that_is_gone_gets_what_neighbours_still_send_there() {
+        let at = |last| [Ipv4Addr::new(10, 77, 0, last).into(), Ipv6Addr::from(u128::from(last)).into()];
+        let (old, new, other) = (Party::Container(5, 1), Party::Container(3, 2), Party::Container(4, 1));
+        let label = |from| Label { from, meant: Meant::For(old), flow: 1, seq: 1, asks: true };
+        let breaches = |receiver, from, is_gone| {
+            let mut judge = Judge::default();
+            for (party, last) in [(old, 2), (new, 2), (other, 3)] {
+                judge.comes(party, at(last));
+            }
+            if is_gone {
+                judge.goes(old);
+            }
+            judge.receives(receiver, label(from), "by UDP");
+            judge.is_broken()
+        };
+        assert!(!breaches(new, other, true));
+        assert!(breaches(other, other, true), "it has another address");
+        assert!(breaches(new, other, false), "the first is still there");
+        assert!(breaches(new, Party::Outside, true), "only neighbours send by the bridge alone");
     }
 }

@@ -218,6 +218,7 @@ impl World {
             self.raw(party, &path, protocol);
         }
         self.enter(sockets::capture(&path, "eth0"), party, Role::Sees { wire: false });
+        self.judge.comes(party, container.addresses);
         self.places[usize::from(place)] = Some(container);
     }
 
