@@ -40,6 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .args(["--package", "netd-load", "--bins"])
         .args(["--target", target, "-Z", "build-std=core", "--target-dir"])
         .arg(&target_dir)
+        .args(env::var_os("CARGO_FEATURE_OTHER_LAYOUT").map(|_set| "--features=netd-ebpf/other-layout"))
         .current_dir(&root)
         .env("PATH", path)
         .env("RUSTC_BOOTSTRAP", "1")

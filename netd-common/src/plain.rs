@@ -26,7 +26,7 @@ macro_rules! plain {
 
 plain! {
     FlowKey: 2 * 4 + 8, 2 * 16 + 8;
-    FlowRow: 3 * 4 + 52, 3 * 16 + 52 + 4;
+    FlowRow: 3 * 4 + 52 + size_of::<<Ipv4 as Address>::Pad>(), 3 * 16 + 52 + size_of::<<Ipv6 as Address>::Pad>();
     FragmentKey: 2 * 4 + 8, 2 * 16 + 8;
     QueuedFragmentKey: 2 * 4 + 8 + 8, 2 * 16 + 8 + 8;
     BoundPortKey: 4 + 4, 16 + 4;

@@ -137,6 +137,12 @@ pub fn nat46_track_new(ctx: TcContext) -> i32 {
     dispatch::nat46_track_new(&ctx)
 }
 
+/// A packet without a flow, while the last flows of another set of programs are carried over.
+#[classifier]
+pub fn hold(ctx: TcContext) -> i32 {
+    dispatch::hold(&ctx)
+}
+
 /// An IPv4 packet that was broadcast on an uplink's link.
 #[classifier]
 pub fn broadcast(ctx: TcContext) -> i32 {

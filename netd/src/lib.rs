@@ -26,7 +26,7 @@ mod settings;
 mod store;
 
 pub use apply::{Effort, Transaction, remove_gone};
-pub use dataplane::{TcHook, cgroup_root};
+pub use dataplane::{TcHook, cgroup_root, own_version};
 pub use error::{
     ContainerError, Doing, Error, Holder, HostError, Kind, Lack, NetworkError, PublicationError, Result,
     StateError, SubnetFault,
@@ -34,9 +34,9 @@ pub use error::{
 pub use model::report;
 pub use model::{
     Access, ContainerRequest, Count, GatewayMode, GatewayModes, HostPorts, IfName, InterfaceRequest, Mac,
-    ModeSpec, Name, NetworkMode, NetworkRequest, OwnerKey, Policy, PortRange, PortSpec, Process, Protocol,
-    Publication, PublishRequest, Quota, Replace, Setting, SettingName, Source, TargetSpec, TimeoutSpec,
-    Timeouts, UnpublishSpec, XdpMode,
+    ModeSpec, Name, NetworkMode, NetworkRequest, OwnerKey, Policy, PortRange, PortSpec, Process,
+    ProgramsVersion, Protocol, Publication, PublishRequest, Quota, Replace, Setting, SettingName, Source,
+    TargetSpec, TimeoutSpec, Timeouts, UnpublishSpec, XdpMode,
 };
 pub use netns::Netns;
 pub use observe::this_process;

@@ -46,6 +46,7 @@ mod run;
 mod testbed;
 mod timeouts;
 mod tunnel;
+mod upgrade;
 mod verifier;
 mod version;
 mod xdp;

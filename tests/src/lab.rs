@@ -175,7 +175,17 @@ impl Lab {
 
     /// A netd command in another host, or with another state folder.
     pub fn netd_command_in(&self, host: &Netns, state_dir: &Path, words: &[&str]) -> Command {
-        let mut command = host.command(&netd_binary().to_string_lossy());
+        self.command_of(&netd_binary(), host, state_dir, words)
+    }
+
+    /// Runs another netd.
+    #[track_caller]
+    pub fn netd_of(&self, binary: &Path, words: &[&str]) -> Said {
+        said(&mut self.command_of(binary, &self.host, &self.state_dir(), words), words)
+    }
+
+    fn command_of(&self, binary: &Path, host: &Netns, state_dir: &Path, words: &[&str]) -> Command {
+        let mut command = host.command(&binary.to_string_lossy());
         command.arg("--state-dir").arg(state_dir).args(words).stdin(Stdio::null());
         if !self.follows {
             command.env("NETD_NO_SERVE", "1");
@@ -195,7 +205,13 @@ impl Lab {
     /// Starts netd and kills it after this time.
     #[track_caller]
     pub fn netd_killed(&self, words: &[&str], after: Duration) {
-        let mut command = self.netd_command(words);
+        self.netd_killed_of(&netd_binary(), words, after);
+    }
+
+    /// Starts another netd and kills it after this time.
+    #[track_caller]
+    pub fn netd_killed_of(&self, binary: &Path, words: &[&str], after: Duration) {
+        let mut command = self.command_of(binary, &self.host, &self.state_dir(), words);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("netd starts");
         let moment = Instant::now() + after;
         // Not a sleep: the time is often less than a sleep can be.

@@ -33,6 +33,37 @@ pub fn netd_binary() -> PathBuf {
     path
 }
 
+/// A netd whose programs have rows of another form: `NETD_OTHER_LAYOUT_BIN`, which `cargo xtask test` builds.
+pub fn other_layout_binary() -> PathBuf {
+    let path = std::env::var_os("NETD_OTHER_LAYOUT_BIN").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/other-layout/debug/netd")),
+        PathBuf::from,
+    );
+    assert!(path.exists(), "there is no netd at {}: run `cargo xtask test`", path.display());
+    path
+}
+
+/// Makes a copy of netd in which each of these texts is another one of the same length.
+pub fn patched_binary(at: &std::path::Path, texts: &[(&str, &str)]) {
+    let mut bytes = std::fs::read(netd_binary()).expect("read netd");
+    for (text, other) in texts {
+        assert_eq!(text.len(), other.len(), "{text}");
+        let places: Vec<usize> = bytes
+            .windows(text.len())
+            .enumerate()
+            .filter(|(_, one)| *one == text.as_bytes())
+            .map(|(at, _)| at)
+            .collect();
+        assert!(!places.is_empty(), "netd does not have the text {text}");
+        for place in places {
+            bytes[place..place + text.len()].copy_from_slice(other.as_bytes());
+        }
+    }
+    std::fs::write(at, bytes).expect("write a netd");
+    std::fs::set_permissions(at, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("make it executable");
+}
+
 /// Fails with a clear message if the tests cannot run here.
 pub fn need_root() {
     assert!(

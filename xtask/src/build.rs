@@ -20,6 +20,15 @@ pub(crate) fn build(release: bool) -> Result<()> {
     Ok(())
 }
 
+/// Builds a netd whose programs have rows of another form, for the test that replaces programs. Returns where it is.
+pub(crate) fn other_layout() -> Result<PathBuf> {
+    let folder = target().join("other-layout");
+    run(cargo()
+        .args(["build", "--package", "netd", "--features", "other-layout", "--target-dir"])
+        .arg(&folder))?;
+    Ok(folder.join("debug/netd"))
+}
+
 /// Cargo's target folder.
 pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)

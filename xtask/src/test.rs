@@ -1,6 +1,7 @@
 //! All tests: first those that need no root, then those with BPF programs and traffic.
 
 use std::hint::spin_loop;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -16,14 +17,15 @@ pub(crate) fn test(filter: &[String], repeat: u32, busy: u32) -> Result<()> {
     host::check()?;
     setup::everything()?;
     build::build(true)?;
+    let other = build::other_layout()?;
     tidy::tidy()?;
     say("tests that need no privilege");
     run(cargo().args(["test", "--quiet", "--"]).args(filter))?;
-    beside(busy, || rounds(filter, repeat))
+    beside(busy, || rounds(filter, repeat, &other))
 }
 
 /// Runs the privileged tests until a round fails.
-fn rounds(filter: &[String], repeat: u32) -> Result<()> {
+fn rounds(filter: &[String], repeat: u32, other: &Path) -> Result<()> {
     for round in 1..=repeat {
         let which = if repeat == 1 { String::new() } else { format!(", round {round} of {repeat}") };
         say(&format!("programs and traffic: BPF, namespaces, real servers{which}"));
@@ -31,7 +33,8 @@ fn rounds(filter: &[String], repeat: u32) -> Result<()> {
         run(cargo()
             .args(["test", "--release", "--package", "netd-tests", "--"])
             .args(filter)
-            .env("NETD_BIN", build::binary(true)))
+            .env("NETD_BIN", build::binary(true))
+            .env("NETD_OTHER_LAYOUT_BIN", other))
         .with_context(|| format!("round {round} of {repeat}"))?;
         if repeat != 1 {
             say(&format!("round {round} of {repeat} passed in {} s", start.elapsed().as_secs()));

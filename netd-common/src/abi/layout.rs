@@ -11,32 +11,13 @@ use std::fs;
 use std::path::Path;
 use std::string::String;
 
+use super::fields::{TYPES, Type};
 use super::*;
+use crate::flow::Handle;
 use crate::flow::state::State;
-use crate::flow::{FlowKey, Handle};
 use crate::verdict::Reason;
 use crate::wire::bytes::{Be16, Ipv4, Ipv6};
 use crate::wire::checksum::Delta;
-
-fn size_of_field<T, F>(_field: impl Fn(&T) -> &F) -> usize {
-    size_of::<F>()
-}
-
-/// Writes the layout of types. A field that is forgotten here does not compile.
-macro_rules! types {
-    ($out:expr; $($type:ident $(<$family:ty>)? { $($field:ident),* })*) => {$({
-        fn _has_all_fields(row: &$type$(<$family>)?) {
-            let $type { $($field: _),* } = row;
-        }
-        type Row = $type$(<$family>)?;
-        let family = concat!("" $(, " ", stringify!($family))?);
-        let _ = writeln!($out, "{}{family}: {} bytes, aligned to {}", stringify!($type), size_of::<Row>(), align_of::<Row>());
-        $(
-            let (at, size) = (core::mem::offset_of!(Row, $field), size_of_field(|row: &Row| &row.$field));
-            let _ = writeln!($out, "  {at:>4} {:<20} {size}", stringify!($field));
-        )*
-    })*};
-}
 
 /// Writes the values of constants.
 macro_rules! constants {
@@ -45,57 +26,12 @@ macro_rules! constants {
     )*)*};
 }
 
-fn families(out: &mut String) {
-    types! { out;
-        FlowKey<Ipv4> { src, dst, src_port, dst_port, protocol_and_zone }
-        FlowKey<Ipv6> { src, dst, src_port, dst_port, protocol_and_zone }
-        FlowRow<Ipv4> {
-            src, dst, src_port, dst_port, addresses, ports, endpoint, publication, bits, last, oif, acknowledged, next_hop,
-            packets_low, pad, pending, bytes_and_packets
-        }
-        FlowRow<Ipv6> {
-            src, dst, src_port, dst_port, addresses, ports, endpoint, publication, bits, last, oif, acknowledged, next_hop,
-            packets_low, pad, pending, bytes_and_packets
-        }
-        FragmentKey<Ipv4> { src, dst, id, protocol_and_zone }
-        FragmentKey<Ipv6> { src, dst, id, protocol_and_zone }
-        QueuedFragmentKey<Ipv4> { datagram, number, pad }
-        QueuedFragmentKey<Ipv6> { datagram, number, pad }
-        BoundPortKey<Ipv4> { address, protocol, port }
-        BoundPortKey<Ipv6> { address, protocol, port }
-        DenyCacheRow<Ipv4> {
-            stamp, mac, ifindex, port_and_protocol, reason, peer, pending, publication, src, dst, bytes
-        }
-        DenyCacheRow<Ipv6> {
-            stamp, mac, ifindex, port_and_protocol, reason, peer, pending, publication, src, dst, bytes
-        }
-    }
-}
-
 fn rows(out: &mut String) {
-    types! { out;
-        FragmentRow { src_port, dst_port, last, first, pad, queued }
-        QueuedFragmentRow { len, pad, frame }
-        EndpointRow { handle, ifindex, mtu, ethernet, bridge, network, flags, subnet4, subnet6 }
-        PublicationRow {
-            handle, endpoint, host_port, target_port, ports, interface, flags, address, counters
+    for &Type { name, size, fields } in TYPES {
+        let _ = writeln!(out, "{name}: {size} bytes");
+        for Field { name, at, size } in fields {
+            let _ = writeln!(out, "  {at:>4} {name:<20} {size}");
         }
-        PublicationCounters { packets_in, bytes_in, packets_out, bytes_out, flows, dropped }
-        PortRow { any, bound }
-        TargetPortKey { endpoint, protocol, port }
-        SourceKey { publication, source }
-        AllowedAddressKey { endpoint, address }
-        UplinkRow { address4, mtu, address6, mac, flags }
-        TrustKey { network, ifindex }
-        LocalPorts { first, last }
-        SocketKey { cookie, target, target_port, protocol, pad }
-        SocketRow { address, port, pad }
-        LimitRow { room, share, places, pad }
-        FillRow { connections, hand }
-        UsageRow { connections }
-        DropRow { packets, bytes, reported, left }
-        DropEvent { src, dst, src_port, dst_port, reason, protocol, len, ifindex, pad }
-        VersionRow { abi, digest }
     }
     // Words and tuples of words; the order of a subnet's addresses is that of `Subnet::new`.
     let words =
@@ -134,10 +70,11 @@ fn numbers(out: &mut String) {
     for (number, program) in xdp_stage::PROGRAMS.iter().enumerate() {
         let _ = writeln!(out, "xdp stage {number}: {program}");
     }
+    let _ = writeln!(out, "previous: {}, {}, {}", previous::UPLINK, previous::CONTAINER, previous::HOLD);
     for program in hook::ALL {
         let _ = writeln!(out, "hook: {program}");
     }
-    for Map { name, kind, key, value, rows, flags } in MAPS {
+    for Map { name, kind, key, value, rows, flags, .. } in MAPS {
         let _ = writeln!(out, "map {name}: {kind:?}, key {key}, value {value}, {rows} rows, flags {flags}");
     }
 }
@@ -146,7 +83,6 @@ fn numbers(out: &mut String) {
 fn a_changed_contract_has_a_new_number() {
     let mut now = String::new();
     let _ = writeln!(now, "ABI {ABI}");
-    families(&mut now);
     rows(&mut now);
     numbers(&mut now);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/abi/layout.txt");

@@ -36,6 +36,13 @@ pub struct LimitRow {
     pub pad: u32,
 }
 
+/// A count of connections as it is written. Another CPU may remove a row before its insertion is counted: none is below zero.
+#[inline(always)]
+#[must_use]
+pub const fn counted(count: u64) -> u64 {
+    if count > u64::MAX / 2 { 0 } else { count }
+}
+
 impl LimitRow {
     /// A share of everything: there is no quota.
     pub const WHOLE: u32 = 1 << Self::SHARE_BITS;

@@ -1,9 +1,10 @@
 //! The maps: name, kind, key, value and capacity of each.
 
 use crate::abi::{
-    AllowedAddressKey, BoundPortKey, DenyCacheRow, DropRow, EndpointRow, FillRow, FlowRow, FragmentKey,
-    FragmentRow, LimitRow, LocalPorts, PortRow, PublicationRow, QueuedFragmentKey, QueuedFragmentRow,
-    SocketKey, SocketRow, SourceKey, TargetPortKey, TrustKey, UplinkRow, UsageRow, VersionRow, table,
+    AllowedAddressKey, BoundPortKey, DenyCacheRow, DropRow, EndpointRow, Field, Fields, FillRow, FlowRow,
+    FragmentKey, FragmentRow, LayoutRow, LimitRow, LocalPorts, PortRow, PublicationRow, QueuedFragmentKey,
+    QueuedFragmentRow, SocketKey, SocketRow, SourceKey, TargetPortKey, TrustKey, UplinkRow, UsageRow,
+    VersionRow, table,
 };
 use crate::flow::state::State;
 use crate::flow::{FlowKey, Handle};
@@ -67,21 +68,39 @@ pub struct Map {
     pub rows: u32,
     /// The flags it is made with.
     pub flags: u32,
+    /// The fields of a key, without a trie's prefix length.
+    pub key_fields: &'static [Field],
+    /// The fields of a value.
+    pub value_fields: &'static [Field],
 }
 
 impl Map {
     #[expect(clippy::cast_possible_truncation, reason = "keys and rows are small")]
-    const fn new<K, V>(name: &'static str, kind: Kind, rows: u32) -> Self {
+    const fn new<K: Fields, V: Fields>(name: &'static str, kind: Kind, rows: u32) -> Self {
         // BPF_OBJ_NAME_LEN, with the zero at the end.
         assert!(name.len() < 16);
         let key = size_of::<K>() as u32 + kind.prefix_len();
-        Self { name, kind, key, value: size_of::<V>() as u32, rows, flags: kind.flags() }
+        let (key_fields, value_fields) = (K::FIELDS, V::FIELDS);
+        Self {
+            name,
+            kind,
+            key,
+            value: size_of::<V>() as u32,
+            rows,
+            flags: kind.flags(),
+            key_fields,
+            value_fields,
+        }
     }
 
-    /// Whether the map belongs to one set of programs and is pinned beside them. All other maps are shared by all sets
-    /// of programs with the same ABI.
+    /// Whether the map holds programs, and is pinned beside them.
     pub const fn is_of_programs(&self) -> bool {
         matches!(self.kind, Kind::ProgramArray)
+    }
+
+    /// Whether the map says what it belongs to. Each set of programs has its own.
+    pub fn is_of_one_set(&self) -> bool {
+        self.is_of_programs() || matches!(self.name, name::VERSION | name::LAYOUT)
     }
 
     /// Whether its capacity depends on the setting `max-connections`, see [`capacity::flows`].
@@ -208,8 +227,15 @@ maps! {
     STAGES: ProgramArray<u32, u32>, capacity::STAGES;
     /// Program array: [`xdp_stage`](crate::abi::xdp_stage) → program.
     XDP_STAGES: ProgramArray<u32, u32>, capacity::XDP_STAGES;
+    /// Program array: [`previous`](crate::abi::previous) → the program that gets packets without a flow. Empty but while another
+    /// set of programs, whose flow tables differ, gives way to this one.
+    PREVIOUS: ProgramArray<u32, u32>, capacity::PREVIOUS;
+    /// Array of one: until when [`HOLD`](crate::abi::previous::HOLD) holds packets, nanoseconds of `CLOCK_MONOTONIC`.
+    HOLD_UNTIL: Array<u32, u64>, 1;
     /// Array of one: [`VersionRow`](crate::abi::VersionRow), frozen once the programs are loaded.
     VERSION: Array<u32, VersionRow>, 1;
+    /// Array of one: the fields of every map's rows as JSON, frozen once the programs are loaded. Zeros fill it up.
+    LAYOUT: Array<u32, LayoutRow>, 1;
 }
 
 /// Capacities of the maps, in rows.
@@ -332,6 +358,8 @@ pub mod capacity {
     /// Stages.
     #[expect(clippy::cast_possible_truncation, reason = "there are few stages")]
     pub const STAGES: u32 = crate::abi::stage::PROGRAMS.len() as u32;
+    /// Hooks whose packets may go to the programs before.
+    pub const PREVIOUS: u32 = crate::abi::previous::COUNT;
     /// Stages of XDP.
     #[expect(clippy::cast_possible_truncation, reason = "there are few stages")]
     pub const XDP_STAGES: u32 = crate::abi::xdp_stage::PROGRAMS.len() as u32;

@@ -11,6 +11,7 @@ mod drop;
 mod endpoint;
 mod event;
 mod family;
+mod fields;
 mod fragment;
 mod host;
 #[cfg(test)]
@@ -28,17 +29,18 @@ pub use drop::{DenyCacheRow, DropRow};
 pub use endpoint::{AllowedAddressKey, EndpointRow, Subnet, network_flag};
 pub use event::DropEvent;
 pub use family::FamilyRows;
+pub use fields::{Field, Fields};
 pub use fragment::{FRAGMENT_TICKS, FragmentKey, FragmentRow, QueuedFragmentKey, QueuedFragmentRow};
 pub use host::LocalPorts;
-pub use limit::{FillRow, LimitRow, UsageRow, table};
+pub use limit::{FillRow, LimitRow, UsageRow, counted, table};
 pub use maps::{Kind, MAPS, Map, capacity, name};
-pub use programs::{hook, stage, xdp_stage};
+pub use programs::{hook, previous, stage, xdp_stage};
 pub use publication::{
     BoundPortKey, PortRow, PublicationCounters, PublicationRow, TargetPortKey, port_index, publication_flag,
 };
 pub use socket::{SocketKey, SocketRow};
 pub use uplink::{TrustKey, UplinkRow, local, uplink_flag};
-pub use version::{ABI, VersionRow};
+pub use version::{ABI, LayoutRow, VersionRow};
 
 pub use crate::flow::row::{FlowRow, direction, pending};
 pub use crate::flow::tick;

@@ -148,6 +148,20 @@ pub mod xdp_stage {
     pub const PROGRAMS: [&str; 2] = ["early_drop", "early_drop6"];
 }
 
+/// Where packets without a flow go while another set of programs gives way: to its programs, which know the connections that have
+/// not been carried over yet, or round again by [`HOLD`](previous::HOLD) while the last ones are.
+pub mod previous {
+    /// Packets from outside. The program of an uplink takes them.
+    pub const UPLINK: u32 = 0;
+    /// Packets from containers.
+    pub const CONTAINER: u32 = 1;
+    /// How many there are.
+    pub const COUNT: u32 = 2;
+
+    /// The program that lets a packet come in once more.
+    pub const HOLD: &str = "hold";
+}
+
 /// The programs that are attached to a hook of the kernel.
 pub mod hook {
     /// XDP of an uplink, if the user wants it.

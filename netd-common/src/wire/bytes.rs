@@ -138,7 +138,10 @@ impl Ipv4 {
 }
 
 impl Address for Ipv4 {
+    #[cfg(not(feature = "other-layout"))]
     type Pad = [u32; 0];
+    #[cfg(feature = "other-layout")]
+    type Pad = [u32; 4];
     const UNSPECIFIED: Self = Self(0);
     const BITS: u32 = 32;
 
@@ -261,7 +264,10 @@ impl Ipv6 {
 }
 
 impl Address for Ipv6 {
+    #[cfg(not(feature = "other-layout"))]
     type Pad = [u32; 1];
+    #[cfg(feature = "other-layout")]
+    type Pad = [u32; 3];
     const UNSPECIFIED: Self = Self([0; 4]);
     const BITS: u32 = 128;
 

@@ -3,7 +3,7 @@
 //! The kernel frees no row while a program runs, but it may reuse a row for another key. So every row has the handles of
 //! its owners, which are compared before the row is used. The window is a few instructions, and the harm is one packet.
 
-use netd_common::abi::{FillRow, LimitRow, table};
+use netd_common::abi::{FillRow, LimitRow, counted, table};
 use netd_common::flow::{FlowKey, FlowRow, Handle};
 use netd_common::verdict::Reason;
 
@@ -116,12 +116,6 @@ fn usage<A: Inet>(flows: Flows<A>, endpoint: Handle) -> Option<&'static mut u64>
 #[inline(always)]
 fn limits<A: Inet>(flows: Flows<A>) -> Option<&'static LimitRow> {
     maps::LIMITS.get(flows.number)
-}
-
-/// A count of connections. Another CPU may remove a row before its insertion is counted: none is below zero.
-#[inline(always)]
-fn counted(count: u64) -> u64 {
-    if count > u64::MAX / 2 { 0 } else { count }
 }
 
 /// Whether an endpoint has more connections in a table than its quota.

@@ -6,8 +6,8 @@ use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramAr
 use aya_ebpf::programs::{TcContext, XdpContext};
 use netd_common::abi::{
     AllowedAddressKey, BoundPortKey, DenyCacheRow, DropRow, EndpointRow, FillRow, FragmentKey, FragmentRow,
-    LimitRow, LocalPorts, PortRow, PublicationRow, QueuedFragmentKey, QueuedFragmentRow, SocketKey,
-    SocketRow, SourceKey, TargetPortKey, TrustKey, UplinkRow, UsageRow, VersionRow, capacity,
+    LayoutRow, LimitRow, LocalPorts, PortRow, PublicationRow, QueuedFragmentKey, QueuedFragmentRow,
+    SocketKey, SocketRow, SourceKey, TargetPortKey, TrustKey, UplinkRow, UsageRow, VersionRow, capacity,
 };
 use netd_common::flow::nat::{Connection, Nat};
 use netd_common::flow::{FlowKey, FlowRow, Handle};
@@ -119,9 +119,15 @@ static STAGES: ProgramArray = ProgramArray::with_max_entries(capacity::STAGES, 0
 static XDP_STAGES: ProgramArray = ProgramArray::with_max_entries(capacity::XDP_STAGES, 0);
 #[map]
 pub(super) static SEEN_PEERS: Array<u64> = Array::with_max_entries(capacity::SEEN_PEERS, 0);
-/// Written and read by the user side only.
+#[map]
+static PREVIOUS: ProgramArray = ProgramArray::with_max_entries(capacity::PREVIOUS, 0);
+#[map]
+pub(super) static HOLD_UNTIL: Array<u64> = Array::with_max_entries(1, 0);
+/// Written and read by the user side only, as [`LAYOUT`].
 #[map]
 static VERSION: Array<VersionRow> = Array::with_max_entries(1, 0);
+#[map]
+static LAYOUT: Array<LayoutRow> = Array::with_max_entries(1, 0);
 
 /// See [`super::scratch`].
 #[map]
@@ -262,6 +268,13 @@ family_maps! { Ipv6:
 pub(crate) fn tail_call(ctx: &TcContext, stage: u32) {
     // SAFETY: the context is the one that this program was started with, and every stage takes that type.
     unsafe { STAGES.tail_call(ctx, stage) }
+}
+
+/// Tail-calls what packets without a flow get while another set of programs gives way to this one; returns if none does.
+#[inline(always)]
+pub(crate) fn call_previous(ctx: &TcContext, place: u32) {
+    // SAFETY: as above; the programs of an uplink and of a container, and `hold`, take that type.
+    unsafe { PREVIOUS.tail_call(ctx, place) }
 }
 
 /// Tail-calls another program of XDP; returns only if it is missing.

@@ -244,6 +244,14 @@ impl Skb {
         if code == 0 { Ok(()) } else { Err(Reason::Fragment) }
     }
 
+    /// Lets the packet itself come in again on the same interface.
+    #[inline(always)]
+    pub(crate) fn come_in_again(&self) -> Verdict {
+        // SAFETY: the helper reads only its arguments.
+        unsafe { bpf_redirect(self.ifindex(), u64::from(BPF_F_INGRESS)) };
+        Verdict::Redirected
+    }
+
     /// Replaces the IP header, which has no options, by room for one of family `A`, which is still to be written. The
     /// frame is not valid after it.
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::{TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::programs::TcContext;
-use netd_common::abi::{cb, stage};
+use netd_common::abi::{cb, previous, stage};
 use netd_common::flow::Zone;
 use netd_common::policy::Decision;
 use netd_common::verdict::{Reason, Verdict};
@@ -15,7 +15,7 @@ use crate::flow::open::Opened;
 use crate::flow::room;
 use crate::flow::table::{Assured, Unreplied};
 use crate::kernel::inet::Inet;
-use crate::kernel::maps::tail_call;
+use crate::kernel::maps::{call_previous, tail_call};
 use crate::kernel::skb::Skb;
 use crate::kernel::{clock, drops};
 use crate::stage::answer::{self, Answer};
@@ -186,16 +186,32 @@ pub(crate) fn icmp_error<A: Inet>(ctx: &TcContext) -> i32 {
     }
 }
 
-/// A packet without a flow continues in the stage that opens one, unless it comes from there.
+/// A packet without a flow continues in the stage that opens one, unless it comes from there. While another set of programs gives
+/// way to this one, that may know its flow.
 #[inline(always)]
 fn without_flow<A: Inet>(ctx: &TcContext, skb: &Skb) -> i32 {
     if skb.cb(cb::OPENED) != 0 {
         action(ctx, skb, Err(Reason::TableFull))
     } else if skb.cb(cb::ZONE) == Zone::OUTSIDE.ifindex() {
+        call_previous(ctx, previous::UPLINK);
         go_on(ctx, skb, of::<A>(stage::UPLINK_NEW))
     } else {
+        call_previous(ctx, previous::CONTAINER);
         go_on(ctx, skb, of::<A>(stage::CONTAINER_NEW))
     }
+}
+
+/// A packet without a flow, while the last flows of another set of programs are carried over: it comes in once more. If that takes
+/// too long, it is one without a flow.
+#[inline(always)]
+pub(crate) fn hold(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    if clock::is_held() {
+        return action(ctx, &skb, Ok(skb.come_in_again()));
+    }
+    let is_outside = skb.cb(cb::ZONE) == Zone::OUTSIDE.ifindex();
+    let next = if is_outside { stage::UPLINK_NEW } else { stage::CONTAINER_NEW };
+    go_on(ctx, &skb, if skb.is_v6() { of::<Ipv6>(next) } else { next })
 }
 
 /// A packet from outside without a flow.

@@ -11,6 +11,7 @@ mod publication;
 mod repair;
 mod setting;
 mod transaction;
+mod upgrade;
 mod uplink;
 
 pub use down::remove_gone;

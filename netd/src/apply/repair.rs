@@ -36,7 +36,10 @@ pub enum Effort {
 impl Transaction {
     /// Compares the records with the kernel and puts right what differs. A step that fails does not stop the others.
     pub async fn repair(settings: &Settings, effort: Effort) -> Result<(Repaired, Session)> {
-        let mut transaction = Self::locked(settings).await?;
+        let mut transaction = match effort {
+            Effort::Whole => Self::locked(settings).await?,
+            Effort::Following => Self::locked_to_follow(settings).await?,
+        };
         let leftovers = transaction.clear_leftovers().await.err();
         let mut errors = Vec::new();
         let (mut found, mut left): (Vec<Difference>, Vec<Difference>) = Default::default();
@@ -179,7 +182,7 @@ impl Transaction {
     }
 
     /// The same for every interface.
-    fn attach_containers(&self) -> Result<()> {
+    pub(super) fn attach_containers(&self) -> Result<()> {
         let mut errors = Vec::new();
         for (_, interface) in self.store.state.interfaces() {
             errors.extend(self.guard_again(interface).err());

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use crate::dataplane::{self, Dataplane};
+use netd_common::flow::state::State;
+
+use crate::dataplane::{self, Dataplane, Setup};
 use crate::error::{Error, Result, StateError};
 use crate::link::Netlink;
-use crate::model::{Name, OwnerKey};
+use crate::model::{Name, OwnerKey, ProgramsVersion};
 use crate::netns::Netns;
 use crate::observe::Observed;
 use crate::plan::View;
@@ -25,6 +27,8 @@ pub struct Transaction {
     pub(super) store: Store,
     pub(super) dataplane: Option<Dataplane>,
     pub(super) observed: Observed,
+    /// The versions of the programs that this transaction has replaced.
+    replaced: Vec<ProgramsVersion>,
 }
 
 impl Transaction {
@@ -51,20 +55,47 @@ impl Transaction {
         Ok(transaction)
     }
 
-    /// Locks an instance and takes a snapshot of the host.
+    /// Locks an instance and takes a snapshot of the host. Programs of another version of netd are replaced.
     pub(super) async fn locked(settings: &Settings) -> Result<Self> {
+        let mut transaction = Self::lock(settings).await?;
+        transaction.replaced = transaction.bring_up_to_date().await?;
+        transaction.open_dataplane()?;
+        Ok(transaction)
+    }
+
+    /// As [`Self::locked`], for a process that has worked for long: another version has replaced it if the programs are not its own.
+    pub(super) async fn locked_to_follow(settings: &Settings) -> Result<Self> {
+        let mut transaction = Self::lock(settings).await?;
+        let loaded = Dataplane::open_any(&transaction.instance, &settings.host, settings.tc)?;
+        if loaded.is_some_and(|loaded| !loaded.is_own()) {
+            return Err(StateError::Superseded.into());
+        }
+        transaction.open_dataplane()?;
+        Ok(transaction)
+    }
+
+    async fn lock(settings: &Settings) -> Result<Self> {
         check_machine(settings)?;
         let cookie = settings.host.cookie()?;
         let store = Store::open(&settings.state_dir, cookie)?;
         let instance = instance(&settings.state_dir, cookie)?;
-        let dataplane = match Dataplane::open(&instance, &settings.host, settings.tc) {
+        Self::with(settings, cookie, store, instance, None).await
+    }
+
+    fn open_dataplane(&mut self) -> Result<()> {
+        self.dataplane = match Dataplane::open(&self.instance, &self.settings.host, self.settings.tc) {
             Err(Error::State(StateError::ProgramsGone)) => {
-                dataplane::remove(&instance)?;
+                dataplane::remove(&self.instance)?;
                 None
             }
             dataplane => dataplane?,
         };
-        Self::with(settings, cookie, store, instance, dataplane).await
+        Ok(())
+    }
+
+    /// The versions of the programs that this transaction has replaced by those of this netd.
+    pub(super) fn take_replaced(&mut self) -> Vec<ProgramsVersion> {
+        std::mem::take(&mut self.replaced)
     }
 
     /// Follows what has changed on the host; loads the programs again if somebody has removed their pins.
@@ -99,7 +130,8 @@ impl Transaction {
     ) -> Result<Self> {
         let netlink = Netlink::open(&settings.host)?;
         let observed = Observed::read(&settings.host, &netlink).await?;
-        Ok(Self { settings: settings.clone(), cookie, instance, netlink, store, dataplane, observed })
+        let settings = settings.clone();
+        Ok(Self { settings, cookie, instance, netlink, store, dataplane, observed, replaced: Vec::new() })
     }
 
     /// Ends the transaction and gives the lock back; a folder that holds nothing is removed again. The session shows what the
@@ -150,13 +182,19 @@ impl Transaction {
     /// Loads the programs; nothing is attached yet.
     pub(super) fn load_dataplane(&mut self) -> Result<()> {
         tracing::info!("loading the BPF programs");
-        let room = self.store.state.preferences.connections();
         let timeouts = &self.store.state.timeouts;
-        let (host, tc) = (&self.settings.host, self.settings.tc);
-        let seconds = |state| timeouts.seconds(state);
-        let quota = self.store.state.quota;
-        self.dataplane = Some(Dataplane::open_or_load(&self.instance, host, tc, room, quota, seconds)?);
+        let timeout = |state| timeouts.seconds(state);
+        let setup = self.setup(&timeout);
+        self.dataplane =
+            Some(Dataplane::open_or_load(&self.instance, &self.settings.host, self.settings.tc, setup)?);
         Ok(())
+    }
+
+    /// The parameters of the maps. `timeout` says the idle timeout of a state in seconds.
+    pub(super) fn setup<'a>(&self, timeout: &'a dyn Fn(State) -> u32) -> Setup<'a> {
+        let state = &self.store.state;
+        let (connections, quota) = (state.preferences.connections(), state.quota);
+        Setup { host: self.cookie, connections, quota, timeout }
     }
 
     /// Asks the kernel again for interfaces, addresses and routes, after the transaction has changed them.

@@ -120,7 +120,7 @@ impl HookPoint {
     }
 
     /// Which packets of the interface a TC program sees.
-    const fn direction(self) -> TcAttachType {
+    pub(super) const fn direction(self) -> TcAttachType {
         match self {
             Self::Bridge => TcAttachType::Egress,
             Self::Uplink | Self::Tunnel | Self::Container | Self::Xdp => TcAttachType::Ingress,
@@ -183,13 +183,13 @@ pub(super) struct Hooks<'a> {
 impl Hooks<'_> {
     /// The pin of a link. Its name has the interface's index, which is unique in a namespace, and the interface's name,
     /// for readers.
-    fn link(&self, point: HookPoint, ifindex: u32, ifname: &str) -> PathBuf {
+    pub(super) fn link(&self, point: HookPoint, ifindex: u32, ifname: &str) -> PathBuf {
         // The BPF file system allows no dots in names, and interfaces allow no colons.
         pins::links(self.instance).join(format!("{}-{ifindex}-{ifname}", point.prefix()).replace('.', ":"))
     }
 
     /// The mark that netd has made the clsact qdisc of an interface.
-    fn qdisc(&self, ifindex: u32) -> PathBuf {
+    pub(super) fn qdisc(&self, ifindex: u32) -> PathBuf {
         pins::links(self.instance).join(format!("qdisc-{ifindex}"))
     }
 
@@ -409,6 +409,12 @@ impl Hooks<'_> {
     /// The pin of a socket program's link.
     fn socket_link(&self, name: &str) -> PathBuf {
         pins::links(self.instance).join(format!("cgroup-{name}"))
+    }
+
+    /// The links of the socket programs that are there, by their programs' names.
+    pub(super) fn socket_links(&self) -> Vec<(&'static str, PathBuf)> {
+        let names = on_socket_addresses().map(|(name, _)| name).chain([hook::SOCK_RELEASE]);
+        names.map(|name| (name, self.socket_link(name))).filter(|(_, pin)| pin.exists()).collect()
     }
 
     /// Every program and whether it is attached.

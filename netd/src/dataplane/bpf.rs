@@ -1,5 +1,5 @@
-//! Commands of bpf(2) that aya lacks: detaching a link at once, asking whether it is attached, freezing a map, and reading or
-//! writing many rows of a map in one call.
+//! Commands of bpf(2) that aya lacks: detaching a link at once, giving it another program, asking whether it is attached, freezing a
+//! map, reading or writing many rows of a map in one call, and rows whose types this netd does not know.
 
 use std::ffi::CString;
 use std::io;
@@ -13,13 +13,21 @@ use aya::maps::{MapData, MapInfo};
 /// `BPF_ANY` of `bpf_map_update_elem`: whether or not the row exists.
 pub(super) const ANY: u64 = 0;
 
+/// `BPF_NOEXIST`: only if the row does not exist.
+pub(super) const NOEXIST: u64 = 1;
+
 /// Commands of bpf(2) (include/uapi/linux/bpf.h, enum `bpf_cmd`).
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
+const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_FREEZE: libc::c_long = 22;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
+const BPF_LINK_UPDATE: libc::c_long = 29;
 const BPF_LINK_DETACH: libc::c_long = 34;
 
 /// `union bpf_attr` as `BPF_OBJ_GET` reads it.
@@ -76,6 +84,33 @@ pub(super) fn detach(pin: &Path) -> io::Result<()> {
     let link = open(pin)?;
     // SAFETY: `LINK_DETACH` reads its attribute, which points nowhere.
     unsafe { bpf(BPF_LINK_DETACH, &mut LinkDetach { link_fd: link.as_raw_fd().cast_unsigned() }) }?;
+    Ok(())
+}
+
+/// `union bpf_attr` as `BPF_LINK_UPDATE` reads it.
+#[repr(C)]
+struct LinkUpdate {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
+}
+
+/// Gives the link that is pinned at `link` the program that is pinned at `program`, in the place of its own (kernel 5.7; tcx 6.6).
+/// Each packet sees one of the two.
+///
+/// # Errors
+/// The kernel's error; `ENOLINK` if the interface has gone.
+pub(super) fn update(link: &Path, program: &Path) -> io::Result<()> {
+    let (link, program) = (open(link)?, open(program)?);
+    let mut request = LinkUpdate {
+        link_fd: link.as_raw_fd().cast_unsigned(),
+        new_prog_fd: program.as_raw_fd().cast_unsigned(),
+        flags: 0,
+        old_prog_fd: 0,
+    };
+    // SAFETY: `LINK_UPDATE` reads its attribute, which points nowhere.
+    unsafe { bpf(BPF_LINK_UPDATE, &mut request) }?;
     Ok(())
 }
 
@@ -264,6 +299,145 @@ pub(super) fn remove_rows<K: Pod>(map: &MapData, keys: &[K]) -> io::Result<()> {
     };
     // SAFETY: the command only reads the keys, which have `count` elements.
     unsafe { batch.run(BPF_MAP_DELETE_BATCH) }
+}
+
+/// A map as bytes: its rows have types of another version of netd.
+#[derive(Debug)]
+pub(super) struct RawMap {
+    fd: OwnedFd,
+    /// Length of a key, bytes.
+    pub(super) key: usize,
+    /// Length of a row, bytes.
+    pub(super) row: usize,
+}
+
+/// `union bpf_attr` as the commands for one row read it. `value` is the next key of `MAP_GET_NEXT_KEY`.
+#[repr(C)]
+struct OneRow {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+impl RawMap {
+    /// Opens a pinned map that has one row for all CPUs.
+    pub(super) fn open(pin: &Path) -> io::Result<Self> {
+        let info = MapInfo::from_pin(pin).map_err(io::Error::other)?;
+        let (key, row) = (info.key_size() as usize, info.value_size() as usize);
+        Ok(Self { fd: open(pin)?, key, row })
+    }
+
+    /// # Safety
+    /// `key` and `value` are null or lead to as many bytes as the map's keys and rows have; those of `value` may be written.
+    unsafe fn run(&self, command: libc::c_long, key: u64, value: u64, flags: u64) -> io::Result<()> {
+        let mut request = OneRow { map_fd: self.fd.as_raw_fd().cast_unsigned(), pad: 0, key, value, flags };
+        // SAFETY: as the caller guarantees.
+        unsafe { bpf(command, &mut request) }?;
+        Ok(())
+    }
+
+    fn check(&self, key: &[u8], row: Option<&[u8]>) -> io::Result<()> {
+        let fits = key.len() == self.key && row.is_none_or(|row| row.len() == self.row);
+        if fits { Ok(()) } else { Err(io::Error::other("the map has rows of another size")) }
+    }
+
+    /// The row of a key.
+    pub(super) fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        self.check(key, None)?;
+        let mut row = vec![0_u8; self.row];
+        let (from, to) = (key.as_ptr().expose_provenance(), row.as_mut_ptr().expose_provenance());
+        // SAFETY: both lengths are those of the map, the key's was checked.
+        match unsafe { self.run(BPF_MAP_LOOKUP_ELEM, from as u64, to as u64, 0) } {
+            Ok(()) => Ok(Some(row)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes a row: as `BPF_ANY`, or with [`NOEXIST`] only if there is none, which is no error.
+    pub(super) fn put(&self, key: &[u8], row: &[u8], flags: u64) -> io::Result<()> {
+        self.check(key, Some(row))?;
+        let (key, row) = (key.as_ptr().expose_provenance(), row.as_ptr().expose_provenance());
+        // SAFETY: the command only reads both, whose lengths were checked.
+        match unsafe { self.run(BPF_MAP_UPDATE_ELEM, key as u64, row as u64, flags) } {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Removes a row. Absent is fine.
+    pub(super) fn remove(&self, key: &[u8]) -> io::Result<()> {
+        self.check(key, None)?;
+        // SAFETY: the command only reads the key, whose length was checked.
+        match unsafe { self.run(BPF_MAP_DELETE_ELEM, key.as_ptr().expose_provenance() as u64, 0, 0) } {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// The key after this one; the first one after none, and after one that has gone.
+    fn next_key(&self, key: Option<&[u8]>) -> io::Result<Option<Vec<u8>>> {
+        let mut next = vec![0_u8; self.key];
+        let key = key.map_or(0, |key| key.as_ptr().expose_provenance() as u64);
+        let to = next.as_mut_ptr().expose_provenance() as u64;
+        // SAFETY: `key` is null or a key of this map, and `next` is as long.
+        match unsafe { self.run(BPF_MAP_GET_NEXT_KEY, key, to, 0) } {
+            Ok(()) => Ok(Some(next)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Visits every row of a map that nobody changes meanwhile.
+    pub(super) fn each_still(&self, mut visit: impl FnMut(&[u8], &[u8]) -> io::Result<()>) -> io::Result<()> {
+        let mut next = self.next_key(None)?;
+        while let Some(key) = next {
+            if let Some(row) = self.get(&key)? {
+                visit(&key, &row)?;
+            }
+            next = self.next_key(Some(&key))?;
+        }
+        Ok(())
+    }
+
+    /// Visits the keys of a hash map, many at a time (kernel 5.6). Those that are added or removed meanwhile may be visited or not, all
+    /// others are visited once.
+    pub(super) fn each_keys(&self, mut visit: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let mut at_once = AT_ONCE;
+        let (mut before, mut reached) = (None::<u32>, 0_u32);
+        loop {
+            let (mut keys, mut rows) = (vec![0_u8; at_once * self.key], vec![0_u8; at_once * self.row]);
+            let mut batch = Batch {
+                after: before.as_ref().map_or(0, |at| std::ptr::from_ref(at).expose_provenance() as u64),
+                reached: std::ptr::from_mut(&mut reached).expose_provenance() as u64,
+                keys: keys.as_mut_ptr().expose_provenance() as u64,
+                values: rows.as_mut_ptr().expose_provenance() as u64,
+                count: u32::try_from(at_once).map_err(io::Error::other)?,
+                map_fd: self.fd.as_raw_fd().cast_unsigned(),
+                elem_flags: 0,
+                flags: 0,
+            };
+            // SAFETY: `after` and `reached` point to a word each, `keys` and `values` to `count` elements of the map's sizes, which are
+            // borrowed mutably.
+            let outcome = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut batch) };
+            let is_last = match outcome.map_err(|error| (error.raw_os_error(), error)) {
+                Ok(_) => false,
+                Err((Some(libc::ENOENT), _)) => true,
+                Err((Some(libc::ENOSPC), _)) => {
+                    at_once *= 2;
+                    continue;
+                }
+                Err((_, error)) => return Err(error),
+            };
+            visit(keys.get(..batch.count as usize * self.key).unwrap_or_default())?;
+            if is_last {
+                return Ok(());
+            }
+            before = Some(reached);
+        }
+    }
 }
 
 /// bpf(2) with a command and the part of `union bpf_attr` that it reads and writes.

@@ -1,7 +1,7 @@
 //! The embedded object: loaded once per instance, then pinned; every later command opens the pins.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, MapData, ProgramArray};
 use aya::programs::Program;
@@ -11,6 +11,7 @@ use netd_common::flow::state::State;
 
 use super::attach::has_kernel_for;
 use super::bpf::{self, ANY};
+use super::layout::Layout;
 use super::pins::{self, remove_tree};
 use super::wire::Wire;
 use crate::error::{Doing as _, Error, Lack, Result, StateError};
@@ -24,15 +25,15 @@ pub(super) const DIGEST: &str = env!("NETD_DATAPLANE_DIGEST");
 
 /// The parameters of an instance's maps.
 #[derive(Clone, Copy)]
-pub(super) struct Setup<'a> {
+pub(crate) struct Setup<'a> {
     /// The cookie of the host's namespace.
-    pub(super) host: u64,
+    pub(crate) host: u64,
     /// The number of established IPv4 connections.
-    pub(super) connections: u32,
+    pub(crate) connections: u32,
     /// How much of each flow table one container may have.
-    pub(super) quota: Quota,
+    pub(crate) quota: Quota,
     /// The idle timeout of each state, seconds.
-    pub(super) timeout: &'a dyn Fn(State) -> u32,
+    pub(crate) timeout: &'a dyn Fn(State) -> u32,
 }
 
 /// The version of this netd.
@@ -43,14 +44,24 @@ pub(super) fn version() -> VersionRow {
         let digits = std::str::from_utf8(digits).unwrap_or_default();
         *byte = u8::from_str_radix(digits, 16).unwrap_or_default();
     }
-    VersionRow { abi: ABI, digest }
+    let mut version = [0; 28];
+    version.iter_mut().zip(env!("CARGO_PKG_VERSION").bytes()).for_each(|(place, byte)| *place = byte);
+    VersionRow { abi: ABI, digest, version }
 }
 
 /// Parses the object, makes its maps and loads its programs; nothing is pinned yet. `host_netns` is the cookie of the
 /// host's namespace, `connections` the number of established IPv4 connections.
 pub fn load(host_netns: u64, connections: u32) -> Result<Ebpf> {
+    load_with(host_netns, connections, &[])
+}
+
+/// As [`load`], with maps that are pinned elsewhere in the place of new ones.
+fn load_with(host_netns: u64, connections: u32, shared: &[(&str, PathBuf)]) -> Result<Ebpf> {
     let cookie = Wire(host_netns);
     let mut parser = EbpfLoader::new();
+    for (map, pin) in shared {
+        parser.map_pin_path(map, pin.as_path());
+    }
     for table in capacity::flows(connections) {
         parser.map_max_entries(table.name, table.rows).map_max_entries(table.ring, table.places);
     }
@@ -108,15 +119,23 @@ fn refused(what: &str, error: impl std::error::Error + Send + Sync + 'static) ->
 /// Loads the object and pins everything below `instance`, all or nothing: the folder is renamed when it is complete.
 pub(super) fn load_and_pin(instance: &Path, setup: Setup<'_>) -> Result<()> {
     let staging = pins::staging(instance);
-    remove_tree(&staging)?;
-    let (maps, programs) = (pins::maps(&staging), pins::programs(&staging, DIGEST));
-    for folder in [&maps, &programs, &pins::links(&staging)] {
+    pin_to(&staging, setup, &[])?;
+    fs::rename(&staging, instance).doing(|| format!("rename {} to {}", staging.display(), instance.display()))
+}
+
+/// Loads the object and pins everything below `staging`, with maps that are pinned elsewhere in the place of new ones.
+pub(super) fn pin_to(staging: &Path, setup: Setup<'_>, shared: &[(&str, PathBuf)]) -> Result<()> {
+    remove_tree(staging)?;
+    let (maps, programs) = (pins::maps(staging), pins::programs(staging, DIGEST));
+    for folder in [&maps, &programs, &pins::links(staging)] {
         fs::create_dir_all(folder).doing(|| format!("create {}", folder.display()))?;
     }
-    let mut object = load(setup.host, setup.connections)?;
+    let mut object = load_with(setup.host, setup.connections, shared)?;
     fill_timeouts(&mut object, setup.timeout)?;
     fill_limits(&mut object, setup)?;
-    fill_version(&mut object)?;
+    fill_alone(&mut object, name::VERSION, version())?;
+    let layout = Layout::own().row()?.ok_or_else(|| missing("room for", name::LAYOUT))?;
+    fill_alone(&mut object, name::LAYOUT, layout)?;
     for map in MAPS {
         let folder = if map.is_of_programs() { &programs } else { &maps };
         let pinned = object.map(map.name).ok_or_else(|| missing("map", map.name))?;
@@ -125,7 +144,7 @@ pub(super) fn load_and_pin(instance: &Path, setup: Setup<'_>) -> Result<()> {
     for (name, program) in object.programs_mut().filter(|(name, _)| has_kernel_for(name)) {
         program.pin(programs.join(name)).doing(|| format!("pin BPF program {name}"))?;
     }
-    fs::rename(&staging, instance).doing(|| format!("rename {} to {}", staging.display(), instance.display()))
+    Ok(())
 }
 
 /// Writes the idle timeouts.
@@ -156,15 +175,15 @@ pub(super) fn limits(size: capacity::Flows, quota: Quota) -> LimitRow {
     LimitRow { room, share: quota.parts(), places, pad: 0 }
 }
 
-/// Writes this netd's version and freezes the map.
-fn fill_version(object: &mut Ebpf) -> Result<()> {
-    let what = || format!("write {}", name::VERSION);
-    let map = object.map_mut(name::VERSION).ok_or_else(|| missing("map", name::VERSION))?;
-    let mut rows: Array<&mut MapData, Wire<VersionRow>> = Array::try_from(&mut *map).doing(what)?;
-    rows.set(0, Wire(version()), ANY).doing(what)?;
+/// Writes the only row of a map and freezes the map.
+fn fill_alone<T: bytemuck::Pod>(object: &mut Ebpf, name: &'static str, row: T) -> Result<()> {
+    let what = || format!("write {name}");
+    let map = object.map_mut(name).ok_or_else(|| missing("map", name))?;
+    let mut rows: Array<&mut MapData, Wire<T>> = Array::try_from(&mut *map).doing(what)?;
+    rows.set(0, Wire(row), ANY).doing(what)?;
     match map {
-        aya::maps::Map::Array(data) => bpf::freeze(data).doing(|| format!("freeze {}", name::VERSION)),
-        _ => Err(missing("array", name::VERSION)),
+        aya::maps::Map::Array(data) => bpf::freeze(data).doing(|| format!("freeze {name}")),
+        _ => Err(missing("array", name)),
     }
 }
 
@@ -177,7 +196,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::fmt::Write as _;
 
-    use netd_common::abi::{Map, hook};
+    use netd_common::abi::{Map, hook, previous};
 
     use super::*;
 
@@ -204,7 +223,7 @@ mod tests {
     #[test]
     fn the_objects_maps_are_those_of_the_contract() {
         let object = object();
-        for Map { name, kind, key, value, rows, flags } in MAPS {
+        for Map { name, kind, key, value, rows, flags, .. } in MAPS {
             let map = object.maps.get(name).unwrap_or_else(|| panic!("the object has no map {name}"));
             let found =
                 (map.map_type(), map.key_size(), map.value_size(), map.max_entries(), map.map_flags());
@@ -220,7 +239,8 @@ mod tests {
     fn the_objects_programs_are_those_of_the_contract() {
         let object = object();
         let found: BTreeSet<&str> = object.programs.keys().map(String::as_str).collect();
-        assert_eq!(found, stage::PROGRAMS.into_iter().chain(xdp_stage::PROGRAMS).chain(hook::ALL).collect());
+        let all = stage::PROGRAMS.into_iter().chain(xdp_stage::PROGRAMS).chain(hook::ALL);
+        assert_eq!(found, all.chain([previous::HOLD]).collect());
         let cut: BTreeSet<&str> = found.iter().map(|name| name.get(..15).unwrap_or(name)).collect();
         assert_eq!(cut.len(), found.len(), "the kernel cuts names at 15 bytes");
     }

@@ -12,11 +12,11 @@ use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netd_common::abi::{
     AllowedAddressKey, DenyCacheRow, DropRow, EndpointRow, FillRow, FlowRow, LimitRow, LocalPorts,
-    PublicationCounters, PublicationRow, SourceKey, TrustKey, UplinkRow, UsageRow, access, capacity, local,
-    name, pending, table, tick, uplink_flag,
+    PublicationCounters, PublicationRow, SourceKey, TrustKey, UplinkRow, UsageRow, access, capacity, counted,
+    local, name, pending, table, tick, uplink_flag,
 };
-use netd_common::flow::Handle;
 use netd_common::flow::state::State;
+use netd_common::flow::{FlowKey, Handle};
 use netd_common::verdict::Reason;
 use netd_common::wire::bytes::{Address, Ipv4, Ipv6};
 use netd_common::wire::ethernet::mac_words;
@@ -86,7 +86,7 @@ pub(crate) struct TableFill {
 }
 
 /// The maps of one instance. Each is opened by its pin when it is needed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Tables {
     folder: PathBuf,
 }
@@ -252,6 +252,30 @@ impl Tables {
             absent_is_fine(sources.remove(&key)).doing(|| format!("remove a row of {}", name::SOURCES))?;
         }
         self.begin_epoch()
+    }
+
+    /// How often the hand of a flow table's ring has moved to the next place.
+    pub(super) fn hand(&self, table: u32) -> Result<u64> {
+        let Wire(fill) =
+            self.array::<FillRow>(name::FILL)?.get(&table, 0).doing(|| format!("read {}", name::FILL))?;
+        Ok(fill.hand)
+    }
+
+    /// The keys at the places of a flow table's ring that its hand has passed since, and where it is now. Some places may be free.
+    pub(super) fn ring_since<A: Address>(
+        &self,
+        ring: &'static str,
+        table: u32,
+        since: u64,
+    ) -> Result<(Vec<FlowKey<A>>, u64)> {
+        let what = || format!("read {ring}");
+        let hand = self.hand(table)?;
+        let Wire(limits) = self.array::<LimitRow>(name::LIMITS)?.get(&table, 0).doing(what)?;
+        let places = u64::from(limits.places.max(1));
+        let rows = self.array::<FlowKey<A>>(ring)?;
+        let passed = since.max(hand.saturating_sub(places))..hand;
+        let key = |at: u64| rows.get(&u32::try_from(at % places).unwrap_or(0), 0).map(|Wire(key)| key);
+        Ok((passed.map(key).collect::<std::result::Result<_, _>>().doing(what)?, hand))
     }
 
     /// Invalidates the deny caches.
@@ -495,7 +519,7 @@ impl Tables {
         self.each_table(|number, _total| {
             let own = endpoints.iter().try_fold(0, |sum, endpoint| {
                 let Wire(row) = rows.get(&u32::from(endpoint.slot()), 0)?;
-                Ok(sum + row.connections.get(number as usize).copied().unwrap_or_default())
+                Ok(sum + row.connections.get(number as usize).copied().map_or(0, counted))
             });
             own.map(|own| (own, own))
         })
@@ -511,13 +535,14 @@ impl Tables {
         let fill = self.array::<FillRow>(name::FILL)?;
         let report = |number| {
             let (Wire(limits), Wire(fill)) = (limits.get(&number, 0)?, fill.get(&number, 0)?);
-            let (connections, own) = of(number, fill.connections)?;
+            let total = counted(fill.connections);
+            let (connections, own) = of(number, total)?;
             Ok(TableFill {
                 is_established: matches!(number, table::FLOWS | table::FLOWS6),
                 is_v6: matches!(number, table::FLOWS6 | table::UNREPLIED6),
                 connections,
                 capacity: limits.room,
-                quota: limits.quota(fill.connections, own),
+                quota: limits.quota(total, own),
             })
         };
         let tables: std::result::Result<Vec<_>, MapError> = (0..capacity::TABLES).map(report).collect();

@@ -5,53 +5,60 @@ use std::fmt;
 use std::path::Path;
 
 use aya::maps::{Array, Map as AyaMap, MapData, MapInfo};
-use netd_common::abi::{MAPS, Map, VersionRow, hook, name, stage, xdp_stage};
+use netd_common::abi::{MAPS, Map, VersionRow, hook, name, previous, stage, xdp_stage};
 
 use super::attach::has_kernel_for;
 use super::wire::Wire;
 use super::{object, pins};
 use crate::error::{Doing as _, Error, Result, StateError};
 
-/// Fails unless the pinned maps and programs are those of this netd: compares kind, sizes, flags and capacity of every
-/// map, then the ABI number and the digest of the programs.
-pub(super) fn check(instance: &Path) -> Result<()> {
-    let pinned = pinned_version(instance)?;
+/// The pinned version. Fails unless its contract is that of this netd: compares kind, sizes, flags and capacity of every map, and the
+/// ABI number. The programs may be those of another build.
+pub(super) fn check(instance: &Path) -> Result<VersionRow> {
+    let found = pinned(instance)?;
     let own = object::version();
-    let is_gone = match pinned {
-        Some(pinned) => pinned == own && !is_complete(instance),
+    let is_gone = match found {
+        Some(version) => version.abi == own.abi && !is_complete(instance, &version),
         None => !MAPS.iter().any(|map| pins::maps(instance).join(map.name).exists()),
     };
     if is_gone {
         return Err(StateError::ProgramsGone.into());
     }
-    if pinned.is_none_or(|pinned| pinned.abi != own.abi) {
-        return Err(other_version(&Shown(pinned), &Shown(Some(own))));
-    }
+    let Some(version) = found.filter(|version| version.abi == own.abi) else {
+        return Err(other_version(&Shown(found), &Shown(Some(own))));
+    };
     for map in MAPS.iter().filter(|map| !map.is_of_programs()) {
         check_map(instance, map)?;
     }
-    if pinned == Some(own) { Ok(()) } else { Err(other_version(&Shown(pinned), &Shown(Some(own)))) }
+    Ok(version)
 }
 
 /// Whether every pin of this version is there.
-fn is_complete(instance: &Path) -> bool {
+fn is_complete(instance: &Path, version: &VersionRow) -> bool {
     let maps = MAPS.iter().filter(|map| !map.is_of_programs());
-    let programs = pins::programs(instance, object::DIGEST);
+    let programs = pins::programs(instance, &digits(&version.digest));
     let names = stage::PROGRAMS.into_iter().chain(xdp_stage::PROGRAMS).chain(hook::ALL);
+    let names = names.chain([previous::HOLD]);
     maps.map(|map| pins::maps(instance).join(map.name))
         .chain(names.filter(|name| has_kernel_for(name)).map(|name| programs.join(name)))
         .all(|pin| pin.exists())
 }
 
-/// The version that is pinned with the maps; none if an old netd without versions made them.
-fn pinned_version(instance: &Path) -> Result<Option<VersionRow>> {
+/// A digest in hexadecimal digits.
+pub(super) fn digits(digest: &[u8]) -> String {
+    digest.iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
+}
+
+/// The version that is pinned with the maps; none if there are no pins, or an older netd has made them.
+pub(super) fn pinned(instance: &Path) -> Result<Option<VersionRow>> {
     let path = pins::maps(instance).join(name::VERSION);
     if !path.exists() {
         return Ok(None);
     }
-    let expected = MAPS.iter().find(|map| map.name == name::VERSION);
-    expected.map_or(Ok(()), |map| check_map(instance, map))?;
     let what = || format!("read {}", path.display());
+    if MapInfo::from_pin(&path).doing(what)?.value_size() as usize != size_of::<VersionRow>() {
+        return Ok(None);
+    }
     let map = AyaMap::Array(MapData::from_pin(&path).doing(what)?);
     let rows: Array<MapData, Wire<VersionRow>> = Array::try_from(map).doing(what)?;
     let Wire(row) = rows.get(&0, 0).doing(what)?;
@@ -103,10 +110,14 @@ struct Shown(Option<VersionRow>);
 
 impl fmt::Display for Shown {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(VersionRow { abi, digest }) = self.0 else { return write!(to, "no ABI number") };
-        write!(to, "ABI {abi}, programs ")?;
-        digest.iter().take(6).try_for_each(|byte| write!(to, "{byte:02x}"))
+        let Some(VersionRow { abi, digest, .. }) = self.0 else { return write!(to, "no ABI number") };
+        write!(to, "ABI {abi}, programs {:.12}", digits(&digest))
     }
+}
+
+/// The error that a set of programs of this version cannot be used.
+pub(super) fn is_other(found: &VersionRow) -> Error {
+    other_version(&Shown(Some(*found)), &Shown(Some(object::version())))
 }
 
 fn other_version(pinned: &impl fmt::Display, own: &impl fmt::Display) -> Error {

@@ -57,6 +57,19 @@ pub enum StateError {
         /// What differs, with both sides.
         difference: String,
     },
+    /// The connections in tables of another version cannot be carried over to those of this one.
+    #[error(
+        "the rows of table {map}, which netd {version} has made, cannot be carried over to those of this netd"
+    )]
+    CannotCarry {
+        /// The table.
+        map: String,
+        /// The version that has made it.
+        version: String,
+    },
+    /// Another version of netd has put its programs in the place of those that this process follows.
+    #[error("another version of netd has put its programs in place")]
+    Superseded,
     /// The compiled object is not complete.
     #[error("the BPF object has no {what} {name}")]
     Incomplete {
@@ -71,9 +84,12 @@ impl StateError {
     /// The failure's kind.
     pub const fn kind(&self) -> Kind {
         match self {
-            Self::Schema { .. } | Self::Capacity { .. } | Self::OtherVersion { .. } | Self::Busy { .. } => {
-                Kind::Conflict
-            }
+            Self::Schema { .. }
+            | Self::Capacity { .. }
+            | Self::OtherVersion { .. }
+            | Self::CannotCarry { .. }
+            | Self::Superseded
+            | Self::Busy { .. } => Kind::Conflict,
             Self::NotUnderstood { .. }
             | Self::ProgramsGone
             | Self::Incomplete { .. }

@@ -22,6 +22,11 @@ impl Filter {
         (self.0.header.info >> 16) as u16
     }
 
+    /// Its number among those of its priority.
+    pub(crate) fn handle(&self) -> u32 {
+        self.0.header.handle.into()
+    }
+
     /// The number of its BPF program; none if it has none.
     pub(crate) fn program(&self) -> Option<u32> {
         let options = self.0.attributes.iter().filter_map(|attribute| match attribute {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::access::Access;
 use super::count::Count;
 pub use super::difference::Difference;
+use super::programs::ProgramsVersion;
 
 /// A quantity in each direction, seen from the container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -359,6 +360,8 @@ pub struct Status {
     pub state_dir: String,
     /// Where its pins are.
     pub pins: Option<String>,
+    /// Which netd the loaded programs are of; none if none are loaded.
+    pub version: Option<ProgramsVersion>,
     /// Networks, without host and none.
     pub networks: usize,
     /// Containers.
@@ -379,6 +382,15 @@ pub struct Status {
     pub features: Features,
     /// What the user should know.
     pub warnings: Vec<Warning>,
+}
+
+/// The programs that are in place, and those whose places they have taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Upgraded {
+    /// The versions that were replaced.
+    pub replaced: Vec<ProgramsVersion>,
+    /// The version of this netd.
+    pub programs: ProgramsVersion,
 }
 
 /// Something that does not work as a user may expect. In JSON it is its sentence.

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::apply::{Effort, Transaction};
-use crate::error::{Error, Result};
+use crate::dataplane::own_version;
+use crate::error::{Error, Result, StateError};
 use crate::link::Changes;
 use crate::model::report::Repaired;
 use crate::session::Session;
@@ -59,6 +60,8 @@ pub enum End {
     HostGone,
     /// Somebody has removed its mark, so that commands start another one.
     Replaced,
+    /// Another version of netd has put its programs in place.
+    Superseded,
 }
 
 impl Follower {
@@ -68,7 +71,8 @@ impl Follower {
         let cookie = settings.host.cookie()?;
         let Some(mut presence) = Presence::take(&settings.state_dir, cookie)? else { return Ok(None) };
         let changes = Changes::of(&settings.host)?;
-        let note = FollowerNote { pid, ends, ..FollowerNote::default() };
+        let programs = own_version().digest;
+        let note = FollowerNote { pid, ends, programs, ..FollowerNote::default() };
         presence.tell(&note)?;
         Ok(Some(Self { settings: settings.clone(), cookie, presence, changes, note }))
     }
@@ -79,6 +83,7 @@ impl Follower {
         loop {
             let start = cpu_time();
             let (pass, session) = match Transaction::repair(&self.settings, Effort::Following).await {
+                Err(Error::State(StateError::Superseded)) => return Ok(End::Superseded),
                 Ok((repaired, session)) => (Pass { repaired, error: None }, Some(session)),
                 Err(error) => (Pass { repaired: Repaired::default(), error: Some(error) }, None),
             };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::dataplane::{AttachedProgram, Dataplane, cgroup_root};
 use crate::error::Result;
 use crate::link::{Family, Sysctl};
+use crate::model::ProgramsVersion;
 use crate::netns::Netns;
 use crate::observe::LocalPorts;
 
@@ -15,6 +16,7 @@ pub(super) struct Silent {
     nonlocal_bind: Vec<String>,
     cgroup: Option<PathBuf>,
     programs: Vec<AttachedProgram>,
+    version: Option<ProgramsVersion>,
 }
 
 impl Silent {
@@ -32,6 +34,7 @@ impl Silent {
             nonlocal_bind,
             cgroup: cgroup_root()?,
             programs: dataplane.map_or_else(|| Ok(Vec::new()), Dataplane::attachments)?,
+            version: dataplane.map_or(Ok(None), Dataplane::pinned_version)?,
         })
     }
 }

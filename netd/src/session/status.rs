@@ -36,6 +36,7 @@ impl Session {
             instance: self.instance.clone(),
             state_dir: self.settings.state_dir.display().to_string(),
             pins: self.dataplane.as_ref().map(|dataplane| dataplane.pins().display().to_string()),
+            version: self.dataplane.as_ref().map(Dataplane::version),
             networks: self.state.networks.len(),
             containers: self.state.containers.len(),
             publications: self.state.publications.len(),

@@ -20,6 +20,9 @@ pub struct FollowerNote {
     pub pid: i32,
     /// Whether it ends when nothing is left to follow.
     pub ends: bool,
+    /// The digest of the programs that it knows.
+    #[serde(default)]
+    pub programs: String,
     /// How often it has looked at the host.
     pub passes: u64,
     /// How many differences it has put right.

@@ -232,7 +232,10 @@ fn state(error: &StateError) -> Option<String> {
         }
         StateError::ProgramsGone => "to load them again: netd repair".to_owned(),
         StateError::OtherVersion { .. } => {
-            "use the version that made them, or run 'netd down' and set up again".to_owned()
+            "to replace them by those of this netd, with all connections: netd upgrade".to_owned()
+        }
+        StateError::CannotCarry { .. } => {
+            "use the version that made it, or run 'netd down' and set up again".to_owned()
         }
         _ => return None,
     };

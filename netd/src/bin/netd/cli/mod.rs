@@ -279,6 +279,12 @@ New uplinks get their programs, new host addresses are used, and containers whos
 run has ended are removed. Every command that changes something does this first;
 commands that only show something do not.")]
     Sync,
+    /// Replace the programs of another netd by those of this one
+    #[command(after_help = "\
+Traffic goes on meanwhile, and all connections stay. Every command that changes
+something does this first; after the installation of another version of netd, this
+command does nothing else.")]
+    Upgrade,
     /// Remove everything that this instance made
     Down {
         /// Also remove what is left of network namespaces that are gone

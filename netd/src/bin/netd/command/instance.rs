@@ -1,6 +1,6 @@
 //! Carries out `netd status`, `netd check`, `netd repair` and `netd down`.
 
-use netd::report::{Removed, RemovedItem};
+use netd::report::{Removed, RemovedItem, Upgraded};
 use netd::{Effort, Result, Session, Settings, Transaction};
 
 use super::change::change;
@@ -43,6 +43,12 @@ fn describe(item: &RemovedItem) -> Option<String> {
         RemovedItem::Instance { cookie } => Some(format!("what was left of namespace {cookie}")),
         _ => None,
     }
+}
+
+/// Puts the programs of this netd in place, if those of another version are there.
+pub(super) async fn upgrade(settings: &Settings, output: Output) -> Result<()> {
+    let replaced = Transaction::upgrade(settings).await?;
+    output.print(&Upgraded { replaced, programs: netd::own_version() })
 }
 
 /// Opens a transaction, which follows the host and repairs, and does nothing else.

@@ -64,7 +64,7 @@ pub(crate) fn execute(cli: Cli) -> Result<u8> {
     let outcome = runtime.block_on(dispatch(&settings, Output::new(cli.json), command, !cli.no_serve));
     if starts_follower
         && outcome.is_ok()
-        && let Err(error) = serve::ensure(&settings)
+        && let Err(error) = runtime.block_on(serve::ensure(&settings))
     {
         tracing::warn!("{}", error.chain());
     }
@@ -96,6 +96,7 @@ async fn dispatch(settings: &Settings, output: Output, command: HostCommand, ser
         HostCommand::Get { name } => setting::get(settings, output, name)?,
         HostCommand::Status => instance::status(settings, output).await?,
         HostCommand::Sync => instance::sync(settings).await?,
+        HostCommand::Upgrade => instance::upgrade(settings, output).await?,
         HostCommand::Check => return instance::check(settings, output).await,
         HostCommand::Repair => return instance::repair(settings, output).await,
         HostCommand::Serve { background } => serve::serve(settings, background).await?,

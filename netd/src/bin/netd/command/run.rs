@@ -163,7 +163,7 @@ pub(super) async fn supervise(
         run: Some(this_process()?),
     };
     let (_, session) = change(settings, async |host| host.add_container(request).await).await?;
-    if serves && let Err(error) = super::serve::ensure(settings) {
+    if serves && let Err(error) = super::serve::ensure(settings).await {
         tracing::warn!("{}", error.chain());
     }
     let sandbox = session.namespace(&name)?;

@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use netd::report::Repaired;
-use netd::{Doing as _, End, Follower, Pass, Result, Session, Settings};
-use nix::unistd::setsid;
+use netd::{Doing as _, End, Follower, Pass, Result, Session, Settings, StateError, Transaction};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, setsid};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -20,6 +21,10 @@ const STEP: Duration = Duration::from_millis(5);
 /// Follows the host until a signal comes. `background` is for a follower that a command has started.
 pub(super) async fn serve(settings: &Settings, background: bool) -> Result<()> {
     let left = if background { leave_caller() } else { None };
+    if !background {
+        // A new version begins as a service.
+        Transaction::upgrade(settings).await?;
+    }
     let pid = nix::unistd::getpid().as_raw();
     let Some(follower) = Follower::become_one(settings, pid, background)? else {
         if !background {
@@ -53,6 +58,8 @@ pub(super) async fn serve(settings: &Settings, background: bool) -> Result<()> {
         let _in_use = fs::remove_dir(cgroup);
     }
     match ended? {
+        // A service manager starts the version that is installed now.
+        Some(End::Superseded) if !background => return Err(StateError::Superseded.into()),
         Some(End::HostGone) => tracing::info!("nobody uses this network namespace any more"),
         Some(_) => tracing::info!("there is nothing more to follow"),
         None => {}
@@ -104,11 +111,22 @@ fn tell(pass: &Pass, last: &mut Option<String>) {
     *last = said;
 }
 
-/// Starts a follower if the instance has something to follow and nobody follows it.
-pub(super) fn ensure(settings: &Settings) -> Result<()> {
+/// Starts a follower if the instance has something to follow and nobody follows it. One of another version of netd, which commands
+/// have started, gives way.
+pub(super) async fn ensure(settings: &Settings) -> Result<()> {
     let session = Session::open(settings)?;
-    if session.is_idle() || !session.serves() || session.follower()?.is_some() {
+    if session.is_idle() || !session.serves() {
         return Ok(());
+    }
+    let own = netd::own_version().digest;
+    let deadline = Instant::now() + PATIENCE;
+    while let Some(follower) = session.follower()? {
+        if !follower.ends || follower.programs == own || Instant::now() > deadline {
+            return Ok(());
+        }
+        // It may have ended meanwhile.
+        let _gone = kill(Pid::from_raw(follower.pid), Signal::SIGTERM);
+        tokio::time::sleep(STEP).await;
     }
     // It works in another folder.
     let state_dir = std::path::absolute(&settings.state_dir)

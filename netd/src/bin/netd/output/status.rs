@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use netd::report::{Removed, Status};
+use netd::ProgramsVersion;
+use netd::report::{Removed, Status, Upgraded};
 
 use super::flows;
 use super::format::{facts, or_dash, table, yes};
@@ -20,6 +21,7 @@ impl Text for Status {
             ("instance", self.instance.clone()),
             ("state", self.state_dir.clone()),
             ("pins", or_dash(self.pins.as_ref())),
+            ("version", or_dash(self.version.as_ref())),
             ("networks", self.networks.to_string()),
             ("containers", self.containers.to_string()),
             ("published ports", self.publications.to_string()),
@@ -63,6 +65,18 @@ impl Text for Status {
             let _ok = writeln!(text, "\nwarning: {warning}");
         }
         text
+    }
+}
+
+impl Text for Upgraded {
+    fn text(&self) -> String {
+        if self.replaced.is_empty() {
+            return format!("the programs are those of netd {}\n", self.programs);
+        }
+        let told = |text: String, before: &ProgramsVersion| {
+            text + &format!("replaced the programs of netd {before}\n")
+        };
+        self.replaced.iter().fold(String::new(), told) + &format!("now: netd {}\n", self.programs)
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use expect_test::{expect, expect_file};
 use netd::Access;
 use netd::Count;
+use netd::ProgramsVersion;
 use netd::report::{
     Address, ByFamily, Container, Direction, Drop, Features, Flow, Flows, InOut, Interface, Member, Network,
     Port, Removed, Status, Timeout,
@@ -212,6 +213,12 @@ fn status() {
         instance: "2572-4074adffb64cf111".to_owned(),
         state_dir: "/run/netd".to_owned(),
         pins: Some("/sys/fs/bpf/netd/2572-4074adffb64cf111".to_owned()),
+        version: Some(ProgramsVersion {
+            version: "0.1.0".to_owned(),
+            abi: 4,
+            digest: "2b34ffbd6cd7".repeat(5) + "2b34",
+            is_own: true,
+        }),
         networks: 1,
         containers: 2,
         publications: 3,
