@@ -20,6 +20,7 @@ mod netns;
 mod observe;
 mod plan;
 mod private;
+mod runs;
 mod serve;
 mod session;
 mod settings;
@@ -34,12 +35,13 @@ pub use error::{
 pub use model::report;
 pub use model::{
     Access, ContainerRequest, Count, GatewayMode, GatewayModes, HostPorts, IfName, InterfaceRequest, Mac,
-    ModeSpec, Name, NetworkMode, NetworkRequest, OwnerKey, Policy, PortRange, PortSpec, Process,
+    ModeSpec, Name, NetworkMode, NetworkRequest, OutputLine, OwnerKey, Policy, PortRange, PortSpec, Process,
     ProgramsVersion, Protocol, Publication, PublishRequest, Quota, Replace, Setting, SettingName, Source,
-    TargetSpec, TimeoutSpec, Timeouts, UnpublishSpec, XdpMode,
+    Stream, TargetSpec, TimeoutSpec, Timeouts, UnpublishSpec, XdpMode,
 };
 pub use netns::Netns;
 pub use observe::this_process;
+pub use runs::{Capture, Output, Runs};
 pub use serve::{End, Follower, Pass};
 pub use session::{DropLog, Session};
 pub use settings::Settings;

@@ -37,7 +37,18 @@ pub(crate) fn create_folder(folder: &Path) -> Result<()> {
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    own(options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?)
+}
+
+/// Opens a file of netd's own for reading. Follows no symbolic link: another user may be able to write to the folder, and may
+/// have put something else there.
+pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    own(options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?)
+}
+
+/// A file, if it is one of root's.
+fn own(file: File) -> io::Result<File> {
     let found = file.metadata()?;
     if found.is_file() && found.uid() == Uid::effective().as_raw() {
         Ok(file)
@@ -52,6 +63,18 @@ fn is_out_of_room(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem
     )
+}
+
+/// Locks a folder that only root can look into, by this file in it. Makes both as needed: who holds the lock may remove them.
+pub(crate) fn lock_folder(folder: &Path, file: &str) -> Result<File> {
+    loop {
+        create_folder(folder)?;
+        match lock(&folder.join(file)) {
+            // The previous holder has removed the folder.
+            Err(_) if !folder.exists() => {}
+            locked => return locked,
+        }
+    }
 }
 
 /// Locks a file that only root can open, making it as needed. Waits for another process, but not for ever. The holder's process

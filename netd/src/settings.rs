@@ -19,6 +19,8 @@ pub struct Settings {
     pub host: Netns,
     /// The state folder.
     pub state_dir: PathBuf,
+    /// The folder of what detached runs write. Each instance has a folder of its own in it.
+    pub log_dir: PathBuf,
     /// How TC programs are attached.
     pub tc: TcHook,
     /// Whether mounts that this process makes end with it, since it has a mount namespace of its own. netd then needs a BPF file

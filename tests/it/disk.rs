@@ -9,14 +9,19 @@ use std::process::Command;
 use netd_tests::lab::Lab;
 use netd_tests::netns::sandbox;
 
-/// A small file system for the state folder of a lab.
-struct Disk {
+/// A small file system for a folder of a lab.
+pub(crate) struct Disk {
     path: PathBuf,
 }
 
 impl Disk {
+    /// For its state.
     fn of(lab: &Lab) -> Self {
-        let path = lab.state_dir();
+        Self::at(lab.state_dir())
+    }
+
+    /// For what is to be at this path.
+    pub(crate) fn at(path: PathBuf) -> Self {
         fs::create_dir(&path).unwrap();
         let disk = Self { path };
         disk.mount(&["-t", "tmpfs", "-o", "size=256k", "netd-test"]);
@@ -28,8 +33,13 @@ impl Disk {
         assert!(Command::new("mount").args(words).arg(&self.path).status().unwrap().success(), "{words:?}");
     }
 
+    /// Gives the room back.
+    pub(crate) fn free(&self) {
+        fs::remove_file(self.path.join("ballast")).unwrap();
+    }
+
     /// Leaves no room.
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let mut file = fs::File::create(self.path.join("ballast")).unwrap();
         for size in [4096, 64, 1] {
             while file.write_all(&vec![0; size]).is_ok() {}

@@ -30,6 +30,7 @@ mod ipv6;
 mod journeys;
 mod kernel_policy;
 mod lifecycle;
+mod logs;
 mod many;
 mod network;
 mod outside;

@@ -163,6 +163,11 @@ impl Lab {
         self.folder.path().join("state")
     }
 
+    /// The folder of what detached runs print.
+    pub fn log_dir(&self) -> PathBuf {
+        self.folder.path().join("logs")
+    }
+
     /// A container name that no other lab has: names of namespaces are shared by the whole machine.
     pub fn name(&self, label: &str) -> String {
         format!("{}{label}", self.prefix)
@@ -186,7 +191,13 @@ impl Lab {
 
     fn command_of(&self, binary: &Path, host: &Netns, state_dir: &Path, words: &[&str]) -> Command {
         let mut command = host.command(&binary.to_string_lossy());
-        command.arg("--state-dir").arg(state_dir).args(words).stdin(Stdio::null());
+        command
+            .arg("--state-dir")
+            .arg(state_dir)
+            .arg("--log-dir")
+            .arg(self.log_dir())
+            .args(words)
+            .stdin(Stdio::null());
         if !self.follows {
             command.env("NETD_NO_SERVE", "1");
         }

@@ -42,6 +42,7 @@ impl Snapshot {
         add("pins", pins(lab));
         add("processes", processes(lab));
         add("state folder", lab.state_dir().exists().to_string());
+        add("log folder", lab.log_dir().exists().to_string());
         Self { parts }
     }
 

@@ -200,15 +200,23 @@ impl Transaction {
         self.unmake(&Connected { container, interface, namespace: None }).await
     }
 
-    /// Removes containers. Goes on after a failure and reports every one.
+    /// Removes containers, and what is kept of runs of these names. Goes on after a failure and reports every one.
     pub async fn remove_containers(&mut self, names: &[Name]) -> Result<()> {
-        let state = &self.store.state;
-        let containers: Vec<Container> =
-            names.iter().map(|name| state.container(name).cloned()).collect::<Result<_>>()?;
+        let (state, runs) = (&self.store.state, self.runs());
+        let mut containers = Vec::new();
+        for name in names {
+            match state.container(name) {
+                Ok(container) => containers.push(container.clone()),
+                // Its container has gone with its end.
+                Err(_) if runs.has(name) => {}
+                Err(error) => return Err(error),
+            }
+        }
         let mut errors = Vec::new();
         for container in containers {
             errors.extend(self.unmake(&Attached::of(container)).await.err());
         }
+        errors.extend(names.iter().filter_map(|name| runs.forget(name).err()));
         Error::all(errors)
     }
 

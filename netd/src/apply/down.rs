@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::Path;
 
 use super::container::Attached;
 use super::network::Bridged;
@@ -11,12 +10,13 @@ use super::transaction::Transaction;
 use crate::dataplane::{self, HookPoint};
 use crate::error::{Doing as _, Error, Result, StateError};
 use crate::model::report::RemovedItem;
-use crate::model::{Address, Link, digest};
+use crate::model::{Address, Link};
 use crate::observe::present_cookies;
 use crate::plan::container::is_made_veth;
 use crate::plan::network::is_made_bridge;
+use crate::runs::{self, Runs};
 use crate::settings::Settings;
-use crate::store::Presence;
+use crate::store::{Presence, key};
 
 impl Transaction {
     /// Removes everything that an instance has made, whatever state it is in. Goes on after a failure and reports every one.
@@ -53,6 +53,10 @@ impl Transaction {
             removed.push(RemovedItem::Programs);
         }
         errors.extend(dataplane::remove(&transaction.instance).err());
+        match transaction.runs().remove() {
+            Ok(names) => removed.extend(names.into_iter().map(|name| RemovedItem::Output { name })),
+            Err(error) => errors.push(error),
+        }
         match aside {
             Ok(None) => {}
             Ok(Some(path)) => errors.push(StateError::SetAside { path }.into()),
@@ -95,29 +99,39 @@ impl Transaction {
     }
 }
 
-/// Removes what is left of this state folder's instances whose namespaces are gone: their pins and records. A namespace counts as
-/// gone if no process and no mount shows it.
-pub fn remove_gone(state_dir: &Path) -> Result<Vec<RemovedItem>> {
-    let Ok(folder) = fs::canonicalize(state_dir) else { return Ok(Vec::new()) };
-    let key = digest(folder.as_os_str().as_encoded_bytes());
+/// Removes what is left of this state folder's instances whose namespaces are gone: their pins, their records and what is kept of
+/// their runs. A namespace counts as gone if no process and no mount shows it.
+pub fn remove_gone(settings: &Settings) -> Result<Vec<RemovedItem>> {
+    let folder = fs::canonicalize(&settings.state_dir).unwrap_or_else(|_absent| settings.state_dir.clone());
+    let key = key(&settings.state_dir)?;
     let present = present_cookies()?;
+    let cookie_of_gone = |instance: &str| {
+        let (cookie, owner) = instance.split_once('-')?;
+        let is_gone = owner == key && cookie.parse().is_ok_and(|cookie: u64| !present.contains(&cookie));
+        is_gone.then(|| cookie.to_owned())
+    };
     let (mut removed, mut errors) = (Vec::new(), Vec::new());
     for instance in dataplane::instances() {
-        let Some((cookie, owner)) = instance.split_once('-') else { continue };
-        if owner != key || cookie.parse().is_ok_and(|cookie: u64| present.contains(&cookie)) {
-            continue;
-        }
+        let Some(cookie) = cookie_of_gone(&instance) else { continue };
+        let state = folder.join(&cookie);
         match dataplane::remove(&instance) {
-            Ok(()) => removed.push(RemovedItem::Instance { cookie: cookie.to_owned() }),
+            Ok(()) => removed.push(RemovedItem::Instance { cookie }),
             Err(error) => errors.push(error),
         }
-        let state = folder.join(cookie);
         if state.exists() {
             errors.extend(fs::remove_dir_all(&state).doing(|| format!("remove {}", state.display())).err());
         }
     }
+    for instance in runs::instances(&settings.log_dir)? {
+        if cookie_of_gone(&instance).is_some() {
+            match Runs::new(&settings.log_dir, &instance).remove() {
+                Ok(names) => removed.extend(names.into_iter().map(|name| RemovedItem::Output { name })),
+                Err(error) => errors.push(error),
+            }
+        }
+    }
     // Another namespace's state in it is a reason to leave it.
-    let _in_use = fs::remove_dir(&folder);
+    let _in_use = fs::remove_dir(folder);
     Error::all(errors)?;
     Ok(removed)
 }

@@ -11,6 +11,7 @@ use crate::model::{Name, OwnerKey, ProgramsVersion};
 use crate::netns::Netns;
 use crate::observe::Observed;
 use crate::plan::View;
+use crate::runs::Runs;
 use crate::session::Session;
 use crate::settings::{Settings, check_machine};
 use crate::store::{Store, instance};
@@ -153,6 +154,11 @@ impl Transaction {
     /// The name of the container that an owner knows by this key.
     pub fn container_of(&self, key: &OwnerKey) -> Option<&Name> {
         self.store.state.container_of(key).map(|container| &container.name)
+    }
+
+    /// What is kept of the instance's detached runs.
+    pub(super) fn runs(&self) -> Runs {
+        Runs::new(&self.settings.log_dir, &self.instance)
     }
 
     /// What plans are made from.

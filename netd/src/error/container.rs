@@ -17,6 +17,14 @@ pub enum ContainerError {
         /// The name.
         name: String,
     },
+    /// No output is kept of a container with this name.
+    #[error("there is no output of {name}")]
+    NoOutput {
+        /// The name.
+        name: String,
+        /// Of which runs there is output.
+        others: Vec<String>,
+    },
     /// A container has this name.
     #[error("container {name} already exists")]
     Exists {
@@ -223,6 +231,7 @@ impl ContainerError {
     pub const fn kind(&self) -> Kind {
         match self {
             Self::NotFound { .. }
+            | Self::NoOutput { .. }
             | Self::NoProcess { .. }
             | Self::NoNamespace { .. }
             | Self::InterfaceGone { .. }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::access::Access;
@@ -239,6 +240,48 @@ pub struct Container {
     pub flows: Vec<TableFill>,
     /// What its interface counted, seen from the container.
     pub counters: InOut<Count>,
+}
+
+/// A detached run of which output is kept: `netd container inspect --json`, once its container is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeptRun {
+    /// The name that its container has or had.
+    pub name: String,
+    /// The run.
+    pub run: Run,
+}
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunStatus {
+    /// Its command goes on, or has not been started yet.
+    Running,
+    /// It has ended, or was killed with its supervisor.
+    Ended,
+}
+
+/// What is kept of a detached run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Run {
+    /// How far it has come.
+    pub status: RunStatus,
+    /// The command and its arguments; a long one is cut.
+    pub command: Vec<String>,
+    /// When it was started.
+    pub started: Timestamp,
+    /// When it ended; null as well if its supervisor was killed.
+    pub ended: Option<Timestamp>,
+    /// Its exit status as shells return it: 128 plus the signal's number for a command that was killed.
+    pub exit_status: Option<u8>,
+    /// The signal that has killed it.
+    pub signal: Option<String>,
+    /// What has failed.
+    pub problem: Option<String>,
+    /// How many bytes of its output are lost, since they could not be written.
+    pub dropped_bytes: u64,
+    /// The folder of its output.
+    pub log: String,
 }
 
 /// A program on its hook.
@@ -559,6 +602,11 @@ pub enum RemovedItem {
     /// A network.
     Network {
         /// Its name.
+        name: String,
+    },
+    /// The output of a detached run.
+    Output {
+        /// The run's name.
         name: String,
     },
     /// The BPF programs and tables.

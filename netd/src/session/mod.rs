@@ -9,7 +9,7 @@ mod report;
 mod status;
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use netd_common::flow::Handle;
@@ -23,6 +23,7 @@ use crate::model::{Access, Container, Lifecycle, Name, OwnerKey, Publication, Sa
 use crate::netns::Netns;
 use crate::observe::{Observed, is_alive};
 use crate::plan::View;
+use crate::runs::Runs;
 use crate::settings::{Settings, check_machine};
 use crate::store::{self, FollowerNote};
 
@@ -73,9 +74,11 @@ impl Session {
         self.state.container_of(key).map(|container| &container.name)
     }
 
-    /// The folder of the instance's state, which need not exist.
-    pub fn folder(&self) -> PathBuf {
-        self.settings.state_dir.join(self.cookie.to_string())
+    /// What is kept of an instance's detached runs.
+    pub fn runs(settings: &Settings) -> Result<Runs> {
+        check_machine(settings)?;
+        let instance = store::instance(&settings.state_dir, settings.host.cookie()?)?;
+        Ok(Runs::new(&settings.log_dir, &instance))
     }
 
     /// The path of a container's namespace; none for one that shares the host's.

@@ -16,6 +16,6 @@ mod rows;
 
 pub(crate) use file::{Store, read};
 pub use file::{parse, write};
-pub(crate) use lock::instance;
+pub(crate) use lock::{instance, key};
 pub use presence::FollowerNote;
 pub(crate) use presence::{Presence, follower};

@@ -4,10 +4,9 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing as _, Error, Result};
@@ -105,17 +104,10 @@ impl Drop for Presence {
 pub(crate) fn follower(state_dir: &Path, cookie: u64) -> Result<Option<FollowerNote>> {
     let path = path(state_dir, cookie);
     let what = || format!("read {}", path.display());
-    // Another user may be able to write to the folder, and may have put something else there.
-    let mut options = File::options();
-    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    let mut file = match options.open(&path) {
+    let mut file = match private::open_to_read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file.doing(what)?,
     };
-    let found = file.metadata().doing(what)?;
-    if !found.is_file() || found.uid() != Uid::effective().as_raw() {
-        return Err(Error::system(what(), "it is not a file of root's"));
-    }
     match file.try_lock_shared() {
         // It was killed.
         Ok(()) => return Ok(None),

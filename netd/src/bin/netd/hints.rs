@@ -76,6 +76,15 @@ fn container(error: &ContainerError) -> Option<String> {
             "host names are not resolved; use an IP address".to_owned()
         }
         ContainerError::NotFound { .. } => "'netd container ls' lists the containers".to_owned(),
+        ContainerError::NoOutput { others, .. } if others.is_empty() => {
+            "only the output of detached runs is kept: netd run -d".to_owned()
+        }
+        ContainerError::NoOutput { others, .. } => {
+            format!(
+                "only the output of detached runs is kept (netd run -d); there is that of {}",
+                others.join(", ")
+            )
+        }
         ContainerError::NoProcess { .. } => "give the ID of a process in the container".to_owned(),
         ContainerError::NotConnected { container, .. } => {
             format!("'netd container inspect {container}' shows its networks")

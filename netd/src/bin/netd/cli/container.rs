@@ -34,13 +34,17 @@ Examples:
     },
     /// List containers
     #[command(visible_alias = "list")]
-    Ls,
-    /// Show a container: namespace, addresses, interfaces, ports
+    Ls {
+        /// Also list detached runs that have ended
+        #[arg(short, long)]
+        all: bool,
+    },
+    /// Show a container: namespace, addresses, interfaces, ports; or how a run has ended
     Inspect {
         /// The container
         name: Name,
     },
-    /// Detach containers and unpublish their ports
+    /// Detach containers, unpublish their ports, end their runs and remove what is kept of these
     #[command(visible_alias = "remove")]
     Rm {
         /// The containers

@@ -1,6 +1,7 @@
 //! The command line: commands, options and their help. What a command does is in `command`.
 
 mod container;
+mod logs;
 mod network;
 mod publish;
 mod run;
@@ -15,6 +16,7 @@ use clap::{Parser, Subcommand};
 use netd::{Name, Protocol, Quota, Setting, SettingName, TimeoutSpec};
 
 pub(crate) use self::container::{AttachOptions, ContainerAdd, ContainerCommand};
+pub(crate) use self::logs::Logs;
 pub(crate) use self::network::{NetworkCommand, NetworkConnect, NetworkCreate};
 pub(crate) use self::publish::{AccessOptions, Publish, PublishOptions, Unpublish};
 pub(crate) use self::run::{Become, Run, Supervise};
@@ -56,6 +58,9 @@ pub(crate) struct Cli {
     /// Directory for the state; each directory is an instance of its own
     #[arg(long, global = true, help_heading = GLOBAL, env = "NETD_STATE_DIR", value_name = "DIR", default_value = "/run/netd")]
     pub(crate) state_dir: PathBuf,
+    /// Directory for the output of detached runs; each instance has one of its own there
+    #[arg(long, global = true, help_heading = GLOBAL, env = "NETD_LOG_DIR", value_name = "DIR", default_value = "/var/log/netd")]
+    pub(crate) log_dir: PathBuf,
     /// Print results and errors as JSON on stdout
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) json: bool,
@@ -109,6 +114,8 @@ pub(crate) enum HostCommand {
     Container(ContainerCommand),
     /// Run a command in a new container, and remove the container when it ends
     Run(Run),
+    /// Show what a detached run has printed, also after its end
+    Logs(Logs),
     /// Publish ports of a container or of another host
     Publish(Publish),
     /// Stop publishing ports
@@ -317,14 +324,17 @@ impl HostCommand {
             | Self::Get { .. }
             | Self::Status
             | Self::Check
-            | Self::Log { .. } => true,
+            | Self::Log { .. }
+            | Self::Logs(_) => true,
             Self::Network(command) => {
                 matches!(command, NetworkCommand::Ls | NetworkCommand::Inspect { .. })
             }
             Self::Container(command) => {
                 matches!(
                     command,
-                    ContainerCommand::Ls | ContainerCommand::Inspect { .. } | ContainerCommand::Exec { .. }
+                    ContainerCommand::Ls { .. }
+                        | ContainerCommand::Inspect { .. }
+                        | ContainerCommand::Exec { .. }
                 )
             }
             Self::Access { lists, open } => !open && lists.allow.is_empty() && lists.deny.is_empty(),

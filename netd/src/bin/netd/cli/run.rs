@@ -11,8 +11,9 @@ use super::container::AttachOptions;
 /// A command to be run in a new container.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The command gets standard input, output and error; other open files of the caller
-are not passed on. The exit status is that of the command.
+The command gets standard input, output and error; other open files of the
+caller are not passed on. The exit status is that of the command. What a
+detached command prints is kept, and its exit status too: see 'netd logs'.
 
 Examples:
   netd run -p 8080:80 -- nginx -g 'daemon off;'

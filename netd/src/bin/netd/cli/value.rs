@@ -7,6 +7,9 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use netd::{Error, PortSpec, TargetSpec, UnpublishSpec};
 
 use crate::hints;
@@ -96,6 +99,33 @@ pub(super) fn prefix(text: &str) -> Result<IpNet, Refused> {
     })
 }
 
+/// How many of the last lines are meant; all of them if none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tail(pub(crate) Option<usize>);
+
+/// A number of lines, or `all`.
+pub(super) fn tail(text: &str) -> Result<Tail, Refused> {
+    match text {
+        "all" => Ok(Tail(None)),
+        number => number.parse().map(|lines| Tail(Some(lines))).map_err(|_not_one| {
+            Refused::new(format!("'{text}' is not a number of lines"))
+                .hint("for example 100, or all".to_owned())
+        }),
+    }
+}
+
+/// A time, as `docker logs --since` takes it: with an offset or in the local time zone, in seconds since 1970, or a duration
+/// before now.
+pub(super) fn since(text: &str) -> Result<Timestamp, Refused> {
+    let ago = || Timestamp::now().checked_sub(text.parse::<SignedDuration>().ok()?).ok();
+    let local = || Some(text.parse::<DateTime>().ok()?.to_zoned(TimeZone::system()).ok()?.timestamp());
+    let seconds = || Timestamp::from_second(text.parse().ok()?).ok();
+    seconds().or_else(|| text.parse().ok()).or_else(local).or_else(ago).ok_or_else(|| {
+        Refused::new(format!("'{text}' is neither a time nor a duration"))
+            .hint("for example 2026-01-31T12:00:00Z, 2026-01-31 12:00 (local time) or 10m".to_owned())
+    })
+}
+
 /// Whether a word can only be meant as a name: it begins with a letter, and has nothing that separates ports.
 fn is_name(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic()) && !text.contains([':', '/'])
@@ -132,4 +162,40 @@ pub(super) fn target(text: &str) -> Result<TargetSpec, Refused> {
 /// `publish -p PORT`, as one writes it for `run`.
 pub(super) fn needless_p(text: &str) -> Result<String, Refused> {
     Err(Refused::new(format!("publish takes ports without -p: netd publish {text} web")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_docker_reads_them() {
+        let is = |text: &str, expected: &str| {
+            assert_eq!(since(text).unwrap(), expected.parse().unwrap(), "{text}");
+        };
+        is("2026-01-31T12:00:00Z", "2026-01-31T12:00:00Z");
+        is("2026-01-31T12:00:00.5+01:00", "2026-01-31T11:00:00.5Z");
+        is("1769860800", "2026-01-31T12:00:00Z");
+        let local = DateTime::constant(2026, 1, 31, 12, 0, 0, 0).to_zoned(TimeZone::system()).unwrap();
+        for text in ["2026-01-31T12:00:00", "2026-01-31 12:00", "2026-01-31 12:00:00"] {
+            assert_eq!(since(text).unwrap(), local.timestamp(), "{text}");
+        }
+        let midnight = DateTime::constant(2026, 1, 31, 0, 0, 0, 0).to_zoned(TimeZone::system()).unwrap();
+        assert_eq!(since("2026-01-31").unwrap(), midnight.timestamp());
+        for (text, seconds) in [("10m", 600), ("1h30m", 5400), ("90s", 90)] {
+            let (before, at, after) = (Timestamp::now(), since(text).unwrap(), Timestamp::now());
+            let span = SignedDuration::from_secs(seconds);
+            assert!(before - span <= at && at <= after - span, "{text}");
+        }
+        for text in ["", "yesterday", "10", "10x"] {
+            assert_eq!(since(text).is_ok(), text == "10", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_tail_is_a_number_or_all() {
+        assert_eq!(tail("all").unwrap(), Tail(None));
+        assert_eq!(tail("0").unwrap(), Tail(Some(0)));
+        assert!(tail("-1").is_err() && tail("x").is_err());
+    }
 }

@@ -5,14 +5,14 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process;
 
-use netd::report::Removed;
+use netd::report::{Removed, RunStatus};
 use netd::{
     ContainerError, ContainerRequest, Error, InterfaceRequest, Name, NetworkMode, Result, Session, Settings,
 };
 
 use super::change::{change, take_away};
 use crate::cli::{AttachOptions, ContainerAdd, ContainerCommand};
-use crate::output::{Output, Published, Text as _};
+use crate::output::{AllContainers, Output, Published, Text as _};
 
 /// The interface of a container that is attached to one network.
 const INTERFACE: &str = "eth0";
@@ -38,16 +38,37 @@ pub(super) async fn execute(settings: &Settings, output: Output, command: Contai
             let container = session.report_container(&name).await?;
             output.print_or(&container, || format!("{name}\n{}", Published(container.ports.clone()).text()))
         }
-        ContainerCommand::Ls => output.print(&Session::open(settings)?.report_containers().await?),
-        ContainerCommand::Inspect { name } => {
-            output.print(&Session::open(settings)?.report_container(&name).await?)
+        ContainerCommand::Ls { all: false } => {
+            output.print(&Session::open(settings)?.report_containers().await?)
         }
+        ContainerCommand::Ls { all: true } => {
+            let mut ended = Session::runs(settings)?.list()?;
+            ended.retain(|one| one.run.status == RunStatus::Ended);
+            output.print(&AllContainers {
+                containers: Session::open(settings)?.report_containers().await?,
+                ended,
+            })
+        }
+        ContainerCommand::Inspect { name } => inspect(settings, output, &name).await,
         ContainerCommand::Rm { names } => {
             take_away(settings, async |host| host.remove_containers(&names).await).await?;
             output.print(&Removed { removed: names.iter().map(ToString::to_string).collect() })
         }
         // `exec` below, since this process becomes another program.
         ContainerCommand::Exec { .. } => Ok(()),
+    }
+}
+
+/// Shows a container, or what is kept of a run whose container is gone.
+async fn inspect(settings: &Settings, output: Output, name: &Name) -> Result<()> {
+    match Session::open(settings)?.report_container(name).await {
+        Err(Error::Container(error @ ContainerError::NotFound { .. })) => {
+            match Session::runs(settings)?.find(name)? {
+                Some(run) => output.print(&run),
+                None => Err(error.into()),
+            }
+        }
+        container => output.print(&container?),
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) async fn down(settings: &Settings, output: Output, all: bool) -> Resu
     let mut removed = Transaction::down(settings).await?;
     super::serve::wait_for_end(settings).await?;
     if all {
-        removed.extend(netd::remove_gone(&settings.state_dir)?);
+        removed.extend(netd::remove_gone(settings)?);
     }
     output.print(&Removed { removed: removed.iter().filter_map(describe).collect() })
 }
@@ -39,6 +39,7 @@ fn describe(item: &RemovedItem) -> Option<String> {
     match item {
         RemovedItem::Container { name } => Some(format!("container {name}")),
         RemovedItem::Network { name } => Some(format!("network {name}")),
+        RemovedItem::Output { name } => Some(format!("output of {name}")),
         RemovedItem::Programs => Some("BPF programs and tables".to_owned()),
         RemovedItem::Instance { cookie } => Some(format!("what was left of namespace {cookie}")),
         _ => None,

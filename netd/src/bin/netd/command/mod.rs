@@ -5,6 +5,7 @@ mod container;
 mod flows;
 mod instance;
 mod log;
+mod logs;
 mod network;
 mod publish;
 mod run;
@@ -53,8 +54,8 @@ pub(crate) fn execute(cli: Cli) -> Result<u8> {
     };
     // The host is the network namespace that netd was started in.
     let host = Netns::open(Path::new("/proc/self/ns/net"))?;
-    let settings =
-        Settings { host, state_dir: cli.state_dir, tc: tc_hook(), private_mounts: has_private_mounts() };
+    let Cli { state_dir, log_dir, .. } = cli;
+    let settings = Settings { host, state_dir, log_dir, tc: tc_hook(), private_mounts: has_private_mounts() };
     // One thread: the namespace that netd is in, and the parent that a run dies with, belong to a thread.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -79,6 +80,7 @@ async fn dispatch(settings: &Settings, output: Output, command: HostCommand, ser
         }
         HostCommand::Container(command) => container::execute(settings, output, command).await?,
         HostCommand::Run(run) => return run::launch(settings, output, run, serves).await,
+        HostCommand::Logs(request) => logs::execute(settings, output, &request)?,
         HostCommand::Supervise(run) => return run::supervise(settings, output, run, serves).await,
         HostCommand::Become(request) => return or_status(run::become_command(&request), output),
         HostCommand::Publish(request) => publish::publish(settings, output, request).await?,

@@ -8,6 +8,8 @@
 //! supervisor ends the command and removes the container all the same. If the supervisor is killed, the kernel kills the
 //! command, and `netd run` removes the container, or else the next command that changes something: the container's record
 //! names the supervisor.
+//!
+//! A detached run has no terminal. Its supervisor keeps what the command prints, and how it has ended.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -28,8 +30,8 @@ use super::container::{checked, interface, replace_self};
 use crate::cli::{Become, Run, Supervise};
 use crate::output::{Output, Published, Text as _, note, raw};
 use netd::{
-    ContainerRequest, Doing as _, Error, Name, Netns, NetworkMode, Result, Session, Settings, Source,
-    this_process,
+    Capture, ContainerRequest, Doing as _, Error, Name, Netns, NetworkMode, Result, Runs, Session, Settings,
+    Source, this_process,
 };
 
 /// How long a command has to end by SIGTERM once `netd run` is gone, before it is killed. Docker waits ten seconds, but there
@@ -79,6 +81,7 @@ pub(super) async fn launch(settings: &Settings, output: Output, run: Run, serves
 /// The supervisor's command line.
 fn arguments(settings: &Settings, name: &Name, run: Run) -> Vec<OsString> {
     let mut words: Vec<OsString> = vec!["--state-dir".into(), settings.state_dir.clone().into()];
+    words.extend(["--log-dir".into(), settings.log_dir.clone().into()]);
     words.extend(["supervise".into(), "--parent".into(), getpid().to_string().into()]);
     words.extend(["--name".into(), name.as_str().into(), "--network".into(), run.network.as_str().into()]);
     for address in &run.attach.ip {
@@ -162,58 +165,98 @@ pub(super) async fn supervise(
         policy: super::publish::policy(run.attach.terms)?,
         run: Some(this_process()?),
     };
+    let runs = Session::runs(settings)?;
     let (_, session) = change(settings, async |host| host.add_container(request).await).await?;
-    if serves && let Err(error) = super::serve::ensure(settings).await {
-        tracing::warn!("{}", error.chain());
+    if serves {
+        warn_of(super::serve::ensure(settings).await);
     }
     let sandbox = session.namespace(&name)?;
     let published = Published(session.report_ports(Some(&name))?);
-    let log = session.folder().join(format!("{}.log", getpid()));
     drop(session);
+    let mut command = become_of(sandbox.as_ref(), output.is_json() && !run.detach, run.command.clone());
+    let mut capture = None;
     if run.detach {
-        leave_terminal(&log)?;
+        capture = keep_output(&runs, &name, &run.command, &mut command);
+        leave_terminal()?;
     } else {
+        // What is kept of this name is an earlier run's.
+        warn_of(runs.forget(&name));
         note(&published.text());
     }
-    let mut words: Vec<OsString> = Vec::new();
-    if output.is_json() {
-        words.push("--json".into());
-    }
-    words.extend(["become".into(), "--parent".into(), getpid().to_string().into()]);
-    if let Some(sandbox) = &sandbox {
-        // By this process's descriptor: a path could lead to another namespace by now.
-        let descriptor = sandbox.as_fd().as_raw_fd();
-        words.extend(["--sandbox".into(), format!("/proc/{}/fd/{descriptor}", getpid()).into()]);
-    }
-    words.push("--".into());
-    words.extend(run.command);
-    let outcome = match Command::new("/proc/self/exe").args(words).spawn() {
+    let started = command.spawn().doing(|| "start the run's command".into());
+    // It has the other ends of the pipes, and nobody else may have them.
+    drop(command);
+    let outcome = match started {
         Ok(child) => attend(child, &mut signals, (!run.detach).then_some(parent)).await,
-        Err(error) => Err(Error::system("start the run's command", error)),
+        Err(error) => Err(error),
     };
-    if run.detach {
-        // The log is of no use once its container is gone. It may have been removed already.
-        let _gone = std::fs::remove_file(&log);
+    if let (Some(capture), Ok(status)) = (&capture, &outcome) {
+        capture.ended(*status);
     }
-    take_away(settings, async |host| host.remove_if_there(&name).await).await?;
-    outcome
+    let removed = take_away(settings, async |host| host.remove_if_there(&name).await).await;
+    if let Some(capture) = capture {
+        if let Some(error) = outcome.as_ref().err().or(removed.as_ref().err()) {
+            capture.failed(&error.chain());
+        }
+        // What the container's last processes have printed is written as well.
+        drop(capture);
+        warn_of(runs.forget_oldest());
+    }
+    removed?;
+    outcome.map(exit_status)
 }
 
-/// Detaches from the terminal and the pipes of the caller. The command's output goes to a file.
-fn leave_terminal(log: &std::path::Path) -> Result<()> {
-    let what = || format!("write {}", log.display());
+/// The process that becomes the run's command.
+fn become_of(sandbox: Option<&Netns>, json: bool, command: Vec<OsString>) -> Command {
+    let mut process = Command::new("/proc/self/exe");
+    if json {
+        process.arg("--json");
+    }
+    process.args(["become", "--parent", &getpid().to_string()]);
+    if let Some(sandbox) = sandbox {
+        // By this process's descriptor: a path could lead to another namespace by now.
+        let descriptor = sandbox.as_fd().as_raw_fd();
+        process.args(["--sandbox", &format!("/proc/{}/fd/{descriptor}", getpid())]);
+    }
+    process.arg("--").args(command);
+    process
+}
+
+/// Has the output of a command kept. If that is not possible, the run does without.
+fn keep_output(runs: &Runs, name: &Name, words: &[OsString], command: &mut Command) -> Option<Capture> {
+    match runs.begin(name, words) {
+        Ok((capture, [stdout, stderr])) => {
+            command.stdout(stdout).stderr(stderr);
+            Some(capture)
+        }
+        Err(error) => {
+            tracing::warn!("the output of {name} is not kept: {}", error.chain());
+            None
+        }
+    }
+}
+
+/// Tells of a failure that does not stop the run.
+fn warn_of(outcome: Result<()>) {
+    if let Err(error) = outcome {
+        tracing::warn!("{}", error.chain());
+    }
+}
+
+/// Detaches from the terminal and the pipes of the caller.
+fn leave_terminal() -> Result<()> {
+    let what = || "open /dev/null".to_owned();
     // Fails for the leader of a process group, which has no controlling terminal of the caller's.
     let _leader = setsid();
     raw(&format!("{READY}\n"))?;
-    let null = File::open("/dev/null").doing(|| "open /dev/null".into())?;
-    let log = File::create(log).doing(what)?;
+    let null = File::options().read(true).write(true).open("/dev/null").doing(what)?;
     dup2_stdin(&null).doing(what)?;
-    dup2_stdout(&log).doing(what)?;
-    dup2_stderr(&log).doing(what)
+    dup2_stdout(&null).doing(what)?;
+    dup2_stderr(&null).doing(what)
 }
 
 /// Waits for the command and forwards signals to it. Once `parent` is gone, the command has [`GRACE`] to end.
-async fn attend(mut child: Child, signals: &mut Signals, parent: Option<i32>) -> Result<u8> {
+async fn attend(mut child: Child, signals: &mut Signals, parent: Option<i32>) -> Result<ExitStatus> {
     let mut deadline = None;
     loop {
         let overdue = async {
@@ -224,7 +267,7 @@ async fn attend(mut child: Child, signals: &mut Signals, parent: Option<i32>) ->
         };
         tokio::select! {
             status = child.wait() => {
-                return Ok(exit_status(status.doing(|| "wait for the run's command".into())?));
+                return status.doing(|| "wait for the run's command".into());
             }
             signal = signals.next() => {
                 if parent.is_some_and(|parent| getppid().as_raw() != parent) {

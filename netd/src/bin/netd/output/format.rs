@@ -36,6 +36,17 @@ pub(super) fn facts(facts: &[(&str, String)]) -> String {
     })
 }
 
+/// A text with control characters written out: what the user typed may hold some, and must not steer the terminal.
+pub(super) fn visible(message: &str) -> String {
+    message.chars().fold(String::new(), |text, c| {
+        if c.is_control() {
+            text + &c.escape_default().to_string()
+        } else {
+            text + c.encode_utf8(&mut [0; 4])
+        }
+    })
+}
+
 /// A dash for none.
 pub(super) fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())

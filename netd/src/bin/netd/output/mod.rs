@@ -4,8 +4,10 @@ mod container;
 mod differences;
 mod flows;
 mod format;
+mod logs;
 mod network;
 mod ports;
+mod runs;
 mod settings;
 mod status;
 #[cfg(test)]
@@ -19,7 +21,10 @@ use netd::{Doing as _, Error, Result};
 use serde::Serialize;
 
 pub(crate) use self::differences::Differences;
+use self::format::visible;
+pub(crate) use self::logs::LinePrinter;
 pub(crate) use self::ports::Published;
+pub(crate) use self::runs::AllContainers;
 pub(crate) use self::text::Text;
 use crate::hints;
 
@@ -91,17 +96,6 @@ impl Output {
         let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or("system");
         self.fail(kind, &error.chain(), hint);
     }
-}
-
-/// A message with control characters written out: what the user typed may hold some, and must not steer the terminal.
-fn visible(message: &str) -> String {
-    message.chars().fold(String::new(), |text, c| {
-        if c.is_control() {
-            text + &c.escape_default().to_string()
-        } else {
-            text + c.encode_utf8(&mut [0; 4])
-        }
-    })
 }
 
 /// A failure as JSON.

@@ -11,11 +11,12 @@ use netd::report::{
     Port, Removed, Status, Timeout,
 };
 use netd::report::{
-    Attachment, Difference, Dropped, Fill, Follower, Quota, Repaired, Setting, TableFill, Warning,
+    Attachment, Difference, Dropped, Fill, Follower, KeptRun, Quota, Repaired, Run, RunStatus, Setting,
+    TableFill, Warning,
 };
 use serde::Serialize;
 
-use super::{Differences, Failure, FailureBody, Published, Text};
+use super::{AllContainers, Differences, Failure, FailureBody, Published, Text};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -199,6 +200,44 @@ fn containers() {
     let brief = Container { ports: Vec::new(), ..container.clone() };
     check("containers", &vec![container.clone()]);
     check("container", &brief);
+}
+
+fn kept(exit_status: Option<u8>, signal: Option<&str>) -> KeptRun {
+    let run = Run {
+        status: RunStatus::Ended,
+        command: ["sh", "-c", "it's done\n"].map(str::to_owned).to_vec(),
+        started: "2026-01-31T12:00:00.5Z".parse().unwrap(),
+        ended: exit_status.map(|_known| "2026-01-31T13:00:00Z".parse().unwrap()),
+        exit_status,
+        signal: signal.map(str::to_owned),
+        problem: None,
+        dropped_bytes: 0,
+        log: "/var/log/netd/1-4074adffb64cf111/web".to_owned(),
+    };
+    KeptRun { name: "web".to_owned(), run }
+}
+
+#[test]
+fn ended_runs() {
+    let mut lossy = kept(Some(137), Some("SIGKILL"));
+    lossy.run.problem = Some("cannot remove network namespace /run/netns/web".to_owned());
+    lossy.run.dropped_bytes = 12_345;
+    lossy.run.command.push("x".repeat(100));
+    check("run", &kept(Some(3), None));
+    let all = vec![kept(Some(0), None), kept(None, None), lossy.clone()];
+    check("all_containers", &AllContainers { containers: Vec::new(), ended: all });
+    lossy.run.command.truncate(1);
+    check("run_problem", &lossy);
+    expect![[r"
+        name:        web
+        status:      ended with its supervisor, which was killed
+        command:     sh -c 'it'\''s done\n'
+        started:     2026-01-31T12:00:00Z
+        ended:       -
+        exit status: -
+        output:      netd logs web
+    "]]
+    .assert_eq(&kept(None, None).text());
 }
 
 #[test]
