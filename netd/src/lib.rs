@@ -13,6 +13,7 @@
 mod apply;
 mod check;
 mod dataplane;
+mod desired;
 mod error;
 mod link;
 mod model;
@@ -28,16 +29,18 @@ mod store;
 
 pub use apply::{Effort, Transaction, remove_gone};
 pub use dataplane::{TcHook, cgroup_root, own_version};
+pub use desired::{SavedState, schema};
 pub use error::{
-    ContainerError, Doing, Error, Holder, HostError, Kind, Lack, NetworkError, PublicationError, Result,
-    StateError, SubnetFault,
+    ContainerError, Doing, Error, Holder, HostError, Kind, Lack, NetworkError, Position, PublicationError,
+    Result, StateError, SubnetFault,
 };
 pub use model::report;
 pub use model::{
-    Access, ContainerRequest, Count, GatewayMode, GatewayModes, HostPorts, IfName, InterfaceRequest, Mac,
-    ModeSpec, Name, NetworkMode, NetworkRequest, OutputLine, OwnerKey, Policy, PortRange, PortSpec, Process,
-    ProgramsVersion, Protocol, Publication, PublishRequest, Quota, Replace, Setting, SettingName, Source,
-    Stream, TargetSpec, TimeoutSpec, Timeouts, UnpublishSpec, XdpMode,
+    Access, ContainerRequest, Count, Desired, DesiredFile, GatewayMode, GatewayModes, HostPorts, IfName,
+    InterfaceRequest, Mac, ModeSpec, Name, NetworkMode, NetworkRequest, OutputLine, OwnerKey, Policy,
+    PortRange, PortSpec, Process, ProgramsVersion, Protocol, Publication, PublishRequest, Quota, Replace,
+    Setting, SettingName, Source, Stream, TargetSpec, TimeoutSpec, Timeouts, UnpublishSpec, XdpMode,
+    duration, parse_address, parse_prefix, parse_subnet,
 };
 pub use netns::Netns;
 pub use observe::this_process;

@@ -6,6 +6,7 @@ mod access;
 mod addresses;
 mod adopt;
 mod allocation;
+mod apply;
 mod bad_input;
 mod broadcast;
 mod bulk;

@@ -1,24 +1,22 @@
 //! Containers on the host: a namespace, its interfaces, its published ports.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
-use super::interface::{gone, raise_loopback};
+use super::interface::raise_loopback;
 use super::lifecycle::Resource;
 use super::publication::Published;
 use super::transaction::Transaction;
 use crate::error::{ContainerError, Doing as _, Error, Result};
-use crate::link::Netlink;
 use crate::model::{
-    Address, Container, ContainerRequest, IfName, Interface, InterfaceRequest, Lifecycle, Name, NetworkMode,
-    Publication, Sandbox, State, Target,
+    Container, ContainerRequest, Interface, InterfaceRequest, Lifecycle, Name, NetworkMode, Publication,
+    Sandbox, State, Target,
 };
 use crate::netns::Netns;
-use crate::observe::is_alive;
-use crate::plan::container::{self as plan, FoundEnd, NewInterface};
+use crate::observe::{found_end, is_alive};
+use crate::plan::container::{self as plan, NewInterface};
 use crate::plan::named_namespace;
 
 /// A container as something that netd makes, with the ports that are published with it.
@@ -33,6 +31,11 @@ impl Attached {
     /// A container that is recorded.
     pub(super) const fn of(container: Container) -> Self {
         Self { container, ports: Vec::new(), namespace: None }
+    }
+
+    /// A container to be attached, in its namespace unless that is the host's.
+    pub(super) const fn in_namespace(container: Container, namespace: Option<Netns>) -> Self {
+        Self { container, ports: Vec::new(), namespace }
     }
 }
 
@@ -156,6 +159,7 @@ impl Transaction {
             sandbox,
             interfaces,
             run: request.run,
+            applied: false,
         };
         let target = Target::Container(request.name.clone());
         let ports = self.new_publications(&target, &request.ports, &request.policy, &HashMap::new())?;
@@ -292,20 +296,6 @@ pub(super) fn proven_namespace(container: &Container) -> Result<Option<Netns>> {
     let replaced =
         || ContainerError::NamespaceReplaced { path: path.clone(), container: container.name.to_string() };
     Ok(Some(namespace.ok_or_else(replaced)?))
-}
-
-/// The container's end of a pair that is to be adopted.
-async fn found_end(namespace: &Netns, name: &IfName) -> Result<FoundEnd> {
-    let inside = Netlink::open(namespace)?;
-    let link = inside.interface(name).await?;
-    let Some((link, mac)) = link.and_then(|link| Some((link.mac?, link)).map(|(mac, link)| (link, mac)))
-    else {
-        return Err(gone(namespace.path(), name));
-    };
-    let addresses = inside.addresses().await?;
-    let own = |address: &&Address| address.interface == link.index && address.global;
-    let addresses: Vec<IpAddr> = addresses.iter().filter(own).map(Address::ip).collect();
-    Ok(FoundEnd { name: name.clone(), mac, addresses })
 }
 
 /// Ends what a run has started: everything in the namespace that was made for it, or, on the host network, the process that

@@ -2,6 +2,7 @@
 //! the host, the BPF tables and the records.
 
 mod container;
+mod desired;
 mod down;
 mod interface;
 mod leftovers;

@@ -8,20 +8,21 @@ use netd_common::flow::Handle;
 use super::lifecycle::Resource;
 use super::transaction::Transaction;
 use crate::dataplane::{self, PublishedPorts};
-use crate::error::{ContainerError, Error, Holder, PublicationError, Result};
+use crate::error::{ContainerError, Error, Result};
 use crate::model::{
     BRIDGE, Lifecycle, Name, Policy, PortSpec, Ports, Publication, PublishRequest, Remote, Replace, State,
-    Target, UnpublishSpec,
+    Taken, Target, UnpublishSpec,
 };
 use crate::plan::container::check_interface;
 use crate::plan::network::bridge_of;
-use crate::plan::publish::{self as plan, Taken, Wanted};
+use crate::plan::publish::{self as plan, Wanted};
 use crate::plan::remote::{self, Meant};
 use crate::plan::shared::sharing;
 use crate::plan::{rows, unpublish};
 use crate::settings::Settings;
 
 /// Publications as something that netd makes, some of them on the ports of others.
+#[derive(Default)]
 pub(super) struct Published {
     new: Vec<Publication>,
     /// The publications whose ports are taken over, by the handles of those that take them.
@@ -32,6 +33,11 @@ impl Published {
     /// Publications on ports that nobody has.
     pub(super) fn of(new: Vec<Publication>) -> Self {
         Self { new, replaced: HashMap::new() }
+    }
+
+    /// Publications of which some take over the ports of others.
+    pub(super) const fn replacing(new: Vec<Publication>, replaced: HashMap<Handle, Publication>) -> Self {
+        Self { new, replaced }
     }
 }
 
@@ -187,19 +193,8 @@ impl Transaction {
         self.observed.read_listeners(self.host())?;
         let places = self.store.state.places(specs.len())?;
         let wanted = Wanted { target, specs, policy, replaced };
-        plan::publications(self.view(), wanted, &places).map_err(|error| self.with_process(error))
-    }
-
-    /// Names the process that has a port.
-    fn with_process(&self, mut error: Error) -> Error {
-        if let Error::Publication(PublicationError::Taken {
-            holder: Holder::Process { process, address, protocol },
-            ..
-        }) = &mut error
-        {
-            *process = self.observed.listeners().process(*address, protocol);
-        }
-        error
+        plan::publications(self.view(), wanted, &places)
+            .map_err(|error| self.observed.listeners().name_process(error))
     }
 
     async fn new_remote(&mut self, address: IpAddr, keep_source: bool) -> Result<Target> {
@@ -229,7 +224,9 @@ impl Transaction {
         for one in half.iter().filter(|one| !one.is_draining()) {
             taken.insert(one.proto, one.host_ip, one.host_ports());
         }
-        let has_them = |one: &&Publication| one.lifecycle == Lifecycle::Ready && taken.has_any_of(one);
+        let has_them = |one: &&Publication| {
+            one.lifecycle == Lifecycle::Ready && taken.has_any(one.proto, one.host_ip, &one.host_ports())
+        };
         for kept in self.store.state.publications.iter().filter(has_them) {
             let row = self.row(kept)?;
             for half in half.iter().filter(|half| !half.is_draining() && half.overlaps(kept)) {

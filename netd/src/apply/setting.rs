@@ -60,17 +60,19 @@ impl Transaction {
 
     /// Changes idle timeouts, those of existing connections as well.
     pub fn change_timeouts(&mut self, changes: &[TimeoutSpec], reset: bool) -> Result<()> {
-        let timeouts = &mut self.store.state.timeouts;
-        let before = timeouts.clone();
-        if reset {
-            *timeouts = Timeouts::default();
-        }
+        let mut timeouts = if reset { Timeouts::default() } else { self.store.state.timeouts.clone() };
         for change in changes {
             timeouts.change(*change);
         }
-        if *timeouts == before {
+        self.set_timeouts(timeouts)
+    }
+
+    /// The same with all timeouts.
+    pub(super) fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<()> {
+        if self.store.state.timeouts == timeouts {
             return Ok(());
         }
+        self.store.state.timeouts = timeouts;
         self.store.save()?;
         match &self.dataplane {
             Some(dataplane) => {

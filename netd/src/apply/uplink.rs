@@ -140,7 +140,7 @@ impl Transaction {
     }
 
     /// The interfaces that networks trust and that clients of publications come in by, by their indices now.
-    fn follow_interfaces(&self) -> Result<()> {
+    pub(super) fn follow_interfaces(&self) -> Result<()> {
         let tables = &self.dataplane()?.tables;
         let trusted = self.store.state.networks.values().flat_map(|network| {
             let links = network.trusted.iter().filter_map(|name| self.observed.link(name));

@@ -31,6 +31,24 @@ pub enum ContainerError {
         /// The name.
         name: String,
     },
+    /// It belongs to a run, which removes it.
+    #[error("container {name} belongs to a run")]
+    Run {
+        /// The name.
+        name: String,
+    },
+    /// Something about it is decided when it is made.
+    #[error("{what} of container {name} cannot change from {from} to {to}")]
+    Fixed {
+        /// The container.
+        name: String,
+        /// What should change.
+        what: String,
+        /// What it is.
+        from: String,
+        /// What it should be.
+        to: String,
+    },
     /// A container has this owner key.
     #[error("owner key '{key}' belongs to container {container}")]
     KeyTaken {
@@ -239,6 +257,8 @@ impl ContainerError {
             | Self::NotConnected { .. } => Kind::NotFound,
             Self::Exists { .. }
             | Self::KeyTaken { .. }
+            | Self::Run { .. }
+            | Self::Fixed { .. }
             | Self::NamespaceExists { .. }
             | Self::NamespaceReplaced { .. }
             | Self::NamespaceTaken { .. }

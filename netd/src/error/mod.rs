@@ -7,6 +7,7 @@ mod container;
 mod host;
 mod kind;
 mod network;
+mod position;
 mod publication;
 mod state;
 
@@ -14,6 +15,7 @@ pub use container::ContainerError;
 pub use host::HostError;
 pub use kind::Kind;
 pub use network::{NetworkError, SubnetFault};
+pub use position::Position;
 pub use publication::{Holder, PublicationError};
 pub use state::StateError;
 
@@ -53,6 +55,14 @@ pub enum Error {
         lack: Option<Lack>,
         /// The refusal.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// About something that a file asks for.
+    #[error("{at}: {}", .error.chain())]
+    InFile {
+        /// Where it stands.
+        at: Position,
+        /// The failure.
+        error: Box<Error>,
     },
     /// Several failures, at least two, in the order in which they happened.
     #[error("{}", .0.iter().map(Error::chain).collect::<Vec<_>>().join("; "))]
@@ -114,6 +124,15 @@ impl Error {
         self
     }
 
+    /// Adds where in a file the failure's cause stands. A nearer place says more.
+    #[must_use]
+    pub(crate) fn at(self, at: &Position) -> Self {
+        match self {
+            Self::InFile { .. } => self,
+            error => Self::InFile { at: at.clone(), error: Box::new(error) },
+        }
+    }
+
     /// The failures of something that goes on after a failure; success if there are none.
     pub fn all(mut errors: Vec<Self>) -> Result<()> {
         match errors.len() {
@@ -133,6 +152,7 @@ impl Error {
             Self::Host(error) => error.kind(),
             Self::State(error) => error.kind(),
             Self::System { .. } => Kind::System,
+            Self::InFile { error, .. } => error.kind(),
             Self::Many(errors) => errors.first().map_or(Kind::System, Self::kind),
         }
     }

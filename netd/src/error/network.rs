@@ -38,6 +38,20 @@ pub enum NetworkError {
         /// The containers' names.
         containers: Vec<String>,
     },
+    /// Something about it is decided when it is made, and it is in use.
+    #[error("{what} of network {name} cannot change from {from} to {to} while it is in use: {}", list(users))]
+    Fixed {
+        /// The network.
+        name: String,
+        /// What should change.
+        what: String,
+        /// What it is.
+        from: String,
+        /// What it should be.
+        to: String,
+        /// The containers and publications that need it.
+        users: Vec<String>,
+    },
     /// A publication needs it, though its target is no container.
     #[error("network {name} is needed by {publication}, published to {target}")]
     Needed {
@@ -202,6 +216,7 @@ impl NetworkError {
             Self::Exists { .. }
             | Self::HasContainers { .. }
             | Self::Needed { .. }
+            | Self::Fixed { .. }
             | Self::BridgeTaken { .. }
             | Self::Overlap { .. }
             | Self::NoFreeSubnet

@@ -90,6 +90,17 @@ impl InterfaceRequest {
     }
 }
 
+/// The container's end of a pair that is to be adopted, as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FoundEnd {
+    /// Its name.
+    pub name: IfName,
+    /// Its MAC address.
+    pub mac: Mac,
+    /// Its addresses that mean something beyond the link.
+    pub addresses: Vec<IpAddr>,
+}
+
 /// A process: its number, and when it started, since numbers are reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
@@ -134,6 +145,9 @@ pub struct Container {
     /// For `run`: the process whose end ends the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Process>,
+    /// Whether a file asks for it: it is removed once no file does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub applied: bool,
 }
 
 impl Container {

@@ -1,6 +1,7 @@
 //! Networks: what is asked for, and what is recorded.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,9 @@ pub struct NetworkRequest {
 }
 
 impl NetworkRequest {
+    /// What an MTU may be, bytes: at least what IPv4 demands (RFC 791), at most what its length field holds.
+    pub const MTU: RangeInclusive<u32> = 68..=65_535;
+
     /// A network of this name with nothing special about it.
     pub fn new(name: Name) -> Self {
         Self {
@@ -84,6 +88,9 @@ pub struct Network {
     /// Whether somebody else made the bridge.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub adopted: bool,
+    /// Whether a file asks for it: it is removed once no file does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub applied: bool,
     /// Which families' forwarding netd has switched on on an adopted bridge: switched off again with the network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forwarding_set: Vec<u8>,

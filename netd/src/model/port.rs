@@ -154,6 +154,17 @@ pub struct PortSpec {
     pub proto: Protocol,
 }
 
+impl PortSpec {
+    /// Whether both name a host port in common.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let (HostPorts::Range(own), HostPorts::Range(others)) = (self.host, other.host) else { return false };
+        self.proto == other.proto
+            && own.first() <= others.last()
+            && others.first() <= own.last()
+            && meet(self.host_ip, other.host_ip)
+    }
+}
+
 impl FromStr for PortSpec {
     type Err = Error;
 
@@ -240,6 +251,12 @@ impl fmt::Display for UnpublishSpec {
         }
         write!(f, "/{}", self.proto)
     }
+}
+
+/// Whether two publications have a host address in common.
+pub(crate) fn meet(one: Option<IpAddr>, other: Option<IpAddr>) -> bool {
+    let (Some(one), Some(other)) = (one, other) else { return true };
+    one == other || one.is_ipv4() == other.is_ipv4() && (one.is_unspecified() || other.is_unspecified())
 }
 
 fn write_address(f: &mut fmt::Formatter<'_>, address: Option<IpAddr>) -> fmt::Result {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::access::Access;
 use super::lifecycle::Lifecycle;
 use super::name::{IfName, Name};
-use super::port::{PortRange, PortSpec, Protocol};
+use super::port::{PortRange, PortSpec, Protocol, meet};
 use super::target::TargetSpec;
 
 /// Ports to be published.
@@ -82,6 +82,8 @@ pub struct Publication {
     pub slot: u16,
     /// The slot's generation.
     pub generation: u16,
+    /// Whether a file asks for it: it is removed once no file does.
+    pub applied: bool,
 }
 
 /// A set of targets, shared by all publications that lead to it.
@@ -230,10 +232,4 @@ impl Publication {
         let host = ports(self.host_port, self.host_port_end);
         format!("{address}{host}:{}/{}", ports(self.target_port, self.target_port_end()), self.proto)
     }
-}
-
-/// Whether two publications have a host address in common.
-pub(crate) fn meet(one: Option<IpAddr>, other: Option<IpAddr>) -> bool {
-    let (Some(one), Some(other)) = (one, other) else { return true };
-    one == other || one.is_ipv4() == other.is_ipv4() && (one.is_unspecified() || other.is_unspecified())
 }

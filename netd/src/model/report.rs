@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::access::Access;
+pub use super::change::{Action, Change, ValueChange};
 use super::count::Count;
 pub use super::difference::Difference;
 use super::programs::ProgramsVersion;

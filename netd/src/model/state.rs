@@ -1,6 +1,6 @@
 //! Everything that an instance has made, as records, and the numbers that are handed out to new ones.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use netd_common::abi::capacity;
@@ -35,6 +35,9 @@ pub struct State {
     /// How much of the flow tables one container may have.
     #[serde(default, skip_serializing_if = "Quota::is_default")]
     pub quota: Quota,
+    /// The settings that a file asks for: they are as by default once no file does.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub applied: BTreeSet<String>,
     /// Networks by name, `bridge` among them once it is used.
     pub networks: BTreeMap<Name, Network>,
     /// Containers by name.
@@ -164,6 +167,11 @@ impl State {
     pub fn network_number(&self) -> u32 {
         let taken: Vec<u32> = self.networks.values().map(|network| network.number).collect();
         (1..=u32::MAX).find(|number| !taken.contains(number)).unwrap_or(u32::MAX)
+    }
+
+    /// Hands out numbers where another state, made of this one, has stopped.
+    pub fn go_on_from(&mut self, other: &Self) {
+        self.generation = other.generation;
     }
 
     fn hand_out(&mut self, slot: u16) -> Handle {

@@ -7,7 +7,7 @@ use super::name::Name;
 use crate::error::{Error, Result};
 
 /// A container by its name, or whoever has an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TargetSpec {
     /// A container.
     Container(Name),

@@ -19,6 +19,13 @@ pub struct TimeoutSpec {
     seconds: u32,
 }
 
+impl TimeoutSpec {
+    /// The state.
+    pub(crate) const fn state(self) -> State {
+        self.state
+    }
+}
+
 impl FromStr for TimeoutSpec {
     type Err = Error;
 
@@ -54,6 +61,17 @@ fn seconds(text: &str, duration: &str) -> Result<u32> {
     })
 }
 
+/// Seconds as a timeout is written: `2h4m`.
+pub fn duration(seconds: u32) -> String {
+    let mut rest = seconds;
+    let parts = [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)].map(|(unit, size)| {
+        let count = rest / size;
+        rest %= size;
+        if count > 0 { format!("{count}{unit}") } else { String::new() }
+    });
+    if seconds == 0 { "0s".to_owned() } else { parts.concat() }
+}
+
 /// The timeouts that are not as by default: seconds by the state's name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -68,6 +86,16 @@ impl Timeouts {
     /// How long a connection in this state may be idle.
     pub fn seconds(&self, state: State) -> u32 {
         self.0.get(state.name()).copied().unwrap_or(state.default_timeout())
+    }
+
+    /// Those that are not as by default, by the state's name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.0.iter().map(|(state, seconds)| (state.as_str(), *seconds))
+    }
+
+    /// Sets one to its default.
+    pub(crate) fn reset(&mut self, state: State) {
+        self.0.remove(state.name());
     }
 
     /// Changes one.
@@ -110,6 +138,14 @@ mod tests {
             let error = bad.parse::<TimeoutSpec>().expect_err(bad);
             assert!(matches!(error, Error::Malformed { expected: Some(_), .. }), "{bad}");
         }
+    }
+
+    #[test]
+    fn durations_use_the_largest_units() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (7440, "2h4m"), (432_000, "5d"), (86_401, "1d1s")] {
+            assert_eq!(duration(seconds), text);
+        }
+        assert_eq!("echo=1d1s".parse::<TimeoutSpec>().unwrap().seconds, 86_401);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use procfs::net::{TcpNetEntries, TcpState, UdpNetEntries, UdpState};
 use procfs::{FromReadSI as _, ProcResult, current_system_info};
 
-use crate::error::{Doing as _, Holder, Result};
+use crate::error::{Doing as _, Error, Holder, PublicationError, Result};
 use crate::model::Protocol;
 use crate::netns::Netns;
 
@@ -71,6 +71,22 @@ impl Listeners {
                 && meets(socket.address.ip(), address)
         })?;
         Some(Holder::Process { process: None, address: held.address, protocol: proto.name() })
+    }
+
+    /// Names the process that has a port, if that is why something failed.
+    pub(crate) fn name_process(&self, mut error: Error) -> Error {
+        match &mut error {
+            Error::Publication(PublicationError::Taken {
+                holder: Holder::Process { process, address, protocol },
+                ..
+            }) => *process = self.process(*address, protocol),
+            Error::InFile { error, .. } => {
+                let inner = std::mem::replace(&mut **error, Error::Many(Vec::new()));
+                **error = self.name_process(inner);
+            }
+            _ => {}
+        }
+        error
     }
 
     /// Name and number of the process of the socket on `address`; none if it cannot be found. Searches /proc.

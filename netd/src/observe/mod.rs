@@ -1,5 +1,6 @@
 //! A snapshot of the host, one for each transaction, refreshed only where the transaction has changed the host.
 
+mod inner;
 mod listeners;
 mod local_ports;
 mod process;
@@ -13,6 +14,7 @@ use crate::error::Result;
 use crate::link::{Family, Netlink, Sysctl, ipsec_policies};
 use crate::model::{Address, IfName, IpsecPolicy, Link, Route};
 use crate::netns::Netns;
+pub(crate) use inner::found_end;
 #[cfg(test)]
 pub(crate) use listeners::Listener;
 pub(crate) use listeners::Listeners;
@@ -68,6 +70,24 @@ impl Observed {
         self.local_prefixes = routes.local;
         self.broadcasts = routes.broadcast;
         Ok(())
+    }
+
+    /// This snapshot without an interface, its addresses and the routes that lead out by it, and without sockets.
+    pub(crate) fn without(&self, index: u32) -> Self {
+        let links = self.links.iter().filter(|link| link.index != index);
+        let addresses = self.addresses.iter().filter(|address| address.interface != index);
+        let routes = self.routes.iter().filter(|route| !route.interfaces.contains(&index));
+        Self {
+            links: links.cloned().collect(),
+            addresses: addresses.copied().collect(),
+            routes: routes.cloned().collect(),
+            local_prefixes: self.local_prefixes.clone(),
+            broadcasts: self.broadcasts.clone(),
+            ipsec: self.ipsec.clone(),
+            local_ports: self.local_ports.clone(),
+            listeners: OnceCell::new(),
+            ..*self
+        }
     }
 
     /// Reads the listening sockets, if that has not been done.

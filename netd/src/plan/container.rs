@@ -8,8 +8,8 @@ use netd_common::flow::Handle;
 use super::{View, ipam, mac_of};
 use crate::error::{ContainerError, HostError, PublicationError, Result};
 use crate::model::{
-    Container, ContainerRequest, IfName, Interface, InterfaceRequest, Lifecycle, Link, Mac, Name, Network,
-    NetworkMode, Sandbox, digest,
+    Container, ContainerRequest, FoundEnd, IfName, Interface, InterfaceRequest, Lifecycle, Link, Mac, Name,
+    Network, NetworkMode, Sandbox, digest,
 };
 
 /// The kind of a veth's end, as `ip link` shows it.
@@ -17,17 +17,6 @@ pub(crate) const KIND: &str = "veth";
 
 /// What the names of the host's ends that netd makes begin with; eight digits follow.
 const MADE_PREFIX: &str = "veth";
-
-/// The container's end of a pair that is to be adopted, as it was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FoundEnd {
-    /// Its name.
-    pub name: IfName,
-    /// Its MAC address.
-    pub mac: Mac,
-    /// Its addresses that mean something beyond the link.
-    pub addresses: Vec<IpAddr>,
-}
 
 /// Refuses what contradicts itself or the records, before a namespace is made or opened.
 pub(crate) fn check(view: View<'_>, request: &ContainerRequest) -> Result<()> {
@@ -118,7 +107,7 @@ pub(crate) fn interface(
         Some((link, mac)) => (link.name.parse()?, mac),
         None => (made_name(&digest)?, made_mac(&digest)),
     };
-    let made_of = || mac_of(addresses.iter().copied());
+    let made_of = || default_mac(&addresses);
     Ok(Interface {
         name: request.name.clone(),
         network: network.name.clone(),
@@ -226,6 +215,11 @@ pub(crate) fn renamed_end<'a>(view: View<'a>, interface: &Interface) -> Option<&
     view.observed.links.iter().find(|link| is_host_end_of(interface, link) && !is_named(link))
 }
 
+/// The MAC address of an interface that is asked for without one.
+pub(crate) fn default_mac(addresses: &[IpAddr]) -> Mac {
+    mac_of(addresses.iter().copied())
+}
+
 /// Whether netd has made this veth pair: both its name and its MAC address are made of the same digest.
 pub(crate) fn is_made_veth(link: &Link) -> bool {
     let digest = link.name.strip_prefix(MADE_PREFIX).unwrap_or_default();
@@ -263,6 +257,7 @@ mod tests {
             bridge: "br0".parse().unwrap(),
             mac: Mac::local([0; 4]),
             adopted: false,
+            applied: false,
             forwarding_set: Vec::new(),
             subnets: subnets.iter().map(subnet).collect(),
             mtu: 1400,
@@ -387,6 +382,7 @@ mod tests {
             sandbox: Sandbox::Namespace { path: "/run/netns/db".into(), cookie: 9, made: true },
             interfaces: vec![one.clone()],
             run: None,
+            applied: false,
         };
         state.containers.insert(container.name.clone(), container);
         let wish = InterfaceRequest { addresses: one.addresses, ..request("eth0", "front") };

@@ -1,5 +1,6 @@
 //! Which subnet a network gets, and which address an interface.
 
+use std::collections::HashSet;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -65,7 +66,8 @@ pub(crate) fn address(
 ) -> Result<IpAddr> {
     let holder = |address| taken.iter().find(|(held, _)| *held == address).map(|(_, holder)| holder.clone());
     let Some(address) = wished else {
-        let free = hosts(subnet).find(|address| *address != gateway && holder(*address).is_none());
+        let held: HashSet<&IpAddr> = taken.iter().map(|(held, _)| held).collect();
+        let free = hosts(subnet).find(|address| *address != gateway && !held.contains(address));
         return Ok(free.ok_or(ContainerError::SubnetFull { subnet })?);
     };
     let error = if !is_host(subnet, address) {

@@ -2,6 +2,7 @@
 //! decision is tested without root.
 
 pub(crate) mod container;
+pub(crate) mod desired;
 pub(crate) mod ipam;
 pub(crate) mod network;
 pub(crate) mod publish;

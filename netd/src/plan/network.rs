@@ -44,6 +44,7 @@ pub(crate) fn network(view: View<'_>, request: NetworkRequest) -> Result<Network
             None => mac_of(subnets.iter().map(|subnet| subnet.gateway)),
         },
         adopted: request.adopt,
+        applied: false,
         forwarding_set: Vec::new(),
         subnets,
         mtu: mtu.unwrap_or_else(|| view.observed.default_mtu()),
@@ -58,6 +59,22 @@ pub(crate) fn network(view: View<'_>, request: NetworkRequest) -> Result<Network
 /// The record of network `bridge` before its first use.
 pub(crate) fn default_network(view: View<'_>) -> Result<Network> {
     network(view, NetworkRequest::new(BRIDGE.parse()?))
+}
+
+/// The name of the bridge of a network that is asked for without one.
+pub(crate) fn default_bridge(name: &Name) -> Option<IfName> {
+    if name.as_str() == BRIDGE { "netd0".parse().ok() } else { bridge_name(name).ok() }
+}
+
+/// Refuses terms that contradict each other or the host, for a network with these subnets.
+pub(crate) fn check_terms(view: View<'_>, request: &NetworkRequest, subnets: &[Subnet]) -> Result<()> {
+    check_snat(view, request)?;
+    let has_one =
+        |address: &&IpAddr| subnets.iter().any(|subnet| subnet.gateway.is_ipv4() == address.is_ipv4());
+    if let Some(address) = request.snat.iter().find(|address| !has_one(address)) {
+        return Err(NetworkError::ExtraSnat { address: *address }.into());
+    }
+    check_modes(request, subnets)
 }
 
 /// Whether an interface is the recorded bridge: kind and MAC address agree, of an adopted one kind and name. The kernel changes the
@@ -134,10 +151,7 @@ fn subnets(view: View<'_>, request: &NetworkRequest, adopted: Option<&Link>) -> 
     }
     let in_use = in_use(view, adopted);
     let nets = nets(&wished, request.ipv6, &in_use)?;
-    let own = view.observed.own_addresses();
-    if let Some(address) = request.snat.iter().find(|address| !own.contains(address)) {
-        return Err(NetworkError::SnatNotOwn { address: *address }.into());
-    }
+    check_snat(view, request)?;
     let mut snat = request.snat.clone();
     let mut subnets = Vec::new();
     for net in nets {
@@ -155,6 +169,14 @@ fn subnets(view: View<'_>, request: &NetworkRequest, adopted: Option<&Link>) -> 
         return Err(NetworkError::ExtraGateway { gateway: *gateway }.into());
     }
     Ok(subnets)
+}
+
+fn check_snat(view: View<'_>, request: &NetworkRequest) -> Result<()> {
+    let own = view.observed.own_addresses();
+    match request.snat.iter().find(|address| !own.contains(address)) {
+        Some(address) => Err(NetworkError::SnatNotOwn { address: *address }.into()),
+        None => Ok(()),
+    }
 }
 
 /// The networks of the addresses that a bridge has, one of each family at most.

@@ -2,42 +2,16 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::View;
 use super::uplink::uplinks;
 use crate::error::{Holder, HostError, PublicationError, Result};
 use crate::model::{
-    HostPorts, IfName, Lifecycle, Link, Place, Policy, PortRange, PortSpec, Ports, Protocol, Publication,
-    Target, meet,
+    HostPorts, IfName, Lifecycle, Link, Place, Policy, PortRange, PortSpec, Publication, Taken, Target,
+    TargetSet,
 };
 use crate::observe::{LocalPorts, Observed};
-
-/// Host ports that somebody has or is about to have.
-#[derive(Debug, Default)]
-pub(crate) struct Taken(Vec<(Protocol, Option<IpAddr>, Ports)>);
-
-impl Taken {
-    /// Adds ports.
-    pub(crate) fn insert(&mut self, proto: Protocol, host_ip: Option<IpAddr>, ports: RangeInclusive<u16>) {
-        let here = self.0.iter_mut().find(|(other, address, _)| (*other, *address) == (proto, host_ip));
-        if let Some((_, _, taken)) = here {
-            taken.insert(ports);
-        } else {
-            let mut taken = Ports::default();
-            taken.insert(ports);
-            self.0.push((proto, host_ip, taken));
-        }
-    }
-
-    /// Whether one of a publication's host ports is among them.
-    pub(crate) fn has_any_of(&self, wanted: &Publication) -> bool {
-        self.0.iter().any(|(proto, address, taken)| {
-            *proto == wanted.proto && meet(*address, wanted.host_ip) && taken.holds_any(wanted.host_ports())
-        })
-    }
-}
 
 /// What is to be published.
 #[derive(Clone, Copy, Debug)]
@@ -56,33 +30,74 @@ pub(crate) struct Wanted<'a> {
 pub(crate) fn publications(view: View<'_>, wanted: Wanted<'_>, places: &[Place]) -> Result<Vec<Publication>> {
     let Wanted { target, specs, policy, replaced } = wanted;
     check_interface(view, policy.interface.as_ref())?;
-    let (shared, targets) = (policy.clone().shared(), view.state.targets(target));
-    let taken = taken(view);
-    let mut new = Taken::default();
-    let mut planned: Vec<Publication> = Vec::with_capacity(specs.len());
+    let terms =
+        Terms { targets: view.state.targets(target), policy: policy.clone().shared(), applied: false };
+    let mut planning = Planning::new(view);
     for (spec, place) in specs.iter().zip(places) {
-        let host_ip = host_address(view.observed, spec)?;
+        planning.add(&terms, spec, *place, replaced.contains_key(spec))?;
+    }
+    Ok(planning.planned)
+}
+
+/// What publications have in common, besides their ports.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    /// What they lead to.
+    pub targets: Arc<TargetSet>,
+    /// Who may use them, if not everybody.
+    pub policy: Option<Arc<Policy>>,
+    /// Whether a file asks for them.
+    pub applied: bool,
+}
+
+/// Publications that are planned one after another: the ports of each are in use for the next.
+#[derive(Debug)]
+pub(crate) struct Planning<'a> {
+    view: View<'a>,
+    taken: Taken,
+    new: Taken,
+    /// The records so far.
+    pub planned: Vec<Publication>,
+}
+
+impl<'a> Planning<'a> {
+    /// Begins with the ports that the records and the host's sockets have. The snapshot must have the sockets.
+    pub(crate) fn new(view: View<'a>) -> Self {
+        Self { view, taken: taken(view), new: Taken::default(), planned: Vec::new() }
+    }
+
+    /// Adds a publication. One that takes over the ports of another finds them in use.
+    pub(crate) fn add(
+        &mut self,
+        terms: &Terms,
+        spec: &PortSpec,
+        place: Place,
+        takes_over: bool,
+    ) -> Result<()> {
+        let host_ip = host_address(self.view.observed, spec)?;
         let at = |host: PortRange| Publication {
             lifecycle: Lifecycle::Adding,
             number: place.number,
             proto: spec.proto,
             host_ip,
-            policy: shared.clone(),
+            policy: terms.policy.clone(),
             host_port: host.first(),
             host_port_end: host.last(),
-            targets: Arc::clone(&targets),
+            targets: Arc::clone(&terms.targets),
             target_port: spec.target.first(),
             slot: place.handle.slot(),
             generation: place.handle.generation(),
+            applied: terms.applied,
         };
         let is_free = |wanted: &Publication| {
-            !new.has_any_of(wanted) && (replaced.contains_key(spec) || !taken.has_any_of(wanted))
+            let has = |taken: &Taken| taken.has_any(wanted.proto, wanted.host_ip, &wanted.host_ports());
+            !has(&self.new) && (takes_over || !has(&self.taken))
         };
         let publication = match spec.host {
             HostPorts::Range(host) => {
                 let wanted = at(host);
                 if !is_free(&wanted) {
-                    let holder = holder(view, &planned, &wanted);
+                    let holder = holder(self.view, &self.planned, &wanted);
                     return Err(PublicationError::Taken { spec: wanted.spec(), holder }.into());
                 }
                 wanted
@@ -93,16 +108,16 @@ pub(crate) fn publications(view: View<'_>, wanted: Wanted<'_>, places: &[Place])
                 found.ok_or(PublicationError::RangeTaken { spec, range })?
             }
             HostPorts::Any => {
-                let found =
-                    free_ranges(&view.observed.local_ports, spec.target.count()).map(at).find(is_free);
+                let ports = &self.view.observed.local_ports;
+                let found = free_ranges(ports, spec.target.count()).map(at).find(is_free);
                 let (spec, count) = (spec.to_string(), spec.target.count());
                 found.ok_or(PublicationError::NoFreePorts { spec, count })?
             }
         };
-        new.insert(publication.proto, publication.host_ip, publication.host_ports());
-        planned.push(publication);
+        self.new.insert(publication.proto, publication.host_ip, publication.host_ports());
+        self.planned.push(publication);
+        Ok(())
     }
-    Ok(planned)
 }
 
 /// The ports that publications and the host's sockets have.
@@ -146,7 +161,7 @@ fn holder(view: View<'_>, planned: &[Publication], wanted: &Publication) -> Hold
 }
 
 /// Refuses an interface by which no client comes in.
-fn check_interface(view: View<'_>, wanted: Option<&IfName>) -> Result<()> {
+pub(crate) fn check_interface(view: View<'_>, wanted: Option<&IfName>) -> Result<()> {
     let Some(wanted) = wanted else { return Ok(()) };
     if view.observed.link(wanted).is_none() {
         return Err(HostError::NoInterface { name: wanted.to_string() }.into());
@@ -211,7 +226,7 @@ fn replaced_by<'a>(view: View<'a>, spec: &PortSpec) -> Result<Option<&'a Publica
 mod tests {
     use super::*;
     use crate::error::{Error, Kind};
-    use crate::model::{Address, LinkLayer, Mac, Route, State, TargetSet};
+    use crate::model::{Address, LinkLayer, Mac, Protocol, Route, State};
     use crate::observe::Listener;
 
     /// A host with eth0 (192.0.2.1/24) that holds the default route; the kernel gives all ports but 65532 to 65535 to sockets.

@@ -101,6 +101,7 @@ mod tests {
                 target_port: spec.target.first(),
                 slot: place.handle.slot(),
                 generation: place.handle.generation(),
+                applied: false,
             });
         }
         state

@@ -3,6 +3,7 @@
 //! A session shows what is complete: networks, containers and publications that are being made or removed are left out, and
 //! so are runs whose process has ended. The next transaction clears such leftovers away.
 
+mod desired;
 mod flows;
 mod ports;
 mod report;

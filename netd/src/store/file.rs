@@ -306,6 +306,7 @@ mod tests {
             },
             interfaces: vec![interface],
             run: None,
+            applied: false,
         }
     }
 
@@ -322,6 +323,7 @@ mod tests {
             target_port,
             slot,
             generation: 1,
+            applied: slot == 1,
         }
     }
 

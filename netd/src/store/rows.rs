@@ -1,6 +1,6 @@
 //! The file of publications: one row each, by slot, so that a command reads and writes little even if there are many.
 //!
-//! A row holds data that does not change during the life of a publication. The lifecycle is in the state file, with
+//! A row holds data that does not change during the life of a publication, except that a file may ask for it later. The lifecycle is in the state file, with
 //! data that only some publications have ([`Note`]) and with the sets of targets. So many publications become ready, or
 //! are removed, in one step. Rows of new publications are written after the state file has their notes; rows of removed
 //! ones are cleared before their notes are deleted. So a row without a note is a complete publication, and a note
@@ -77,10 +77,11 @@ pub(super) struct Row {
 
 const _: () = assert!(4096 % size_of::<Row>() == 0, "a row lies in one page");
 
-/// Flags: which fields of a row are set.
+/// Flags: which fields of a row are set, and the mark of a file's publication.
 mod flag {
     pub(super) const HOST4: u8 = 1;
     pub(super) const HOST6: u8 = 2;
+    pub(super) const APPLIED: u8 = 4;
 }
 
 impl Row {
@@ -89,6 +90,9 @@ impl Row {
         if let Some(address) = publication.host_ip {
             host_address = octets(address);
             flags |= if address.is_ipv4() { flag::HOST4 } else { flag::HOST6 };
+        }
+        if publication.applied {
+            flags |= flag::APPLIED;
         }
         Self {
             number: publication.number,
@@ -134,6 +138,7 @@ impl Row {
             target_port: self.target_port,
             slot,
             generation: self.generation,
+            applied: self.flags & flag::APPLIED != 0,
         };
         if publication.has_ports() {
             Ok(publication)
@@ -274,11 +279,14 @@ impl RowFile {
         Ok(())
     }
 
-    /// Writes the rows of these publications that are not in the file yet.
+    /// Writes the rows of these publications that are not in the file yet, or have another mark there.
     pub(super) fn add(&mut self, publications: &[Publication]) -> Result<()> {
         let is_new = |one: &&Publication| {
             let row = self.rows.get(usize::from(one.slot));
-            row.is_none_or(|row| (row.number, row.generation) != (one.number, one.generation))
+            let is_marked = |row: &Row| row.flags & flag::APPLIED != 0;
+            row.is_none_or(|row| {
+                (row.number, row.generation, is_marked(row)) != (one.number, one.generation, one.applied)
+            })
         };
         let mut new: Vec<(usize, Row)> =
             publications.iter().filter(is_new).map(|one| (usize::from(one.slot), Row::of(one))).collect();

@@ -130,6 +130,11 @@ pub(crate) const ONLY: &[Only] = &[
         why: "the library knows no command line",
     },
     Only {
+        what: What::Path(&["schemars", "strsim", "toml"]),
+        rooms: &["netd/src/desired/"],
+        why: "only the desired state is read from files of people",
+    },
+    Only {
         what: What::Word(&["to_be_bytes", "from_be_bytes", "to_be", "from_be", "swap_bytes"]),
         rooms: &["netd-common/src/wire/bytes.rs"],
         why: "byte order changes in one file",
@@ -194,6 +199,7 @@ pub(crate) const WALLS: &[Wall] = &[
         never: &[
             "netd/src/apply/",
             "netd/src/dataplane/",
+            "netd/src/desired/",
             "netd/src/link/",
             "netd/src/observe/",
             "netd/src/plan/",
@@ -208,11 +214,23 @@ pub(crate) const WALLS: &[Wall] = &[
             "netd/src/apply/",
             "netd/src/session/",
             "netd/src/dataplane/",
+            "netd/src/desired/",
             "netd/src/link/",
             "netd/src/netns.rs",
             "netd/src/store/",
         ],
         why: "plans are pure: tests need no root",
+    },
+    Wall {
+        room: "netd/src/desired/",
+        never: &[
+            "netd/src/apply/",
+            "netd/src/dataplane/",
+            "netd/src/serve/",
+            "netd/src/session/",
+            "netd/src/store/",
+        ],
+        why: "what files ask for is read and written, and acts on nothing",
     },
     Wall {
         room: "netd/src/check/",

@@ -14,9 +14,36 @@ pub(crate) fn hint(error: &Error) -> Option<String> {
         Error::Host(error) => host(error),
         Error::State(error) => state(error),
         Error::System { lack, .. } => lack.as_ref().map(lacking),
+        Error::InFile { error, .. } => in_file(error).or_else(|| hint(error)),
         Error::Many(errors) => errors.iter().find_map(hint),
         _ => None,
     }
+}
+
+/// What a hint of a command says in other words of a file.
+fn in_file(error: &Error) -> Option<String> {
+    let advice = match error {
+        Error::Network(NetworkError::NotFound { name }) => {
+            format!("define it in a file, with [[network]], or: netd network create {name}")
+        }
+        Error::Container(ContainerError::NotFound { name }) if !name.contains('.') => {
+            format!("define it in a file, with [[container]], or: netd container add {name}")
+        }
+        Error::Network(NetworkError::BridgeTaken { .. }) => "choose another bridge".to_owned(),
+        Error::Network(NetworkError::Overlap { .. }) => "choose another subnet, or none to get a free one".to_owned(),
+        Error::Network(NetworkError::BadGateway { first, .. }) => format!("for example {first}"),
+        Error::Network(NetworkError::SubnetTwice { .. }) => "give one subnet of each IP version".to_owned(),
+        Error::Publication(PublicationError::Taken { holder: Holder::Publication { .. }, .. }) => {
+            "choose another host port, or unpublish that one; a file replaces only what has the same host ports"
+                .to_owned()
+        }
+        Error::Publication(PublicationError::Taken { .. }) => "choose another host port".to_owned(),
+        Error::Container(ContainerError::BadAddress { .. }) => {
+            "leave ip out to get the lowest free address".to_owned()
+        }
+        _ => return None,
+    };
+    Some(advice)
 }
 
 fn network(error: &NetworkError) -> Option<String> {
@@ -26,7 +53,12 @@ fn network(error: &NetworkError) -> Option<String> {
         }
         NetworkError::Exists { predefined: true, .. } => "bridge, host and none are built in".to_owned(),
         NetworkError::Exists { name, .. } => format!("'netd network inspect {name}' shows it"),
-        NetworkError::HasContainers { .. } => "remove them first, or use --force".to_owned(),
+        NetworkError::HasContainers { name, .. } => {
+            format!("remove them first; to remove all at once: netd network rm --force {name}")
+        }
+        NetworkError::Fixed { .. } => {
+            "first remove what uses it: take that out of the files and apply, or use the commands".to_owned()
+        }
         NetworkError::Needed { .. } => "unpublish it first, or use --force".to_owned(),
         NetworkError::BridgeGone { name, .. } => {
             format!("to create it again: netd repair; to remove the network: netd network rm --force {name}")
@@ -84,6 +116,10 @@ fn container(error: &ContainerError) -> Option<String> {
                 "only the output of detached runs is kept (netd run -d); there is that of {}",
                 others.join(", ")
             )
+        }
+        ContainerError::Run { .. } => "choose another name, or wait until the run has ended".to_owned(),
+        ContainerError::Fixed { name, .. } => {
+            format!("to make it anew, which ends its connections: netd container rm {name}, then apply")
         }
         ContainerError::NoProcess { .. } => "give the ID of a process in the container".to_owned(),
         ContainerError::NotConnected { container, .. } => {

@@ -1,5 +1,6 @@
 //! The command line: commands, options and their help. What a command does is in `command`.
 
+mod apply;
 mod container;
 mod logs;
 mod network;
@@ -15,6 +16,7 @@ use clap::builder::{FalseyValueParser, Styles};
 use clap::{Parser, Subcommand};
 use netd::{Name, Protocol, Quota, Setting, SettingName, TimeoutSpec};
 
+pub(crate) use self::apply::Apply;
 pub(crate) use self::container::{AttachOptions, ContainerAdd, ContainerCommand};
 pub(crate) use self::logs::Logs;
 pub(crate) use self::network::{NetworkCommand, NetworkConnect, NetworkCreate};
@@ -47,6 +49,8 @@ Examples:
       Publish one more port of a container, for the host itself only
   netd publish 9090:80 192.0.2.10
       Forward a port to another host
+  netd apply /etc/netd/netd.toml
+      Make the host what a file asks for
   netd ports
       List published ports and their traffic
   netd down
@@ -95,6 +99,9 @@ Examples:
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Print the JSON Schema of the files of 'netd apply'
+    #[command(after_help = "Example:\n  netd schema > /etc/netd/netd.schema.json")]
+    Schema,
     /// Print the manual: a page for netd and one for each command
     #[command(after_help = "\
 Examples:
@@ -199,6 +206,21 @@ replace its old ones.")]
         /// The new quota, for example 50% (default 80%)
         #[arg(value_name = "PERCENT")]
         quota: Option<Quota>,
+    },
+    /// Make the host what files ask for; change only what differs
+    Apply(Apply),
+    /// Print a file for 'netd apply' that asks for what is there
+    #[command(after_help = "\
+Examples:
+  netd save
+  netd save /etc/netd/netd.toml
+
+Values that netd chooses by itself are left out, except addresses. What a file
+cannot ask for, such as containers of 'netd run', is named in comments.")]
+    Save {
+        /// Write to this file instead of standard output
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
     },
     /// Change settings
     #[command(after_help = "\
@@ -324,6 +346,7 @@ impl HostCommand {
             | Self::Get { .. }
             | Self::Status
             | Self::Check
+            | Self::Save { .. }
             | Self::Log { .. }
             | Self::Logs(_) => true,
             Self::Network(command) => {
@@ -339,6 +362,7 @@ impl HostCommand {
             }
             Self::Access { lists, open } => !open && lists.allow.is_empty() && lists.deny.is_empty(),
             Self::Quota { quota } => quota.is_none(),
+            Self::Apply(apply) => apply.dry_run,
             Self::Timeouts { changes, reset } => !reset && changes.is_empty(),
             _ => false,
         }

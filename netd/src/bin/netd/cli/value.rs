@@ -10,7 +10,9 @@ use ipnet::IpNet;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use netd::{Error, PortSpec, TargetSpec, UnpublishSpec};
+use netd::{
+    Error, NetworkRequest, PortSpec, TargetSpec, UnpublishSpec, parse_address, parse_prefix, parse_subnet,
+};
 
 use crate::hints;
 
@@ -60,9 +62,9 @@ where
     })
 }
 
-/// MTU in bytes: at least what IPv4 demands (RFC 791), at most what its length field holds.
+/// MTU in bytes.
 pub(super) fn mtu(text: &str) -> Result<u32, Refused> {
-    number(text, &(68..=65535), "the MTU")
+    number(text, &NetworkRequest::MTU, "the MTU")
 }
 
 /// A process ID.
@@ -77,26 +79,17 @@ pub(super) fn port(text: &str) -> Result<u16, Refused> {
 
 /// An IP address.
 pub(super) fn address(text: &str) -> Result<IpAddr, Refused> {
-    text.parse().map_err(|_not_one| {
-        Refused::new(format!("'{text}' is not an IP address"))
-            .hint("for example 192.0.2.10 or 2001:db8::10; host names are not resolved".to_owned())
-    })
+    Ok(parse_address(text)?)
 }
 
 /// A subnet.
 pub(super) fn subnet(text: &str) -> Result<IpNet, Refused> {
-    text.parse().map_err(|_not_one| {
-        Refused::new(format!("'{text}' is not a subnet"))
-            .hint("write an address and a prefix length: 10.20.0.0/24".to_owned())
-    })
+    Ok(parse_subnet(text)?)
 }
 
 /// An address or a prefix.
 pub(super) fn prefix(text: &str) -> Result<IpNet, Refused> {
-    text.parse().or_else(|_not_one| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_neither| {
-        Refused::new(format!("'{text}' is neither an IP address nor a prefix"))
-            .hint("for example 10.20.0.50 or 10.244.1.0/24".to_owned())
-    })
+    Ok(parse_prefix(text)?)
 }
 
 /// How many of the last lines are meant; all of them if none.

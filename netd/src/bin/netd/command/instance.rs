@@ -7,7 +7,7 @@ use super::change::change;
 use crate::output::{Differences, Output};
 
 /// Exit status if the kernel differs from the records.
-const DIFFERS: u8 = 3;
+pub(super) const DIFFERS: u8 = 3;
 
 pub(super) async fn status(settings: &Settings, output: Output) -> Result<()> {
     output.print(&Session::open(settings)?.report_status().await?)

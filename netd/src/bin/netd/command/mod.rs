@@ -1,5 +1,6 @@
 //! Carries out each command of the command line: this file dispatches, the others do the work.
 
+mod apply;
 mod change;
 mod container;
 mod flows;
@@ -50,6 +51,7 @@ pub(crate) fn execute(cli: Cli) -> Result<u8> {
     let command = match cli.command {
         Command::Host(command) => command,
         Command::Completions { shell } => return shell::completions(shell).map(|()| 0),
+        Command::Schema => return shell::schema().map(|()| 0),
         Command::Man => return shell::manual().map(|()| 0),
     };
     // The host is the network namespace that netd was started in.
@@ -94,6 +96,8 @@ async fn dispatch(settings: &Settings, output: Output, command: HostCommand, ser
             flows::timeouts(settings, output, &changes, reset).await?;
         }
         HostCommand::Quota { quota } => flows::quota(settings, output, quota).await?,
+        HostCommand::Apply(request) => return apply::apply(settings, output, request).await,
+        HostCommand::Save { file } => apply::save(settings, output, file.as_deref()).await?,
         HostCommand::Set { changes } => setting::set(settings, output, &changes).await?,
         HostCommand::Get { name } => setting::get(settings, output, name)?,
         HostCommand::Status => instance::status(settings, output).await?,

@@ -1,4 +1,4 @@
-//! `netd completions` and `netd man`: what is made of the definition of the command line.
+//! `netd completions`, `netd schema` and `netd man`: what is made of the definition of the command line.
 
 use std::io;
 
@@ -14,6 +14,12 @@ pub(super) fn completions(shell: clap_complete::Shell) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "netd", &mut script);
     raw(&String::from_utf8_lossy(&script))
+}
+
+/// Prints the JSON Schema of the files that `netd apply` takes.
+pub(super) fn schema() -> Result<()> {
+    let schema = serde_json::to_string_pretty(&netd::schema()).doing(|| "write JSON".into())?;
+    raw(&(schema + "\n"))
 }
 
 /// Prints the manual: a page for netd, and one for each of its commands.
@@ -45,6 +51,12 @@ fn notes_as_written(page: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_schema_that_is_shipped_is_that_of_the_files() {
+        let schema = serde_json::to_string_pretty(&netd::schema()).unwrap() + "\n";
+        expect_test::expect_file!["../../../../../docs/netd.schema.json"].assert_eq(&schema);
+    }
 
     #[test]
     fn the_manual_has_a_page_for_each_command() {

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use netd::report::Dropped;
 use netd::report::{Direction, Flow, Quota, TableFill, Timeout};
 
-use super::format::{bytes, duration, table};
+use netd::duration;
+
+use super::format::{bytes, table};
 use super::text::Text;
 
 impl Text for Vec<Flow> {

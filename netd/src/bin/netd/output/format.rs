@@ -87,20 +87,6 @@ pub(super) fn bytes(count: u64) -> String {
     format!("{}.{}{}", tenths / 10, tenths % 10, UNITS.get(unit).unwrap_or(&""))
 }
 
-/// Seconds in the units that `netd timeouts` takes: `2h4m`.
-pub(super) fn duration(seconds: u32) -> String {
-    let mut rest = seconds;
-    let mut text = String::new();
-    for (unit, size) in [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)] {
-        if rest >= size {
-            // Writing to a string does not fail.
-            let _ok = write!(text, "{}{unit}", rest / size);
-            rest %= size;
-        }
-    }
-    if text.is_empty() { "0s".to_owned() } else { text }
-}
-
 /// yes or no.
 pub(super) fn yes(flag: bool) -> String {
     if flag { "yes".to_owned() } else { "no".to_owned() }
@@ -116,13 +102,6 @@ mod tests {
             [(0, "0B"), (999, "999B"), (1000, "1.0kB"), (123_456, "123.4kB"), (1_073_741_824, "1.0GB")]
         {
             assert_eq!(bytes(count), text);
-        }
-    }
-
-    #[test]
-    fn durations_use_the_largest_units() {
-        for (seconds, text) in [(0, "0s"), (59, "59s"), (7440, "2h4m"), (432_000, "5d"), (86_401, "1d1s")] {
-            assert_eq!(duration(seconds), text);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Results and failures as text or JSON: the only room that writes to stdout.
 
+mod changes;
 mod container;
 mod differences;
 mod flows;
@@ -20,6 +21,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use netd::{Doing as _, Error, Result};
 use serde::Serialize;
 
+pub(crate) use self::changes::Applied;
 pub(crate) use self::differences::Differences;
 use self::format::visible;
 pub(crate) use self::logs::LinePrinter;

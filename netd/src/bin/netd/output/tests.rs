@@ -6,6 +6,7 @@ use expect_test::{expect, expect_file};
 use netd::Access;
 use netd::Count;
 use netd::ProgramsVersion;
+use netd::report::{Action, Change, ValueChange};
 use netd::report::{
     Address, ByFamily, Container, Direction, Drop, Features, Flow, Flows, InOut, Interface, Member, Network,
     Port, Removed, Status, Timeout,
@@ -16,7 +17,7 @@ use netd::report::{
 };
 use serde::Serialize;
 
-use super::{AllContainers, Differences, Failure, FailureBody, Published, Text};
+use super::{AllContainers, Applied, Differences, Failure, FailureBody, Published, Text};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -77,6 +78,35 @@ fn published_ports() {
         *%eth0:8080->80/tcp 192.0.2.10
     "]]
     .assert_eq(&Published(vec![port(), restricted()]).text());
+}
+
+#[test]
+fn what_was_applied() {
+    let value = |what: &str, from: Option<&str>, to: Option<&str>| ValueChange {
+        what: what.to_owned(),
+        from: from.map(str::to_owned),
+        to: to.map(str::to_owned),
+    };
+    let change = |action, object, name: &str, differences| Change {
+        action,
+        object,
+        name: name.to_owned(),
+        differences,
+    };
+    let long = "192.0.2.0/24, 198.51.100.0/24, 203.0.113.0/24";
+    let changes = vec![
+        change(Action::Change, "setting", "quota", vec![value("value", Some("80%"), Some("50%"))]),
+        change(Action::Remove, "network", "old", Vec::new()),
+        change(Action::Add, "container", "shop", vec![value("network", None, Some("web"))]),
+        change(
+            Action::Change,
+            "publish",
+            "8080:80/tcp",
+            vec![value("allow", Some(long), None), value("to", Some("web"), Some("shop"))],
+        ),
+    ];
+    check("applied", &Applied { changes, dry_run: false });
+    check("applied_nothing", &Applied { changes: Vec::new(), dry_run: true });
 }
 
 #[test]
