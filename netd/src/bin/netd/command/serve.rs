@@ -129,10 +129,11 @@ pub(super) async fn ensure(settings: &Settings) -> Result<()> {
         tokio::time::sleep(STEP).await;
     }
     // It works in another folder.
-    let state_dir = std::path::absolute(&settings.state_dir)
-        .doing(|| format!("find {}", settings.state_dir.display()))?;
+    let absolute = |path: &Path| std::path::absolute(path).doing(|| format!("find {}", path.display()));
+    let (state_dir, log_dir) = (absolute(&settings.state_dir)?, absolute(&settings.log_dir)?);
     let mut command = Command::new("/proc/self/exe");
-    command.arg("--quiet").arg("--state-dir").arg(state_dir).args(["serve", "--background"]);
+    command.arg("--quiet").arg("--state-dir").arg(state_dir).arg("--log-dir").arg(log_dir);
+    command.args(["serve", "--background"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
     // They are for the service that has called netd.
     command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC");
