@@ -15,6 +15,7 @@ use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use aya::maps::{Array, Map as AyaMap, MapData, ProgramArray};
 use aya::programs::SchedClassifier;
@@ -38,8 +39,11 @@ use crate::error::{Doing as _, Error, Result, StateError};
 
 /// The flow tables, in the order in which connections come to them, and the number of those whose ring tells what is new.
 const FLOW_TABLES: [&str; 4] = [name::UNREPLIED, name::UNREPLIED6, name::FLOWS, name::FLOWS6];
-/// How long packets without a flow wait at most, nanoseconds, if this process does not go on in time.
-const HOLD_NANOS: u64 = 10_000_000;
+/// How long packets without a flow wait at most, nanoseconds, if this process is killed meanwhile. It is long, since a busy host may
+/// not run this process for a while, and packets that come too early meet no flow.
+const HOLD_NANOS: u64 = 1_000_000_000;
+/// How long they wait at least: programs that had begun before have ended by then.
+const GRACE: Duration = Duration::from_micros(200);
 /// How often new connections are looked for before the last time, and how few of them are few enough.
 const ROUNDS: u32 = 16;
 const FEW: u32 = 64;
@@ -59,6 +63,8 @@ impl Replacement {
     pub(crate) fn pending(of: &Dataplane) -> Result<Option<Self>> {
         let instance = of.pins.clone();
         let folder = pins::next(&instance);
+        // One that was not complete.
+        pins::remove_tree(&pins::staging(&instance))?;
         if !folder.exists() {
             return Ok(None);
         }
@@ -243,14 +249,20 @@ impl Replacement {
         let until = now_nanos()? + HOLD_NANOS;
         self.set_hold(until)?;
         self.send_unknown_to(&self.next, [previous::HOLD; 2])?;
-        let last = flows.move_new();
+        let begun = Instant::now();
+        let last = loop {
+            match flows.move_new() {
+                Ok(passed) if passed > 0 || begun.elapsed() < GRACE => {}
+                last => break last,
+            }
+        };
         let what = || format!("write {}", name::PREVIOUS);
         let mut places = self.previous()?;
         for place in [previous::UPLINK, previous::CONTAINER] {
             places.clear_index(&place).doing(what)?;
         }
         last?;
-        // A program that had begun before may have opened one more.
+        // A CPU may have been taken away from a program in the middle.
         flows.move_new().map(drop)
     }
 
@@ -474,5 +486,5 @@ fn gone_is_fine(updated: io::Result<()>) -> io::Result<()> {
 /// The clock of `bpf_ktime_get_ns`.
 fn now_nanos() -> Result<u64> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).doing(|| "read the clock".into())?;
-    Ok(std::time::Duration::from(now).as_nanos().try_into().unwrap_or(u64::MAX))
+    Ok(Duration::from(now).as_nanos().try_into().unwrap_or(u64::MAX))
 }
