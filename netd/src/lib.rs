@@ -16,6 +16,7 @@ mod dataplane;
 mod desired;
 mod error;
 mod link;
+mod metrics;
 mod model;
 mod netns;
 mod observe;
@@ -34,13 +35,14 @@ pub use error::{
     ContainerError, Doing, Error, Holder, HostError, Kind, Lack, NetworkError, Position, PublicationError,
     Result, StateError, SubnetFault,
 };
+pub use metrics::openmetrics;
 pub use model::report;
 pub use model::{
     Access, ContainerRequest, Count, Desired, DesiredFile, GatewayMode, GatewayModes, HostPorts, IfName,
-    InterfaceRequest, Mac, ModeSpec, Name, NetworkMode, NetworkRequest, OutputLine, OwnerKey, Policy,
-    PortRange, PortSpec, Process, ProgramsVersion, Protocol, Publication, PublishRequest, Quota, Replace,
-    Setting, SettingName, Source, Stream, TargetSpec, TimeoutSpec, Timeouts, UnpublishSpec, XdpMode,
-    duration, parse_address, parse_prefix, parse_subnet,
+    InterfaceRequest, Mac, MetricsEndpoint, ModeSpec, Name, NetworkMode, NetworkRequest, OutputLine,
+    OwnerKey, Policy, PortRange, PortSpec, Process, ProgramsVersion, Protocol, Publication, PublishRequest,
+    Quota, Replace, Setting, SettingName, Source, Stream, TargetSpec, TimeoutSpec, Timeouts, UnpublishSpec,
+    XdpMode, duration, parse_address, parse_prefix, parse_subnet,
 };
 pub use netns::Netns;
 pub use observe::this_process;

@@ -4,6 +4,7 @@
 //! A separate thread enters another namespace, does one thing (opens a socket, writes a sysctl) and ends. A socket
 //! belongs to the namespace in which it was opened, wherever it is used.
 
+use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -11,11 +12,13 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{FsType, fstatfs};
+use nix::time::{ClockId, clock_gettime};
 
 use crate::error::{ContainerError, Doing as _, Error, HostError, Lack, Result};
 
@@ -215,11 +218,29 @@ impl AsFd for Netns {
 }
 
 fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
-    std::thread::scope(|scope| {
-        scope.spawn(work).join().map_err(|_panic| {
+    let timed = || (work(), own_cpu_time());
+    let (done, time) = std::thread::scope(|scope| {
+        scope.spawn(timed).join().map_err(|_panic| {
             Error::system("work in a network namespace", io::Error::other("the visiting thread panicked"))
         })
-    })
+    })?;
+    VISITS.set(VISITS.get() + time);
+    Ok(done)
+}
+
+thread_local! {
+    /// The CPU time of the threads that have visited namespaces for this one.
+    static VISITS: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// The CPU time that this thread has used, with the threads that have visited namespaces for it. Unlike the time that has passed,
+/// it does not grow when the host is busy.
+pub(crate) fn cpu_time() -> Duration {
+    own_cpu_time() + VISITS.get()
+}
+
+fn own_cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// Makes /run/netns a shared mount point, as `ip netns add` does, so that other mount namespaces also see the new

@@ -67,7 +67,7 @@ fn contender(name: &str) -> Result<Contender, String> {
 }
 
 /// Every kind of work, by name.
-const WORK: [(&str, Work); 11] = [
+const WORK: [(&str, Work); 12] = [
     ("small", work::small::measure),
     ("ports", work::small::measure_ports),
     ("connections", work::connections::measure),
@@ -79,6 +79,7 @@ const WORK: [(&str, Work); 11] = [
     ("unwanted", work::unwanted::measure),
     ("publishing", work::publishing::measure),
     ("memory", work::memory::measure),
+    ("scrape", work::scrape::measure),
 ];
 
 fn main() {

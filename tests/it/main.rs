@@ -33,6 +33,7 @@ mod kernel_policy;
 mod lifecycle;
 mod logs;
 mod many;
+mod metrics;
 mod network;
 mod outside;
 mod own;

@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 use netd_tests::lab::{CLIENT, HOST, HOST_OUTSIDE, Lab};
 use netd_tests::netns::sandbox;
 use netd_tests::probe::{PATIENCE, SILENCE, Server, tcp_first_line, udp_answers, udp_ask, udp_socket};
+use netd_tests::wait_for;
 
 #[test]
 fn a_published_tcp_port_is_reached_from_outside_with_the_clients_address() {
@@ -178,17 +179,33 @@ fn ports_are_listed_with_their_traffic() {
     // One datagram each way: 100 bytes behind 14 of Ethernet, 20 of IPv4 and 8 of UDP.
     assert_eq!(udp["packets"], serde_json::json!({"in": 1, "out": 1}));
     assert_eq!(udp["bytes"], serde_json::json!({"in": 142, "out": 142}));
-    assert_eq!(udp["flows"], serde_json::json!({"active": 1, "total": 1}));
+    assert_eq!(udp["flows"], serde_json::json!({"active": null, "total": 1}));
     let expected = serde_json::json!({
         "proto": "udp", "host_ip": HOST, "host_port": 8081, "host_port_end": 8081, "target": web,
         "target_ip": lab.address(&web), "target_port": 81, "target_port_end": 81,
-        "packets": {"in": 1, "out": 1}, "bytes": {"in": 142, "out": 142}, "flows": {"active": 1, "total": 1}, "dropped": 0,
+        "packets": {"in": 1, "out": 1}, "bytes": {"in": 142, "out": 142}, "flows": {"active": null, "total": 1}, "dropped": 0,
         "access": {"allow": [], "deny": []}, "interface": null, "keep_source": false, "draining": false,
     });
     assert_eq!(udp, expected);
     let text = lab.netd(&["ports"]).ok().stdout;
     assert!(text.starts_with("PROTO  HOST"), "{text}");
+    let active = lab.netd(&["--json", "ports", "--active"]).ok().json();
+    let active: Vec<_> = active.as_array().unwrap().iter().map(|port| &port["flows"]).collect();
+    let json = |active, total| serde_json::json!({"active": active, "total": total});
+    assert_eq!(active, [&json(10, 10), &json(1, 1)]);
     assert_eq!(lab.netd(&["--json", "ls", "--container", &web]).ok().json().as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_datagram_that_nobody_answers_counts_at_once_and_once() {
+    let lab = Lab::new();
+    lab.container("web", &["-p", "8080:80/udp"]);
+    lab.client.run(|| udp_socket(SILENCE).send_to(&[0; 100], format!("{HOST}:8080")).unwrap());
+    let counted = || lab.port("udp", 8080)["bytes"]["in"].clone();
+    wait_for("the datagram", PATIENCE, || counted() != 0);
+    assert_eq!(counted(), 142);
+    let active = lab.netd(&["--json", "ports", "--active"]).ok().json();
+    assert_eq!(active[0]["bytes"]["in"], 142);
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub mod descriptors;
 pub mod lab;
 pub mod netns;
 pub mod nginx;
+pub mod openmetrics;
 pub mod packet;
 pub mod probe;
 pub mod report;

@@ -60,8 +60,8 @@ pub mod publication_flag {
     pub const SHARED_TARGET: u32 = 2;
 }
 
-/// A publication's counters. Packets and bytes of live flows reach it once a tick, see
-/// [`FlowRow::pending`](super::FlowRow::pending).
+/// A publication's counters. Packets and bytes of live flows reach it with the first packet of a tick or of eight, and at their
+/// end, see [`FlowRow::pending`](super::FlowRow::pending).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct PublicationCounters {

@@ -1,6 +1,6 @@
 //! Connection tracking: packets update the rows of their connection and are forwarded.
 
-use netd_common::abi::{EndpointRow, PublicationRow, UplinkRow, cb, pending};
+use netd_common::abi::{EndpointRow, UplinkRow, cb, pending};
 use netd_common::flow::nat::Connection;
 use netd_common::flow::{FlowKey, FlowRow, Zone, numbers};
 use netd_common::policy::{Route, host, snat_address};
@@ -11,7 +11,7 @@ use netd_common::wire::transport::{Layout, tcp_flag};
 
 use crate::flow::datagram;
 use crate::flow::packet::{Packet, mtu};
-use crate::flow::table::{Found, Live, Table, find, forget};
+use crate::flow::table::{Found, Live, Table, add_up, find, forget};
 use crate::kernel::frame::{self, Frame};
 use crate::kernel::inet::Inet;
 use crate::kernel::lookups::Kernel;
@@ -79,7 +79,7 @@ pub(crate) fn pass<A: Inet, T: Table<A>>(skb: &Skb, frame: Frame, ip: Ip<A>, fol
         Found::Live(mut live) => {
             let (publication, before) = (live.row.publication, live.row.last);
             match live.update(&Packet { skb, frame, ip, transport }, key, follows) {
-                Ok(Outcome::Over) => live.end(),
+                Ok(Outcome::Over) => {}
                 Ok(outcome) if live.belongs_elsewhere::<T>(key, before) => {
                     return Step::Move { is_nat64: matches!(outcome, Outcome::Nat64) };
                 }
@@ -140,6 +140,10 @@ impl<A: Inet> Live<A> {
         }
         numbers::note(packet.ip.protocol, self.row, self.partner, &packet.transport);
         atomic::add(&mut self.row.pending, pending::packet(packet.skb.len()));
+        // The last packets of a connection count at once, as do the first ones of a tick.
+        if before != now || packet.transport.tcp_flags & (tcp_flag::FIN | tcp_flag::RST) != 0 {
+            add_up(self.row);
+        }
         // Only keys of NAT64 flows contain IPv4-mapped addresses.
         if A::IS_V6 && (follows == Follows::Nat64 || self.row.is_nat64()) {
             return Ok(Outcome::Nat64);
@@ -177,21 +181,13 @@ impl<A: Inet> Live<A> {
         state.is_assured() && self.partner.last != 0 && (has_handshake || before != self.row.last)
     }
 
-    /// Adds what the connection has counted to its publication.
-    #[inline(always)]
-    fn end(&mut self) {
-        add_up(self.row);
-        add_up(self.partner);
-    }
-
-    /// Refreshes a row, once for each tick and direction: adds its counters to the publication's and looks up the route
-    /// again. So a change of routes takes effect without a process that watches them. Returns whether the connection goes on: its
+    /// Refreshes a row, once for each tick and direction: looks up the route again. So a change of routes takes effect without a
+    /// process that watches them. Returns whether the connection goes on: its
     /// source address may have left the host, or be that of another uplink than it leaves by now.
     #[inline(always)]
     fn refresh(&mut self, skb: &Skb, key: &FlowKey<A>, now: u32) -> Result<bool, Reason> {
         let row = &mut *self.row;
         row.last = now;
-        add_up(row);
         if !row.is_outward() {
             return Ok(true);
         }
@@ -275,27 +271,4 @@ fn keeps_source<A: Inet>(
     }
     let given = uplink.and_then(|uplink| snat_address::<A>(endpoint, uplink).ok());
     given.is_none_or(|given| given == row.src)
-}
-
-/// Adds what a row has counted since the last time to its totals and its publication's.
-#[inline(always)]
-fn add_up<A: Inet>(row: &mut FlowRow<A>) {
-    let word = atomic::take(&mut row.pending);
-    let (packets, bytes) = (pending::packets(word), pending::bytes(word));
-    row.add_totals(packets, bytes);
-    if let Some(publication) = tables::publication(row.publication) {
-        count(publication, row.is_reply(), packets, bytes);
-    }
-}
-
-#[inline(always)]
-fn count(publication: &mut PublicationRow, is_from_container: bool, packets: u64, bytes: u64) {
-    let counters = &mut publication.counters;
-    if is_from_container {
-        atomic::add(&mut counters.packets_out, packets);
-        atomic::add(&mut counters.bytes_out, bytes);
-    } else {
-        atomic::add(&mut counters.packets_in, packets);
-        atomic::add(&mut counters.bytes_in, bytes);
-    }
 }

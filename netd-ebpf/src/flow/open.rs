@@ -68,19 +68,19 @@ fn insert<A: Inet>(connection: &mut Connection<A>) -> Result<Opened, Reason> {
             {
                 // Another CPU has made a connection from a copy of the packet: that one is used, with its port.
                 if row.tuple() != connection.forward.tuple() {
-                    flows::remove(flows::unreplied(), &connection.reply);
+                    flows::take_back(flows::unreplied(), &connection.reply);
                 }
                 return Ok(Opened::New);
             }
             // It has lost its owner since the packet was looked up.
-            flows::remove(flows::unreplied(), &connection.original);
+            flows::take_back(flows::unreplied(), &connection.original);
             if flows::insert(flows::unreplied(), &connection.original, &connection.forward).is_ok() {
                 return Ok(Opened::New);
             }
         }
         Err(NotInserted::Full) => {}
     }
-    flows::remove(flows::unreplied(), &connection.reply);
+    flows::take_back(flows::unreplied(), &connection.reply);
     Err(Reason::TableFull)
 }
 

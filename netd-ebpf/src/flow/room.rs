@@ -8,7 +8,7 @@
 use netd_common::flow::nat::{self, Connection};
 use netd_common::flow::{FlowKey, FlowRow, Handle};
 
-use crate::flow::table::{forget, is_expired, owner};
+use crate::flow::table::{add_up, forget, is_expired, owner};
 use crate::kernel::flows::{self, Flows, Place};
 use crate::kernel::inet::Inet;
 use crate::kernel::{clock, frame, scratch};
@@ -125,10 +125,11 @@ pub(crate) fn change_table<A: Inet>() {
         if flows::has_room(established, partner.endpoint).is_ok() && place_established(original) {
             carry(original, reply, (unreplied, row, partner), established);
         }
-    } else if let Some((row, partner)) = originator_first(established, original, reply)
-        && carry(original, reply, (established, row, partner), unreplied)
-    {
-        place_unreplied(original, partner.endpoint);
+    } else if let Some((row, partner)) = originator_first(established, original, reply) {
+        let newcomer = partner.endpoint;
+        if carry(original, reply, (established, row, partner), unreplied) {
+            place_unreplied(original, newcomer);
+        }
     }
 }
 
@@ -138,7 +139,7 @@ fn originator_first<A: Inet>(
     table: Flows<A>,
     original: &mut FlowKey<A>,
     reply: &mut FlowKey<A>,
-) -> Option<(&'static FlowRow<A>, &'static FlowRow<A>)> {
+) -> Option<(&'static mut FlowRow<A>, &'static mut FlowRow<A>)> {
     if flows::get(table, original)?.is_reply() {
         core::mem::swap(original, reply);
     }
@@ -150,14 +151,17 @@ fn originator_first<A: Inet>(
 fn carry<A: Inet>(
     original: &FlowKey<A>,
     reply: &FlowKey<A>,
-    (from, row, partner): (Flows<A>, &FlowRow<A>, &FlowRow<A>),
+    (from, row, partner): (Flows<A>, &mut FlowRow<A>, &mut FlowRow<A>),
     to: Flows<A>,
 ) -> bool {
+    // The copies begin with what comes after, since the rows are counted when they are removed.
+    add_up(row);
+    add_up(partner);
     if flows::insert(to, reply, partner).is_err() {
         return false;
     }
     if flows::insert(to, original, row).is_err() {
-        flows::remove(to, reply);
+        flows::take_back(to, reply);
         return false;
     }
     flows::remove(from, original);

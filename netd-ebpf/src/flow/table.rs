@@ -1,12 +1,12 @@
 //! Finding the rows of a connection, and whether they are live.
 
-use netd_common::abi::EndpointRow;
+use netd_common::abi::{EndpointRow, pending};
 use netd_common::flow::nat::{self, Connection};
 use netd_common::flow::{FlowKey, FlowRow, State};
 
 use crate::kernel::flows::{self, Flows, NotInserted};
 use crate::kernel::inet::Inet;
-use crate::kernel::{clock, frame, scratch, tables};
+use crate::kernel::{atomic, clock, frame, scratch, tables};
 
 /// One of the two flow tables. Each program uses only one of them, since the verifier follows every combination of row
 /// pointers separately.
@@ -51,6 +51,14 @@ pub(crate) fn owner<A: Inet>(row: &FlowRow<A>) -> Option<&'static EndpointRow> {
         tables::publication(row.publication)?;
     }
     Some(endpoint)
+}
+
+/// Adds what a row has counted since the last time to its totals and its publication's.
+#[inline(always)]
+pub(crate) fn add_up<A: Inet>(row: &mut FlowRow<A>) {
+    let word = atomic::take(&mut row.pending);
+    row.add_totals(pending::packets(word), pending::bytes(word));
+    tables::count_packets(row.publication, row.is_reply(), word);
 }
 
 /// Removes the row under a key and its partner. Another connection may have got the partner's key since.

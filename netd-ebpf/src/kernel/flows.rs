@@ -70,9 +70,17 @@ pub(crate) fn insert<A: Inet>(
     }
 }
 
-/// Removes a row. Absent is fine.
+/// Removes a row, after what it has counted was added to its publication's counters. Absent is fine.
 #[inline(always)]
 pub(crate) fn remove<A: Inet>(flows: Flows<A>, key: &FlowKey<A>) {
+    let Some(row) = get(flows, key) else { return };
+    tables::count_packets(row.publication, row.is_reply(), atomic::take(&mut row.pending));
+    take_back(flows, key);
+}
+
+/// Removes a row that has counted nothing. Absent is fine.
+#[inline(always)]
+pub(crate) fn take_back<A: Inet>(flows: Flows<A>, key: &FlowKey<A>) {
     let Some(row) = get(flows, key) else { return };
     let (is_reply, endpoint) = (row.is_reply(), row.endpoint);
     // Of several CPUs that remove it one succeeds.

@@ -4,7 +4,7 @@ use aya_ebpf::maps::LpmTrie;
 use aya_ebpf::maps::lpm_trie::Key;
 use netd_common::abi::{
     AllowedAddressKey, BoundPortKey, EndpointRow, LocalPorts, PortRow, PublicationRow, SocketKey, SocketRow,
-    SourceKey, TargetPortKey, TrustKey, UplinkRow, access, local, port_index,
+    SourceKey, TargetPortKey, TrustKey, UplinkRow, access, local, pending, port_index,
 };
 use netd_common::flow::{Handle, State};
 use netd_common::wire::bytes::{Address as _, Be16, Ipv6};
@@ -97,6 +97,21 @@ pub(crate) fn count_dropped(publication: Handle, packets: u32) {
 pub(crate) fn count_flow(publication: Handle) {
     if let Some(row) = self::publication(publication) {
         atomic::add(&mut row.counters.flows, 1);
+    }
+}
+
+/// Adds the packets and bytes of a [`pending`] word to a publication, if there is one.
+#[inline(always)]
+pub(crate) fn count_packets(publication: Handle, is_from_container: bool, word: u64) {
+    if let Some(row) = self::publication(publication) {
+        let counters = &mut row.counters;
+        let (packets, bytes) = if is_from_container {
+            (&mut counters.packets_out, &mut counters.bytes_out)
+        } else {
+            (&mut counters.packets_in, &mut counters.bytes_in)
+        };
+        atomic::add(packets, pending::packets(word));
+        atomic::add(bytes, pending::bytes(word));
     }
 }
 

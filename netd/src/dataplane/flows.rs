@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap as Table, HashSet};
 
-use netd_common::abi::{EndpointRow, FlowRow, PublicationRow, capacity, name, tick};
+use netd_common::abi::{
+    EndpointRow, FlowRow, PublicationCounters, PublicationRow, capacity, name, pending, tick,
+};
 use netd_common::flow::state::State;
 use netd_common::flow::{FlowKey, Handle, nat};
 use netd_common::wire::bytes::{Address, Ipv4, Ipv6};
@@ -12,6 +14,18 @@ use super::connections::{self, Connection};
 use super::tables::{Fill, Tables, now};
 use super::wire::Wire;
 use crate::error::{Doing as _, Result};
+
+/// A flow counts as active for as long as Linux keeps an answered UDP flow (nf_conntrack_udp_timeout_stream, 120 s).
+const ACTIVE_MILLIS: u64 = 120_000;
+
+/// What the live connections of a publication tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Live {
+    /// Those with a packet in the last two minutes.
+    pub active: u64,
+    /// What they have counted and not yet added to the publication's counters.
+    pub pending: PublicationCounters,
+}
 
 impl Tables {
     /// Visits every row of a flow table. Those that come or go meanwhile may be visited or not.
@@ -26,6 +40,18 @@ impl Tables {
     /// Connections in all flow tables, as the programs count them.
     pub(crate) fn connection_count(&self) -> Result<u64> {
         Ok(self.fill()?.iter().map(|table| table.connections).sum())
+    }
+
+    /// What the live connections of each publication tell. Looks at all connections.
+    pub(crate) fn live(&self) -> Result<Table<Handle, Live>> {
+        let (mut live, now) = (Table::new(), now()?);
+        for name in [name::FLOWS, name::UNREPLIED] {
+            self.each_flow::<Ipv4>(name, |_key, row| live_row(&mut live, &row, now))?;
+        }
+        for name in [name::FLOWS6, name::UNREPLIED6] {
+            self.each_flow::<Ipv6>(name, |_key, row| live_row(&mut live, &row, now))?;
+        }
+        Ok(live)
     }
 
     /// Those of these publications that have a connection which has not ended.
@@ -116,5 +142,23 @@ impl Tables {
             capacity += u64::from(self.room(table.name)?);
         }
         Ok(Fill { rows, capacity, max_connections: self.max_connections()? })
+    }
+}
+
+/// Adds what a row tells to its publication's.
+fn live_row<A: Address>(live: &mut Table<Handle, Live>, row: &FlowRow<A>, now: u32) {
+    if row.publication.is_none() {
+        return;
+    }
+    let of = live.entry(row.publication).or_default();
+    let (packets, bytes) = (pending::packets(row.pending), pending::bytes(row.pending));
+    if row.is_reply() {
+        of.pending.packets_out += packets;
+        of.pending.bytes_out += bytes;
+    } else {
+        of.pending.packets_in += packets;
+        of.pending.bytes_in += bytes;
+        let idle = tick::to_millis(now.saturating_sub(row.last));
+        of.active += u64::from(idle < ACTIVE_MILLIS);
     }
 }

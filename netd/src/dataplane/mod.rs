@@ -23,6 +23,7 @@ pub(crate) use attach::{AttachedProgram, CLSACT_PRIORITY, HookPoint};
 pub use attach::{TcHook, cgroup_root};
 pub(crate) use bpffs::has_bpf_fs;
 pub(crate) use connections::{Connection, Direction};
+pub(crate) use flows::Live;
 pub(crate) use log::Log;
 pub(crate) use object::Setup;
 pub use object::load;
@@ -30,7 +31,7 @@ pub(crate) use publish::{NO_INTERFACE, PublishedPorts};
 pub(crate) use replacement::Replacement;
 pub(crate) use set::Dataplane;
 pub use set::own_version;
-pub(crate) use tables::{Fill, PublicationStats, TableFill, Uplink};
+pub(crate) use tables::{Fill, TableFill, Uplink};
 
 use crate::error::Result;
 

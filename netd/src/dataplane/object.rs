@@ -21,7 +21,7 @@ use crate::model::Quota;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETD_DATAPLANE_OBJECT"));
 
 /// SHA-256 of [`OBJECT`], in hexadecimal digits.
-pub(super) const DIGEST: &str = env!("NETD_DATAPLANE_DIGEST");
+pub(crate) const DIGEST: &str = env!("NETD_DATAPLANE_DIGEST");
 
 /// The parameters of an instance's maps.
 #[derive(Clone, Copy)]

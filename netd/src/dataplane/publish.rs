@@ -20,6 +20,8 @@ use crate::error::{Doing as _, Result};
 
 /// Rows of an array that are at most this far apart are read with one system call.
 const CLOSE: u32 = 64;
+/// How many publications' counters are read before the next ones.
+const AT_ONCE: usize = 4096;
 
 /// A publication: a host port, or a range of host ports, that leads to the same number of ports of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +88,27 @@ impl Tables {
         slots.sort_unstable();
         let rows = self.at::<PublicationRow>(name::PUBLICATIONS, &slots)?;
         Ok(rows.into_iter().map(|row| row.handle).collect())
+    }
+
+    /// What each of these publications has counted, without what its live connections have counted in this tick. Costs the same
+    /// for any number of connections.
+    pub(crate) fn publication_counters(&self, handles: &[Handle]) -> Result<Vec<PublicationCounters>> {
+        let mut order: Vec<usize> = (0..handles.len()).collect();
+        let slot = |at: &usize| handles.get(*at).map_or(0, |handle| u32::from(handle.slot()));
+        order.sort_unstable_by_key(slot);
+        let mut counters = vec![PublicationCounters::default(); handles.len()];
+        for part in order.chunks(AT_ONCE) {
+            let slots: Vec<u32> = part.iter().map(slot).collect();
+            let rows = self.at::<PublicationRow>(name::PUBLICATIONS, &slots)?;
+            for (at, row) in part.iter().zip(rows) {
+                if let (Some(handle), Some(place)) = (handles.get(*at), counters.get_mut(*at))
+                    && row.handle == *handle
+                {
+                    *place = row.counters;
+                }
+            }
+        }
+        Ok(counters)
     }
 
     /// The rows of endpoints in these slots.
@@ -189,7 +212,7 @@ impl Tables {
     }
 
     /// The rows of an array at these ascending indices.
-    fn at<T: bytemuck::Pod>(&self, name: &'static str, indices: &[u32]) -> Result<Vec<T>> {
+    pub(super) fn at<T: bytemuck::Pod>(&self, name: &'static str, indices: &[u32]) -> Result<Vec<T>> {
         if let Ok(rows) = close_rows(&self.open(name)?, indices) {
             return Ok(rows);
         }

@@ -11,9 +11,8 @@ use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netd_common::abi::{
-    AllowedAddressKey, DenyCacheRow, DropRow, EndpointRow, FillRow, FlowRow, LimitRow, LocalPorts,
-    PublicationCounters, PublicationRow, SourceKey, TrustKey, UplinkRow, UsageRow, access, capacity, counted,
-    local, name, pending, table, tick, uplink_flag,
+    AllowedAddressKey, DenyCacheRow, DropRow, EndpointRow, FillRow, LimitRow, LocalPorts, SourceKey,
+    TrustKey, UplinkRow, UsageRow, access, capacity, counted, local, name, table, tick, uplink_flag,
 };
 use netd_common::flow::state::State;
 use netd_common::flow::{FlowKey, Handle};
@@ -27,18 +26,6 @@ use super::pins;
 use super::wire::Wire;
 use crate::error::{Doing as _, Result};
 use crate::model::{Access, Quota};
-
-/// The counters of a publication.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PublicationStats {
-    /// Packets and bytes, connections ever made, drops. Live flows are included.
-    pub counters: PublicationCounters,
-    /// Connections with a packet in the last two minutes.
-    pub active: u64,
-}
-
-/// A flow counts as active for as long as Linux keeps an answered UDP flow (nf_conntrack_udp_timeout_stream, 120 s).
-pub(super) const ACTIVE_MILLIS: u64 = 120_000;
 
 /// An interface that leads outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +70,26 @@ pub(crate) struct TableFill {
     pub capacity: u32,
     /// How many the container may have while the others keep theirs; of a whole table, one without connections.
     pub quota: u64,
+}
+
+/// A flow table with its number.
+struct TableTotal {
+    number: u32,
+    limits: LimitRow,
+    connections: u64,
+}
+
+impl TableTotal {
+    /// Reports this many of its connections, and the quota of a container that has `own`.
+    fn report(&self, connections: u64, own: u64) -> TableFill {
+        TableFill {
+            is_established: matches!(self.number, table::FLOWS | table::FLOWS6),
+            is_v6: matches!(self.number, table::FLOWS6 | table::UNREPLIED6),
+            connections,
+            capacity: self.limits.room,
+            quota: self.limits.quota(self.connections, own),
+        }
+    }
 }
 
 /// The maps of one instance. Each is opened by its pin when it is needed.
@@ -420,39 +427,6 @@ impl Tables {
         Ok(())
     }
 
-    /// The counters of each of these publications, live flows included.
-    pub(crate) fn publication_stats(&self, handles: &[Handle]) -> Result<Vec<PublicationStats>> {
-        let rows = self.array::<PublicationRow>(name::PUBLICATIONS)?;
-        let mut live: Table<Handle, PublicationStats> = Table::new();
-        if !handles.is_empty() {
-            let now = now()?;
-            for name in [name::FLOWS, name::UNREPLIED] {
-                self.each_flow::<Ipv4>(name, |_key, row| live_row(&mut live, &row, now))?;
-            }
-            for name in [name::FLOWS6, name::UNREPLIED6] {
-                self.each_flow::<Ipv6>(name, |_key, row| live_row(&mut live, &row, now))?;
-            }
-        }
-        handles
-            .iter()
-            .map(|handle| {
-                let slot = u32::from(handle.slot());
-                let Wire(row) =
-                    rows.get(&slot, 0).doing(|| format!("read row {slot} of {}", name::PUBLICATIONS))?;
-                let mut stats = live.get(handle).copied().unwrap_or_default();
-                if row.handle == *handle {
-                    stats.counters.packets_in += row.counters.packets_in;
-                    stats.counters.bytes_in += row.counters.bytes_in;
-                    stats.counters.packets_out += row.counters.packets_out;
-                    stats.counters.bytes_out += row.counters.bytes_out;
-                    stats.counters.flows += row.counters.flows;
-                    stats.counters.dropped += row.counters.dropped;
-                }
-                Ok(stats)
-            })
-            .collect()
-    }
-
     /// Packets that XDP has dropped and that are not yet in their publication's counter.
     pub(crate) fn refused(&self) -> Result<Table<Handle, u64>> {
         let mut denied = Table::new();
@@ -510,43 +484,42 @@ impl Tables {
 
     /// Each flow table, by number, with the quota of a container that has no connections.
     pub(crate) fn fill(&self) -> Result<Vec<TableFill>> {
-        self.each_table(|_number, total| Ok((total, 0)))
+        Ok(self.totals()?.iter().map(|table| table.report(table.connections, 0)).collect())
     }
 
-    /// The same of the connections of these endpoints of a container, with its quota.
-    pub(crate) fn usage(&self, endpoints: &[Handle]) -> Result<Vec<TableFill>> {
-        let rows = self.array::<UsageRow>(name::USAGE)?;
-        self.each_table(|number, _total| {
-            let own = endpoints.iter().try_fold(0, |sum, endpoint| {
-                let Wire(row) = rows.get(&u32::from(endpoint.slot()), 0)?;
-                Ok(sum + row.connections.get(number as usize).copied().map_or(0, counted))
-            });
-            own.map(|own| (own, own))
-        })
+    /// The same of the connections of each of these containers, which have these endpoints, with its quota.
+    pub(crate) fn usage(&self, containers: &[Vec<Handle>]) -> Result<Vec<Vec<TableFill>>> {
+        let tables = self.totals()?;
+        let mut slots: Vec<u32> = containers.iter().flatten().map(|one| u32::from(one.slot())).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        let rows: Table<u32, UsageRow> =
+            slots.iter().copied().zip(self.at::<UsageRow>(name::USAGE, &slots)?).collect();
+        let own = |endpoints: &[Handle], number: usize| {
+            let rows = endpoints.iter().filter_map(|one| rows.get(&u32::from(one.slot())));
+            rows.filter_map(|row| row.connections.get(number)).map(|count| counted(*count)).sum()
+        };
+        let of = |endpoints: &Vec<Handle>| {
+            let tables = tables.iter().enumerate();
+            let report = |(number, table): (usize, &TableTotal)| {
+                let own = own(endpoints, number);
+                table.report(own, own)
+            };
+            tables.map(report).collect()
+        };
+        Ok(containers.iter().map(of).collect())
     }
 
-    /// Reports each table. `of` is given a table's number and how many connections it has. It returns how many are to be
-    /// reported, and how many the container has whose quota is.
-    fn each_table(
-        &self,
-        of: impl Fn(u32, u64) -> std::result::Result<(u64, u64), MapError>,
-    ) -> Result<Vec<TableFill>> {
+    /// Each flow table, by number.
+    fn totals(&self) -> Result<Vec<TableTotal>> {
         let limits = self.array::<LimitRow>(name::LIMITS)?;
         let fill = self.array::<FillRow>(name::FILL)?;
-        let report = |number| {
+        let total = |number| {
             let (Wire(limits), Wire(fill)) = (limits.get(&number, 0)?, fill.get(&number, 0)?);
-            let total = counted(fill.connections);
-            let (connections, own) = of(number, total)?;
-            Ok(TableFill {
-                is_established: matches!(number, table::FLOWS | table::FLOWS6),
-                is_v6: matches!(number, table::FLOWS6 | table::UNREPLIED6),
-                connections,
-                capacity: limits.room,
-                quota: limits.quota(total, own),
-            })
+            Ok(TableTotal { number, limits, connections: counted(fill.connections) })
         };
-        let tables: std::result::Result<Vec<_>, MapError> = (0..capacity::TABLES).map(report).collect();
-        tables.doing(|| "read how full the flow tables are".to_owned())
+        let totals: std::result::Result<Vec<_>, MapError> = (0..capacity::TABLES).map(total).collect();
+        totals.doing(|| "read how full the flow tables are".to_owned())
     }
 
     /// Sets how much of the flow tables one container may have.
@@ -577,21 +550,6 @@ pub(super) fn now() -> Result<u32> {
     let nanos = u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000_000
         + u64::try_from(time.tv_nsec()).unwrap_or(0);
     Ok(tick::of_nanos(nanos))
-}
-
-/// Adds a row's pending counters to its publication's.
-fn live_row<A: Address>(live: &mut Table<Handle, PublicationStats>, row: &FlowRow<A>, now: u32) {
-    let stats = live.entry(row.publication).or_default();
-    let (packets, bytes) = (pending::packets(row.pending), pending::bytes(row.pending));
-    if row.is_reply() {
-        stats.counters.packets_out += packets;
-        stats.counters.bytes_out += bytes;
-    } else {
-        stats.counters.packets_in += packets;
-        stats.counters.bytes_in += bytes;
-        let idle = tick::to_millis(now.saturating_sub(row.last));
-        stats.active += u64::from(idle < ACTIVE_MILLIS);
-    }
 }
 
 /// An endpoint's addresses, IPv4 in its mapped form.

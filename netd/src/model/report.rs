@@ -26,8 +26,8 @@ pub struct InOut<T> {
 /// Connections of a publication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Flows {
-    /// Going on.
-    pub active: u64,
+    /// With a packet in the last two minutes; none if they were not counted, since that looks at every connection.
+    pub active: Option<u64>,
     /// Ever made.
     pub total: u64,
 }
@@ -67,6 +67,13 @@ pub struct Port {
     pub flows: Flows,
     /// Packets dropped on their way.
     pub dropped: u64,
+}
+
+impl Port {
+    /// Whether it leads to a host that is no container.
+    pub fn is_remote(&self) -> bool {
+        self.target.parse() == Ok(self.target_ip)
+    }
 }
 
 /// A connection: an element of `netd flows --json`.
@@ -393,6 +400,10 @@ pub struct Follower {
     pub repaired: u64,
     /// Why its last look failed; none if it did not.
     pub problem: Option<String>,
+    /// When its last look ended, milliseconds of Unix time; none before that.
+    pub last_pass_unix_ms: Option<u64>,
+    /// For how long a change of the host has waited for it, milliseconds; zero if none waits.
+    pub lag_ms: u64,
 }
 
 /// `netd status --json`.
@@ -437,6 +448,40 @@ pub struct Upgraded {
     pub programs: ProgramsVersion,
 }
 
+/// Counters and gauges of an instance: `netd metrics --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Metrics {
+    /// This netd.
+    pub build: ProgramsVersion,
+    /// Which netd the loaded programs are of; none if none are loaded.
+    pub programs: Option<ProgramsVersion>,
+    /// How many networks there are, without host and none.
+    pub networks: usize,
+    /// How many containers there are.
+    pub containers: usize,
+    /// The publications.
+    pub ports: Vec<Port>,
+    /// The flow tables, once there are any.
+    pub tables: Vec<TableFill>,
+    /// The share of one container in what the others leave of each flow table, percent.
+    pub quota_percent: u8,
+    /// What each container has of the flow tables.
+    pub quotas: Vec<ContainerFill>,
+    /// What was dropped, by reason.
+    pub drops: Vec<Drop>,
+    /// The process that follows the host; none if there is none.
+    pub follower: Option<Follower>,
+}
+
+/// What a container has of the flow tables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ContainerFill {
+    /// Its name.
+    pub container: String,
+    /// Each table.
+    pub tables: Vec<TableFill>,
+}
+
 /// Something that does not work as a user may expect. In JSON it is its sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -478,6 +523,11 @@ pub enum Warning {
     },
     /// The process that follows the host could not do so the last time.
     FollowerFails {
+        /// Why.
+        problem: String,
+    },
+    /// The process that follows the host does not serve metrics everywhere where it should.
+    NoMetrics {
         /// Why.
         problem: String,
     },
@@ -550,6 +600,7 @@ impl fmt::Display for Warning {
             Self::FollowerFails { problem } => {
                 write!(f, "changes of the host could not be followed: {problem}")
             }
+            Self::NoMetrics { problem } => write!(f, "metrics are not served as set: {problem}"),
             Self::TableFull { family, capacity } => {
                 write!(f, "all {capacity} established {family} connections are in use: new ones are refused")
             }

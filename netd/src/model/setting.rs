@@ -7,12 +7,10 @@ use std::str::FromStr;
 use netd_common::abi::capacity;
 use serde::{Deserialize, Serialize};
 
+use super::endpoint::{AUTO, MetricsEndpoint};
 use super::name::IfName;
 use super::xdp::XdpMode;
 use crate::error::{Error, Result};
-
-/// The value that stands for netd's own choice.
-const AUTO: &str = "auto";
 
 /// What the user has set. What is not set netd chooses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +27,9 @@ pub struct Preferences {
     /// Whether commands start no follower.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_serve: bool,
+    /// Where the follower serves metrics.
+    #[serde(default, skip_serializing_if = "MetricsEndpoint::is_default")]
+    pub metrics: MetricsEndpoint,
 }
 
 impl Preferences {
@@ -44,16 +45,18 @@ impl Preferences {
             Setting::Xdp(mode) => self.xdp = mode,
             Setting::MaxConnections(most) => self.max_connections = most,
             Setting::Serve(serves) => self.no_serve = !serves,
+            Setting::Metrics(endpoint) => self.metrics = endpoint,
         }
     }
 
     /// All settings.
-    pub(crate) fn all(&self) -> [Setting; 4] {
+    pub(crate) fn all(&self) -> [Setting; 5] {
         [
             Setting::Uplinks(self.uplinks.clone()),
             Setting::Xdp(self.xdp),
             Setting::MaxConnections(self.max_connections),
             Setting::Serve(!self.no_serve),
+            Setting::Metrics(self.metrics),
         ]
     }
 }
@@ -69,10 +72,12 @@ pub enum SettingName {
     MaxConnections,
     /// Whether commands start the follower.
     Serve,
+    /// Where the follower serves metrics.
+    Metrics,
 }
 
 impl SettingName {
-    const ALL: [Self; 4] = [Self::Uplinks, Self::Xdp, Self::MaxConnections, Self::Serve];
+    const ALL: [Self; 5] = [Self::Uplinks, Self::Xdp, Self::MaxConnections, Self::Serve, Self::Metrics];
 
     /// As it is typed.
     pub const fn name(self) -> &'static str {
@@ -81,6 +86,7 @@ impl SettingName {
             Self::Xdp => "xdp",
             Self::MaxConnections => "max-connections",
             Self::Serve => "serve",
+            Self::Metrics => "metrics",
         }
     }
 }
@@ -108,6 +114,8 @@ pub enum Setting {
     MaxConnections(Option<u32>),
     /// Whether commands start the follower.
     Serve(bool),
+    /// Where the follower serves metrics.
+    Metrics(MetricsEndpoint),
 }
 
 impl Setting {
@@ -121,6 +129,7 @@ impl Setting {
             Self::Xdp(_) => SettingName::Xdp,
             Self::MaxConnections(_) => SettingName::MaxConnections,
             Self::Serve(_) => SettingName::Serve,
+            Self::Metrics(_) => SettingName::Metrics,
         }
     }
 
@@ -132,6 +141,7 @@ impl Setting {
             Self::Xdp(mode) => mode.name().to_owned(),
             Self::MaxConnections(most) => most.map_or_else(|| AUTO.to_owned(), |most| most.to_string()),
             Self::Serve(serves) => if *serves { "on" } else { "off" }.to_owned(),
+            Self::Metrics(endpoint) => endpoint.to_string(),
         }
     }
 }
@@ -180,6 +190,7 @@ impl FromStr for Setting {
                 _ => Err(Error::malformed(format!("'{text}': '{value}' is neither on nor off"))
                     .expected("use on or off")),
             },
+            SettingName::Metrics => value.parse().map(Self::Metrics),
         }
     }
 }
@@ -201,6 +212,10 @@ mod tests {
             "max-connections=1000",
             "serve=on",
             "serve=off",
+            "metrics=auto",
+            "metrics=off",
+            "metrics=127.0.0.1:9191",
+            "metrics=[::1]:9191",
         ] {
             let setting: Setting = text.parse().unwrap();
             assert_eq!(setting.to_string(), text);
@@ -225,6 +240,16 @@ mod tests {
             "max-connections=many",
             "max-connections=99999999999",
             "serve=yes",
+            "metrics=",
+            "metrics=on",
+            "metrics=9191",
+            "metrics=localhost:9191",
+            "metrics=127.0.0.1",
+            "metrics=127.0.0.1:0",
+            "metrics=0.0.0.0:9191",
+            "metrics=[::]:9191",
+            "metrics=192.0.2.1:9191",
+            "metrics=[::ffff:127.0.0.1]:9191",
             "colour=red",
             "=1",
         ] {

@@ -5,16 +5,16 @@ mod silent;
 
 use std::time::{Duration, Instant};
 
-use nix::time::{ClockId, clock_gettime};
-
 use crate::apply::{Effort, Transaction};
 use crate::dataplane::own_version;
 use crate::error::{Error, Result, StateError};
 use crate::link::Changes;
+use crate::metrics::Server;
 use crate::model::report::Repaired;
+use crate::netns::cpu_time;
 use crate::session::Session;
 use crate::settings::Settings;
-use crate::store::{FollowerNote, Presence};
+use crate::store::{FollowerNote, Presence, unix_millis};
 use silent::Silent;
 
 /// How long the host must be quiet after a change. One command changes many things.
@@ -39,6 +39,8 @@ pub struct Pass {
     pub repaired: Repaired,
     /// What failed.
     pub error: Option<Error>,
+    /// Why metrics are not served everywhere where they should be.
+    pub metrics_problem: Option<String>,
 }
 
 /// The one follower of an instance.
@@ -47,6 +49,7 @@ pub struct Follower {
     cookie: u64,
     presence: Presence,
     changes: Changes,
+    metrics: Server,
     note: FollowerNote,
 }
 
@@ -74,25 +77,34 @@ impl Follower {
         let programs = own_version().digest;
         let note = FollowerNote { pid, ends, programs, ..FollowerNote::default() };
         presence.tell(&note)?;
-        Ok(Some(Self { settings: settings.clone(), cookie, presence, changes, note }))
+        let metrics = Server::start(settings, cookie)?;
+        Ok(Some(Self { settings: settings.clone(), cookie, presence, changes, metrics, note }))
     }
 
     /// Follows until it is dropped, or until there is nothing more to follow. `tell` hears of each look.
     pub async fn follow(mut self, mut tell: impl FnMut(&Pass)) -> Result<End> {
         let mut retry = RETRY.0;
         loop {
+            self.note_change()?;
             let start = cpu_time();
-            let (pass, session) = match Transaction::repair(&self.settings, Effort::Following).await {
-                Err(Error::State(StateError::Superseded)) => return Ok(End::Superseded),
-                Ok((repaired, session)) => (Pass { repaired, error: None }, Some(session)),
-                Err(error) => (Pass { repaired: Repaired::default(), error: Some(error) }, None),
-            };
+            let (repaired, error, session) =
+                match Transaction::repair(&self.settings, Effort::Following).await {
+                    Err(Error::State(StateError::Superseded)) => return Ok(End::Superseded),
+                    Ok((repaired, session)) => (repaired, None, Some(session)),
+                    Err(error) => (Repaired::default(), Some(error), None),
+                };
+            let pass = Pass { repaired, error, metrics_problem: self.metrics.problem() };
             // What it puts right is not done again.
             let is_usual = pass.repaired.repaired.is_empty();
             let cost = if is_usual { cpu_time().saturating_sub(start) } else { Duration::ZERO };
             self.note.passes += 1;
             self.note.repaired += pass.repaired.repaired.len() as u64;
             self.note.problem = pass.error.as_ref().map(Error::chain);
+            self.note.metrics_problem.clone_from(&pass.metrics_problem);
+            self.note.last_pass = Some(unix_millis());
+            if pass.error.is_none() {
+                self.note.waiting_since = None;
+            }
             self.presence.tell(&self.note)?;
             tell(&pass);
             if self.note.ends && session.as_ref().is_some_and(Session::is_idle) {
@@ -113,6 +125,15 @@ impl Follower {
                 return Ok(end);
             }
         }
+    }
+
+    /// Tells that a change waits to be looked at.
+    fn note_change(&mut self) -> Result<()> {
+        if self.note.waiting_since.is_some() {
+            return Ok(());
+        }
+        self.note.waiting_since = Some(unix_millis());
+        self.presence.tell(&self.note)
     }
 
     /// Waits until it is time to look again, or to end.
@@ -139,7 +160,10 @@ impl Follower {
                 }
                 () = tokio::time::sleep(tick) => {}
             }
-            if again.is_some_and(|again| again <= Instant::now()) || look().ok() != before {
+            if again.is_some_and(|again| again <= Instant::now())
+                || look().ok() != before
+                || self.metrics.problem() != self.note.metrics_problem
+            {
                 return Ok(None);
             }
             if let Some(session) = session.filter(|one| one.has_draining() && drains <= Instant::now()) {
@@ -167,6 +191,7 @@ impl Follower {
                 }
             }
         }
+        self.note_change()?;
         let patience = Instant::now() + IMPATIENT;
         loop {
             let now = Instant::now();
@@ -181,9 +206,4 @@ impl Follower {
             }
         }
     }
-}
-
-/// The CPU time that this process has used. Unlike the time that has passed, it does not grow when the host is busy.
-fn cpu_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }

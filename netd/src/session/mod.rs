@@ -5,9 +5,11 @@
 
 mod desired;
 mod flows;
+mod metrics;
 mod ports;
 mod report;
 mod status;
+mod watch;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -20,13 +22,16 @@ use crate::dataplane::{Dataplane, Log};
 use crate::error::{ContainerError, Error, Result, StateError};
 use crate::link::Netlink;
 use crate::model::report::{Difference, Dropped};
-use crate::model::{Access, Container, Lifecycle, Name, OwnerKey, Publication, Sandbox, State, Target};
+use crate::model::{
+    Access, Container, Lifecycle, MetricsEndpoint, Name, OwnerKey, Publication, Sandbox, State, Target,
+};
 use crate::netns::Netns;
 use crate::observe::{Observed, is_alive};
 use crate::plan::View;
 use crate::runs::Runs;
 use crate::settings::{Settings, check_machine};
 use crate::store::{self, FollowerNote};
+pub(crate) use watch::Watch;
 
 /// An instance, opened to be looked at.
 #[derive(Debug)]
@@ -90,6 +95,11 @@ impl Session {
     /// The namespace of a container, proven to be the recorded one; none for one that shares the host's.
     pub fn namespace(&self, name: &Name) -> Result<Option<Netns>> {
         proven(self.state.container(name)?)
+    }
+
+    /// Where the follower serves metrics.
+    pub(crate) const fn metrics_endpoint(&self) -> MetricsEndpoint {
+        self.state.preferences.metrics
     }
 
     /// Whether commands may start a follower.

@@ -51,7 +51,7 @@ impl Session {
     /// Every container.
     pub async fn report_containers(&self) -> Result<Vec<Container>> {
         let mut reports = Vec::new();
-        let ports = self.report_ports(None)?;
+        let ports = self.report_ports(None, false)?;
         for container in self.state.containers.values() {
             let own = ports.iter().filter(|port| port.target == container.name.as_str()).cloned().collect();
             reports.push(self.describe(container, own).await);
@@ -62,7 +62,7 @@ impl Session {
     /// One container.
     pub async fn report_container(&self, name: &Name) -> Result<Container> {
         let container = self.state.container(name)?;
-        Ok(self.describe(container, self.report_ports(Some(name))?).await)
+        Ok(self.describe(container, self.report_ports(Some(name), false)?).await)
     }
 
     async fn describe(&self, container: &model::Container, ports: Vec<Port>) -> Container {
@@ -94,8 +94,8 @@ impl Session {
     /// The container's connections in the flow tables; none if they cannot be read.
     fn usage(&self, container: &model::Container) -> Option<Vec<TableFill>> {
         let handles: Vec<Handle> = container.interfaces.iter().map(model::Interface::handle).collect();
-        let tables = self.dataplane.as_ref()?.tables.usage(&handles).ok()?;
-        Some(tables.iter().map(table_fill).collect())
+        let mut tables = self.dataplane.as_ref()?.tables.usage(&[handles]).ok()?;
+        Some(tables.pop()?.iter().map(table_fill).collect())
     }
 
     fn interface(&self, interface: &model::Interface) -> Interface {

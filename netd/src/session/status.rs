@@ -16,6 +16,7 @@ use crate::model::{Count, Link, Preferences, XdpMode};
 use crate::observe::{Observed, kernel_release};
 use crate::plan::View;
 use crate::plan::uplink::{Obstacle, all_uplinks, ipsec_peers, obstacle, route_mtus, uplinks};
+use crate::store::{self, FollowerNote};
 
 impl Session {
     /// The instance as a whole.
@@ -32,6 +33,8 @@ impl Session {
         let follower = self.follower()?;
         let problem = follower.as_ref().and_then(|note| note.problem.clone());
         warnings.extend(problem.map(|problem| Warning::FollowerFails { problem }));
+        let unserved = follower.as_ref().and_then(|note| note.metrics_problem.clone());
+        warnings.extend(unserved.map(|problem| Warning::NoMetrics { problem }));
         Ok(Status {
             instance: self.instance.clone(),
             state_dir: self.settings.state_dir.display().to_string(),
@@ -44,12 +47,7 @@ impl Session {
             programs,
             flows: self.dataplane.as_ref().map(fill).transpose()?,
             drops: self.dataplane.as_ref().map_or_else(|| Ok(Vec::new()), drops)?,
-            follower: follower.map(|note| Follower {
-                pid: note.pid,
-                passes: note.passes,
-                repaired: note.repaired,
-                problem: note.problem,
-            }),
+            follower: follower.map(described_follower),
             features: Features {
                 kernel: kernel_release()?,
                 tcx: self.settings.tc == TcHook::Tcx,
@@ -168,6 +166,19 @@ impl Session {
     }
 }
 
+/// The process that follows the host, as reports have it.
+pub(super) fn described_follower(note: FollowerNote) -> Follower {
+    let now = store::unix_millis();
+    Follower {
+        pid: note.pid,
+        passes: note.passes,
+        repaired: note.repaired,
+        problem: note.problem,
+        last_pass_unix_ms: note.last_pass,
+        lag_ms: note.waiting_since.map_or(0, |since| now.saturating_sub(since)),
+    }
+}
+
 /// Every program and whether it is attached.
 fn attachments(dataplane: &Dataplane) -> Result<Vec<Attachment>> {
     let programs = dataplane.attachments()?.into_iter();
@@ -198,7 +209,7 @@ fn fill(dataplane: &Dataplane) -> Result<Fill> {
     Ok(Fill { rows, capacity, max_connections, tables })
 }
 
-fn drops(dataplane: &Dataplane) -> Result<Vec<Drop>> {
+pub(super) fn drops(dataplane: &Dataplane) -> Result<Vec<Drop>> {
     let drops = dataplane.tables.drops()?.into_iter();
     Ok(drops
         .map(|(reason, row)| Drop {

@@ -152,6 +152,20 @@ fn read_pair(mut file: &File, folder: &Path) -> Result<(State, RowFile)> {
     Ok((with_publications(text, rows.rows(), &path)?, rows))
 }
 
+/// Tells one version of a state file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    inode: u64,
+    /// When it was changed last: seconds and nanoseconds.
+    changed: (i64, i64),
+}
+
+/// The version of an instance's state file; none if there is none. It is replaced as a whole.
+pub(crate) fn stamp(state_dir: &Path, cookie: u64) -> Option<Stamp> {
+    let found = fs::metadata(lock::folder(state_dir, cookie).join(FILE)).ok()?;
+    Some(Stamp { inode: found.ino(), changed: (found.mtime(), found.mtime_nsec()) })
+}
+
 /// The state of one instance, locked.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -260,7 +274,13 @@ impl Store {
 
     /// Removes the state, and the state folder if nothing else is in it.
     pub(crate) fn remove(self) -> Result<()> {
-        fs::remove_dir_all(&self.folder).doing(|| format!("remove {}", self.folder.display()))?;
+        let what = || format!("remove {}", self.folder.display());
+        while let Err(error) = fs::remove_dir_all(&self.folder) {
+            // The follower has just made its socket there. It does so once, as long as there is a state file.
+            if error.kind() != io::ErrorKind::DirectoryNotEmpty {
+                return Err(Error::system(what(), error));
+            }
+        }
         if let Some(parent) = self.folder.parent() {
             // The folder stays if it contains the state of another namespace.
             let _in_use = fs::remove_dir(parent);

@@ -3,24 +3,28 @@
 //! It is beside the folder of the instance, which is removed when the instance holds nothing.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::io::{self, Read as _, Seek as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing as _, Error, Result};
 use crate::private;
 
+/// How often a note is read that is being written.
+const LOOKS: u32 = 100;
+
 /// What the follower tells of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct FollowerNote {
     /// Its process number.
     pub pid: i32,
     /// Whether it ends when nothing is left to follow.
     pub ends: bool,
     /// The digest of the programs that it knows.
-    #[serde(default)]
     pub programs: String,
     /// How often it has looked at the host.
     pub passes: u64,
@@ -28,6 +32,18 @@ pub struct FollowerNote {
     pub repaired: u64,
     /// Why its last look failed; none if it did not.
     pub problem: Option<String>,
+    /// When its last look ended, milliseconds of Unix time; none before that.
+    pub last_pass: Option<u64>,
+    /// Since when a change waits to be looked at, milliseconds of Unix time; none if none waits.
+    pub waiting_since: Option<u64>,
+    /// Why it does not serve metrics as it should; none if it does.
+    pub metrics_problem: Option<String>,
+}
+
+/// The time, milliseconds of Unix time, as [`FollowerNote`] has it.
+pub(crate) fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The mark, held. There is one holder.
@@ -69,12 +85,12 @@ impl Presence {
         }
     }
 
-    /// Writes what the follower tells of itself.
+    /// Writes what the follower tells of itself. The file is never empty meanwhile; the end of a longer text may stay for a moment.
     pub(crate) fn tell(&mut self, note: &FollowerNote) -> Result<()> {
         let what = || format!("write {}", self.path.display());
         let text = serde_json::to_vec(note).doing(what)?;
-        let mut file = &self.file;
-        file.rewind().and_then(|()| file.set_len(0)).and_then(|()| file.write_all(&text)).doing(what)
+        let written = self.file.write_all_at(&text, 0);
+        written.and_then(|()| self.file.set_len(text.len() as u64)).doing(what)
     }
 
     /// Whether it is still the mark that others look at. It is not if somebody has removed the file.
@@ -114,12 +130,48 @@ pub(crate) fn follower(state_dir: &Path, cookie: u64) -> Result<Option<FollowerN
         Err(TryLockError::WouldBlock) => {}
         Err(error) => return Err(Error::system(what(), io::Error::from(error))),
     }
-    let mut text = Vec::new();
-    file.read_to_end(&mut text).doing(what)?;
-    // It may be about to write.
-    Ok(Some(serde_json::from_slice(&text).unwrap_or_default()))
+    for _look in 0..LOOKS {
+        let mut text = Vec::new();
+        file.rewind().and_then(|()| file.read_to_end(&mut text)).doing(what)?;
+        // It may be cutting off the rest of what it told before.
+        let mut notes = serde_json::Deserializer::from_slice(&text).into_iter();
+        if let Some(Ok(note)) = notes.next() {
+            return Ok(Some(note));
+        }
+    }
+    // It has not written yet.
+    Ok(Some(FollowerNote::default()))
 }
 
 fn path(state_dir: &Path, cookie: u64) -> PathBuf {
     state_dir.join(format!("{cookie}.serve"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_follower_tells_can_be_read_at_every_moment() {
+        let folder = std::env::temp_dir().join(format!("netd-presence-{}", std::process::id()));
+        let mut presence = Presence::take(&folder, 1).unwrap().unwrap();
+        let quiet = FollowerNote { pid: 1, ends: true, ..FollowerNote::default() };
+        let failing = FollowerNote { problem: Some("p".repeat(300)), ..quiet.clone() };
+        presence.tell(&quiet).unwrap();
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                for _look in 0..2000 {
+                    let note = follower(&folder, 1).unwrap().unwrap();
+                    assert!(note == quiet || note == failing, "{note:?}");
+                }
+            });
+            while !reader.is_finished() {
+                presence.tell(&failing).unwrap();
+                presence.tell(&quiet).unwrap();
+            }
+            reader.join().unwrap();
+        });
+        drop(presence);
+        assert!(!folder.exists());
+    }
 }

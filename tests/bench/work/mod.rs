@@ -7,6 +7,7 @@ pub(crate) mod masquerade;
 pub(crate) mod memory;
 pub(crate) mod publishing;
 pub(crate) mod requests;
+pub(crate) mod scrape;
 pub(crate) mod small;
 pub(crate) mod transfers;
 pub(crate) mod unwanted;

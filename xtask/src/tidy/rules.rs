@@ -135,6 +135,11 @@ pub(crate) const ONLY: &[Only] = &[
         why: "only the desired state is read from files of people",
     },
     Only {
+        what: What::Path(&["http_body_util", "hyper", "hyper_util", "prometheus_client"]),
+        rooms: &["netd/src/metrics/"],
+        why: "only metrics knows HTTP and OpenMetrics",
+    },
+    Only {
         what: What::Word(&["to_be_bytes", "from_be_bytes", "to_be", "from_be", "swap_bytes"]),
         rooms: &["netd-common/src/wire/bytes.rs"],
         why: "byte order changes in one file",
@@ -231,6 +236,11 @@ pub(crate) const WALLS: &[Wall] = &[
             "netd/src/store/",
         ],
         why: "what files ask for is read and written, and acts on nothing",
+    },
+    Wall {
+        room: "netd/src/metrics/",
+        never: &["netd/src/apply/", "netd/src/dataplane/", "netd/src/serve/", "netd/src/store/"],
+        why: "a scrape reads a session, and changes nothing",
     },
     Wall {
         room: "netd/src/check/",

@@ -145,11 +145,23 @@ The lists apply to ports that were published without --allow and --deny.")]
         open: bool,
     },
     /// List published ports and their traffic
-    #[command(visible_alias = "ls")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "\
+Examples:
+  netd ports
+  netd ports --active   FLOWS shows active and all connections: 3/1205
+
+Without --active it costs the same for any number of connections. Then what a
+connection has carried in its last seconds may be missing while it goes on."
+    )]
     Ports {
         /// Only ports of this container
         #[arg(long, value_name = "NAME")]
         container: Option<Name>,
+        /// Count active connections (with a packet in the last two minutes), which looks at all connections
+        #[arg(long)]
+        active: bool,
     },
     /// List tracked connections
     #[command(after_help = "\
@@ -235,10 +247,14 @@ Settings:
   max-connections  Tracked IPv4 connections, fixed at first use: 577 bytes each;
                    IPv6 has a quarter of the number. auto: 131072
   serve            on (the default): commands start 'netd serve'; off
+  metrics          Where 'netd serve' answers scrapes. auto (the default): at a
+                   Unix socket for root; ADDRESS:PORT: also at this loopback
+                   address of the host, for every user; off: nowhere
 
 Examples:
   netd set uplinks=eth0,eth1
   netd set xdp=auto serve=off
+  netd set metrics=127.0.0.1:9191
   netd set uplinks=auto
 
 On a veth, XDP turns off TCP segmentation offload and needs complete checksums
@@ -260,6 +276,17 @@ Examples:
     },
     /// Show attached programs, table usage and dropped packets
     Status,
+    /// Print metrics once, as OpenMetrics text
+    #[command(after_help = "\
+Examples:
+  netd metrics
+  curl --unix-socket /run/netd/*/metrics.sock http://localhost/metrics
+  netd set metrics=127.0.0.1:9191
+
+'netd serve' answers scrapes: at the Unix socket metrics.sock in the instance's
+folder of the state directory, and at an address of the host if it is set. This
+command does not need it.")]
+    Metrics,
     /// Compare the records with the kernel
     #[command(
         alias = "verify",
@@ -345,6 +372,7 @@ impl HostCommand {
             | Self::Flows { .. }
             | Self::Get { .. }
             | Self::Status
+            | Self::Metrics
             | Self::Check
             | Self::Save { .. }
             | Self::Log { .. }

@@ -1,16 +1,22 @@
 //! Carries out `netd status`, `netd check`, `netd repair` and `netd down`.
 
+use std::sync::Arc;
+
 use netd::report::{Removed, RemovedItem, Upgraded};
 use netd::{Effort, Result, Session, Settings, Transaction};
 
 use super::change::change;
-use crate::output::{Differences, Output};
+use crate::output::{Differences, OpenMetrics, Output};
 
 /// Exit status if the kernel differs from the records.
 pub(super) const DIFFERS: u8 = 3;
 
 pub(super) async fn status(settings: &Settings, output: Output) -> Result<()> {
     output.print(&Session::open(settings)?.report_status().await?)
+}
+
+pub(super) fn metrics(settings: &Settings, output: Output) -> Result<()> {
+    output.print(&OpenMetrics(Arc::new(Session::open(settings)?.report_metrics()?)))
 }
 
 pub(super) async fn check(settings: &Settings, output: Output) -> Result<u8> {

@@ -88,7 +88,9 @@ async fn dispatch(settings: &Settings, output: Output, command: HostCommand, ser
         HostCommand::Publish(request) => publish::publish(settings, output, request).await?,
         HostCommand::Unpublish(request) => publish::unpublish(settings, output, request).await?,
         HostCommand::Access { lists, open } => publish::access(settings, output, &lists, open).await?,
-        HostCommand::Ports { container } => publish::ports(settings, output, container.as_ref())?,
+        HostCommand::Ports { container, active } => {
+            publish::ports(settings, output, container.as_ref(), active)?;
+        }
         HostCommand::Flows { container, proto, port } => {
             flows::flows(settings, output, container.as_ref(), proto, port)?;
         }
@@ -100,6 +102,7 @@ async fn dispatch(settings: &Settings, output: Output, command: HostCommand, ser
         HostCommand::Save { file } => apply::save(settings, output, file.as_deref()).await?,
         HostCommand::Set { changes } => setting::set(settings, output, &changes).await?,
         HostCommand::Get { name } => setting::get(settings, output, name)?,
+        HostCommand::Metrics => instance::metrics(settings, output)?,
         HostCommand::Status => instance::status(settings, output).await?,
         HostCommand::Sync => instance::sync(settings).await?,
         HostCommand::Upgrade => instance::upgrade(settings, output).await?,

@@ -86,6 +86,11 @@ pub(super) async fn access(
     output.print(session.access())
 }
 
-pub(super) fn ports(settings: &Settings, output: Output, container: Option<&Name>) -> Result<()> {
-    output.print(&Session::open(settings)?.report_ports(container)?)
+pub(super) fn ports(
+    settings: &Settings,
+    output: Output,
+    container: Option<&Name>,
+    active: bool,
+) -> Result<()> {
+    output.print(&Session::open(settings)?.report_ports(container, active)?)
 }

@@ -171,7 +171,7 @@ pub(super) async fn supervise(
         warn_of(super::serve::ensure(settings).await);
     }
     let sandbox = session.namespace(&name)?;
-    let published = Published(session.report_ports(Some(&name))?);
+    let published = Published(session.report_ports(Some(&name), false)?);
     drop(session);
     let mut command = become_of(sandbox.as_ref(), output.is_json() && !run.detach, run.command.clone());
     let mut capture = None;

@@ -100,11 +100,11 @@ fn tell(pass: &Pass, last: &mut Option<String>) {
     for difference in repaired {
         tracing::warn!("{difference}: repaired");
     }
-    let said = match &pass.error {
-        Some(error) => Some(error.chain()),
-        None if left.is_empty() => None,
-        None => Some(left.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
-    };
+    let failure = pass.error.as_ref().map(netd::Error::chain);
+    let unserved = pass.metrics_problem.as_ref().map(|problem| format!("metrics are not served: {problem}"));
+    let problems: Vec<String> =
+        failure.into_iter().chain(left.iter().map(ToString::to_string)).chain(unserved).collect();
+    let said = (!problems.is_empty()).then(|| problems.join("; "));
     if let Some(text) = said.as_ref().filter(|_| said != *last) {
         tracing::warn!("{text}");
     }

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 use netd::Access;
-use netd::report::Port;
+use netd::report::{Flows, Port};
 use serde::Serialize;
 
 use super::format::{bracketed, bytes, range, table};
@@ -53,7 +53,7 @@ impl Text for Vec<Port> {
                     port.proto.to_owned(),
                     format!("{}{}", host_side(port), if port.draining { " (draining)" } else { "" }),
                     target(port),
-                    format!("{}/{}", port.flows.active, port.flows.total),
+                    flows(port.flows),
                     bytes(port.bytes.inward),
                     bytes(port.bytes.out),
                     port.dropped.to_string(),
@@ -68,6 +68,11 @@ impl Text for Vec<Port> {
             }),
         )
     }
+}
+
+/// `active/total`, or the total alone.
+fn flows(of: Flows) -> String {
+    of.active.map_or_else(|| of.total.to_string(), |active| format!("{active}/{}", of.total))
 }
 
 const fn verb(allowed: bool) -> &'static str {

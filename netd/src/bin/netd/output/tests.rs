@@ -48,7 +48,7 @@ fn port() -> Port {
         draining: false,
         packets: InOut { inward: 12_345, out: 23_456 },
         bytes: InOut { inward: 1_234_567, out: 123_456_789 },
-        flows: Flows { active: 3, total: 1205 },
+        flows: Flows { active: None, total: 1205 },
         dropped: 7,
     }
 }
@@ -72,6 +72,7 @@ fn restricted() -> Port {
 #[test]
 fn published_ports() {
     check("ports", &vec![port()]);
+    check("ports_active", &vec![Port { flows: Flows { active: Some(3), total: 1205 }, ..port() }]);
     check("ports_restricted", &vec![restricted(), port()]);
     expect![[r"
         *:8080->80/tcp web
@@ -312,6 +313,8 @@ fn status() {
             passes: 12,
             repaired: 1,
             problem: Some("cannot list routes".to_owned()),
+            last_pass_unix_ms: Some(1_764_353_517_250),
+            lag_ms: 1500,
         }),
         features: Features {
             kernel: "6.18.0".to_owned(),
