@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, chown, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -102,6 +102,40 @@ fn nobody_but_root_can_hold_a_lock_or_read_the_state() {
     }
     seen.sort();
     assert_eq!(seen, ["lock", "publications", "state.json"]);
+    // Pins as well: whoever could remove one could take a program off.
+    let pins = lab.pins();
+    assert_eq!(fs::metadata(pins.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
+}
+
+/// The user nobody.
+const NOBODY: u32 = 65_534;
+
+#[test]
+fn nobody_leads_netd_to_other_files() {
+    let lab = Lab::new();
+    // A folder in which another user may make what netd is about to make.
+    let (state_dir, victim) = (lab.state_dir(), lab.folder.path().join("victim"));
+    fs::create_dir(&state_dir).unwrap();
+    fs::create_dir(&victim).unwrap();
+    chown(&state_dir, Some(NOBODY), None).unwrap();
+    let cookie = lab.netd(&["--json", "status"]).ok().json()["instance"].as_str().unwrap().to_owned();
+    let folder = state_dir.join(cookie.split('-').next().unwrap());
+    let add = || lab.netd(&["container", "add", &lab.name("web")]);
+    symlink(&victim, &folder).unwrap();
+    add().fails(1, "another user owns it");
+    fs::remove_file(&folder).unwrap();
+    fs::create_dir(&folder).unwrap();
+    chown(&folder, Some(NOBODY), None).unwrap();
+    add().fails(1, "another user owns it");
+    fs::remove_dir(&folder).unwrap();
+    // The name of the namespace.
+    let (path, target) = (sandbox(&lab.name("web")), lab.folder.path().join("target"));
+    symlink(&target, &path).unwrap();
+    let said = add();
+    fs::remove_file(&path).unwrap();
+    said.fails(1, "already exists");
+    assert!(!target.exists() && fs::read_dir(&victim).unwrap().next().is_none());
+    add().ok();
 }
 
 #[test]

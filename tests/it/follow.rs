@@ -201,8 +201,8 @@ fn there_is_one_follower_and_a_killed_one_is_replaced() {
     let first = pid(&lab);
     lab.container("db", &[]);
     assert_eq!(pid(&lab), first);
-    let said = lab.netd(&["serve"]);
-    assert!(said.stderr.contains("follows this host already"), "{}", said.stderr);
+    lab.netd(&["serve", "--background"]).ok();
+    assert_eq!(pid(&lab), first);
     let kill = std::process::Command::new("kill").args(["-9", &first.to_string()]).status().unwrap();
     assert!(kill.success());
     wait_for("the end of the follower", PATIENCE, || follower(&lab) == Value::Null);
@@ -238,6 +238,23 @@ fn a_follower_in_the_foreground_stays_until_a_signal() {
     assert!(serve.wait().success());
     assert_eq!(follower(&lab), Value::Null);
     assert!(!lab.state_dir().exists(), "its mark goes with it");
+}
+
+#[test]
+fn one_that_stays_takes_the_place_of_one_that_a_command_has_started() {
+    let lab = followed();
+    lab.container("web", &[]);
+    let first = pid(&lab);
+    let mut command = lab.netd_command(&["serve"]);
+    let mut serve = Process::new(command.stdout(Stdio::null()).stderr(Stdio::null()));
+    wait_for("the end of the first follower", PATIENCE, || has_ended(first));
+    assert_ne!(pid(&lab), first);
+    assert_eq!(pid(&lab), i64::from(serve.pid()));
+    lab.netd(&["serve"]).fails(1, "another 'netd serve' follows this host already");
+    serve.signal(Signal::SIGTERM);
+    assert!(serve.wait().success());
+    lab.netd(&["sync"]).ok();
+    wait_for("a follower of a command", PATIENCE, || follower(&lab) != Value::Null);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Builds netd with the BPF programs inside.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::setup;
-use crate::shell::{cargo, run, say};
+use crate::shell::{cargo, output_of, run, say};
 
 /// Builds netd.
 pub(crate) fn build(release: bool) -> Result<()> {
@@ -27,6 +28,13 @@ pub(crate) fn other_layout() -> Result<PathBuf> {
         .args(["build", "--package", "netd", "--features", "other-layout", "--target-dir"])
         .arg(&folder))?;
     Ok(folder.join("debug/netd"))
+}
+
+/// What the compiler compiles for on this machine.
+pub(crate) fn triple() -> Result<String> {
+    output_of(Command::new("rustc").arg("-vV"))
+        .and_then(|said| said.lines().find_map(|line| line.strip_prefix("host: ").map(str::to_owned)))
+        .context("rustc does not say what it compiles for")
 }
 
 /// Cargo's target folder.

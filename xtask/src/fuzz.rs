@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::build::{self, root};
 use crate::setup;
-use crate::shell::{cargo, output_of, run, say};
+use crate::shell::{cargo, run, say};
 
 /// Options for coverage (the same as cargo-fuzz's).
 const COVERAGE: [&str; 6] = [
@@ -75,9 +75,7 @@ fn targets() -> Result<Vec<String>> {
 
 /// Builds the targets and returns the folder that they are in.
 fn build() -> Result<PathBuf> {
-    let host = output_of(Command::new("rustc").arg("-vV"))
-        .and_then(|said| said.lines().find_map(|line| line.strip_prefix("host: ").map(str::to_owned)))
-        .context("rustc does not say what it compiles for")?;
+    let host = build::triple()?;
     let folder = folder();
     // With --target, even the host's own, the flags do not apply to build scripts and procedural macros.
     run(cargo()

@@ -2,9 +2,11 @@
 
 #![expect(clippy::print_stdout, reason = "a task talks to whoever runs it")]
 
+mod audit;
 mod bench;
 mod build;
 mod demo;
+mod dist;
 mod fuzz;
 mod host;
 mod lint;
@@ -37,6 +39,17 @@ enum Verb {
         #[arg(long)]
         release: bool,
     },
+    /// Make the release in target/dist: a static binary with its manual, as a tarball and as a Debian package
+    Dist {
+        /// Install both in a clean Debian with systemd, in namespaces, and try them
+        #[arg(long)]
+        check: bool,
+        /// Not optimised, to try something
+        #[arg(long)]
+        debug: bool,
+    },
+    /// Check the dependencies: licences, sources, duplicates and, where the database can be had, advisories
+    Audit,
     /// Show a web server behind a published port, between network namespaces
     Demo,
     /// Run all tests: first those that need no root, then those with BPF programs and traffic
@@ -84,6 +97,8 @@ fn main() -> ExitCode {
     let outcome = match Xtask::parse().verb {
         Verb::Setup => setup::everything(),
         Verb::Build { release } => build::build(release),
+        Verb::Dist { check, debug } => dist::dist(check, debug),
+        Verb::Audit => audit::audit(),
         Verb::Demo => demo::demo(),
         Verb::Test { filter, repeat, busy } => test::test(&filter, repeat, busy),
         Verb::Bench { words } => bench::bench(&words),

@@ -61,6 +61,14 @@ const BENCH_TOOLS: [(&str, &str); 10] = [
     ("chrt", "util-linux"),
 ];
 
+/// The same for `cargo xtask dist`, and for its check.
+const DIST_TOOLS: [(&str, &str); 3] = [("cc", "gcc"), ("ldd", "libc-bin"), ("tar", "tar")];
+const GUEST_SYSTEM_TOOLS: [(&str, &str); 3] =
+    [("mmdebstrap", "mmdebstrap"), ("unshare", "util-linux"), ("nsenter", "util-linux")];
+/// The tools of the release and of the audit, from crates.io.
+const CARGO_DEB: (&str, &str) = ("cargo-deb", "3.8.0");
+const CARGO_DENY: (&str, &str) = ("cargo-deny", "0.20.2");
+
 /// The compiler for libFuzzer.
 const FUZZ_TOOLS: [(&str, &str); 1] = [("c++", "g++")];
 
@@ -192,6 +200,51 @@ pub(crate) fn bench_tools() -> Result<()> {
 /// Installs the tools of the fuzzers.
 pub(crate) fn fuzz_tools() -> Result<()> {
     tools(&FUZZ_TOOLS)
+}
+
+/// Installs the tools of the release.
+pub(crate) fn dist_tools() -> Result<()> {
+    tools(&DIST_TOOLS)
+}
+
+/// Installs the tools that start a Debian system in namespaces.
+pub(crate) fn guest_system_tools() -> Result<()> {
+    tools(&GUEST_SYSTEM_TOOLS)
+}
+
+/// Where cargo-deb is. Builds it if it is missing.
+pub(crate) fn cargo_deb() -> Result<PathBuf> {
+    cargo_tool(CARGO_DEB)
+}
+
+/// Where cargo-deny is. Builds it if it is missing.
+pub(crate) fn cargo_deny() -> Result<PathBuf> {
+    cargo_tool(CARGO_DENY)
+}
+
+fn cargo_tool((name, version): (&str, &str)) -> Result<PathBuf> {
+    let folder = tools_folder()?;
+    let program = folder.join("bin").join(name);
+    let found = output_of(Command::new(&program).arg("--version")).unwrap_or_default();
+    if found.split_whitespace().last() != Some(version) {
+        say(&format!("setup: building {name} {version} (some minutes)"));
+        // Not optimised: it runs for seconds.
+        run(cargo()
+            .args([
+                "install",
+                name,
+                "--version",
+                version,
+                "--locked",
+                "--force",
+                "--quiet",
+                "--debug",
+                "--root",
+            ])
+            .arg(&folder)
+            .env_remove("CARGO_TARGET_DIR"))?;
+    }
+    Ok(program)
 }
 
 /// Installs the packages of those programs that are missing.

@@ -42,7 +42,8 @@ pub(super) fn lock() -> Result<Lock> {
     }
 }
 
-/// The folder that holds every instance's pins; mounts the BPF file system if it is missing.
+/// The folder that holds every instance's pins; mounts the BPF file system if it is missing. Anybody may make folders in one that
+/// was mounted without a mode.
 pub(super) fn ensure() -> Result<PathBuf> {
     if !is_mounted(None)? {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
@@ -50,7 +51,9 @@ pub(super) fn ensure() -> Result<PathBuf> {
             Error::system(format!("mount the BPF file system on {BPFFS}"), errno).lacks(Lack::BpfFs)
         })?;
     }
-    Ok(root())
+    let root = root();
+    private::create_folder(&root)?;
+    Ok(root)
 }
 
 /// Whether the BPF file system is there.

@@ -40,6 +40,9 @@ pub enum StateError {
         /// Who holds it, if that is known.
         holder: Option<String>,
     },
+    /// Somebody has started a follower that stays.
+    #[error("another 'netd serve' follows this host already")]
+    Followed,
     /// The flow tables have another size than is asked for.
     #[error("the tables have room for {present} connections, not for {wanted}")]
     Capacity {
@@ -89,7 +92,8 @@ impl StateError {
             | Self::OtherVersion { .. }
             | Self::CannotCarry { .. }
             | Self::Superseded
-            | Self::Busy { .. } => Kind::Conflict,
+            | Self::Busy { .. }
+            | Self::Followed => Kind::Conflict,
             Self::NotUnderstood { .. }
             | Self::ProgramsGone
             | Self::Incomplete { .. }

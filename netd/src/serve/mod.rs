@@ -14,7 +14,7 @@ use crate::model::report::Repaired;
 use crate::netns::cpu_time;
 use crate::session::Session;
 use crate::settings::Settings;
-use crate::store::{FollowerNote, Presence, unix_millis};
+use crate::store::{FollowerNote, Presence, follower, unix_millis};
 use silent::Silent;
 
 /// How long the host must be quiet after a change. One command changes many things.
@@ -69,10 +69,14 @@ pub enum End {
 
 impl Follower {
     /// Becomes the follower of an instance; none if it has one. `ends` says whether it ends with the last thing that netd has
-    /// made. Needs a tokio runtime.
+    /// made. One that stays takes the place of one that ends. Needs a tokio runtime.
     pub fn become_one(settings: &Settings, pid: i32, ends: bool) -> Result<Option<Self>> {
-        let cookie = settings.host.cookie()?;
-        let Some(mut presence) = Presence::take(&settings.state_dir, cookie)? else { return Ok(None) };
+        let (state_dir, cookie) = (&settings.state_dir, settings.host.cookie()?);
+        let mut presence = Presence::take(state_dir, cookie)?;
+        while presence.is_none() && !ends && follower(state_dir, cookie)?.is_none_or(|one| one.ends) {
+            presence = Presence::take_over(state_dir, cookie)?;
+        }
+        let Some(mut presence) = presence else { return Ok(None) };
         let changes = Changes::of(&settings.host)?;
         let programs = own_version().digest;
         let note = FollowerNote { pid, ends, programs, ..FollowerNote::default() };

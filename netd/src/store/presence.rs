@@ -85,6 +85,17 @@ impl Presence {
         }
     }
 
+    /// Takes the mark from a holder, which sees that soon and ends. None if another process has taken it meanwhile.
+    pub(crate) fn take_over(state_dir: &Path, cookie: u64) -> Result<Option<Self>> {
+        let path = path(state_dir, cookie);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::system(format!("remove {}", path.display()), error))
+            }
+            _ => Self::take(state_dir, cookie),
+        }
+    }
+
     /// Writes what the follower tells of itself. The file is never empty meanwhile; the end of a longer text may stay for a moment.
     pub(crate) fn tell(&mut self, note: &FollowerNote) -> Result<()> {
         let what = || format!("write {}", self.path.display());

@@ -270,6 +270,7 @@ fn state(error: &StateError) -> Option<String> {
             path.display()
         ),
         StateError::Busy { .. } => "wait until it has ended, or end it; then try again".to_owned(),
+        StateError::Followed => "'netd status' shows its process; end that one first".to_owned(),
         StateError::Schema { .. } => "use the version of netd that wrote it".to_owned(),
         StateError::Capacity { .. } => {
             "the tables are made at first use; to make them again: netd down, netd set max-connections=N"

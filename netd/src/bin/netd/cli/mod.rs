@@ -84,7 +84,6 @@ pub(crate) struct Cli {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one, for the life of the process")]
 pub(crate) enum Command {
     /// Whatever needs root and a host
     #[command(flatten)]
@@ -106,8 +105,12 @@ Examples:
     #[command(after_help = "\
 Examples:
   netd man | man -l -
-  netd man > /usr/local/share/man/man1/netd.1")]
-    Man,
+  netd man --dir /usr/local/share/man/man1")]
+    Man {
+        /// Write each page to a file in this folder instead, for example netd-run.1
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 /// The commands that work on an instance.
@@ -313,7 +316,8 @@ Examples:
   netd --no-serve publish …  Change something without starting this process
 
 Commands start this process in the background when there is something to follow,
-and it ends with the last thing that netd has made. Traffic does not need it. It
+and it ends with the last thing that netd has made. 'netd serve' takes its place
+and stays. Traffic does not need it. It
 follows interfaces, addresses, routes, rules and switches: without it, netd takes
 changes of these over with the next command that changes something. A process
 that was killed is started again by such a command.")]

@@ -52,7 +52,7 @@ pub(crate) fn execute(cli: Cli) -> Result<u8> {
         Command::Host(command) => command,
         Command::Completions { shell } => return shell::completions(shell).map(|()| 0),
         Command::Schema => return shell::schema().map(|()| 0),
-        Command::Man => return shell::manual().map(|()| 0),
+        Command::Man { dir } => return shell::manual(dir.as_deref()).map(|()| 0),
     };
     // The host is the network namespace that netd was started in.
     let host = Netns::open(Path::new("/proc/self/ns/net"))?;

@@ -27,10 +27,7 @@ pub(super) async fn serve(settings: &Settings, background: bool) -> Result<()> {
     }
     let pid = nix::unistd::getpid().as_raw();
     let Some(follower) = Follower::become_one(settings, pid, background)? else {
-        if !background {
-            tracing::warn!("another process follows this host already");
-        }
-        return Ok(());
+        return if background { Ok(()) } else { Err(StateError::Followed.into()) };
     };
     let mut terminate = signal(SignalKind::terminate()).doing(|| "listen for signals".into())?;
     let mut interrupt = signal(SignalKind::interrupt()).doing(|| "listen for signals".into())?;

@@ -1,6 +1,8 @@
 //! `netd completions`, `netd schema` and `netd man`: what is made of the definition of the command line.
 
+use std::fs;
 use std::io;
+use std::path::Path;
 
 use clap::CommandFactory as _;
 use clap_mangen::Man;
@@ -22,20 +24,44 @@ pub(super) fn schema() -> Result<()> {
     raw(&(schema + "\n"))
 }
 
-/// Prints the manual: a page for netd, and one for each of its commands.
-pub(super) fn manual() -> Result<()> {
-    let mut command = Cli::command().disable_help_subcommand(true);
-    command.build();
-    let mut text = String::new();
-    pages(&command, &mut text).doing(|| "write the manual page".into())?;
-    raw(&text)
+/// Prints the manual: a page for netd, and one for each of its commands. Or writes each page to a file of `folder`.
+pub(super) fn manual(folder: Option<&Path>) -> Result<()> {
+    let pages = pages().doing(|| "write the manual".into())?;
+    let Some(folder) = folder else {
+        return raw(&pages.into_iter().map(|page| page.text).collect::<String>());
+    };
+    fs::create_dir_all(folder).doing(|| format!("create {}", folder.display()))?;
+    for Page { file, text } in pages {
+        let path = folder.join(file);
+        fs::write(&path, text).doing(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
 }
 
-fn pages(command: &clap::Command, text: &mut String) -> io::Result<()> {
-    let mut page = Vec::new();
-    Man::new(command.clone()).render(&mut page)?;
-    text.push_str(&notes_as_written(&String::from_utf8_lossy(&page)));
-    command.get_subcommands().filter(|inner| !inner.is_hide_set()).try_for_each(|inner| pages(inner, text))
+/// A page of the manual.
+struct Page {
+    /// The name of its file, for example netd-run.1.
+    file: String,
+    text: String,
+}
+
+/// All pages.
+fn pages() -> io::Result<Vec<Page>> {
+    let mut command = Cli::command().disable_help_subcommand(true);
+    command.build();
+    let mut pages = Vec::new();
+    add_pages(command, &mut pages)?;
+    Ok(pages)
+}
+
+/// Adds the pages of a command and of those below it.
+fn add_pages(command: clap::Command, pages: &mut Vec<Page>) -> io::Result<()> {
+    let inner: Vec<_> = command.get_subcommands().filter(|one| !one.is_hide_set()).cloned().collect();
+    let page = Man::new(command);
+    let mut text = Vec::new();
+    page.render(&mut text)?;
+    pages.push(Page { file: page.get_filename(), text: notes_as_written(&String::from_utf8_lossy(&text)) });
+    inner.into_iter().try_for_each(|one| add_pages(one, pages))
 }
 
 /// A page whose notes and examples keep their lines.
@@ -60,16 +86,15 @@ mod tests {
 
     #[test]
     fn the_manual_has_a_page_for_each_command() {
-        let mut command = Cli::command().disable_help_subcommand(true);
-        command.build();
-        let mut text = String::new();
-        pages(&command, &mut text).unwrap();
-        for name in ["netd", "netd\\-run", "netd\\-network\\-create", "netd\\-man"] {
-            assert!(text.contains(&format!("\n{name} \\- ")), "{name}");
+        let pages = pages().unwrap();
+        for name in ["netd", "netd-run", "netd-network-create", "netd-man"] {
+            let page = pages.iter().find(|page| page.file == format!("{name}.1")).unwrap();
+            assert!(page.text.contains(&format!("\n{} \\- ", name.replace('-', "\\-"))), "{name}");
         }
-        for hidden in ["netd\\-supervise", "netd\\-become"] {
-            assert!(!text.contains(hidden), "{hidden}");
+        for hidden in ["netd-supervise.1", "netd-become.1"] {
+            assert!(!pages.iter().any(|page| page.file == hidden), "{hidden}");
         }
+        let text: String = pages.iter().map(|page| page.text.as_str()).collect();
         assert_eq!(text.matches(".nf\n").count(), text.matches(".fi\n").count());
         assert!(!text.contains(".SH EXTRA"), "notes would be filled like prose");
     }
