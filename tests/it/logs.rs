@@ -321,7 +321,7 @@ fn what_a_run_leaves_behind_cannot_keep_it_from_ending() {
     let lab = Lab::new();
     let name = lab.name("job");
     // On the host's network nothing ends it, until it has nobody to write to.
-    let script = "yes alive & echo started; exit 2";
+    let script = "echo started; while echo alive; do sleep 0.01; done & exit 2";
     lab.netd(&["run", "-d", "--name", &name, "--network", "host", "--", "sh", "-c", script]).ok();
     let told = || lab.netd(&["--json", "container", "inspect", &name]).ok().json()["run"].clone();
     wait_for("the end of the run", PATIENCE, || told()["status"] == "ended");
