@@ -172,7 +172,7 @@ fn upgrades(guest: &Guest) -> Result<()> {
     let mut datagrams = guest.command(pieces).stdout(Stdio::piped()).spawn().context("start iperf3")?;
     guest.until("netd --json flows --proto udp --port 8080 | grep 5201")?;
     let clients = guest
-        .command(&format!("until test -e /root/stop; do {} 2>> /root/said || exit 1; done", connects()))
+        .command(&format!("until test -e /root/stop; do ({}) 2>> /root/said || exit 1; done", connects()))
         .stdout(Stdio::piped())
         .spawn()
         .context("start the clients")?;
