@@ -466,7 +466,8 @@ pub fn cgroup_root() -> Result<Option<PathBuf>> {
     }))
 }
 
-fn create_folder(path: &Path) -> Result<()> {
+/// Makes a folder, which may be there.
+pub(super) fn create_folder(path: &Path) -> Result<()> {
     match fs::create_dir(path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             Err(Error::system(format!("create {}", path.display()), error))

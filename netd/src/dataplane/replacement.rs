@@ -23,21 +23,20 @@ use aya::programs::tc::{SchedClassifierLink, TcAttachType};
 use netd_common::abi::{MAPS, hook, name, previous, table};
 use netd_common::flow::{FlowKey, FlowRow, nat};
 use netd_common::wire::bytes::{Address, Ipv4, Ipv6};
-use nix::errno::Errno;
-use nix::time::{ClockId, clock_gettime};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
-use super::attach::{CLSACT_PRIORITY, HookPoint};
+use super::attach::{CLSACT_PRIORITY, HookPoint, create_folder};
 use super::bpf::{self, ANY, NOEXIST, RawMap};
 use super::layout::{Layout, MapLayout};
 use super::object::{self, Setup};
 use super::set::Dataplane;
-use super::tables::Tables;
+use super::tables::{Tables, now_nanos};
 use super::wire::Wire;
 use super::{pins, version};
-use crate::error::{Doing as _, Error, Result, StateError};
+use crate::error::{Doing as _, Result, StateError};
 
-/// The flow tables, in the order in which connections come to them, and the number of those whose ring tells what is new.
+/// The flow tables.
 const FLOW_TABLES: [&str; 4] = [name::UNREPLIED, name::UNREPLIED6, name::FLOWS, name::FLOWS6];
 /// How long packets without a flow wait at most, nanoseconds, if this process is killed meanwhile. It is long, since a busy host may
 /// not run this process for a while, and packets that come too early meet no flow.
@@ -114,16 +113,15 @@ impl Replacement {
         Ok(Self { instance, old: of.clone(), next })
     }
 
-    /// The flow tables that are not shared, in both forms.
-    fn carried(&self) -> Result<Vec<(MapLayout, MapLayout)>> {
+    /// Whether both sets have the same flow tables.
+    fn shares_flows(&self) -> Result<bool> {
         let (from, to) = (self.old.layout()?, self.next.layout()?);
-        let both = |name: &&str| Some((from.map(name)?.clone(), to.map(name)?.clone()));
-        Ok(FLOW_TABLES.iter().filter_map(both).filter(|(from, to)| from != to).collect())
+        Ok(FLOW_TABLES.iter().all(|name| from.map(name) == to.map(name)))
     }
 
     /// Lets the new set's packets without a flow go to the old set's programs, which know the flows that are not copied yet.
     pub(crate) fn begin(&self) -> Result<()> {
-        if self.carried()?.is_empty() {
+        if self.shares_flows()? {
             return Ok(());
         }
         self.send_unknown_to(&self.old, [hook::UPLINK_INGRESS, hook::CONTAINER_INGRESS])
@@ -193,7 +191,7 @@ impl Replacement {
         })?
     }
 
-    /// Gives the socket hooks, and what else has a link, their new programs.
+    /// Gives the socket hooks their new programs.
     pub(crate) fn switch_sockets(&self) -> Result<()> {
         for (name, pin) in self.old.hooks().socket_links() {
             gone_is_fine(bpf::update(&pin, &self.next.program(name)))
@@ -225,8 +223,7 @@ impl Replacement {
     /// Copies the connections, if the flow tables are not shared. A connection belongs to the new set from the moment that it is
     /// copied: packets find it there first.
     pub(crate) fn carry(&self) -> Result<()> {
-        let carried = self.carried()?;
-        if carried.is_empty() {
+        if self.shares_flows()? {
             return Ok(());
         }
         let (from, to) = (self.old.layout()?, self.next.layout()?);
@@ -275,13 +272,8 @@ impl Replacement {
     /// Both sets change places, and the old one is removed.
     pub(crate) fn finish(self) -> Result<Dataplane> {
         let Self { instance, old, next } = self;
-        let (folder, mark) = (next.pins.clone(), pins::retired(&instance));
-        match fs::create_dir(&mark) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(Error::system(format!("create {}", mark.display()), error));
-            }
-            _ => {}
-        }
+        let folder = next.pins.clone();
+        create_folder(&pins::retired(&instance))?;
         exchange(&folder, &instance)?;
         pins::remove_tree(&folder)?;
         Ok(Dataplane::at(instance, next.version, &old.host, old.tc))
@@ -293,7 +285,7 @@ impl Replacement {
 fn exchange(folder: &Path, instance: &Path) -> Result<()> {
     let what = || format!("rename {} to {}", folder.display(), instance.display());
     match renameat_with(CWD, folder, CWD, instance, RenameFlags::EXCHANGE) {
-        Err(error) if error.raw_os_error() == Errno::EINVAL as i32 => {
+        Err(Errno::INVAL) => {
             let aside = pins::staging(instance);
             pins::remove_tree(&aside)?;
             fs::rename(instance, &aside).and_then(|()| fs::rename(folder, instance)).doing(what)?;
@@ -481,10 +473,4 @@ fn gone_is_fine(updated: io::Result<()>) -> io::Result<()> {
         Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => Ok(()),
         updated => updated,
     }
-}
-
-/// The clock of `bpf_ktime_get_ns`.
-fn now_nanos() -> Result<u64> {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).doing(|| "read the clock".into())?;
-    Ok(Duration::from(now).as_nanos().try_into().unwrap_or(u64::MAX))
 }

@@ -545,11 +545,16 @@ impl Tables {
 
 /// The current time in ticks.
 pub(super) fn now() -> Result<u32> {
+    now_nanos().map(tick::of_nanos)
+}
+
+/// The current time in nanoseconds, by the programs' clock (`bpf_ktime_get_ns`).
+pub(super) fn now_nanos() -> Result<u64> {
     let time =
         nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).doing(|| "read the clock".into())?;
     let nanos = u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000_000
         + u64::try_from(time.tv_nsec()).unwrap_or(0);
-    Ok(tick::of_nanos(nanos))
+    Ok(nanos)
 }
 
 /// An endpoint's addresses, IPv4 in its mapped form.

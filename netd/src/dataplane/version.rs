@@ -1,5 +1,5 @@
-//! Checks that the pins belong to this version of netd. With maps of another layout memory would be corrupted, since
-//! the kernel copies as many bytes as *its* row has. Programs of another build would read rows differently.
+//! Checks that the pins have the contract of this version of netd. With maps of another layout memory would be corrupted, since
+//! the kernel copies as many bytes as *its* row has.
 
 use std::fmt;
 use std::path::Path;
