@@ -32,13 +32,7 @@ fn host(state: &State) -> Observed {
         mtu: 1500,
         ..Link::default()
     };
-    let route = |net: &str, index| Route {
-        destination: net.parse().unwrap(),
-        interfaces: [index].into(),
-        metric: 0,
-        mtu: None,
-        main: true,
-    };
+    let route = Route::example;
     let mut host = Observed {
         links: vec![link(2, "eth0", None, Mac::new([2, 0, 0, 0, 0, 2]))],
         addresses: vec![Address { interface: 2, net: "192.0.2.1/24".parse().unwrap(), global: true }],

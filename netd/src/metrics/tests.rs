@@ -5,9 +5,9 @@ use std::sync::Arc;
 use expect_test::expect_file;
 
 use super::openmetrics;
+use crate::model::Count;
 use crate::model::ProgramsVersion;
 use crate::model::report::{ContainerFill, Drop, Flows, Follower, InOut, Metrics, Port, TableFill};
-use crate::model::{Access, Count};
 
 fn version(digest: &str) -> ProgramsVersion {
     ProgramsVersion { version: "0.1.0".to_owned(), abi: 4, digest: digest.to_owned(), is_own: true }
@@ -15,22 +15,11 @@ fn version(digest: &str) -> ProgramsVersion {
 
 fn port() -> Port {
     Port {
-        proto: "tcp",
-        host_ip: None,
-        host_port: 8080,
-        host_port_end: 8080,
-        target: "web".to_owned(),
-        target_ip: [172, 17, 0, 2].into(),
-        target_port: 80,
-        target_port_end: 80,
-        access: Access::default(),
-        interface: None,
-        keep_source: false,
-        draining: false,
         packets: InOut { inward: 12_345, out: 23_456 },
         bytes: InOut { inward: 1_234_567, out: 123_456_789 },
         flows: Flows { active: None, total: 1205 },
         dropped: 7,
+        ..Port::example()
     }
 }
 

@@ -93,6 +93,15 @@ pub(crate) struct Route {
     pub main: bool,
 }
 
+#[cfg(test)]
+impl Route {
+    /// A route of the main table by one interface.
+    pub(crate) fn example(destination: &str, interface: u32) -> Self {
+        let destination = destination.parse().unwrap();
+        Self { destination, interfaces: [interface].into(), metric: 0, mtu: None, main: true }
+    }
+}
+
 /// All routes of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Routes {

@@ -24,3 +24,12 @@ impl fmt::Display for ProgramsVersion {
         write!(to, "{version} (programs {digest:.12}, ABI {abi})")
     }
 }
+
+/// The programs that are in place, and those whose places they have taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Upgraded {
+    /// The versions that were replaced.
+    pub replaced: Vec<ProgramsVersion>,
+    /// The version of this netd.
+    pub programs: ProgramsVersion,
+}

@@ -12,6 +12,7 @@ pub use super::change::{Action, Change, ValueChange};
 use super::count::Count;
 pub use super::difference::Difference;
 use super::programs::ProgramsVersion;
+pub use super::programs::Upgraded;
 
 /// A quantity in each direction, seen from the container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -73,6 +74,31 @@ impl Port {
     /// Whether it leads to a host that is no container.
     pub fn is_remote(&self) -> bool {
         self.target.parse() == Ok(self.target_ip)
+    }
+}
+
+#[cfg(test)]
+impl Port {
+    /// A port of a container without packets.
+    pub(crate) fn example() -> Self {
+        Self {
+            proto: "tcp",
+            host_ip: None,
+            host_port: 8080,
+            host_port_end: 8080,
+            target: "web".to_owned(),
+            target_ip: [172, 17, 0, 2].into(),
+            target_port: 80,
+            target_port_end: 80,
+            access: Access::default(),
+            interface: None,
+            keep_source: false,
+            draining: false,
+            packets: InOut { inward: 0, out: 0 },
+            bytes: InOut { inward: 0, out: 0 },
+            flows: Flows { active: None, total: 0 },
+            dropped: 0,
+        }
     }
 }
 
@@ -437,15 +463,6 @@ pub struct Status {
     pub features: Features,
     /// What the user should know.
     pub warnings: Vec<Warning>,
-}
-
-/// The programs that are in place, and those whose places they have taken.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Upgraded {
-    /// The versions that were replaced.
-    pub replaced: Vec<ProgramsVersion>,
-    /// The version of this netd.
-    pub programs: ProgramsVersion,
 }
 
 /// Counters and gauges of an instance: `netd metrics --json`.

@@ -302,13 +302,7 @@ mod tests {
             ..Link::default()
         };
         let address = |interface, net: &str| Address { interface, net: net.parse().unwrap(), global: true };
-        let route = |net: &str, index| Route {
-            destination: net.parse().unwrap(),
-            interfaces: [index].into(),
-            metric: 0,
-            mtu: None,
-            main: true,
-        };
+        let route = Route::example;
         Observed {
             links: vec![link(2, "eth0", None, 1450), link(3, "br0", Some("bridge"), 1500)],
             addresses: vec![address(2, "192.0.2.1/24"), address(3, "10.9.0.1/24")],

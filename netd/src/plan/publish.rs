@@ -242,13 +242,7 @@ mod tests {
         let observed = Observed {
             links: vec![link],
             addresses: vec![Address { interface: 2, net, global: true }],
-            routes: vec![Route {
-                destination: "0.0.0.0/0".parse().unwrap(),
-                interfaces: [2].into(),
-                metric: 0,
-                mtu: None,
-                main: true,
-            }],
+            routes: vec![Route::example("0.0.0.0/0", 2)],
             local_ports: LocalPorts::parse("1024 65531", ""),
             ..Observed::default()
         };

@@ -90,27 +90,17 @@ fn add(sum: &mut Port, port: &Port) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Access;
     use crate::model::report::{Flows, InOut};
 
     fn port(target: &str, draining: bool, count: u64) -> Port {
         Port {
-            proto: "tcp",
-            host_ip: None,
-            host_port: 8080,
-            host_port_end: 8080,
             target: target.to_owned(),
-            target_ip: [172, 17, 0, 2].into(),
-            target_port: 80,
-            target_port_end: 80,
-            access: Access::default(),
-            interface: None,
-            keep_source: false,
             draining,
             packets: InOut { inward: count, out: count },
             bytes: InOut { inward: count, out: count },
             flows: Flows { active: None, total: count },
             dropped: count,
+            ..Port::example()
         }
     }
 
