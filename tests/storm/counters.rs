@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use netd_tests::lab::Lab;
 
-use crate::world::World;
+use crate::ground::Room;
+use crate::plan::Carrier;
+use crate::world::{Counts, World};
 
 /// How long a look is good for.
 const FRESH: Duration = Duration::from_millis(500);
-/// The reasons for which netd may refuse what is honest: there is no room for it.
-const REFUSALS: [&str; 2] = ["table_full", "collision"];
+/// Packets for which a CPU's queue had no room.
+const BACKLOG: &str = "backlog";
 /// What the kernel counts when it drops a packet, in /proc/net/snmp, snmp6 and netstat.
 const KERNEL: [&str; 18] = [
     "IpInHdrErrors",
@@ -34,11 +36,8 @@ const KERNEL: [&str; 18] = [
     "Udp6InErrors",
 ];
 
-/// Counts by name.
-pub(crate) type Counts = BTreeMap<String, u64>;
-
 impl World {
-    /// Looks at how often something honest was refused, if the last look is old.
+    /// Looks at what was refused, if the last look is old.
     pub(crate) fn look_at_counters(&mut self) {
         let looks = &mut self.counters.looks;
         if looks.last().is_none_or(|(when, _)| when.elapsed() > FRESH) {
@@ -48,10 +47,23 @@ impl World {
         }
     }
 
-    /// Whether something honest was refused since then, or lost by the kernel's queues.
-    pub(crate) fn refused_since(&self, since: Instant) -> bool {
+    /// Whether a packet of the honest may have been refused since then, or lost by the kernel's queues.
+    pub(crate) fn refused_since(&self, since: Instant, carrier: Carrier) -> bool {
         let before = self.counters.looks.iter().rev().find(|(when, _)| *when <= since);
-        before.is_none_or(|(_, count)| refusals(&self.lab) > *count)
+        before.is_none_or(|(_, before)| {
+            growth(before, &refusals(&self.lab)).keys().any(|reason| may_meet(reason, self.room, carrier))
+        })
+    }
+}
+
+/// Whether the honest may meet a refusal.
+fn may_meet(reason: &str, room: Room, carrier: Carrier) -> bool {
+    match reason {
+        BACKLOG => true,
+        "table_full" | "quota" => room == Room::Scarce,
+        // There are always enough ports, but an echo has few identifiers, and a tunnel none.
+        "collision" => matches!(carrier, Carrier::Raw(_)),
+        _ => false,
     }
 }
 
@@ -76,9 +88,10 @@ pub(crate) fn growth(before: &Counts, after: &Counts) -> Counts {
         .collect()
 }
 
-fn refusals(lab: &Lab) -> u64 {
-    let drops = netd(lab);
-    REFUSALS.iter().filter_map(|reason| drops.get(*reason)).sum::<u64>() + backlog()
+fn refusals(lab: &Lab) -> Counts {
+    let mut counts = netd(lab);
+    counts.insert(BACKLOG.to_owned(), backlog());
+    counts
 }
 
 /// Packets for which a CPU's queue had no room, the second word of each of its lines; the machine's.
@@ -124,6 +137,21 @@ pub(crate) fn kernel(lab: &Lab) -> Counts {
         all
     });
     all.retain(|name, _| KERNEL.contains(&name.as_str()));
-    all.extend([("backlog".to_owned(), backlog()), ("martians".to_owned(), martians())]);
+    all.extend([(BACKLOG.to_owned(), backlog()), ("martians".to_owned(), martians())]);
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_honest_are_refused_only_where_there_is_no_room() {
+        let tcp = |reason, room| may_meet(reason, room, Carrier::Tcp);
+        for reason in ["table_full", "quota"] {
+            assert!(tcp(reason, Room::Scarce) && !tcp(reason, Room::Ample), "{reason}");
+        }
+        assert!(!tcp("collision", Room::Scarce) && may_meet("collision", Room::Ample, Carrier::Raw(1)));
+        assert!(!tcp("out_of_state", Room::Scarce));
+    }
 }

@@ -308,7 +308,9 @@ impl World {
         let is_new = promise == Promise::Established && flow.peer.is_none();
         let promise = if is_new { Promise::Connects } else { promise };
         // A full table refuses what is new, and says so. It takes nothing from what is old.
-        let refused = promise != Promise::Established && since.is_some_and(|since| self.refused_since(since));
+        let carrier = flow.opening.carrier;
+        let refused =
+            promise != Promise::Established && since.is_some_and(|since| self.refused_since(since, carrier));
         if !flow.excused && !refused {
             let text = format!(
                 "{:?} from {} to {} ({}): {why}",

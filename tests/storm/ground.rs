@@ -152,9 +152,33 @@ pub(crate) fn lab() -> Lab {
     lab
 }
 
+/// How much room there is for connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// For all that the honest open: netd may refuse none of them.
+    Ample,
+    /// For less than that: netd refuses new connections, and must keep the established ones.
+    Scarce,
+}
+
+impl Room {
+    /// That of a storm with this seed.
+    pub(crate) fn of(seed: u64) -> Self {
+        if seed.is_multiple_of(2) { Self::Scarce } else { Self::Ample }
+    }
+
+    fn connections(self) -> u32 {
+        match self {
+            // The honest open about a thousand in a second, and answered datagrams keep theirs for three minutes.
+            Self::Ample => 1 << 19,
+            Self::Scarce => 1 << 14,
+        }
+    }
+}
+
 /// Makes the containers' networks.
-pub(crate) fn make_networks(lab: &Lab) {
-    lab.netd(&["set", "max-connections=16384"]).ok();
+pub(crate) fn make_networks(lab: &Lab, room: Room) {
+    lab.netd(&["set", &format!("max-connections={}", room.connections())]).ok();
     let subnets = ["--subnet", "10.77.0.0/24", "--subnet", "fd77::/64"];
     lab.netd(&[&["network", "create", NETWORK], &subnets[..]].concat()).ok();
     lab.netd(&["network", "create", "vault", "--internal", "--subnet", "10.78.0.0/24"]).ok();

@@ -26,9 +26,10 @@ use clap::Parser;
 use netd_tests::snapshot::Snapshot;
 
 use crate::actors::{ACTORS, Kind};
+use crate::ground::Room;
 use crate::judge::{Breach, Promise};
 use crate::plan::{Deed, Plan};
-use crate::world::World;
+use crate::world::{Counts, World};
 
 /// Lets host, containers, outsiders and administrator act at random, and checks what netd promises.
 #[derive(Parser)]
@@ -130,8 +131,9 @@ fn main() -> ExitCode {
 fn run(words: &Words, seed: u64, from: u64, to: Option<u64>) -> (u64, Vec<(u64, Breach)>) {
     let lab = ground::lab();
     let before = Snapshot::of(&lab);
-    ground::make_networks(&lab);
-    let mut world = World::new(lab);
+    let room = Room::of(seed);
+    ground::make_networks(&lab, room);
+    let mut world = World::new(lab, room);
     world.prepare();
     world.rest();
     let counters = [counters::netd(&world.lab), counters::kernel(&world.lab)];
@@ -198,9 +200,9 @@ impl World {
     }
 
     /// Checks that what was sent and did not arrive was counted by somebody.
-    fn account(&mut self, counts: &[counters::Counts]) {
+    fn account(&mut self, counts: &[Counts]) {
         let (sent, arrived) = (self.judge.sent, self.judge.arrived);
-        let counted: u64 = counts.iter().flat_map(counters::Counts::values).sum();
+        let counted: u64 = counts.iter().flat_map(Counts::values).sum();
         if sent > arrived + counted {
             let text =
                 format!("{sent} datagrams were sent, {arrived} arrived, and {counted} packets were counted");

@@ -12,7 +12,7 @@ use netd_tests::netns::{run_in, sandbox};
 
 use crate::actors::Kind;
 use crate::ground::{
-    self, ANYCAST, CLIENT, GROUPS, HOST, HOST_OUTSIDE, OUTSIDE, PLACES, SERVED, TUNNEL_PEER, service,
+    self, ANYCAST, CLIENT, GROUPS, HOST, HOST_OUTSIDE, OUTSIDE, PLACES, Room, SERVED, TUNNEL_PEER, service,
 };
 use crate::judge::Judge;
 use crate::label::{Meant, Party};
@@ -99,16 +99,20 @@ pub(crate) struct Pending {
     pub(crate) deed: Deed,
 }
 
-/// The last looks at how often something honest was refused.
+/// Counts by name.
+pub(crate) type Counts = BTreeMap<String, u64>;
+
+/// The last looks at what was refused.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) looks: Vec<(Instant, u64)>,
+    pub(crate) looks: Vec<(Instant, Counts)>,
 }
 
 /// Everything.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) lab: Lab,
+    pub(crate) room: Room,
     pub(crate) judge: Judge,
     pub(crate) counters: Counters,
     pub(crate) admin: Admin,
@@ -126,7 +130,7 @@ pub(crate) struct World {
 
 impl World {
     /// The hosts and their servers; nothing is published yet.
-    pub(crate) fn new(lab: Lab) -> Self {
+    pub(crate) fn new(lab: Lab, room: Room) -> Self {
         let [client, outside, host] =
             [&lab.client, &lab.outside, &lab.host].map(netd_tests::netns::Netns::path);
         let vault = sandbox(&lab.container("vault", &["--network", "vault", "--ip", "10.78.0.9"]));
@@ -137,6 +141,7 @@ impl World {
         });
         let senders = [&client, &outside, &vault].map(|netns| raw_sender(netns));
         let mut world = Self {
+            room,
             judge: Judge::default(),
             counters: Counters::default(),
             admin: Admin::default(),
