@@ -52,6 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 "-Ctarget-cpu=v3",
                 "-Clink-arg=--btf",
                 "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
+                "-Clink-arg=--disable-expand-memcpy-in-order",
             ]
             .join("\x1f"),
         );

@@ -108,7 +108,7 @@ fields! {
     TrustKey { network, ifindex }
     LocalPorts { first, last }
     SocketKey { cookie, target, target_port, protocol, pad }
-    SocketRow { address, port, pad }
+    SocketRow { address, port, pad, rest }
     LimitRow { room, share, places, pad }
     FillRow { connections, hand }
     UsageRow { connections }

@@ -29,14 +29,16 @@ pub struct SocketRow {
     pub address: Ipv6,
     /// The port.
     pub port: Be16,
-    /// Zeros.
-    pub(crate) pad: [u16; 3],
+    /// Zero.
+    pub(crate) pad: u16,
+    /// Zero. A field of its own, since the verifier refuses a word across two words of the stack.
+    pub(crate) rest: u32,
 }
 
 impl SocketRow {
     /// The row for this address and port.
     #[inline(always)]
     pub const fn new(address: Ipv6, port: Be16) -> Self {
-        Self { address, port, pad: [0; 3] }
+        Self { address, port, pad: 0, rest: 0 }
     }
 }

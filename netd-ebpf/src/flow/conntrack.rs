@@ -62,11 +62,14 @@ pub(crate) enum Follows {
 
 /// Forwards a packet by its flow, if it has one in the table.
 #[inline(always)]
-pub(crate) fn pass<A: Inet, T: Table<A>>(skb: &Skb, frame: Frame, ip: Ip<A>, follows: Follows) -> Step {
+pub(crate) fn pass<A: Inet, T: Table<A>>(skb: &Skb, frame: Frame, mut ip: Ip<A>, follows: Follows) -> Step {
     let zone = Zone::container(skb.cb(cb::ZONE));
     let Ok(mut transport) = datagram::transport(&frame, &ip, zone) else { return Step::Unknown };
-    // Opaque, so that the verifier checks the following code once for all protocols.
-    transport.layout = Layout::of(frame.opaque(transport.layout as u32));
+    // Opaque, and in one word, so that the verifier checks the following code once for all protocols.
+    let word = u32::from_le_bytes([transport.layout as u8, ip.protocol, transport.tcp_flags, 0]);
+    let [layout, protocol, tcp_flags, _] = frame.opaque(word).to_le_bytes();
+    transport.layout = Layout::of(layout.into());
+    (ip.protocol, transport.tcp_flags) = (protocol, tcp_flags);
     // The keys are not on the stack, which has no room for two IPv6 keys beside the packet's headers.
     let Some(Connection { original: key, reply: other, backward: spare, .. }) = scratch::connection() else {
         return Step::Unknown;
