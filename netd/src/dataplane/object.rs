@@ -1,7 +1,10 @@
 //! The embedded object: loaded once per instance, then pinned; every later command opens the pins.
 
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use aya::maps::{Array, MapData, ProgramArray};
 use aya::programs::Program;
@@ -70,19 +73,37 @@ fn load_with(host_netns: u64, connections: u32, shared: &[(&str, PathBuf)]) -> R
         .verifier_log_level(VerifierLogLevel::DEBUG)
         .load(OBJECT)
         .map_err(|error| refused("load the BPF object", error))?;
-    for (name, program) in object.programs_mut().filter(|(name, _)| has_kernel_for(name)) {
-        let loaded = match program {
-            Program::SchedClassifier(program) => program.load(),
-            Program::Xdp(program) => program.load(),
-            Program::CgroupSockAddr(program) => program.load(),
-            Program::CgroupSock(program) => program.load(),
-            _ => continue,
-        };
-        loaded.map_err(|error| refused(&format!("load BPF program {name}"), error))?;
-    }
+    load_programs(&mut object)?;
     fill_stages(&mut object, name::STAGES, &stage::PROGRAMS)?;
     fill_stages(&mut object, name::XDP_STAGES, &xdp_stage::PROGRAMS)?;
     Ok(object)
+}
+
+/// Loads the programs, on all CPUs: nearly all of the time is the verifier's, and it takes one program for each caller.
+fn load_programs(object: &mut Ebpf) -> Result<()> {
+    let left = Mutex::new(object.programs_mut().filter(|(name, _)| has_kernel_for(name)));
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let load_all = || {
+        std::iter::from_fn(next).try_for_each(|(name, program)| {
+            let loaded = match program {
+                Program::SchedClassifier(program) => program.load(),
+                Program::Xdp(program) => program.load(),
+                Program::CgroupSockAddr(program) => program.load(),
+                Program::CgroupSock(program) => program.load(),
+                _ => Ok(()),
+            };
+            loaded.map_err(|error| refused(&format!("load BPF program {name}"), error))
+        })
+    };
+    let helpers = thread::available_parallelism().map_or(0, |cpus| cpus.get() - 1);
+    thread::scope(|scope| {
+        let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(load_all)).collect();
+        let own = load_all();
+        helpers
+            .into_iter()
+            .map(|helper| helper.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            .fold(own, Result::and)
+    })
 }
 
 /// Writes each stage's program to its number in a program array.
