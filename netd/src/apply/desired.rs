@@ -213,9 +213,9 @@ impl Transaction {
             self.set(&settings).await?;
         }
         self.set_quota(to.quota)?;
-        self.set_timeouts(to.timeouts.clone())?;
+        self.set_timeouts(&to.timeouts)?;
         if self.store.state.access != to.access {
-            self.set_access(to.access.clone()).await?;
+            self.set_access(&to.access).await?;
         }
         self.change_records(to)
     }

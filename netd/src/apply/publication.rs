@@ -49,8 +49,12 @@ impl Resource for Published {
     fn mark(&self, state: &mut State, lifecycle: Lifecycle) {
         let mut marks: HashMap<Handle, Lifecycle> =
             self.new.iter().map(|one| (one.handle(), lifecycle)).collect();
-        if lifecycle == Lifecycle::Ready {
-            marks.extend(self.replaced.values().map(|old| (old.handle(), Lifecycle::Draining)));
+        let olds = self.replaced.values().map(Publication::handle);
+        match lifecycle {
+            Lifecycle::Ready => marks.extend(olds.map(|old| (old, Lifecycle::Draining))),
+            // They get their ports back.
+            Lifecycle::Removing => marks.extend(olds.map(|old| (old, Lifecycle::Ready))),
+            _ => {}
         }
         for one in &mut state.publications {
             if let Some(lifecycle) = marks.get(&one.handle()) {

@@ -3,8 +3,9 @@
 use netd_common::flow::Handle;
 
 use super::transaction::Transaction;
-use crate::error::{Result, StateError};
-use crate::model::{Access, Quota, Setting, Source, TimeoutSpec, Timeouts, XdpMode};
+use crate::dataplane::Tables;
+use crate::error::{Error, Result, StateError};
+use crate::model::{Access, Quota, Setting, Source, State, TimeoutSpec, Timeouts, XdpMode};
 use crate::plan::uplink::{check_chosen, obstacle, uplinks};
 
 impl Transaction {
@@ -64,50 +65,66 @@ impl Transaction {
         for change in changes {
             timeouts.change(*change);
         }
-        self.set_timeouts(timeouts)
+        self.set_timeouts(&timeouts)
     }
 
     /// The same with all timeouts.
-    pub(super) fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<()> {
-        if self.store.state.timeouts == timeouts {
-            return Ok(());
-        }
-        self.store.state.timeouts = timeouts;
-        self.store.save()?;
-        match &self.dataplane {
-            Some(dataplane) => {
-                dataplane.tables.set_timeouts(|state| self.store.state.timeouts.seconds(state))
-            }
-            // They are written when the programs are loaded.
-            None => Ok(()),
-        }
+    pub(super) fn set_timeouts(&mut self, timeouts: &Timeouts) -> Result<()> {
+        self.turn_setting(
+            timeouts,
+            |state| &mut state.timeouts,
+            |tables, _, timeouts| tables.set_timeouts(|state| timeouts.seconds(state)),
+        )
     }
 
     /// Sets how much of the flow tables one container may have. Existing connections go on.
     pub fn set_quota(&mut self, quota: Quota) -> Result<()> {
-        if std::mem::replace(&mut self.store.state.quota, quota) == quota {
-            return Ok(());
-        }
-        self.store.save()?;
-        // It is written when the programs are loaded.
-        self.dataplane.as_ref().map_or(Ok(()), |dataplane| dataplane.tables.set_quota(quota))
+        self.turn_setting(&quota, |state| &mut state.quota, |tables, _, quota| tables.set_quota(*quota))
     }
 
     /// Changes who may use the publications that have no lists of their own. Existing connections go on.
-    pub async fn set_access(&mut self, access: Access) -> Result<()> {
+    pub async fn set_access(&mut self, access: &Access) -> Result<()> {
         self.ensure_dataplane().await?;
-        let before = std::mem::replace(&mut self.store.state.access, access.clone());
-        self.store.save()?;
-        let tables = &self.dataplane()?.tables;
-        tables.set_access(Handle::NONE, &access)?;
-        if access.is_empty() {
-            return tables.forget_access(Handle::NONE, &before);
-        }
-        let stays = [access.allow.as_slice(), access.deny.as_slice()].concat();
-        let gone = |list: Vec<Source>| list.into_iter().filter(|source| !stays.contains(source)).collect();
-        let old = Access { allow: gone(before.allow), deny: gone(before.deny) };
-        tables.forget_rules(Handle::NONE, &old)
+        self.turn_setting(access, |state| &mut state.access, write_access)
     }
+
+    /// Records a value and writes it to the tables in the place of the former one: both, or neither. Without programs it is written
+    /// when they are loaded.
+    fn turn_setting<T: Clone + PartialEq>(
+        &mut self,
+        new: &T,
+        recorded: impl Fn(&mut State) -> &mut T,
+        write: impl Fn(&Tables, &T, &T) -> Result<()>,
+    ) -> Result<()> {
+        let before = std::mem::replace(recorded(&mut self.store.state), new.clone());
+        if before == *new {
+            return Ok(());
+        }
+        let write = |this: &Self, from: &T, to: &T| {
+            this.dataplane.as_ref().map_or(Ok(()), |dataplane| write(&dataplane.tables, from, to))
+        };
+        let outcome = self.store.save().and_then(|()| write(self, &before, new));
+        if outcome.is_err() {
+            recorded(&mut self.store.state).clone_from(&before);
+            let undone = [write(self, new, &before), self.store.save()];
+            if let Err(second) = Error::all(undone.into_iter().filter_map(Result::err).collect()) {
+                tracing::warn!("rollback failed: {}", second.chain());
+            }
+        }
+        outcome
+    }
+}
+
+/// Writes the lists of publications that have none of their own, in the place of the former ones.
+fn write_access(tables: &Tables, from: &Access, to: &Access) -> Result<()> {
+    tables.set_access(Handle::NONE, to)?;
+    if to.is_empty() {
+        return tables.forget_access(Handle::NONE, from);
+    }
+    let stays = [to.allow.as_slice(), to.deny.as_slice()].concat();
+    let gone = |list: &[Source]| list.iter().filter(|source| !stays.contains(source)).copied().collect();
+    let old = Access { allow: gone(&from.allow), deny: gone(&from.deny) };
+    tables.forget_rules(Handle::NONE, &old)
 }
 
 /// Refuses to give existing tables another size: their connections would be lost.

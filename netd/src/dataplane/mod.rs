@@ -31,7 +31,7 @@ pub(crate) use publish::{NO_INTERFACE, PublishedPorts};
 pub(crate) use replacement::Replacement;
 pub(crate) use set::Dataplane;
 pub use set::own_version;
-pub(crate) use tables::{Fill, TableFill, Uplink};
+pub(crate) use tables::{Fill, TableFill, Tables, Uplink};
 
 use crate::error::Result;
 

@@ -251,6 +251,10 @@ impl Store {
     /// may then find half of it.
     pub(crate) fn save_less(&mut self) -> Result<()> {
         let Err(error) = self.save() else { return Ok(()) };
+        // As in `save`, rows go before what is written beside them: a row without its targets cannot be read.
+        if self.rows.forget(&self.state.publications).is_err() {
+            return Err(error);
+        }
         let path = self.folder.join(FILE);
         let text = text_of(&self.state, &self.boot)?;
         let overwritten = || {

@@ -82,7 +82,7 @@ pub(super) async fn access(
     if !open && lists.is_empty() {
         return output.print(Session::open(settings)?.access());
     }
-    let ((), session) = change(settings, async |host| host.set_access(lists).await).await?;
+    let ((), session) = change(settings, async |host| host.set_access(&lists).await).await?;
     output.print(session.access())
 }
 
