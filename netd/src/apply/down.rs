@@ -50,6 +50,7 @@ impl Transaction {
             for point in [HookPoint::Uplink, HookPoint::Tunnel] {
                 errors.extend(transaction.detach_unless(point, |_, _| false).await.err());
             }
+            errors.extend(transaction.remove_idle_qdiscs().await.err());
             removed.push(RemovedItem::Programs);
         }
         errors.extend(dataplane::remove(&transaction.instance).err());

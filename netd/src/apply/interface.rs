@@ -82,7 +82,7 @@ impl Transaction {
         let dataplane = self.dataplane()?;
         dataplane.tables.allow_addresses(interface.handle(), &interface.allowed)?;
         dataplane.tables.put_endpoint(&rows::interface(interface, network, index, bridge))?;
-        dataplane.attach(HookPoint::Container, index, interface.host.as_str())
+        self.attach(HookPoint::Container, index, interface.host.as_str())
     }
 
     /// Takes an interface away: its row, the program, and the pair if netd made it. Absent parts are fine.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::transaction::Transaction;
 use crate::dataplane::{self, HookPoint, Uplink};
 use crate::error::{Error, HostError, Result};
-use crate::link::{Family, Sysctl, takes_xdp_frames};
+use crate::link::{Family, Sysctl, has_clsact, takes_xdp_frames};
 use crate::model::{Link, Mac, XdpMode};
 use crate::plan::network::is_bridge_of;
 use crate::plan::uplink::{ipsec_peers, obstacle, route_mtus, source, uplinks};
@@ -16,6 +16,7 @@ impl Transaction {
     /// interfaces that networks and publications name.
     pub(super) async fn follow_host(&mut self) -> Result<()> {
         self.follow_adopted_bridges()?;
+        self.remove_idle_qdiscs().await?;
         let uplinks = uplinks(self.view());
         self.follow_xdp(&uplinks, false)?;
         for point in [HookPoint::Uplink, HookPoint::Tunnel] {
@@ -29,7 +30,7 @@ impl Transaction {
         let dataplane = self.dataplane()?;
         for uplink in &uplinks {
             if let Some(point) = HookPoint::of(uplink.layer)
-                && let Err(error) = dataplane.attach(point, uplink.index, &uplink.name)
+                && let Err(error) = self.attach(point, uplink.index, &uplink.name)
             {
                 // It may have gone since the snapshot.
                 if self.netlink.interface_at(uplink.index).await?.is_some() {
@@ -83,14 +84,30 @@ impl Transaction {
             .collect();
         let is_bridge = |index, _: &str| bridges.iter().any(|bridge| bridge.index == index);
         self.detach_unless(HookPoint::Bridge, is_bridge).await?;
+        bridges.iter().try_for_each(|bridge| self.attach(HookPoint::Bridge, bridge.index, &bridge.name))
+    }
+
+    /// Puts a TC program on an interface, if it is not there yet. A clsact qdisc that somebody else has made stays his.
+    pub(super) fn attach(&self, point: HookPoint, index: u32, name: &str) -> Result<()> {
         let dataplane = self.dataplane()?;
-        bridges.iter().try_for_each(|bridge| dataplane.attach(HookPoint::Bridge, bridge.index, &bridge.name))
+        if dataplane.may_make_qdisc(point, index, name) && !has_clsact(self.host(), index)? {
+            dataplane.mark_qdisc(index)?;
+        }
+        dataplane.attach(point, index, name)
     }
 
     /// Takes a TC program off an interface, and the clsact qdisc that netd added for it. Absent is fine.
     pub(super) async fn detach(&self, point: HookPoint, index: u32, name: &str) -> Result<()> {
-        if self.dataplane()?.detach(point, index, name)? {
+        self.dataplane()?.detach(point, index, name)?;
+        self.remove_idle_qdiscs().await
+    }
+
+    /// Removes netd's own clsact qdiscs in which it has no filter any more.
+    pub(super) async fn remove_idle_qdiscs(&self) -> Result<()> {
+        let Some(dataplane) = &self.dataplane else { return Ok(()) };
+        for index in dataplane.idle_qdiscs()? {
             self.netlink.delete_clsact(index).await?;
+            dataplane.forget_qdisc(index)?;
         }
         Ok(())
     }

@@ -180,6 +180,9 @@ pub(super) struct Hooks<'a> {
     pub(super) tc: TcHook,
 }
 
+/// What the names of marks of clsact qdiscs begin with.
+const QDISC: &str = "qdisc";
+
 impl Hooks<'_> {
     /// The pin of a link. Its name has the interface's index, which is unique in a namespace, and the interface's name,
     /// for readers.
@@ -188,9 +191,9 @@ impl Hooks<'_> {
         pins::links(self.instance).join(format!("{}-{ifindex}-{ifname}", point.prefix()).replace('.', ":"))
     }
 
-    /// The mark that netd has made the clsact qdisc of an interface.
+    /// The mark that the clsact qdisc of an interface is netd's. It is there before the qdisc, and goes after it.
     pub(super) fn qdisc(&self, ifindex: u32) -> PathBuf {
-        pins::links(self.instance).join(format!("qdisc-{ifindex}"))
+        pins::links(self.instance).join(format!("{QDISC}-{ifindex}"))
     }
 
     /// Attaches a TC program to an interface of the host, if it is not attached yet.
@@ -203,7 +206,7 @@ impl Hooks<'_> {
             }
             match self.tc {
                 TcHook::Tcx => self.attach_tcx(point, ifname, &pin),
-                TcHook::Clsact => self.attach_clsact(point, ifindex, ifname, &pin),
+                TcHook::Clsact => self.attach_clsact(point, ifname, &pin),
             }
         })?
     }
@@ -235,12 +238,11 @@ impl Hooks<'_> {
 
     /// As [`Self::attach`], by a filter. There is no link to pin, so an empty folder in its place marks that the filter
     /// is netd's. Runs in the host's namespace.
-    fn attach_clsact(&self, point: HookPoint, ifindex: u32, ifname: &str, pin: &Path) -> Result<()> {
+    fn attach_clsact(&self, point: HookPoint, ifname: &str, pin: &Path) -> Result<()> {
         let what = || format!("attach BPF program {} to {ifname}", point.program());
         let mut program = SchedClassifier::from_pin(self.program(point.program())).doing(what)?;
         match tc::qdisc_add_clsact(ifname) {
-            Ok(()) => create_folder(&self.qdisc(ifindex))?,
-            // The qdisc already exists, so netd must not remove it later.
+            Ok(()) => {}
             Err(error) if already_there(&error) => {}
             Err(error) => return Err(Error::system(format!("add a clsact qdisc to {ifname}"), error)),
         }
@@ -265,9 +267,37 @@ impl Hooks<'_> {
         fs::rename(&before, pin).doing(|| format!("rename {} to {}", before.display(), pin.display()))
     }
 
-    /// Detaches a TC program from an interface, which may be gone. Returns whether netd's own clsact qdisc is left on
-    /// the interface; the caller removes it by netlink.
-    pub(super) fn detach(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<bool> {
+    /// Whether attaching makes a clsact qdisc, if the interface has none, that is not marked yet.
+    pub(super) fn may_make_qdisc(&self, point: HookPoint, ifindex: u32, ifname: &str) -> bool {
+        self.tc == TcHook::Clsact
+            && !self.qdisc(ifindex).exists()
+            && !self.link(point, ifindex, ifname).exists()
+    }
+
+    /// Marks the clsact qdisc that an interface is to get as netd's.
+    pub(super) fn mark_qdisc(&self, ifindex: u32) -> Result<()> {
+        create_folder(&self.qdisc(ifindex))
+    }
+
+    /// Forgets netd's clsact qdisc of an interface, which is gone.
+    pub(super) fn forget_qdisc(&self, ifindex: u32) -> Result<()> {
+        release(&self.qdisc(ifindex))
+    }
+
+    /// The interfaces with a clsact qdisc of netd's in which netd has no filter.
+    pub(super) fn idle_qdiscs(&self) -> Result<Vec<u32>> {
+        let mut idle: Vec<u32> = self.pinned(QDISC)?.into_keys().collect();
+        if !idle.is_empty() {
+            for point in HookPoint::TC {
+                let used = self.attached(point)?;
+                idle.retain(|ifindex| !used.contains_key(ifindex));
+            }
+        }
+        Ok(idle)
+    }
+
+    /// Detaches a TC program from an interface, which may be gone. A clsact qdisc stays.
+    pub(super) fn detach(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<()> {
         let pin = self.link(point, ifindex, ifname);
         if pin.is_dir() {
             let detached =
@@ -280,11 +310,7 @@ impl Hooks<'_> {
                 Ok(()) => {}
             }
         }
-        release(&pin)?;
-        let qdisc = self.qdisc(ifindex);
-        let ours = qdisc.exists();
-        release(&qdisc)?;
-        Ok(ours)
+        release(&pin)
     }
 
     /// Attaches the XDP program to an interface of the host, in its driver. An existing XDP link of this instance is
@@ -340,6 +366,11 @@ impl Hooks<'_> {
 
     /// The interfaces that have a program at `point`, by index, with the names that they had when it was attached.
     pub(super) fn attached(&self, point: HookPoint) -> Result<BTreeMap<u32, String>> {
+        self.pinned(point.prefix())
+    }
+
+    /// The interfaces that have a pin or mark with this prefix, by index, with their names at that time.
+    fn pinned(&self, prefix: &str) -> Result<BTreeMap<u32, String>> {
         let folder = pins::links(self.instance);
         let mut found = BTreeMap::new();
         let entries = match fs::read_dir(&folder) {
@@ -350,11 +381,10 @@ impl Hooks<'_> {
             let name = entry.doing(|| format!("read {}", folder.display()))?.file_name();
             let name = name.to_string_lossy();
             let mut parts = name.splitn(3, '-');
-            if parts.next() == Some(point.prefix())
+            if parts.next() == Some(prefix)
                 && let Some(Ok(ifindex)) = parts.next().map(str::parse)
-                && let Some(ifname) = parts.next()
             {
-                found.insert(ifindex, ifname.replace(':', "."));
+                found.insert(ifindex, parts.next().unwrap_or_default().replace(':', "."));
             }
         }
         Ok(found)

@@ -131,8 +131,28 @@ impl Dataplane {
         self.hooks().attach_sockets()
     }
 
-    /// Detaches the TC program. Returns whether a clsact qdisc that netd added is left on the interface.
-    pub(crate) fn detach(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<bool> {
+    /// Whether attaching makes a clsact qdisc, if the interface has none, that is not marked as netd's yet.
+    pub(crate) fn may_make_qdisc(&self, point: HookPoint, ifindex: u32, ifname: &str) -> bool {
+        self.hooks().may_make_qdisc(point, ifindex, ifname)
+    }
+
+    /// Marks the clsact qdisc that an interface is to get as netd's.
+    pub(crate) fn mark_qdisc(&self, ifindex: u32) -> Result<()> {
+        self.hooks().mark_qdisc(ifindex)
+    }
+
+    /// Forgets netd's clsact qdisc of an interface, which is gone.
+    pub(crate) fn forget_qdisc(&self, ifindex: u32) -> Result<()> {
+        self.hooks().forget_qdisc(ifindex)
+    }
+
+    /// The interfaces with a clsact qdisc of netd's in which netd has no filter.
+    pub(crate) fn idle_qdiscs(&self) -> Result<Vec<u32>> {
+        self.hooks().idle_qdiscs()
+    }
+
+    /// Detaches the TC program. A clsact qdisc stays.
+    pub(crate) fn detach(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<()> {
         self.hooks().detach(point, ifindex, ifname)
     }
 

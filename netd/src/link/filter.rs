@@ -5,12 +5,17 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcMessage, TcOption};
+use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption};
 
 use super::exchange::{receive, send};
 use super::netlink::{Netlink, refused};
-use crate::error::{Doing as _, Result};
+use crate::error::{Doing as _, Error, Result};
 use crate::netns::Netns;
+
+/// Where a clsact qdisc is (TC_H_CLSACT).
+pub(super) const CLSACT_PARENT: TcHandle = TcHandle { major: 0xffff, minor: 0xfff1 };
+/// The handle that the kernel gives the only qdisc that can be there.
+pub(super) const CLSACT: TcHandle = TcHandle { major: 0xffff, minor: 0 };
 
 /// A tc filter, as the kernel describes it.
 #[derive(Clone, Debug)]
@@ -54,6 +59,25 @@ impl Netlink {
         // The kernel also describes the place of each priority, which has no handle.
         let is_filter = |one: &TcMessage| u32::from(one.header.handle) != 0;
         Ok(found.into_iter().filter(is_filter).map(Filter).collect())
+    }
+}
+
+/// Whether an interface has a clsact qdisc, or one in its place.
+pub(crate) fn has_clsact(netns: &Netns, index: u32) -> Result<bool> {
+    let mut request = TcMessage::default();
+    request.header.index = i32::try_from(index).unwrap_or(i32::MAX);
+    (request.header.parent, request.header.handle) = (CLSACT_PARENT, CLSACT);
+    let get = || {
+        let socket = Socket::new(NETLINK_ROUTE)?;
+        send(&socket, NLM_F_REQUEST | NLM_F_ACK, RouteNetlinkMessage::GetQueueDiscipline(request))?;
+        receive(&socket, |_: RouteNetlinkMessage| ())
+    };
+    match netns.run(get)? {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT | libc::EINVAL)) => {
+            Ok(false)
+        }
+        Err(error) => Err(Error::system(format!("look up the clsact qdisc of interface {index}"), error)),
     }
 }
 

@@ -8,6 +8,7 @@ use rtnetlink::packet_route::link::{
 };
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkUnspec};
 
+use super::filter::{CLSACT, CLSACT_PARENT};
 use super::netlink::{Netlink, errno, refused};
 use crate::error::{Error, HostError, Lack, Result};
 use crate::model::{Count, IfName, Link, LinkLayer, Mac};
@@ -183,11 +184,8 @@ impl Netlink {
     pub(crate) async fn delete_clsact(&self, index: u32) -> Result<()> {
         let Ok(signed) = i32::try_from(index) else { return Ok(()) };
         let mut request = self.handle.qdisc().del(signed);
-        // TC_H_CLSACT, and the handle that the kernel gives the only qdisc that can be there.
-        request.message_mut().header.parent =
-            rtnetlink::packet_route::tc::TcHandle { major: 0xffff, minor: 0xfff1 };
-        request.message_mut().header.handle =
-            rtnetlink::packet_route::tc::TcHandle { major: 0xffff, minor: 0 };
+        let header = &mut request.message_mut().header;
+        (header.parent, header.handle) = (CLSACT_PARENT, CLSACT);
         match request.execute().await {
             Err(error) if !matches!(errno(&error), Some(libc::ENODEV | libc::ENOENT | libc::EINVAL)) => {
                 Err(refused(format!("remove the clsact qdisc of interface {index}"), error))

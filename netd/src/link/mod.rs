@@ -16,7 +16,7 @@ mod xfrm;
 
 pub(crate) use changes::Changes;
 pub(crate) use features::takes_xdp_frames;
-pub(crate) use filter::{Filter, delete_filter};
+pub(crate) use filter::{Filter, delete_filter, has_clsact};
 pub(crate) use netlink::Netlink;
 pub(crate) use sockets::end_sockets;
 pub(crate) use sysctl::{Family, Sysctl};
