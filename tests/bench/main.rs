@@ -67,7 +67,7 @@ fn contender(name: &str) -> Result<Contender, String> {
 }
 
 /// Every kind of work, by name.
-const WORK: [(&str, Work); 12] = [
+const WORK: [(&str, Work); 13] = [
     ("small", work::small::measure),
     ("ports", work::small::measure_ports),
     ("connections", work::connections::measure),
@@ -78,6 +78,7 @@ const WORK: [(&str, Work); 12] = [
     ("beyond", work::beyond::measure),
     ("unwanted", work::unwanted::measure),
     ("publishing", work::publishing::measure),
+    ("commands", work::commands::measure),
     ("memory", work::memory::measure),
     ("scrape", work::scrape::measure),
 ];

@@ -2,6 +2,7 @@
 
 pub(crate) mod baseline;
 pub(crate) mod beyond;
+pub(crate) mod commands;
 pub(crate) mod connections;
 pub(crate) mod masquerade;
 pub(crate) mod memory;
