@@ -485,14 +485,18 @@ fn fragments_follow_their_first() {
             assert_eq!(out[14..], expected[14..], "{id} {offset}");
         }
     }
-    // A later fragment is queued until the first one arrives; at most 64 for each datagram.
-    let stray = || fragment(web, client, 9, 1472, false, b"middle");
-    for _held in 0..64 {
+    // A later fragment is queued until the first one arrives; at most 64 for each datagram. On a busy machine a datagram's time may
+    // be over before: then another one is tried.
+    let is_refused = |id| {
+        let stray = || fragment(web, client, id, 1472, false, b"middle");
+        for _held in 0..64 {
+            assert_eq!(bench.container_frame(stray()).0, SHOT);
+        }
+        assert_eq!(bench.drops(), BTreeMap::new());
         assert_eq!(bench.container_frame(stray()).0, SHOT);
-    }
-    assert_eq!(bench.drops(), BTreeMap::new());
-    assert_eq!(bench.container_frame(stray()).0, SHOT);
-    assert_eq!(bench.drops(), BTreeMap::from([("fragment".to_owned(), 1)]));
+        bench.drops() == BTreeMap::from([("fragment".to_owned(), 1)])
+    };
+    assert!((9..20).any(is_refused), "the 65th fragment of a datagram is held as well");
 }
 
 #[test]
