@@ -15,6 +15,7 @@ pub mod packet;
 pub mod probe;
 pub mod report;
 pub mod snapshot;
+pub mod steps;
 pub mod stimulus;
 pub mod stream;
 pub mod tap;
