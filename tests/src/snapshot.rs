@@ -39,6 +39,7 @@ impl Snapshot {
             );
         }
         add("namespaces", own_namespaces(lab));
+        add("mounts", mounts(lab));
         add("pins", pins(lab));
         add("processes", processes(lab));
         add("state folder", lab.state_dir().exists().to_string());
@@ -105,6 +106,17 @@ fn own_namespaces(lab: &Lab) -> String {
     names.retain(|name: &String| name.starts_with(&prefix));
     names.sort();
     names.join("\n")
+}
+
+/// Mounts at /run/netns, and of namespaces with this lab's names below it.
+fn mounts(lab: &Lab) -> String {
+    let own = format!("/run/netns/{}", lab.name(""));
+    let all = fs::read_to_string("/proc/self/mountinfo").expect("the mounts");
+    let points = all.lines().filter_map(|line| line.split(' ').nth(4));
+    let mut found: Vec<&str> =
+        points.filter(|point| *point == "/run/netns" || point.starts_with(&own)).collect();
+    found.sort_unstable();
+    found.join("\n")
 }
 
 /// Pins of this lab's instances. Their names begin with the cookie of the host's namespace.
