@@ -98,18 +98,21 @@ impl Transaction {
 
     /// Takes a TC program off an interface, and the clsact qdisc that netd added for it. Absent is fine.
     pub(super) async fn detach(&self, point: HookPoint, index: u32, name: &str) -> Result<()> {
-        self.dataplane()?.detach(point, index, name)?;
-        self.remove_idle_qdiscs().await
+        if self.dataplane()?.detach(point, index, name)? { self.remove_qdisc(index).await } else { Ok(()) }
     }
 
-    /// Removes netd's own clsact qdiscs in which it has no filter any more.
+    /// Removes netd's own clsact qdiscs in which it has no filter: a killed command has left them.
     pub(super) async fn remove_idle_qdiscs(&self) -> Result<()> {
         let Some(dataplane) = &self.dataplane else { return Ok(()) };
         for index in dataplane.idle_qdiscs()? {
-            self.netlink.delete_clsact(index).await?;
-            dataplane.forget_qdisc(index)?;
+            self.remove_qdisc(index).await?;
         }
         Ok(())
+    }
+
+    async fn remove_qdisc(&self, index: u32) -> Result<()> {
+        self.netlink.delete_clsact(index).await?;
+        self.dataplane()?.forget_qdisc(index)
     }
 
     /// Takes a TC program off every interface that it is on, except those that keep it, by index and name. Goes on after a

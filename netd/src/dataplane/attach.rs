@@ -296,8 +296,9 @@ impl Hooks<'_> {
         Ok(idle)
     }
 
-    /// Detaches a TC program from an interface, which may be gone. A clsact qdisc stays.
-    pub(super) fn detach(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<()> {
+    /// Detaches a TC program from an interface, which may be gone. Returns whether netd's own clsact qdisc has no filter of netd's
+    /// any more; the caller removes it by netlink.
+    pub(super) fn detach(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<bool> {
         let pin = self.link(point, ifindex, ifname);
         if pin.is_dir() {
             let detached =
@@ -310,7 +311,9 @@ impl Hooks<'_> {
                 Ok(()) => {}
             }
         }
-        release(&pin)
+        release(&pin)?;
+        let is_used = || HookPoint::TC.iter().any(|point| self.link(*point, ifindex, ifname).exists());
+        Ok(self.qdisc(ifindex).exists() && !is_used())
     }
 
     /// Attaches the XDP program to an interface of the host, in its driver. An existing XDP link of this instance is

@@ -151,8 +151,8 @@ impl Dataplane {
         self.hooks().idle_qdiscs()
     }
 
-    /// Detaches the TC program. A clsact qdisc stays.
-    pub(crate) fn detach(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<()> {
+    /// Detaches the TC program. Returns whether a clsact qdisc of netd's is left on the interface without a filter of netd's.
+    pub(crate) fn detach(&self, point: HookPoint, ifindex: u32, ifname: &str) -> Result<bool> {
         self.hooks().detach(point, ifindex, ifname)
     }
 
