@@ -5,6 +5,9 @@
 use std::fs;
 use std::time::Duration;
 
+use aya::maps::{Array, Map, MapData};
+use netd_common::abi::name;
+use netd_common::flow::{State, tick};
 use netd_tests::lab::Lab;
 use netd_tests::snapshot::Snapshot;
 use netd_tests::steps::{self, Fate, Traced};
@@ -183,6 +186,26 @@ fn the_next_command_puts_right_what_one_has_left_that_was_killed_at_any_step() {
 #[test]
 fn the_next_command_puts_right_what_one_has_left_that_was_killed_at_any_step_on_clsact() {
     the_next_command_puts_right_what_a_killed_one_has_left(true);
+}
+
+#[test]
+fn the_next_command_writes_timeouts_that_were_only_recorded() {
+    let ground = Ground::new(false);
+    let in_table = || {
+        let map = MapData::from_pin(ground.lab.pins().join("maps").join(name::TIMEOUTS)).unwrap();
+        let rows: Array<_, u32> = Map::Array(map).try_into().unwrap();
+        rows.get(&(State::Echo as u32), 0).unwrap()
+    };
+    let (default, changed) = (in_table(), tick::of_seconds(7));
+    let change = "timeouts echo=7s";
+    let steps = ground.traced(change, Fate::Ends).steps.len();
+    for number in 0..steps {
+        ground.netd("timeouts --reset");
+        ground.traced(change, Fate::Dies(number));
+        ground.netd("sync");
+        let recorded = if ground.saved().contains("echo = \"7s\"") { changed } else { default };
+        assert_eq!(in_table(), recorded, "killed at step {number}");
+    }
 }
 
 /// An error that a step may meet.

@@ -88,8 +88,15 @@ impl Transaction {
         self.turn_setting(access, |state| &mut state.access, write_access)
     }
 
-    /// Records a value and writes it to the tables in the place of the former one: both, or neither. Without programs it is written
-    /// when they are loaded.
+    /// Writes the timeouts and the quota again: a command that was killed may have recorded them only.
+    pub(super) fn write_settings(&self) -> Result<()> {
+        let (tables, state) = (&self.dataplane()?.tables, &self.store.state);
+        tables.set_timeouts(|one| state.timeouts.seconds(one))?;
+        tables.set_quota(state.quota)
+    }
+
+    /// Records a value and writes it to the tables in the place of the former one: both, or neither. One that is recorded already
+    /// is written all the same, so the command may be repeated after a kill. Without programs it is written when they are loaded.
     fn turn_setting<T: Clone + PartialEq>(
         &mut self,
         new: &T,
@@ -97,13 +104,11 @@ impl Transaction {
         write: impl Fn(&Tables, &T, &T) -> Result<()>,
     ) -> Result<()> {
         let before = std::mem::replace(recorded(&mut self.store.state), new.clone());
-        if before == *new {
-            return Ok(());
-        }
         let write = |this: &Self, from: &T, to: &T| {
             this.dataplane.as_ref().map_or(Ok(()), |dataplane| write(&dataplane.tables, from, to))
         };
-        let outcome = self.store.save().and_then(|()| write(self, &before, new));
+        let saved = if before == *new { Ok(()) } else { self.store.save() };
+        let outcome = saved.and_then(|()| write(self, &before, new));
         if outcome.is_err() {
             recorded(&mut self.store.state).clone_from(&before);
             let undone = [write(self, new, &before), self.store.save()];

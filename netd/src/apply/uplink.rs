@@ -17,6 +17,7 @@ impl Transaction {
     pub(super) async fn follow_host(&mut self) -> Result<()> {
         self.follow_adopted_bridges()?;
         self.remove_idle_qdiscs().await?;
+        self.write_settings()?;
         let uplinks = uplinks(self.view());
         self.follow_xdp(&uplinks, false)?;
         for point in [HookPoint::Uplink, HookPoint::Tunnel] {
@@ -69,9 +70,13 @@ impl Transaction {
         if changed.is_empty() {
             return Ok(());
         }
-        self.store.save()?;
-        let mut interfaces = self.store.state.interfaces().filter(|(_, one)| changed.contains(&one.network));
-        interfaces.try_for_each(|(_, interface)| self.guard_again(interface))
+        // The record comes last: with the old one the next command writes the rows again.
+        for (_, interface) in self.store.state.interfaces() {
+            if changed.contains(&interface.network) {
+                self.guard_again(interface)?;
+            }
+        }
+        self.store.save()
     }
 
     /// Puts the program that judges what the host's stack forwards on every network's bridge, and takes it off others.
