@@ -7,14 +7,17 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 
+use netd_tests::probe::PATIENCE;
 use netd_tests::stimulus::{Body, Stimulus, Tuple, number, view};
 use netd_tests::twins::{End, World, far, inside};
+use netd_tests::wait_for;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::dice::Dice;
 use super::stay;
 
 const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
 const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
 /// The ports that the hosts' kernels give to sockets: those of the ranges that are published.
@@ -160,7 +163,13 @@ impl Scene<'_> {
         self.send(End::Outside, &[answer]);
         self.hear("the host's connection", |buffer| stream.read(buffer));
         drop(stream);
-        self.send(End::Outside, &[]);
+        // A child that another test has forked may hold the connection until it calls exec: the reset comes only then.
+        wait_for("the connection's reset", PATIENCE, || {
+            let arrived = self.send(End::Outside, &[]);
+            arrived.iter().any(|(_, packet)| {
+                view(packet).is_some_and(|ip| ip.protocol == number::TCP && packet[ip.start + 13] & RST != 0)
+            })
+        });
     }
 
     /// The host and a container send the same protocol to the same peer. Whoever was first keeps the answers. A host that is
