@@ -40,7 +40,7 @@ impl Case {
     /// Whether it takes something away. What has gone does not come back if a later step fails, and the next command takes the
     /// rest away.
     fn removes(&self) -> bool {
-        [" rm ", "unpublish "].iter().any(|verb| self.command.contains(verb))
+        [" rm ", "unpublish ", " disconnect "].iter().any(|verb| self.command.contains(verb))
     }
 }
 
@@ -78,6 +78,9 @@ impl Ground {
         let replace = format!("publish --replace 9600-9603:90-93 {steady}");
         let unpublish = "unpublish 9600-9603 9600/udp";
         let network = "network create victims --subnet 10.99.0.0/24 --subnet fd99::/64";
+        let [connect, disconnect] =
+            ["connect", "disconnect"].map(|verb| format!("network {verb} victims {other}"));
+        let forward = "publish 9700:80 198.19.0.2";
         let file = lab.folder.path().join("netd.toml");
         let saved = self.saved();
         let more = format!(
@@ -94,6 +97,9 @@ impl Ground {
             case(&[&publish], unpublish, &[unpublish]),
             case(&[], network, &["network rm victims"]),
             case(&[network], "network rm victims", &["network rm victims"]),
+            case(&[network], &connect, &[&disconnect, "network rm victims"]),
+            case(&[network, &connect], &disconnect, &[&disconnect, "network rm victims"]),
+            case(&[], forward, &["unpublish 9700"]),
             case(&[], &apply, &[&remove, "network rm victims"]),
             case(&[], "timeouts echo=7s", &["timeouts --reset"]),
             case(&[], "quota 50%", &["quota 80%"]),
