@@ -5,8 +5,8 @@
 use std::fs;
 use std::time::Duration;
 
-use aya::maps::{Array, Map, MapData};
-use netd_common::abi::name;
+use aya::maps::{Array, LpmTrie, Map, MapData};
+use netd_common::abi::{SourceKey, name};
 use netd_common::flow::{State, tick};
 use netd_tests::lab::Lab;
 use netd_tests::snapshot::Snapshot;
@@ -212,6 +212,29 @@ fn the_next_command_writes_timeouts_that_were_only_recorded() {
         let recorded = if ground.saved().contains("echo = \"7s\"") { changed } else { default };
         assert_eq!(in_table(), recorded, "killed at step {number}");
     }
+}
+
+#[test]
+fn a_repeated_command_replaces_access_lists_that_a_killed_one_has_left() {
+    let ground = Ground::new(false);
+    let rows = || {
+        let map = MapData::from_pin(ground.lab.pins().join("maps").join(name::SOURCES)).unwrap();
+        let rows: LpmTrie<_, [u8; size_of::<SourceKey>()], u32> = Map::LpmTrie(map).try_into().unwrap();
+        rows.keys().count()
+    };
+    let [first, change] = ["192.0.2.0/24", "198.51.100.0/24"].map(|net| format!("access --allow {net}"));
+    ground.netd(&first);
+    // The list, and what applies to all others.
+    assert_eq!(rows(), 2);
+    let steps = ground.traced(&change, Fate::Ends).steps.len();
+    for number in 0..steps {
+        ground.netd(&first);
+        ground.traced(&change, Fate::Dies(number));
+        ground.netd(&change);
+        assert_eq!(rows(), 2, "killed at step {number}");
+    }
+    ground.netd("access --open");
+    assert_eq!(rows(), 0);
 }
 
 /// An error that a step may meet.

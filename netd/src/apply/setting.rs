@@ -1,11 +1,9 @@
 //! Settings of the instance: what the user prefers, timeouts, the quota, the default access lists.
 
-use netd_common::flow::Handle;
-
 use super::transaction::Transaction;
 use crate::dataplane::Tables;
 use crate::error::{Error, Result, StateError};
-use crate::model::{Access, Quota, Setting, Source, State, TimeoutSpec, Timeouts, XdpMode};
+use crate::model::{Access, Quota, Setting, State, TimeoutSpec, Timeouts, XdpMode};
 use crate::plan::uplink::{check_chosen, obstacle, uplinks};
 
 impl Transaction {
@@ -73,19 +71,19 @@ impl Transaction {
         self.turn_setting(
             timeouts,
             |state| &mut state.timeouts,
-            |tables, _, timeouts| tables.set_timeouts(|state| timeouts.seconds(state)),
+            |tables, timeouts| tables.set_timeouts(|state| timeouts.seconds(state)),
         )
     }
 
     /// Sets how much of the flow tables one container may have. Existing connections go on.
     pub fn set_quota(&mut self, quota: Quota) -> Result<()> {
-        self.turn_setting(&quota, |state| &mut state.quota, |tables, _, quota| tables.set_quota(*quota))
+        self.turn_setting(&quota, |state| &mut state.quota, |tables, quota| tables.set_quota(*quota))
     }
 
     /// Changes who may use the publications that have no lists of their own. Existing connections go on.
     pub async fn set_access(&mut self, access: &Access) -> Result<()> {
         self.ensure_dataplane().await?;
-        self.turn_setting(access, |state| &mut state.access, write_access)
+        self.turn_setting(access, |state| &mut state.access, Tables::set_default_access)
     }
 
     /// Writes the timeouts and the quota again: a command that was killed may have recorded them only.
@@ -95,41 +93,29 @@ impl Transaction {
         tables.set_quota(state.quota)
     }
 
-    /// Records a value and writes it to the tables in the place of the former one: both, or neither. One that is recorded already
-    /// is written all the same, so the command may be repeated after a kill. Without programs it is written when they are loaded.
+    /// Records a value and writes it to the tables: both, or neither. One that is recorded already is written all the same, so the
+    /// command may be repeated after a kill. Without programs it is written when they are loaded.
     fn turn_setting<T: Clone + PartialEq>(
         &mut self,
         new: &T,
         recorded: impl Fn(&mut State) -> &mut T,
-        write: impl Fn(&Tables, &T, &T) -> Result<()>,
+        write: impl Fn(&Tables, &T) -> Result<()>,
     ) -> Result<()> {
         let before = std::mem::replace(recorded(&mut self.store.state), new.clone());
-        let write = |this: &Self, from: &T, to: &T| {
-            this.dataplane.as_ref().map_or(Ok(()), |dataplane| write(&dataplane.tables, from, to))
+        let write = |this: &Self, value: &T| {
+            this.dataplane.as_ref().map_or(Ok(()), |dataplane| write(&dataplane.tables, value))
         };
         let saved = if before == *new { Ok(()) } else { self.store.save() };
-        let outcome = saved.and_then(|()| write(self, &before, new));
+        let outcome = saved.and_then(|()| write(self, new));
         if outcome.is_err() {
             recorded(&mut self.store.state).clone_from(&before);
-            let undone = [write(self, new, &before), self.store.save()];
+            let undone = [write(self, &before), self.store.save()];
             if let Err(second) = Error::all(undone.into_iter().filter_map(Result::err).collect()) {
                 tracing::warn!("rollback failed: {}", second.chain());
             }
         }
         outcome
     }
-}
-
-/// Writes the lists of publications that have none of their own, in the place of the former ones.
-fn write_access(tables: &Tables, from: &Access, to: &Access) -> Result<()> {
-    tables.set_access(Handle::NONE, to)?;
-    if to.is_empty() {
-        return tables.forget_access(Handle::NONE, from);
-    }
-    let stays = [to.allow.as_slice(), to.deny.as_slice()].concat();
-    let gone = |list: &[Source]| list.iter().filter(|source| !stays.contains(source)).copied().collect();
-    let old = Access { allow: gone(&from.allow), deny: gone(&from.deny) };
-    tables.forget_rules(Handle::NONE, &old)
 }
 
 /// Refuses to give existing tables another size: their connections would be lost.

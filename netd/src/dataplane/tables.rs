@@ -1,8 +1,8 @@
 //! The maps of one instance: endpoints, subnets, access lists, uplinks, counters and flows. Publications are in
 //! `publish`.
 
-use std::collections::HashMap as Table;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap as Table, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -224,7 +224,7 @@ impl Tables {
     }
 
     /// Writes the access list of a publication; that of [`Handle::NONE`] applies to publications without their own
-    /// list. Rows of an earlier list stay until [`Self::forget_rules`] removes them.
+    /// list. Rows of an earlier list stay.
     pub(crate) fn set_access(&self, publication: Handle, access: &Access) -> Result<()> {
         if access.is_empty() {
             return Ok(());
@@ -243,10 +243,21 @@ impl Tables {
         self.forget_sources(source_keys(publication, access))
     }
 
-    /// The same, but keeps the row for all other sources.
-    pub(crate) fn forget_rules(&self, publication: Handle, access: &Access) -> Result<()> {
-        let others = SourceKey::PUBLICATION_BITS;
-        self.forget_sources(source_keys(publication, access).filter(|(key, _)| key.prefix_len() != others))
+    /// Writes the access list of publications without their own, and removes every other row of such a list: also those that a
+    /// killed command has left.
+    pub(crate) fn set_default_access(&self, access: &Access) -> Result<()> {
+        self.set_access(Handle::NONE, access)?;
+        let place = |key: &Key<Wire<SourceKey>>| (key.prefix_len(), key.data().0);
+        let wanted: HashSet<_> = source_keys(Handle::NONE, access).map(|(key, _)| place(&key)).collect();
+        let sources = self.trie::<SourceKey, u32>(name::SOURCES)?;
+        let mut gone = Vec::new();
+        for key in sources.keys() {
+            let key = key.doing(|| format!("read {}", name::SOURCES))?;
+            if key.data().0.publication.is_none() && !wanted.contains(&place(&key)) {
+                gone.push((key, false));
+            }
+        }
+        self.forget_sources(gone.into_iter())
     }
 
     fn forget_sources(&self, keys: impl Iterator<Item = (Key<Wire<SourceKey>>, bool)>) -> Result<()> {
