@@ -8,49 +8,55 @@ const POLYNOMIAL: u32 = 0x82f6_3b78;
 /// Length of an IP packet's length field, bits.
 const LEN_BITS: usize = 16;
 
-/// Two linear maps of a remainder for each n: appending no byte, and appending 2ⁿ zero bytes. Each is stored as the
-/// images of the remainder's bits.
-static ZEROS: [[[u32; 32]; 2]; LEN_BITS] = zeros();
+/// A linear map of a remainder: the images of each value of each of its digits of four bits.
+type Map = [[u32; 16]; 8];
 
-const fn zeros() -> [[[u32; 32]; 2]; LEN_BITS] {
-    let mut maps = [[[0; 32]; 2]; LEN_BITS];
-    let mut bit = 0;
-    while bit < 32 {
-        let mut remainder = 1_u32 << bit;
-        let mut shifts = 0;
-        while shifts < 8 {
-            remainder = (remainder >> 1) ^ (POLYNOMIAL & (remainder & 1).wrapping_neg());
-            shifts += 1;
-        }
-        maps[0][1][bit] = remainder;
-        let mut power = 0;
-        while power < LEN_BITS {
-            maps[power][0][bit] = 1 << bit;
-            power += 1;
-        }
-        bit += 1;
-    }
-    let mut power = 1;
+/// Two linear maps of a remainder for each n: appending no byte, and appending 2ⁿ zero bytes.
+static ZEROS: [[Map; 2]; LEN_BITS] = zeros();
+
+const fn zeros() -> [[Map; 2]; LEN_BITS] {
+    let mut maps = [[[[0; 16]; 8]; 2]; LEN_BITS];
+    let mut power = 0;
     while power < LEN_BITS {
-        let mut bit = 0;
-        while bit < 32 {
-            let before = &maps[power - 1][1];
-            maps[power][1][bit] = image(before, before[bit]);
-            bit += 1;
+        let mut digit = 0;
+        while digit < 8 {
+            let mut value = 0;
+            while value < 16 {
+                let remainder = (value as u32) << (4 * digit);
+                maps[power][0][digit][value] = remainder;
+                maps[power][1][digit][value] = if power == 0 {
+                    with_zero_byte(remainder)
+                } else {
+                    let before = &maps[power - 1][1];
+                    image(before, image(before, remainder))
+                };
+                value += 1;
+            }
+            digit += 1;
         }
         power += 1;
     }
     maps
 }
 
+/// The remainder after one more zero byte: the polynomial division, bit by bit.
+const fn with_zero_byte(mut remainder: u32) -> u32 {
+    let mut shifts = 0;
+    while shifts < 8 {
+        remainder = (remainder >> 1) ^ (POLYNOMIAL & (remainder & 1).wrapping_neg());
+        shifts += 1;
+    }
+    remainder
+}
+
 /// Applies a linear map to a remainder.
 #[inline(always)]
-const fn image(map: &[u32; 32], remainder: u32) -> u32 {
+const fn image(map: &Map, remainder: u32) -> u32 {
     let mut sum = 0;
-    let mut bit = 0;
-    while bit < 32 {
-        sum ^= map[bit] & ((remainder >> bit) & 1).wrapping_neg();
-        bit += 1;
+    let mut digit = 0;
+    while digit < 8 {
+        sum ^= map[digit][(remainder >> (4 * digit)) as usize & 15];
+        digit += 1;
     }
     sum
 }
