@@ -13,12 +13,15 @@ pub const MTU: usize = 1;
 pub const OIF: usize = 1;
 /// What happens to a fragment once a copy of it is in the fragment queue. At that point no [`OIF`] is stored yet.
 pub const AFTER_QUEUE: usize = 1;
+/// How many places in a ring of connections have been looked at for the packet's connection. At that point [`OIF`] is not needed any
+/// more.
+pub const LOOKED_AT: usize = 1;
 /// The [`Zone`](crate::flow::Zone) that the packet comes from: an interface index, zero for outside.
 pub const ZONE: usize = 2;
 /// 1 once the packet's flow has been made, else 0.
 pub const OPENED: usize = 3;
 /// How many source ports have been tried.
 pub const TRIES: usize = 4;
-/// The stage that follows once the packet's connection has gone to the other flow table; 0 if the packet has been sent. Its
+/// The stage that follows once the packet's connection has its place in a flow table; 0 if the packet has been sent. Its
 /// source port is chosen then.
-pub const AFTER_MOVE: usize = 4;
+pub const AFTER_ROOM: usize = 4;

@@ -44,7 +44,7 @@ fn rows(out: &mut String) {
 
 fn numbers(out: &mut String) {
     constants! { out;
-        cb { REASON, PORTS_NOTED, MTU, OIF, AFTER_QUEUE, ZONE, OPENED, TRIES, AFTER_MOVE }
+        cb { REASON, PORTS_NOTED, MTU, OIF, AFTER_QUEUE, LOOKED_AT, ZONE, OPENED, TRIES, AFTER_ROOM }
         access { DENY, ALLOW }
         table { FLOWS, FLOWS6, UNREPLIED, UNREPLIED6 }
         direction { INWARD, OUTWARD, REPLY, NAT64 }

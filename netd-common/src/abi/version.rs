@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 /// another layout or meaning of a row, key, event or control-block word; a map or stage that is added, removed,
 /// renumbered or resized; another number of a [`Reason`](crate::verdict::Reason) or
 /// [`State`](crate::flow::state::State). The test `abi::layout` compares all of that with the record for this number.
-pub const ABI: u32 = if cfg!(feature = "other-layout") { 1_000_005 } else { 5 };
+pub const ABI: u32 = if cfg!(feature = "other-layout") { 1_000_006 } else { 6 };
 
 /// The version of the programs that the pinned maps belong to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]

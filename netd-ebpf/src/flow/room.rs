@@ -1,5 +1,6 @@
 //! Room for connections: each table has a ring of its connections in the order in which they came, and a hand that goes
-//! round (the CLOCK algorithm). A connection that needs a place looks at the next few.
+//! round (the CLOCK algorithm). A connection that needs a place looks at the next few, at one in each run of a stage: so the
+//! verifier walks the code for one place once, and not once for each of them.
 //!
 //! A place is free if its connection is gone or has expired. In the ring of established connections nobody gives way. In the
 //! ring of unreplied ones the connections of a container that has more than its quota give way, and its new ones take their
@@ -11,53 +12,37 @@ use netd_common::flow::{FlowKey, FlowRow, Handle};
 use crate::flow::table::{add_up, forget, is_expired, owner};
 use crate::kernel::flows::{self, Flows, Place};
 use crate::kernel::inet::Inet;
-use crate::kernel::{clock, frame, scratch};
+use crate::kernel::{clock, scratch};
 
-/// How many places one packet looks at.
-const PLACES: u32 = 8;
+/// How many places are looked at for one packet.
+pub(crate) const PLACES: u32 = 8;
 
-/// Gives the connection that was just opened its place in the ring of unreplied ones.
-#[inline(always)]
-pub(crate) fn enlist<A: Inet>() {
-    if let Some(Connection { original, backward, .. }) = scratch::connection::<A>() {
-        place_unreplied(original, backward.endpoint);
-    }
+/// What follows a look at one place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Nothing: the connection has its place, or stays without.
+    Done,
+    /// A look at the next place.
+    Next,
+    /// The connection has left the table of established ones, and needs a place among the unreplied ones.
+    Enlist,
 }
 
-/// Gives the connection with this originator's key, which counts for `newcomer`, a place in the ring of unreplied ones.
+/// Looks at a place in the ring of unreplied connections for one that was opened or has ended.
 #[inline(always)]
-fn place_unreplied<A: Inet>(original: &FlowKey<A>, newcomer: Handle) {
+pub(crate) fn enlist<A: Inet>(is_last: bool) -> Look {
+    let Some(Connection { original, backward, .. }) = scratch::connection::<A>() else { return Look::Done };
     let table = flows::unreplied();
-    // Opaque, so that the verifier walks the loop once for both.
-    let is_over = frame::opaque(u32::from(flows::is_over_quota(table, newcomer)), clock::now()) != 0;
-    for looked_at in 1..=PLACES {
-        let Some(place) = flows::next_place(table) else { return };
-        let is_last = looked_at == PLACES;
-        match vacate(table, &place, |owner| is_last || flows::is_over_quota(table, owner)) {
-            Vacated::Not => {}
-            // Who has more than its quota leaves free places to others.
-            Vacated::Before if is_over && !is_last => {}
-            Vacated::Before | Vacated::Now => {
-                take(table, place, original);
-                return;
-            }
+    let Some(place) = flows::next_place(table) else { return Look::Done };
+    match vacate(table, &place, |owner| is_last || flows::is_over_quota(table, owner)) {
+        Vacated::Not => Look::Next,
+        // Who has more than its quota leaves free places to others.
+        Vacated::Before if !is_last && flows::is_over_quota(table, backward.endpoint) => Look::Next,
+        Vacated::Before | Vacated::Now => {
+            take(table, place, original);
+            Look::Done
         }
     }
-}
-
-/// A place in the ring of established connections.
-#[inline(always)]
-fn place_established<A: Inet>(original: &FlowKey<A>) -> bool {
-    let table = flows::established();
-    for _ in 0..PLACES {
-        let Some(place) = flows::next_place(table) else { return false };
-        if vacate(table, &place, |_owner| false) == Vacated::Before {
-            // The row is still in the other table.
-            take(flows::unreplied(), place, original);
-            return true;
-        }
-    }
-    false
 }
 
 /// Takes a place for the connection with this originator's key, whose row is in `table`.
@@ -104,33 +89,42 @@ fn vacate<A: Inet>(table: Flows<A>, place: &Place<A>, gives_way: impl Fn(Handle)
     vacated
 }
 
-/// Removes expired connections, since a new one has found no room.
+/// Removes the connection of the next place if it has expired, since a new one has found no room.
 #[inline(always)]
 pub(crate) fn reclaim<A: Inet>() {
     let table: Flows<A> = flows::established();
-    for _ in 0..PLACES {
-        if let Some(place) = flows::next_place(table) {
-            vacate(table, &place, |_owner| false);
-        }
+    if let Some(place) = flows::next_place(table) {
+        vacate(table, &place, |_owner| false);
     }
 }
 
-/// Moves the connection of a packet that has been sent to the table where it belongs by now. If that has no room, the
-/// connection stays where it is; its next packets try again.
+/// Moves the connection of a packet that has been sent to the table where it belongs by now, if the next place of that is
+/// free. If the table has no room, the connection stays where it is; its next packets try again.
 #[inline(always)]
-pub(crate) fn change_table<A: Inet>() {
-    let Some(Connection { original, reply, .. }) = scratch::connection::<A>() else { return };
+pub(crate) fn change_table<A: Inet>() -> Look {
+    let Some(Connection { original, reply, backward, .. }) = scratch::connection::<A>() else {
+        return Look::Done;
+    };
     let (unreplied, established) = (flows::unreplied(), flows::established());
     if let Some((row, partner)) = originator_first(unreplied, original, reply) {
-        if flows::has_room(established, partner.endpoint).is_ok() && place_established(original) {
-            carry(original, reply, (unreplied, row, partner), established);
+        if flows::has_room(established, partner.endpoint).is_err() {
+            return Look::Done;
         }
+        let Some(place) = flows::next_place(established) else { return Look::Done };
+        if vacate(established, &place, |_owner| false) != Vacated::Before {
+            return Look::Next;
+        }
+        // The row is still in the other table.
+        take(unreplied, place, original);
+        carry(original, reply, (unreplied, row, partner), established);
     } else if let Some((row, partner)) = originator_first(established, original, reply) {
         let newcomer = partner.endpoint;
         if carry(original, reply, (established, row, partner), unreplied) {
-            place_unreplied(original, newcomer);
+            backward.endpoint = newcomer;
+            return Look::Enlist;
         }
     }
+    Look::Done
 }
 
 /// The rows of a connection, that of the originator first; its keys get this order as well.

@@ -12,7 +12,7 @@ use netd_common::wire::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ethertype, has
 use crate::flow::conntrack::{self, Step};
 use crate::flow::fast::{self, Outsider};
 use crate::flow::open::Opened;
-use crate::flow::room;
+use crate::flow::room::{self, Look, PLACES};
 use crate::flow::table::{Assured, Unreplied};
 use crate::kernel::inet::Inet;
 use crate::kernel::maps::{call_previous, tail_call};
@@ -139,32 +139,57 @@ pub(crate) fn conntrack_new<A: Inet>(ctx: &TcContext) -> i32 {
 /// Moves the packet's connection to the other flow table. `then` is the stage that sends the packet on; none if it was sent.
 #[inline(always)]
 fn move_on<A: Inet>(ctx: &TcContext, skb: &Skb, then: Option<u32>) -> i32 {
-    skb.set_cb(cb::AFTER_MOVE, then.unwrap_or(0));
-    tail_call(ctx, of::<A>(stage::MOVE));
-    after_move(ctx, skb)
+    skb.set_cb(cb::AFTER_ROOM, then.unwrap_or(0));
+    look_for_room(ctx, skb, of::<A>(stage::MOVE));
+    after_room(ctx, skb)
 }
 
 /// A connection that goes to the other flow table.
 #[inline(always)]
 pub(crate) fn move_flow<A: Inet>(ctx: &TcContext) -> i32 {
-    room::change_table::<A>();
-    after_move(ctx, &Skb::new(ctx))
+    let skb = Skb::new(ctx);
+    let is_last = is_last_look(&skb);
+    match room::change_table::<A>() {
+        Look::Next if !is_last => tail_call(ctx, of::<A>(stage::MOVE)),
+        Look::Next | Look::Done => {}
+        Look::Enlist => look_for_room(ctx, &skb, of::<A>(stage::ENLIST)),
+    }
+    after_room(ctx, &skb)
 }
 
-/// What is left to be done with a packet whose connection has moved.
+/// A connection that was opened or has ended.
 #[inline(always)]
-fn after_move(ctx: &TcContext, skb: &Skb) -> i32 {
-    match skb.cb(cb::AFTER_MOVE) {
+pub(crate) fn enlist<A: Inet>(ctx: &TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    let is_last = is_last_look(&skb);
+    if room::enlist::<A>(is_last) == Look::Next && !is_last {
+        tail_call(ctx, of::<A>(stage::ENLIST));
+    }
+    after_room(ctx, &skb)
+}
+
+/// Calls a stage that looks at places in a ring of connections; returns only if it is missing.
+#[inline(always)]
+fn look_for_room(ctx: &TcContext, skb: &Skb, stage: u32) {
+    skb.set_cb(cb::LOOKED_AT, 0);
+    tail_call(ctx, stage);
+}
+
+/// Counts a look at a place. Returns whether it is the last one for this packet.
+#[inline(always)]
+fn is_last_look(skb: &Skb) -> bool {
+    let looked_at = skb.cb(cb::LOOKED_AT) + 1;
+    skb.set_cb(cb::LOOKED_AT, looked_at);
+    looked_at >= PLACES
+}
+
+/// What is left to be done with a packet whose connection has its place.
+#[inline(always)]
+fn after_room(ctx: &TcContext, skb: &Skb) -> i32 {
+    match skb.cb(cb::AFTER_ROOM) {
         0 => TC_ACT_REDIRECT,
         then => go_on(ctx, skb, then),
     }
-}
-
-/// A connection that was opened.
-#[inline(always)]
-pub(crate) fn enlist<A: Inet>(ctx: &TcContext) -> i32 {
-    room::enlist::<A>();
-    go_on(ctx, &Skb::new(ctx), of::<A>(stage::CONNTRACK_NEW))
 }
 
 /// A packet whose connection found no room.
@@ -172,6 +197,9 @@ pub(crate) fn enlist<A: Inet>(ctx: &TcContext) -> i32 {
 pub(crate) fn reclaim<A: Inet>(ctx: &TcContext) -> i32 {
     let skb = Skb::new(ctx);
     room::reclaim::<A>();
+    if !is_last_look(&skb) {
+        tail_call(ctx, of::<A>(stage::RECLAIM));
+    }
     let is_quota = skb.cb(cb::REASON) == Reason::Quota as u32;
     action(ctx, &skb, Err(if is_quota { Reason::Quota } else { Reason::TableFull }))
 }
@@ -264,7 +292,9 @@ fn next<A: Inet>(ctx: &TcContext, skb: &Skb, outcome: Result<New, Reason>, own: 
         Ok(New::Decided(decision)) => decision,
         Ok(New::Opened(Opened::New)) => {
             skb.set_cb(cb::OPENED, 1);
-            return go_on(ctx, skb, of::<A>(stage::ENLIST));
+            skb.set_cb(cb::AFTER_ROOM, of::<A>(stage::CONNTRACK_NEW));
+            look_for_room(ctx, skb, of::<A>(stage::ENLIST));
+            return after_room(ctx, skb);
         }
         Ok(New::Opened(Opened::Known)) => {
             skb.set_cb(cb::OPENED, 1);
@@ -277,7 +307,7 @@ fn next<A: Inet>(ctx: &TcContext, skb: &Skb, outcome: Result<New, Reason>, own: 
         Err(reason) => {
             if matches!(reason, Reason::TableFull | Reason::Quota) {
                 skb.set_cb(cb::REASON, reason as u32);
-                tail_call(ctx, of::<A>(stage::RECLAIM));
+                look_for_room(ctx, skb, of::<A>(stage::RECLAIM));
             }
             return action(ctx, skb, Err(reason));
         }
