@@ -21,6 +21,8 @@ pub(crate) fn test(filter: &[String], repeat: u32, busy: u32) -> Result<()> {
     tidy::tidy()?;
     say("tests that need no privilege");
     run(cargo().args(["test", "--quiet", "--"]).args(filter))?;
+    say("building the tests of programs and traffic");
+    run(cargo().args(["test", "--release", "--package", "netd-tests", "--no-run"]))?;
     beside(busy, || rounds(filter, repeat, &other))
 }
 
