@@ -3,7 +3,11 @@
 
 mod silent;
 
+use std::collections::HashSet;
+use std::pin::pin;
 use std::time::{Duration, Instant};
+
+use netd_common::flow::Handle;
 
 use crate::apply::{Effort, Transaction};
 use crate::dataplane::own_version;
@@ -65,6 +69,18 @@ pub enum End {
     Replaced,
     /// Another version of netd has put its programs in place.
     Superseded,
+    /// It was asked to stop.
+    Stopped,
+}
+
+/// What follows a wait.
+enum Wake {
+    /// A look at the host.
+    Look,
+    /// These publications have no connections left.
+    Drained(HashSet<Handle>),
+    /// The end.
+    End(End),
 }
 
 impl Follower {
@@ -85,8 +101,14 @@ impl Follower {
         Ok(Some(Self { settings: settings.clone(), cookie, presence, changes, metrics, note }))
     }
 
-    /// Follows until it is dropped, or until there is nothing more to follow. `tell` hears of each look.
-    pub async fn follow(mut self, mut tell: impl FnMut(&Pass)) -> Result<End> {
+    /// Follows until `stop` is ready, or until there is nothing more to follow. A look that has begun is finished first. `tell`
+    /// hears of each look.
+    pub async fn follow(
+        mut self,
+        stop: impl Future<Output = ()>,
+        mut tell: impl FnMut(&Pass),
+    ) -> Result<End> {
+        let mut stop = pin!(stop);
         let mut retry = RETRY.0;
         loop {
             self.note_change()?;
@@ -125,8 +147,18 @@ impl Follower {
             }
             let again = pass.error.is_some().then(|| Instant::now() + retry);
             retry = if pass.error.is_some() { (retry * 2).min(RETRY.1) } else { RETRY.0 };
-            if let Some(end) = self.wait(session.as_ref(), again, cost).await? {
-                return Ok(end);
+            let wake = tokio::select! {
+                wake = self.wait(session.as_ref(), again, cost) => wake?,
+                () = &mut stop => Wake::End(End::Stopped),
+            };
+            match wake {
+                Wake::Look => {}
+                Wake::Drained(ended) => {
+                    if let Err(error) = Transaction::end_drains(&self.settings, &ended).await {
+                        tracing::warn!("{}", error.chain());
+                    }
+                }
+                Wake::End(end) => return Ok(end),
             }
         }
     }
@@ -146,7 +178,7 @@ impl Follower {
         session: Option<&Session>,
         again: Option<Instant>,
         cost: Duration,
-    ) -> Result<Option<End>> {
+    ) -> Result<Wake> {
         let earliest = Instant::now() + cost * SHARE;
         let look = || Silent::read(&self.settings.host, session.and_then(Session::dataplane));
         let start = cpu_time();
@@ -168,30 +200,25 @@ impl Follower {
                 || look().ok() != before
                 || self.metrics.problem() != self.note.metrics_problem
             {
-                return Ok(None);
+                return Ok(Wake::Look);
             }
             if let Some(session) = session.filter(|one| one.has_draining() && drains <= Instant::now()) {
                 let start = cpu_time();
                 match session.drained() {
                     Ok(ended) if ended.is_empty() => {}
-                    Ok(ended) => {
-                        if let Err(error) = Transaction::end_drains(&self.settings, &ended).await {
-                            tracing::warn!("{}", error.chain());
-                        }
-                        return Ok(None);
-                    }
+                    Ok(ended) => return Ok(Wake::Drained(ended)),
                     // The tables have gone.
-                    Err(_) => return Ok(None),
+                    Err(_) => return Ok(Wake::Look),
                 }
                 drains = Instant::now() + cpu_time().saturating_sub(start) * SHARE;
             }
             if !self.presence.is_seen() {
-                return Ok(Some(End::Replaced));
+                return Ok(Wake::End(End::Replaced));
             }
             if lonely <= Instant::now() {
                 lonely = Instant::now() + LONELY;
                 if !self.settings.host.is_used_by_others()? {
-                    return Ok(Some(End::HostGone));
+                    return Ok(Wake::End(End::HostGone));
                 }
             }
         }
@@ -203,10 +230,10 @@ impl Follower {
             let pause = pause.max(earliest.saturating_duration_since(now));
             match tokio::time::timeout(pause, self.changes.next()).await {
                 Ok(heard) => heard?,
-                Err(_quiet) => return Ok(None),
+                Err(_quiet) => return Ok(Wake::Look),
             }
             if pause.is_zero() {
-                return Ok(None);
+                return Ok(Wake::Look);
             }
         }
     }

@@ -39,11 +39,15 @@ pub(super) async fn serve(settings: &Settings, background: bool) -> Result<()> {
             notify(&[NotifyState::Ready]);
         }
     };
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
     let ended = tokio::select! {
-        ended = follower.follow(told) => ended.map(Some),
-        () = feed_watchdog(background) => Ok(None),
-        _ = terminate.recv() => Ok(None),
-        _ = interrupt.recv() => Ok(None),
+        ended = follower.follow(stop, told) => ended,
+        () = feed_watchdog(background) => Ok(End::Stopped),
     };
     if !background {
         notify(&[NotifyState::Stopping]);
@@ -56,10 +60,10 @@ pub(super) async fn serve(settings: &Settings, background: bool) -> Result<()> {
     }
     match ended? {
         // A service manager starts the version that is installed now.
-        Some(End::Superseded) if !background => return Err(StateError::Superseded.into()),
-        Some(End::HostGone) => tracing::info!("nobody uses this network namespace any more"),
-        Some(_) => tracing::info!("there is nothing more to follow"),
-        None => {}
+        End::Superseded if !background => return Err(StateError::Superseded.into()),
+        End::HostGone => tracing::info!("nobody uses this network namespace any more"),
+        End::Stopped => {}
+        _ => tracing::info!("there is nothing more to follow"),
     }
     Ok(())
 }
