@@ -76,16 +76,16 @@ impl Resource for Attached {
     async fn withdraw(&self, transaction: &mut Transaction) -> Result<()> {
         let container = &self.container;
         let mut errors = Vec::new();
-        end_run(container);
-        let ports = transaction.store.state.publications_of(&container.name);
-        errors.extend(transaction.lower_publications(&ports).err());
-        for interface in &container.interfaces {
-            errors.extend(transaction.lower_interface(interface).await.err());
-        }
+        errors.extend(transaction.lower_containers(&[container]).await.err());
         if let Sandbox::Namespace { path, cookie, made: true } = &container.sandbox {
             errors.extend(Netns::remove(path, *cookie).err());
         }
         Error::all(errors)
+    }
+
+    async fn withdraw_together(all: &[Self], transaction: &mut Transaction) -> Result<()> {
+        let containers: Vec<&Container> = all.iter().map(|one| &one.container).collect();
+        transaction.lower_containers(&containers).await
     }
 
     fn forget(&self, state: &mut State) {
@@ -129,7 +129,7 @@ impl Resource for Connected {
     }
 
     async fn withdraw(&self, transaction: &mut Transaction) -> Result<()> {
-        transaction.lower_interface(&self.interface).await
+        transaction.lower_interfaces(&[&self.interface]).await
     }
 
     fn forget(&self, state: &mut State) {
@@ -217,10 +217,28 @@ impl Transaction {
             }
         }
         let mut errors = Vec::new();
-        for container in containers {
-            errors.extend(self.unmake(&Attached::of(container)).await.err());
-        }
+        errors.extend(self.remove_recorded(containers).await.err());
         errors.extend(names.iter().filter_map(|name| runs.forget(name).err()));
+        Error::all(errors)
+    }
+
+    /// Removes containers that are recorded. Goes on after a failure and reports every one.
+    pub(super) async fn remove_recorded(&mut self, containers: Vec<Container>) -> Result<()> {
+        let containers: Vec<Attached> = containers.into_iter().map(Attached::of).collect();
+        self.unmake_all(&containers).await
+    }
+
+    /// Ends the runs of containers, and takes their ports and interfaces away.
+    async fn lower_containers(&self, containers: &[&Container]) -> Result<()> {
+        let mut errors = Vec::new();
+        containers.iter().for_each(|container| end_run(container));
+        let state = &self.store.state;
+        let ports: Vec<Publication> =
+            containers.iter().flat_map(|container| state.publications_of(&container.name)).collect();
+        errors.extend(self.lower_publications(&ports).err());
+        let interfaces: Vec<&Interface> =
+            containers.iter().flat_map(|container| &container.interfaces).collect();
+        errors.extend(self.lower_interfaces(&interfaces).await.err());
         Error::all(errors)
     }
 

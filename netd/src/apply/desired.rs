@@ -80,6 +80,10 @@ impl Resource for Many {
         for one in &self.interfaces {
             errors.extend(one.withdraw(transaction).await.err());
         }
+        if self.containers.len() > 1 {
+            // What fails here fails again below.
+            let _again = Attached::withdraw_together(&self.containers, transaction).await;
+        }
         for one in &self.containers {
             errors.extend(one.withdraw(transaction).await.err());
         }

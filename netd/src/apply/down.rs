@@ -3,14 +3,13 @@
 use std::fs;
 use std::net::IpAddr;
 
-use super::container::Attached;
 use super::network::Bridged;
 use super::publication::Published;
 use super::transaction::Transaction;
 use crate::dataplane::{self, HookPoint};
 use crate::error::{Doing as _, Error, Result, StateError};
 use crate::model::report::RemovedItem;
-use crate::model::{Address, Link};
+use crate::model::{Address, Container, Link, Name};
 use crate::observe::present_cookies;
 use crate::plan::container::is_made_veth;
 use crate::plan::network::is_made_bridge;
@@ -23,13 +22,11 @@ impl Transaction {
     pub async fn down(settings: &Settings) -> Result<Vec<RemovedItem>> {
         let mut transaction = Self::open_to_remove(settings).await?;
         let (mut removed, mut errors) = (Vec::new(), Vec::new());
-        for container in transaction.store.state.containers.clone().into_values() {
-            let name = container.name.to_string();
-            match transaction.unmake(&Attached::of(container)).await {
-                Ok(()) => removed.push(RemovedItem::Container { name }),
-                Err(error) => errors.push(error),
-            }
-        }
+        let containers: Vec<Container> = transaction.store.state.containers.values().cloned().collect();
+        let names: Vec<Name> = containers.iter().map(|container| container.name.clone()).collect();
+        errors.extend(transaction.remove_recorded(containers).await.err());
+        let gone = names.iter().filter(|name| !transaction.store.state.containers.contains_key(*name));
+        removed.extend(gone.map(|name| RemovedItem::Container { name: name.to_string() }));
         let left = transaction.store.state.publications.clone();
         if !left.is_empty() {
             errors.extend(transaction.unmake(&Published::of(left)).await.err());

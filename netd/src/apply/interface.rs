@@ -1,5 +1,6 @@
 //! Interfaces of containers: a veth pair, guarded by the program on the host's end.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -85,8 +86,31 @@ impl Transaction {
         self.attach(HookPoint::Container, index, interface.host.as_str())
     }
 
-    /// Takes an interface away: its row, the program, and the pair if netd made it. Absent parts are fine.
-    pub(super) async fn lower_interface(&self, interface: &Interface) -> Result<()> {
+    /// Takes interfaces away: their rows, the program, and the pairs that netd made. Absent parts are fine. Goes on after a failure
+    /// and reports every one.
+    pub(super) async fn lower_interfaces(&self, interfaces: &[&Interface]) -> Result<()> {
+        let (mut made, mut errors) = (Vec::new(), Vec::new());
+        for interface in interfaces {
+            errors.extend(self.remove_rows(interface).err());
+            if interface.adopted {
+                continue;
+            }
+            match self.netlink.interface(&interface.host).await {
+                Ok(Some(link)) if is_host_end_of(interface, &link) => made.push(link.index),
+                // Not there (it goes with the container's namespace), or somebody else's by now.
+                Ok(_) => {}
+                Err(error) => errors.push(error),
+            }
+        }
+        errors.extend(self.netlink.delete_all(&made).await.err());
+        let names: HashSet<&str> = interfaces.iter().map(|interface| interface.host.as_str()).collect();
+        let is_other = |_, name: &str| !names.contains(name);
+        errors.extend(self.detach_unless(HookPoint::Container, is_other).await.err());
+        Error::all(errors)
+    }
+
+    /// Removes the rows of an interface, and ends the host's connections to it.
+    fn remove_rows(&self, interface: &Interface) -> Result<()> {
         let mut errors = Vec::new();
         if let Some(dataplane) = &self.dataplane {
             errors.extend(dataplane.tables.remove_endpoint(interface.handle()).err());
@@ -99,18 +123,6 @@ impl Transaction {
                 );
             }
         }
-        if !interface.adopted {
-            match self.netlink.interface(&interface.host).await {
-                Ok(Some(link)) if is_host_end_of(interface, &link) => {
-                    errors.extend(self.netlink.delete(link.index).await.err());
-                }
-                // Not there (it goes with the container's namespace), or somebody else's by now.
-                Ok(_) => {}
-                Err(error) => errors.push(error),
-            }
-        }
-        let is_other = |_, name: &str| name != interface.host.as_str();
-        errors.extend(self.detach_unless(HookPoint::Container, is_other).await.err());
         Error::all(errors)
     }
 }

@@ -24,10 +24,10 @@ impl Transaction {
         };
         let containers: Vec<Container> =
             self.store.state.containers.values().filter(is_over).cloned().collect();
-        for container in containers {
+        for container in &containers {
             tracing::warn!("container {} is incomplete or has lost its process; removing it", container.name);
-            errors.extend(self.unmake(&Attached::of(container)).await.err());
         }
+        errors.extend(self.remove_recorded(containers).await.err());
         errors.extend(self.clear_publications().await.err());
         errors.extend(self.sweep_interfaces().await.err());
         let networks: Vec<Network> =

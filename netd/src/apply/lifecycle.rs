@@ -4,7 +4,7 @@
 //! fine: it may run at any time after the record was written, and more than once.
 
 use super::transaction::Transaction;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Lifecycle, State};
 
 /// Something that netd makes and describes by a record.
@@ -20,6 +20,16 @@ pub(super) trait Resource {
 
     /// Takes away what the record describes. Absent parts are fine; goes on after a failure and reports every one.
     async fn withdraw(&self, transaction: &mut Transaction) -> Result<()>;
+
+    /// Takes away at once whatever the kernel takes away of many as fast as of one. [`Self::withdraw`] takes away the rest of each,
+    /// and reports for each what could not be.
+    async fn withdraw_together(all: &[Self], transaction: &mut Transaction) -> Result<()>
+    where
+        Self: Sized,
+    {
+        let _ = (all, transaction);
+        Ok(())
+    }
 
     /// Removes its record.
     fn forget(&self, state: &mut State);
@@ -47,14 +57,34 @@ impl Transaction {
     }
 
     /// Takes something away. What could not be taken away stays recorded, for the next attempt.
-    pub(super) async fn unmake(&mut self, resource: &impl Resource) -> Result<()> {
-        resource.mark(&mut self.store.state, Lifecycle::Removing);
+    pub(super) async fn unmake<R: Resource>(&mut self, resource: &R) -> Result<()> {
+        self.unmake_all(std::slice::from_ref(resource)).await
+    }
+
+    /// Takes many things away. Goes on after a failure and reports every one.
+    pub(super) async fn unmake_all<R: Resource>(&mut self, resources: &[R]) -> Result<()> {
+        if resources.is_empty() {
+            return Ok(());
+        }
+        for resource in resources {
+            resource.mark(&mut self.store.state, Lifecycle::Removing);
+        }
         if let Err(error) = self.store.save() {
             // A full disk is no reason to keep something.
             tracing::warn!("{}; removing all the same", error.chain());
         }
-        resource.withdraw(self).await?;
-        resource.forget(&mut self.store.state);
-        self.store.save_less()
+        if resources.len() > 1 {
+            // What fails here fails again below, where it is known for which of them.
+            let _again = R::withdraw_together(resources, self).await;
+        }
+        let mut errors = Vec::new();
+        for resource in resources {
+            match resource.withdraw(self).await {
+                Ok(()) => resource.forget(&mut self.store.state),
+                Err(error) => errors.push(error),
+            }
+        }
+        errors.extend(self.store.save_less().err());
+        Error::all(errors)
     }
 }

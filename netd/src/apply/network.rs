@@ -1,6 +1,5 @@
 //! Networks on the host: a bridge, its addresses, its subnets in the tables.
 
-use super::container::Attached;
 use super::lifecycle::Resource;
 use super::publication::Published;
 use super::transaction::Transaction;
@@ -132,9 +131,7 @@ impl Transaction {
         }
         let mut errors = Vec::new();
         errors.extend(self.unmake(&Published::of(remotes)).await.err());
-        for member in members {
-            errors.extend(self.unmake(&Attached::of(member)).await.err());
-        }
+        errors.extend(self.remove_recorded(members).await.err());
         errors.extend(self.unmake(&Bridged(network)).await.err());
         Error::all(errors)
     }

@@ -1,5 +1,7 @@
 //! Interfaces.
 
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
@@ -178,6 +180,53 @@ impl Netlink {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Removes interfaces at once, as [`Self::delete`]. The kernel waits several times for all CPUs when an interface goes, and does
+    /// so once for all interfaces of a group (`rtnl_group_dellink`).
+    pub(crate) async fn delete_all(&self, indices: &[u32]) -> Result<()> {
+        match *indices {
+            [] => return Ok(()),
+            [index] => return self.delete(index).await,
+            _ => {}
+        }
+        let group = self.free_group().await?;
+        let mut members = false;
+        for index in indices {
+            let link = LinkUnspec::new_with_index(*index);
+            let link = link.append_extra_attribute(LinkAttribute::Group(group)).build();
+            match self.handle.link().set(link).execute().await {
+                Ok(()) => members = true,
+                Err(error) if errno(&error) == Some(libc::ENODEV) => {}
+                Err(error) => return Err(refused(format!("set the group of interface {index}"), error)),
+            }
+        }
+        if !members {
+            return Ok(());
+        }
+        let mut request = self.handle.link().del(0);
+        request.message_mut().attributes.push(LinkAttribute::Group(group));
+        match request.execute().await {
+            Err(error) if errno(&error) != Some(libc::ENODEV) => {
+                Err(refused(format!("remove {} interfaces", indices.len()), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A number that no group of interfaces has: a random one, so that nobody else chooses it meanwhile.
+    async fn free_group(&self) -> Result<u32> {
+        let links = self.handle.link().get().execute();
+        let links: Vec<LinkMessage> =
+            links.try_collect().await.map_err(|error| refused("list interfaces".into(), error))?;
+        let groups = links.iter().flat_map(|link| &link.attributes).filter_map(|attribute| match attribute {
+            LinkAttribute::Group(group) => Some(*group),
+            _ => None,
+        });
+        let taken: HashSet<u32> = groups.collect();
+        let random = || u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or(u32::MAX);
+        let mut random = std::iter::repeat_with(random);
+        Ok(random.find(|group| *group != 0 && !taken.contains(group)).unwrap_or(u32::MAX))
     }
 
     /// Removes an interface's clsact qdisc. It may be absent.
