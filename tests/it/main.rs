@@ -51,6 +51,7 @@ mod testbed;
 mod timeouts;
 mod traffic;
 mod tunnel;
+mod unmanaged;
 mod upgrade;
 mod verifier;
 mod version;

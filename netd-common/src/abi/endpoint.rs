@@ -39,6 +39,12 @@ impl EndpointRow {
         self.ifindex == 0
     }
 
+    /// Whether netd takes only the packets of its published ports.
+    #[inline(always)]
+    pub const fn is_unmanaged(&self) -> bool {
+        self.flags & network_flag::UNMANAGED != 0
+    }
+
     /// The zone of packets to the container.
     #[inline(always)]
     pub const fn side(&self) -> Side {
@@ -141,6 +147,8 @@ pub mod network_flag {
     pub const ROUTED: u32 = 64;
     /// The container may use further addresses, see [`ALLOWED`](super::super::name::ALLOWED).
     pub const MORE_ADDRESSES: u32 = 256;
+    /// The host's stack routes the network: netd takes only the packets of published ports.
+    pub const UNMANAGED: u32 = 512;
 }
 
 // The fields that every packet reads are in one cache line.

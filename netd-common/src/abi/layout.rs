@@ -49,7 +49,7 @@ fn numbers(out: &mut String) {
         table { FLOWS, FLOWS6, UNREPLIED, UNREPLIED6 }
         direction { INWARD, OUTWARD, REPLY, NAT64 }
         network_flag {
-            NO_ICC, INTERNAL, NO_MASQUERADE, NO_MASQUERADE6, UNPROTECTED, ROUTED, MORE_ADDRESSES
+            NO_ICC, INTERNAL, NO_MASQUERADE, NO_MASQUERADE6, UNPROTECTED, ROUTED, MORE_ADDRESSES, UNMANAGED
         }
         publication_flag { DRAINING, SHARED_TARGET }
         uplink_flag { TAKES_FRAMES, STRICT_REVERSE_PATH }

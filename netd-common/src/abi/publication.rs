@@ -90,6 +90,14 @@ pub struct PortRow {
     pub bound: u32,
 }
 
+impl PortRow {
+    /// Whether the port has a publication.
+    #[inline(always)]
+    pub const fn has_any(&self) -> bool {
+        !self.any.is_none() || self.bound != 0
+    }
+}
+
 /// The row number of a port in [`PORTS`](super::name::PORTS); `None` for a protocol without ports.
 #[inline(always)]
 pub const fn port_index(protocol: u8, port: Be16) -> Option<u32> {

@@ -23,6 +23,9 @@ pub fn decide<A: FamilyRows, B: PacketBytes + ?Sized, L: Lookups<A>>(
     sender: &EndpointRow,
 ) -> Result<Decision, Reason> {
     let ip = packet.ip;
+    if sender.is_unmanaged() {
+        return Ok(unmanaged(lookups, packet, sender));
+    }
     let allowed = |address| source_guard::is_allowed(lookups, sender, address);
     if source_guard::sender(bytes, ip, sender, allowed)? {
         return Ok(on_link(lookups, bytes, ip, sender));
@@ -59,6 +62,26 @@ pub fn decide<A: FamilyRows, B: PacketBytes + ?Sized, L: Lookups<A>>(
     }
 }
 
+/// A packet from a container whose network the host's stack routes: netd takes only what may be for a published port of the host,
+/// or an answer to an IPv6 client of the container, which has the gateway's address. A reply without a flow is not known to be one:
+/// a client may use the container's own address.
+#[inline(always)]
+fn unmanaged<A: FamilyRows, L: Lookups<A>>(
+    lookups: &L,
+    packet: &Packet<'_, A>,
+    sender: &EndpointRow,
+) -> Decision {
+    let (dst, number) = (packet.ip.dst, packet.ip.protocol);
+    let Ok(transport) = packet.transport() else { return Decision::Pass };
+    let is_odd = dst.is_group() || dst.is_link_local() || dst.is_loopback();
+    let may_be_nat46 = !A::IS_V6
+        && dst == A::subnet(sender).gateway()
+        && lookups.target_port(sender.handle, number, transport.src_port).is_some();
+    let is_published = || lookups.port(number, transport.dst_port).is_some_and(|row| row.has_any());
+    let is_local = || lookups.route(sender.bridge, number, &packet.tuple()) == Route::Local;
+    if !is_odd && (may_be_nat46 || is_published()) && is_local() { Decision::Hairpin } else { Decision::Pass }
+}
+
 /// A packet that stays on the link. Only one that the stack forwards in no case keeps its TTL: to a group of the link or a
 /// link-local address, to a neighbour's MAC address, or neighbour discovery with the gateway, which must have 255 (RFC 4861 §7.1).
 #[inline(always)]
@@ -84,15 +107,16 @@ pub fn hairpin<A: FamilyRows, L: Lookups<A>>(
     nat: &mut Nat<A>,
 ) -> Result<Decision, Refusal> {
     let sender = lookups.endpoint_behind(packet.ifindex).ok_or(Reason::NoWayOut)?;
+    let local = if sender.is_unmanaged() { Decision::Pass } else { Decision::Local };
     if packet.awaits_first_fragment() {
         return Ok(Decision::Queue(Then::Pass));
     }
-    let Ok(transport) = packet.transport() else { return Ok(Decision::Local) };
+    let Ok(transport) = packet.transport() else { return Ok(local) };
     let key = FlowKey::of(packet.ip, transport, packet.zone);
     let found = publication::find(lookups, key.protocol(), key.dst, key.dst_port);
     let Some(found) = found.filter(|found| found.is_for(packet.ifindex)) else {
         let is_to_gateway = key.dst == A::subnet(sender).gateway();
-        return Ok(if !A::IS_V6 && is_to_gateway { Decision::MayBeNat46 } else { Decision::Local });
+        return Ok(if !A::IS_V6 && is_to_gateway { Decision::MayBeNat46 } else { local });
     };
     if let Some(decision) = host::claim(lookups, &key, transport.opens()) {
         return Ok(decision);
@@ -104,7 +128,7 @@ pub fn hairpin<A: FamilyRows, L: Lookups<A>>(
         return Ok(Decision::Forward);
     }
     let is_itself = found.endpoint.handle == sender.handle;
-    let Some(translated) = found.translated(&key, is_itself) else { return Ok(Decision::Local) };
+    let Some(translated) = found.translated(&key, is_itself) else { return Ok(local) };
     *nat = Nat::new(key, translated, found.endpoint.side(), sender.handle);
     nat.publication = found.row.handle;
     found.admit(lookups, nat.original.src)?;

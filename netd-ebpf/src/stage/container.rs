@@ -1,5 +1,6 @@
 //! Packets from containers: the source guard, and whether they are for the host.
 
+use netd_common::abi::EndpointRow;
 use netd_common::flow::FlowKey;
 use netd_common::policy::{Socket, source_guard};
 use netd_common::verdict::{Reason, Verdict};
@@ -16,9 +17,24 @@ use crate::kernel::{host_socket, seen_peers, tables};
 #[inline(always)]
 pub(crate) fn other(skb: &Skb) -> Result<Verdict, Reason> {
     let endpoint = tables::endpoint_behind(skb.ifindex()).ok_or(Reason::NoWayOut)?;
+    if endpoint.is_unmanaged() {
+        return Ok(Verdict::Pass);
+    }
     let lookups = Kernel(skb.context());
     let allowed = |address| source_guard::is_allowed(&lookups, endpoint, address);
     source_guard::other(&skb.frame(), endpoint, allowed).map(|()| Verdict::Pass)
+}
+
+/// A frame with a VLAN tag: netd's networks have no VLANs.
+#[inline(always)]
+pub(crate) fn tagged(skb: &Skb) -> Result<Verdict, Reason> {
+    if is_unmanaged(skb) { Ok(Verdict::Pass) } else { Err(Reason::Foreign) }
+}
+
+/// Whether the host's stack routes the container's network.
+#[inline(always)]
+pub(crate) fn is_unmanaged(skb: &Skb) -> bool {
+    tables::endpoint_behind(skb.ifindex()).is_some_and(EndpointRow::is_unmanaged)
 }
 
 /// A container, as the sender of a packet.
@@ -41,6 +57,7 @@ impl Sender for Container {
         ip.protocol == protocol::TCP
             && !transport.opens()
             && ip.dst == A::subnet(endpoint).gateway()
+            && !endpoint.is_unmanaged()
             && source_guard::sender(frame, ip, endpoint, |_| false) == Ok(false)
             && (!may_have_flow || host_socket::lookup(skb.context(), key) == Some(Socket::Connected))
     }

@@ -67,7 +67,7 @@ pub(crate) fn tunnel(ctx: &TcContext) -> i32 {
 pub(crate) fn container(ctx: &TcContext) -> i32 {
     let skb = Skb::new(ctx);
     if skb.has_vlan_tag() {
-        return action(ctx, &skb, Err(Reason::Foreign));
+        return action(ctx, &skb, container::tagged(&skb));
     }
     let zone = Zone::container(skb.ifindex());
     let frame = skb.frame();
@@ -398,7 +398,8 @@ pub(crate) fn nat46_track_new(ctx: &TcContext) -> i32 {
         Step::Nat64 => go_on(ctx, &skb, stage::NAT46),
         Step::Move { is_nat64 } => move_on::<Ipv6>(ctx, &skb, is_nat64.then_some(stage::NAT46)),
         Step::IcmpError | Step::FragmentFirst | Step::Unknown => {
-            action(ctx, &skb, skb.pass_to_host::<Ipv4>())
+            let is_unmanaged = container::is_unmanaged(&skb);
+            action(ctx, &skb, if is_unmanaged { Ok(Verdict::Pass) } else { skb.pass_to_host::<Ipv4>() })
         }
     }
 }

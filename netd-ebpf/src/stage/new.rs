@@ -47,9 +47,13 @@ pub(crate) fn uplink<A: Inet>(skb: &Skb) -> Result<New, Reason> {
 #[inline(always)]
 pub(crate) fn container<A: Inet>(skb: &Skb) -> Result<New, Reason> {
     let (zone, frame) = (zone(skb), skb.front());
-    let ip = A::header(&frame, IP_AT)?;
     // While the container is being removed, its veth still exists but its row does not.
     let sender = tables::endpoint_behind(skb.ifindex()).ok_or(Reason::NoWayOut)?;
+    let ip = match A::header(&frame, IP_AT) {
+        Ok(ip) => ip,
+        Err(_unreadable) if sender.is_unmanaged() => return Ok(New::Decided(Decision::Pass)),
+        Err(reason) => return Err(reason),
+    };
     let packet = packet(skb, &frame, &ip, zone);
     let decision = outbound::decide(&Kernel(skb.context()), &frame, &packet, sender)?;
     // Noted here, since the verifier refuses a decision of which a part is undefined, as that of the others would be.

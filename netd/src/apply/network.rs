@@ -26,14 +26,14 @@ impl Resource for Bridged {
     async fn apply(&self, transaction: &mut Transaction) -> Result<()> {
         let network = &self.0;
         transaction.ensure_dataplane().await?;
-        if network.adopted {
+        if network.unmanaged {
+            transaction.check_routed(network)?;
+        } else if network.adopted {
             transaction.switch_forwarding(network)?;
         } else {
             transaction.make_bridge(network).await?;
         }
-        for subnet in &network.subnets {
-            transaction.dataplane()?.tables.put_subnet(subnet.net, network.number)?;
-        }
+        transaction.put_subnets(network)?;
         // The gateway is an address of the host from now on.
         transaction.observe().await?;
         transaction.follow_host().await
@@ -152,6 +152,29 @@ impl Transaction {
             self.netlink.add_address(index, subnet.gateway, subnet.net.prefix_len()).await?;
         }
         self.netlink.set_up(index).await
+    }
+
+    /// Writes the subnets of a network: what is for them, or claims to come from them, netd decides. Those of an unmanaged one are the
+    /// stack's.
+    pub(super) fn put_subnets(&self, network: &Network) -> Result<()> {
+        let tables = &self.dataplane()?.tables;
+        let managed = network.subnets.iter().filter(|_subnet| !network.unmanaged);
+        managed.map(|subnet| tables.put_subnet(subnet.net, network.number)).collect()
+    }
+
+    /// Refuses a network that is to be unmanaged, and whose bridge the kernel does not route.
+    fn check_routed(&self, network: &Network) -> Result<()> {
+        let bridge = network.bridge.to_string();
+        if forwarding(Family::V4, network).get(self.host())? != "1" {
+            return Err(NetworkError::NotRouted { bridge }.into());
+        }
+        if self.observed.has_ipv6 && forwarding(Family::V6, network).get(self.host())? != "1" {
+            tracing::warn!(
+                "the kernel does not forward IPv6 packets of {bridge}, so published ports of its containers have no IPv6 clients; \
+                 to change that: sysctl -w net.ipv6.conf.{bridge}.forwarding=1"
+            );
+        }
+        Ok(())
     }
 
     /// Switches forwarding on on an adopted bridge, where it is off, and records that.

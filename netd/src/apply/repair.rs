@@ -148,9 +148,7 @@ impl Transaction {
     pub(super) async fn restore(&mut self) -> Result<()> {
         self.load_dataplane()?;
         for network in self.store.state.networks.values() {
-            for subnet in &network.subnets {
-                self.dataplane()?.tables.put_subnet(subnet.net, network.number)?;
-            }
+            self.put_subnets(network)?;
         }
         self.dataplane()?.tables.set_access(Handle::NONE, &self.store.state.access)?;
         self.attach_containers()?;

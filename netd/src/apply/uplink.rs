@@ -79,9 +79,10 @@ impl Transaction {
         self.store.save()
     }
 
-    /// Puts the program that judges what the host's stack forwards on every network's bridge, and takes it off others.
+    /// Puts the program that judges what the host's stack forwards on every network's bridge, and takes it off others. Unmanaged
+    /// networks do not have it.
     async fn follow_bridges(&self) -> Result<()> {
-        let networks = self.store.state.networks.values();
+        let networks = self.store.state.networks.values().filter(|network| !network.unmanaged);
         let bridges: Vec<&Link> = networks
             .filter_map(|network| {
                 self.observed.link(&network.bridge).filter(|link| is_bridge_of(network, link))

@@ -125,7 +125,7 @@ fn places(view: View<'_>) -> Vec<(HookPoint, u32, String)> {
     for uplink in uplinks(view) {
         places.extend(HookPoint::of(uplink.layer).map(|point| (point, uplink.index, uplink.name)));
     }
-    let networks = view.state.networks.values();
+    let networks = view.state.networks.values().filter(|network| !network.unmanaged);
     let bridges = networks
         .filter_map(|network| view.observed.link(&network.bridge).filter(|link| is_bridge_of(network, link)));
     places.extend(bridges.map(|link| (HookPoint::Bridge, link.index, link.name.clone())));

@@ -57,7 +57,7 @@ impl Facts {
         thorough: bool,
     ) -> Result<Self> {
         let mut facts = Self::default();
-        for network in state.networks.values() {
+        for network in state.networks.values().filter(|network| !network.unmanaged) {
             let bridge = &network.bridge;
             if observed.link(bridge).is_some() {
                 facts.forwarding.insert(bridge.clone(), forwarding(host, bridge)?);

@@ -138,7 +138,7 @@ impl Reader {
         }
         request.adopt = said.adopt.is_some();
         request.bridge = self.optional(said.adopt.as_ref().or(said.bridge.as_ref()))?;
-        (request.ipv6, request.internal) = (said.ipv6, said.internal);
+        (request.unmanaged, request.ipv6, request.internal) = (said.unmanaged, said.ipv6, said.internal);
         (request.icc, request.masquerade) = (said.icc, said.masquerade);
         request.snat = self.list(&said.snat_addresses, parse_address)?;
         let modes: Vec<ModeSpec> = self.list(&said.gateway_modes, str::parse)?;

@@ -113,6 +113,7 @@ fn network(network: &model::Network, observed: &Observed) -> Network {
         bridge: (is_made && default_bridge(&network.name).as_ref() != Some(&network.bridge))
             .then(|| said(&network.bridge)),
         adopt: network.adopted.then(|| said(&network.bridge)),
+        unmanaged: network.unmanaged,
         mtu: (is_made && network.mtu != observed.default_mtu()).then(|| Said::new(network.mtu)),
         // A subnet of IPv6 says it.
         ipv6: false,

@@ -126,6 +126,9 @@ pub(super) struct Network {
     /// Use this existing bridge and its addresses. netd never removes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) adopt: Option<Said<String>>,
+    /// Somebody else routes the adopted bridge: netd publishes ports of its containers and leaves all else alone.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) unmanaged: bool,
     /// MTU in bytes. That of the default route's interface, if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) mtu: Option<Said<u32>>,

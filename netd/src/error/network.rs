@@ -185,6 +185,26 @@ pub enum NetworkError {
         /// The network.
         name: String,
     },
+    /// Only an adopted bridge has somebody else who routes it.
+    #[error("network {name} cannot be unmanaged: its bridge is to be made by netd")]
+    UnmanagedMade {
+        /// The network.
+        name: String,
+    },
+    /// An unmanaged network has terms that netd does not decide.
+    #[error("network {name} is unmanaged, so netd does not decide about {what}")]
+    UnmanagedTerms {
+        /// The network.
+        name: String,
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// Nobody routes a bridge that is to be unmanaged.
+    #[error("the kernel does not forward packets of {bridge}, so nobody routes its containers")]
+    NotRouted {
+        /// The bridge.
+        bridge: String,
+    },
 }
 
 /// Why a subnet cannot be used.

@@ -30,6 +30,9 @@ pub struct NetworkRequest {
     pub bridge: Option<IfName>,
     /// Whether somebody else made [`Self::bridge`]: netd then uses it as it is, and never removes it.
     pub adopt: bool,
+    /// Whether somebody else routes [`Self::bridge`], which must be adopted: netd then serves the containers' published ports, and
+    /// leaves all their other packets alone.
+    pub unmanaged: bool,
     /// MTU, bytes; that of the default route's interface if none.
     pub mtu: Option<u32>,
     /// Whether it has IPv6 although no IPv6 subnet is given.
@@ -60,6 +63,7 @@ impl NetworkRequest {
             gateways: Vec::new(),
             bridge: None,
             adopt: false,
+            unmanaged: false,
             mtu: None,
             ipv6: false,
             internal: false,
@@ -88,6 +92,9 @@ pub struct Network {
     /// Whether somebody else made the bridge.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub adopted: bool,
+    /// Whether somebody else routes it: netd serves published ports only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unmanaged: bool,
     /// Whether a file asks for it: it is removed once no file does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub applied: bool,

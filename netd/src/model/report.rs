@@ -188,6 +188,8 @@ pub struct Network<Members> {
     pub gateways: Vec<IpAddr>,
     /// MTU, bytes.
     pub mtu: Option<u32>,
+    /// Whether somebody else routes it.
+    pub unmanaged: bool,
     /// Whether it has no way out.
     pub internal: bool,
     /// Whether containers on it reach each other directly.

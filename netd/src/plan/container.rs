@@ -257,6 +257,7 @@ mod tests {
             bridge: "br0".parse().unwrap(),
             mac: Mac::local([0; 4]),
             adopted: false,
+            unmanaged: false,
             applied: false,
             forwarding_set: Vec::new(),
             subnets: subnets.iter().map(subnet).collect(),

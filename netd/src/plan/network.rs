@@ -9,8 +9,8 @@ use super::ipam::{self, Held};
 use super::{View, mac_of};
 use crate::error::{Error, HostError, NetworkError, Result};
 use crate::model::{
-    BRIDGE, GatewayMode, IfName, Lifecycle, Link, Name, Network, NetworkRequest, Subnet, check_subnet,
-    digest, gateway_of, is_predefined,
+    BRIDGE, GatewayMode, GatewayModes, IfName, Lifecycle, Link, Name, Network, NetworkRequest, Subnet,
+    check_subnet, digest, gateway_of, is_predefined,
 };
 use crate::observe::Observed;
 
@@ -44,6 +44,7 @@ pub(crate) fn network(view: View<'_>, request: NetworkRequest) -> Result<Network
             None => mac_of(subnets.iter().map(|subnet| subnet.gateway)),
         },
         adopted: request.adopt,
+        unmanaged: request.unmanaged,
         applied: false,
         forwarding_set: Vec::new(),
         subnets,
@@ -257,6 +258,9 @@ fn check_modes(request: &NetworkRequest, subnets: &[Subnet]) -> Result<()> {
     if request.modes.names_ipv6() && !is_there(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) {
         return Err(NetworkError::ModeWithoutIpv6 { name }.into());
     }
+    if request.unmanaged {
+        check_unmanaged(request)?;
+    }
     if request.internal && !request.trusted.is_empty() {
         return Err(NetworkError::TrustedInternal { name }.into());
     }
@@ -264,6 +268,25 @@ fn check_modes(request: &NetworkRequest, subnets: &[Subnet]) -> Result<()> {
         check_mode(request, subnet)?;
     }
     Ok(())
+}
+
+/// Refuses what netd cannot do for a network that somebody else routes.
+fn check_unmanaged(request: &NetworkRequest) -> Result<()> {
+    let name = request.name.to_string();
+    if !request.adopt {
+        return Err(NetworkError::UnmanagedMade { name }.into());
+    }
+    let terms = [
+        (request.internal, "internal"),
+        (!request.icc, "isolation of its containers"),
+        (!request.masquerade || !request.snat.is_empty(), "the source address of outgoing connections"),
+        (request.modes != GatewayModes::default(), "the gateway mode"),
+        (!request.trusted.is_empty(), "trusted interfaces"),
+    ];
+    match terms.into_iter().find(|(is_asked_for, _)| *is_asked_for) {
+        Some((_, what)) => Err(NetworkError::UnmanagedTerms { name, what }.into()),
+        None => Ok(()),
+    }
 }
 
 fn check_mode(request: &NetworkRequest, subnet: &Subnet) -> Result<()> {
@@ -288,7 +311,7 @@ fn check_mode(request: &NetworkRequest, subnet: &Subnet) -> Result<()> {
 mod tests {
     use super::*;
     use crate::error::Kind;
-    use crate::model::{Address, GatewayModes, LinkLayer, Mac, ModeSpec, Route, State};
+    use crate::model::{Address, LinkLayer, Mac, ModeSpec, Route, State};
 
     /// A host with eth0 (192.0.2.1/24, the default route, MTU 1450) and a bridge br0 (10.9.0.1/24).
     fn host() -> Observed {
@@ -358,6 +381,36 @@ mod tests {
         assert!(network.adopted && network.mtu == 1500 && network.mac.to_string() == "02:00:00:00:00:03");
         assert!(matches!(adopt("eth0"), Err(Error::Network(NetworkError::NotABridge { .. }))));
         assert!(matches!(adopt("br7"), Err(Error::Host(HostError::NoInterface { .. }))));
+    }
+
+    #[test]
+    fn an_unmanaged_network_leaves_everything_but_ports_to_its_owner() {
+        let unmanaged = |change: fn(&mut NetworkRequest)| {
+            planned(request("back", |request| {
+                (request.bridge, request.adopt) = (Some("br0".parse().unwrap()), true);
+                request.unmanaged = true;
+                change(request);
+            }))
+        };
+        assert!(unmanaged(|_| ()).unwrap().unmanaged);
+        let terms: [fn(&mut NetworkRequest); 6] = [
+            |r| r.internal = true,
+            |r| r.icc = false,
+            |r| r.masquerade = false,
+            |r| r.snat = vec!["192.0.2.1".parse().unwrap()],
+            |r| r.modes = modes(&["routed"]),
+            |r| r.trusted = vec!["eth0".parse().unwrap()],
+        ];
+        for change in terms {
+            let error = unmanaged(change).unwrap_err();
+            assert!(
+                matches!(error, Error::Network(NetworkError::UnmanagedTerms { .. })),
+                "{}",
+                error.chain()
+            );
+        }
+        let made = unmanaged(|r| (r.bridge, r.adopt) = (None, false)).unwrap_err();
+        assert!(matches!(made, Error::Network(NetworkError::UnmanagedMade { .. })), "{}", made.chain());
     }
 
     #[test]

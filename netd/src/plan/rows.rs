@@ -23,6 +23,7 @@ pub(crate) fn interface(interface: &Interface, network: &Network, index: u32, br
             | flag(network.internal, network_flag::INTERNAL)
             | flag(!network.masquerade, network_flag::NO_MASQUERADE)
             | flag(!interface.allowed.is_empty(), network_flag::MORE_ADDRESSES)
+            | flag(network.unmanaged, network_flag::UNMANAGED)
             | flag(!masquerades6(network), network_flag::NO_MASQUERADE6)
             | network.subnets.iter().fold(0, |flags, subnet| flags | mode_flags(subnet)),
         subnet4,

@@ -21,14 +21,18 @@ pub(crate) fn uplinks(view: View<'_>) -> Vec<Link> {
 }
 
 /// The interfaces that lead outside: those of the user's choice that exist, or those that hold routes and are no network's bridge,
-/// the ones with a default route first.
+/// the ones with a default route first. Bridges of unmanaged networks are among them in any case: most containers there are not
+/// netd's, and are clients like those outside.
 pub(crate) fn all_uplinks(view: View<'_>) -> Vec<Link> {
     let View { state, observed } = view;
     let chosen = &state.preferences.uplinks;
     if !chosen.is_empty() {
-        return chosen.iter().filter_map(|name| observed.link(name)).cloned().collect();
+        let unmanaged = state.networks.values().filter(|network| network.unmanaged);
+        let unmanaged = unmanaged.map(|network| &network.bridge).filter(|name| !chosen.contains(name));
+        return chosen.iter().chain(unmanaged).filter_map(|name| observed.link(name)).cloned().collect();
     }
-    let own: HashSet<&str> = state.networks.values().map(|network| network.bridge.as_str()).collect();
+    let managed = state.networks.values().filter(|network| !network.unmanaged);
+    let own: HashSet<&str> = managed.map(|network| network.bridge.as_str()).collect();
     let mut with_routes: HashSet<u32> = HashSet::new();
     let mut with_default: HashSet<u32> = HashSet::new();
     for route in &observed.routes {
@@ -48,7 +52,7 @@ pub(crate) fn all_uplinks(view: View<'_>) -> Vec<Link> {
 /// Refuses uplinks that are not there, that lead nowhere, or that lead to netd's own containers.
 pub(crate) fn check_chosen(chosen: &[IfName], view: View<'_>) -> Result<()> {
     let is_own = |name: &IfName| {
-        view.state.networks.values().any(|network| network.bridge == *name)
+        view.state.networks.values().any(|network| network.bridge == *name && !network.unmanaged)
             || view.state.interfaces().any(|(_, interface)| interface.host == *name)
     };
     chosen.iter().try_for_each(|name| match view.observed.link(name) {

@@ -97,6 +97,11 @@ fn network(error: &NetworkError) -> Option<String> {
         NetworkError::ModeInternal { .. } => "an internal network needs mode nat or isolated".to_owned(),
         NetworkError::RoutedSnat { .. } => "omit --snat-address, or choose mode nat".to_owned(),
         NetworkError::TrustedInternal { .. } => "omit --internal or --trusted-interface".to_owned(),
+        NetworkError::UnmanagedMade { .. } => "name the bridge with --adopt, or omit --unmanaged".to_owned(),
+        NetworkError::UnmanagedTerms { .. } => "omit that option, or omit --unmanaged".to_owned(),
+        NetworkError::NotRouted { bridge } => format!(
+            "to let the kernel forward: sysctl -w net.ipv4.conf.{bridge}.forwarding=1; to let netd route: omit --unmanaged"
+        ),
         _ => return None,
     };
     Some(advice)

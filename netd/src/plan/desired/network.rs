@@ -160,6 +160,7 @@ fn fixed_differences(present: &Network, wanted: &NetworkRequest) -> Vec<ValueCha
         compare("bridge", present.bridge.to_string(), bridge.to_string());
     }
     compare("adopt", yes(present.adopted), yes(wanted.adopt));
+    compare("unmanaged", yes(present.unmanaged), yes(wanted.unmanaged));
     if let Some(mtu) = wanted.mtu {
         compare("mtu", present.mtu.to_string(), mtu.to_string());
     }

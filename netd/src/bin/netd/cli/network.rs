@@ -23,6 +23,7 @@ Examples:
   netd network create sealed --internal --gateway-mode isolated
   netd network create own --subnet 2001:db8:6::/64 --gateway-mode ipv6=routed
   netd network create lan --trusted-interface eth1
+  netd network create pods --adopt cni0 --unmanaged
 
 Gateway modes, as in Docker:
   nat              Ports are published on the host, outgoing connections are
@@ -102,6 +103,9 @@ pub(crate) struct NetworkCreate {
     /// Use this existing bridge and its addresses; netd never removes it
     #[arg(long, value_name = "IFACE", conflicts_with_all = ["bridge", "mtu"])]
     pub(crate) adopt: Option<IfName>,
+    /// Somebody else routes the adopted bridge: publish ports of its containers and leave all else alone
+    #[arg(long, requires = "adopt")]
+    pub(crate) unmanaged: bool,
     /// MTU in bytes [default: MTU of the default route's interface]
     #[arg(long, value_name = "N", value_parser = value::mtu)]
     pub(crate) mtu: Option<u32>,

@@ -51,6 +51,7 @@ fn request(typed: NetworkCreate) -> Result<NetworkRequest> {
         subnets: typed.subnet,
         gateways: typed.gateway,
         adopt: typed.adopt.is_some(),
+        unmanaged: typed.unmanaged,
         bridge: typed.adopt.or(typed.bridge),
         mtu: typed.mtu,
         ipv6: typed.ipv6,

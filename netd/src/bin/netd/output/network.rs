@@ -41,6 +41,7 @@ impl Text for Network<Vec<Member>> {
             ("subnets", join(&self.subnets)),
             ("gateways", join(&self.gateways)),
             ("MTU", or_dash(self.mtu)),
+            ("unmanaged", yes(self.unmanaged)),
             ("internal", yes(self.internal)),
             ("ICC", yes(self.icc)),
             ("masquerade", yes(self.masquerade)),

@@ -180,6 +180,7 @@ fn network<T>(containers: T) -> Network<T> {
         subnets: vec!["172.18.0.0/16".to_owned(), "fdca:f081:395e::/64".to_owned()],
         gateways: vec![ip("172.18.0.1"), ip("fdca:f081:395e::1")],
         mtu: Some(1500),
+        unmanaged: false,
         internal: false,
         icc: true,
         masquerade: true,
