@@ -40,9 +40,9 @@ pub use model::report;
 pub use model::{
     Access, ContainerRequest, Count, Desired, DesiredFile, GatewayMode, GatewayModes, HostPorts, IfName,
     InterfaceRequest, Mac, MetricsEndpoint, ModeSpec, Name, NetworkMode, NetworkRequest, OutputLine,
-    OwnerKey, Policy, PortRange, PortSpec, Process, ProgramsVersion, Protocol, Publication, PublishRequest,
-    Quota, Replace, Setting, SettingName, Source, Stream, TargetSpec, TimeoutSpec, Timeouts, UnpublishSpec,
-    XdpMode, duration, parse_address, parse_prefix, parse_subnet,
+    OwnerKey, OwnerRequest, Policy, PortRange, PortSpec, Process, ProgramsVersion, Protocol, Publication,
+    PublishRequest, Quota, Replace, Setting, SettingName, Source, Stream, TargetSpec, TimeoutSpec, Timeouts,
+    UnpublishSpec, XdpMode, duration, parse_address, parse_prefix, parse_subnet,
 };
 pub use netns::Netns;
 pub use observe::this_process;

@@ -12,6 +12,7 @@ mod broadcast;
 mod bulk;
 mod capacity;
 mod check;
+mod cni;
 mod conntrack;
 mod cross;
 mod descriptors;

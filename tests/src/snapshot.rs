@@ -30,7 +30,7 @@ impl Snapshot {
             add(table, host.sh(table));
         }
         add("qdiscs", host.sh("tc qdisc show"));
-        add("nftables", host.sh("nft list ruleset"));
+        add("nftables", host.sh("nft --stateless list ruleset"));
         add("switches", host.run(switches));
         for link in ["lo", "up0", "up1"] {
             add(

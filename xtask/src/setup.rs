@@ -14,7 +14,8 @@ const BPF_LINKER: &str = "0.13.0";
 /// Debian's compiler and the sources of its standard library. Debian updates both in its stable releases.
 const COMPILER_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];
 /// Programs that the demo and the tests run, each with its Debian package.
-const TOOLS: [(&str, &str); 16] = [
+const TOOLS: [(&str, &str); 17] = [
+    ("/usr/lib/cni/bridge", "containernetworking-plugins"),
     ("nginx", "nginx-light"),
     ("curl", "curl"),
     ("iperf3", "iperf3"),

@@ -10,7 +10,7 @@ use super::network::Bridged;
 use super::publication::Published;
 use super::transaction::Transaction;
 use crate::error::{Error, Result};
-use crate::model::{Container, Interface, Lifecycle, Network, Publication, Sandbox};
+use crate::model::{Container, Interface, Lifecycle, Name, Network, Publication, Sandbox};
 use crate::observe::is_alive;
 use crate::plan::container::{host_end, renamed_end};
 use crate::plan::network::is_bridge_of;
@@ -99,12 +99,23 @@ impl Transaction {
         interface.adopted && host_end(view, interface).or_else(|| renamed_end(view, interface)).is_none()
     }
 
+    /// Removes networks that were made for containers of front ends and have none left.
+    pub(super) async fn remove_transient_networks(&mut self) -> Result<()> {
+        let used: HashSet<Name> =
+            self.store.state.interfaces().map(|(_, interface)| interface.network.clone()).collect();
+        let networks = self.store.state.networks.values();
+        let unused = networks.filter(|network| network.transient && !used.contains(&network.name));
+        let unused: Vec<Bridged> = unused.cloned().map(Bridged).collect();
+        self.unmake_all(&unused).await
+    }
+
     /// Whether a network is half made, or its adopted bridge is gone and no container is on it.
     fn is_lost(&self, network: &Network) -> bool {
         let link = self.observed.link(&network.bridge);
         let is_gone = network.adopted && !link.is_some_and(|link| is_bridge_of(network, link));
         let used: HashSet<&str> =
             self.store.state.interfaces().map(|(_, interface)| interface.network.as_str()).collect();
-        network.lifecycle != Lifecycle::Ready || is_gone && !used.contains(network.name.as_str())
+        network.lifecycle != Lifecycle::Ready
+            || (is_gone || network.transient) && !used.contains(network.name.as_str())
     }
 }

@@ -6,7 +6,9 @@ use super::transaction::Transaction;
 use crate::dataplane::HookPoint;
 use crate::error::{Error, NetworkError, Result};
 use crate::link::{Family, Sysctl};
-use crate::model::{BRIDGE, Container, Lifecycle, Link, Name, Network, NetworkRequest, State, is_predefined};
+use crate::model::{
+    BRIDGE, Container, IfName, Lifecycle, Link, Name, Network, NetworkRequest, State, is_predefined,
+};
 use crate::plan::network as plan;
 
 /// A network as something that netd makes.
@@ -89,6 +91,22 @@ impl Transaction {
         let network = plan::network(self.view(), request)?;
         self.make(&Bridged(network)).await?;
         Ok(name)
+    }
+
+    /// The network of a bridge that somebody else has made, which a front end is to publish ports on: the one that adopted it, or an
+    /// unmanaged one of the bridge's name, which goes with its last container.
+    pub async fn ensure_unmanaged(&mut self, bridge: &IfName) -> Result<Name> {
+        if let Some(network) = self.store.state.networks.values().find(|network| network.bridge == *bridge) {
+            return Ok(network.name.clone());
+        }
+        let request = NetworkRequest {
+            bridge: Some(bridge.clone()),
+            adopt: true,
+            unmanaged: true,
+            transient: true,
+            ..NetworkRequest::new(bridge.as_str().parse()?)
+        };
+        self.create_network(request).await
     }
 
     /// Makes network `bridge` if it is asked for and missing.

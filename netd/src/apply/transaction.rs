@@ -156,6 +156,11 @@ impl Transaction {
         self.store.state.container_of(key).map(|container| &container.name)
     }
 
+    /// The keys by which owners know containers.
+    pub fn owner_keys(&self) -> impl Iterator<Item = &OwnerKey> {
+        self.store.state.containers.values().filter_map(|container| container.key.as_ref())
+    }
+
     /// What is kept of the instance's detached runs.
     pub(super) fn runs(&self) -> Runs {
         Runs::new(&self.settings.log_dir, &self.instance)

@@ -188,6 +188,26 @@ pub enum ContainerError {
         /// The interface.
         interface: String,
     },
+    /// A container's interface has no other end on this host.
+    #[error("interface {interface} in {} is not a veth whose other end is on this host", path.display())]
+    NoHostEnd {
+        /// The namespace.
+        path: PathBuf,
+        /// The interface in it.
+        interface: String,
+    },
+    /// The host's end of a container's interface is no port of a bridge.
+    #[error(
+        "the host's end {host} of interface {interface} in {} is not a port of a bridge", path.display()
+    )]
+    NoBridgePort {
+        /// The namespace.
+        path: PathBuf,
+        /// The interface in it.
+        interface: String,
+        /// The host's end.
+        host: String,
+    },
     /// An interface that should be adopted belongs to another container.
     #[error("interface {interface} belongs to container {container}")]
     InterfaceTaken {

@@ -33,6 +33,23 @@ pub struct ContainerRequest {
     pub run: Option<Process>,
 }
 
+/// Ports to be published for a container that somebody else has made.
+#[derive(Clone, Debug)]
+pub struct OwnerRequest {
+    /// The key that its owner knows it by.
+    pub key: OwnerKey,
+    /// Its name in reports; a number is added if another container has it.
+    pub name: Name,
+    /// Its namespace.
+    pub netns: PathBuf,
+    /// Its interface, whose other end is on the host.
+    pub inner: IfName,
+    /// Ports to publish.
+    pub ports: Vec<PortSpec>,
+    /// Who may use them, and by which interface.
+    pub policy: Policy,
+}
+
 /// What a container is attached to.
 #[derive(Clone, Debug)]
 pub enum NetworkMode {
@@ -99,6 +116,10 @@ pub(crate) struct FoundEnd {
     pub mac: Mac,
     /// Its addresses that mean something beyond the link.
     pub addresses: Vec<IpAddr>,
+    /// Its index in the container.
+    pub index: u32,
+    /// The index of its other end, in that one's namespace.
+    pub peer: Option<u32>,
 }
 
 /// A process: its number, and when it started, since numbers are reused.

@@ -33,7 +33,7 @@ pub use access::{Access, Source};
 pub use address::{parse_address, parse_prefix, parse_subnet};
 pub(crate) use change::{Change, ValueChange};
 pub(crate) use container::{Container, FoundEnd, Interface, Sandbox};
-pub use container::{ContainerRequest, InterfaceRequest, NetworkMode, Process};
+pub use container::{ContainerRequest, InterfaceRequest, NetworkMode, OwnerRequest, Process};
 pub use count::Count;
 pub(crate) use desired::{At, DesiredContainer, DesiredNetworks, DesiredPublication, sources};
 pub use desired::{Desired, DesiredFile};

@@ -33,6 +33,8 @@ pub struct NetworkRequest {
     /// Whether somebody else routes [`Self::bridge`], which must be adopted: netd then serves the containers' published ports, and
     /// leaves all their other packets alone.
     pub unmanaged: bool,
+    /// Whether it is made for a container of a front end, and removed with the last container on it.
+    pub transient: bool,
     /// MTU, bytes; that of the default route's interface if none.
     pub mtu: Option<u32>,
     /// Whether it has IPv6 although no IPv6 subnet is given.
@@ -64,6 +66,7 @@ impl NetworkRequest {
             bridge: None,
             adopt: false,
             unmanaged: false,
+            transient: false,
             mtu: None,
             ipv6: false,
             internal: false,
@@ -95,6 +98,9 @@ pub struct Network {
     /// Whether somebody else routes it: netd serves published ports only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unmanaged: bool,
+    /// Whether it is removed with the last container on it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub transient: bool,
     /// Whether a file asks for it: it is removed once no file does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub applied: bool,

@@ -19,5 +19,5 @@ pub(crate) async fn found_end(namespace: &Netns, name: &IfName) -> Result<FoundE
     let addresses = inside.addresses().await?;
     let own = |address: &&Address| address.interface == link.index && address.global;
     let addresses: Vec<IpAddr> = addresses.iter().filter(own).map(Address::ip).collect();
-    Ok(FoundEnd { name: name.clone(), mac, addresses })
+    Ok(FoundEnd { name: name.clone(), mac, addresses, index: link.index, peer: link.below })
 }

@@ -140,6 +140,11 @@ fn addresses(
         .collect();
     let mut wished = request.addresses.clone();
     let found = found.map_or(&[][..], |end| end.addresses.as_slice());
+    if network.unmanaged && !found.is_empty() {
+        // Whoever routes it may give addresses of any subnet. The first of each family is the one that ports lead to.
+        let first = |is_ipv4| found.iter().find(|address| address.is_ipv4() == is_ipv4).copied();
+        return Ok([true, false].into_iter().filter_map(first).collect());
+    }
     let mut addresses = Vec::new();
     for subnet in &network.subnets {
         let place = wished.iter().position(|address| address.is_ipv4() == subnet.gateway.is_ipv4());
@@ -258,6 +263,7 @@ mod tests {
             mac: Mac::local([0; 4]),
             adopted: false,
             unmanaged: false,
+            transient: false,
             applied: false,
             forwarding_set: Vec::new(),
             subnets: subnets.iter().map(subnet).collect(),
@@ -350,6 +356,8 @@ mod tests {
     #[test]
     fn an_adopted_interface_is_taken_as_it_is() {
         let found = FoundEnd {
+            index: 2,
+            peer: Some(3),
             name: "eth0".parse().unwrap(),
             mac: Mac::new([2, 8, 8, 8, 8, 8]).unwrap(),
             addresses: vec!["10.1.0.5".parse().unwrap()],

@@ -45,6 +45,7 @@ pub(crate) fn network(view: View<'_>, request: NetworkRequest) -> Result<Network
         },
         adopted: request.adopt,
         unmanaged: request.unmanaged,
+        transient: request.transient,
         applied: false,
         forwarding_set: Vec::new(),
         subnets,
@@ -151,7 +152,12 @@ fn subnets(view: View<'_>, request: &NetworkRequest, adopted: Option<&Link>) -> 
         gateways.extend(own.filter(|_| !has_one));
     }
     let in_use = in_use(view, adopted);
-    let nets = nets(&wished, request.ipv6, &in_use)?;
+    let nets = if wished.is_empty() && request.unmanaged {
+        // Its containers have addresses, whatever the bridge has.
+        Vec::new()
+    } else {
+        nets(&wished, request.ipv6, &in_use)?
+    };
     check_snat(view, request)?;
     let mut snat = request.snat.clone();
     let mut subnets = Vec::new();

@@ -53,6 +53,9 @@ pub(crate) fn remote(remote: &Remote, network: &Network, bridge: u32) -> Endpoin
 
 /// An interface's addresses in each family, for its row.
 fn places(interface: &Interface, network: &Network) -> (abi::Subnet<Ipv4>, abi::Subnet<Ipv6>) {
+    if network.unmanaged {
+        return unmanaged_places(interface, network);
+    }
     let (mut four, mut six) = (abi::Subnet::default(), abi::Subnet::default());
     for (address, Subnet { net, gateway, snat, mode }) in interface.addresses.iter().zip(&network.subnets) {
         let isolated = *mode == GatewayMode::Isolated;
@@ -78,6 +81,33 @@ fn places(interface: &Interface, network: &Network) -> (abi::Subnet<Ipv4>, abi::
                 six = abi::Subnet::new((*address).into(), mask, gateway, snat);
             }
             _ => {}
+        }
+    }
+    (four, six)
+}
+
+/// The same in an unmanaged network, where addresses may be of any subnet. Only the bridge's own address can stand for clients that
+/// the container could not answer.
+fn unmanaged_places(interface: &Interface, network: &Network) -> (abi::Subnet<Ipv4>, abi::Subnet<Ipv6>) {
+    let (mut four, mut six) = (abi::Subnet::default(), abi::Subnet::default());
+    for address in &interface.addresses {
+        match (address, network.subnet_of(*address).map(|subnet| subnet.gateway)) {
+            (IpAddr::V4(address), gateway) => {
+                let gateway = match gateway {
+                    Some(IpAddr::V4(gateway)) => gateway.into(),
+                    _ => Ipv4::UNSPECIFIED,
+                };
+                let mask = std::net::Ipv4Addr::BROADCAST.into();
+                four = abi::Subnet::new((*address).into(), mask, gateway, Ipv4::UNSPECIFIED);
+            }
+            (IpAddr::V6(address), gateway) => {
+                let gateway = match gateway {
+                    Some(IpAddr::V6(gateway)) => gateway.into(),
+                    _ => Ipv6::UNSPECIFIED,
+                };
+                let mask = std::net::Ipv6Addr::from_bits(u128::MAX).into();
+                six = abi::Subnet::new((*address).into(), mask, gateway, Ipv6::UNSPECIFIED);
+            }
         }
     }
     (four, six)

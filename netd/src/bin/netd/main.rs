@@ -2,6 +2,7 @@
 
 mod cli;
 mod command;
+mod front;
 mod hints;
 mod output;
 
@@ -26,6 +27,9 @@ fn main() -> ExitCode {
     // Commands in containers get standard input, output and error only, as with Podman. Otherwise the supervisor of a
     // detached run would keep the caller's files, and with them its locks.
     close_fds::set_fds_cloexec(FIRST_INHERITED, &[]);
+    if let Some(status) = std::env::args_os().next().and_then(|program| front::act(&program)) {
+        return status;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(explain(&error)),
@@ -36,13 +40,7 @@ fn main() -> ExitCode {
         (false, 1) => LevelFilter::INFO,
         (false, _) => LevelFilter::DEBUG,
     };
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(level)
-        .with_target(false)
-        .without_time()
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
+    output::log(level);
     let output = Output::new(cli.json);
     match command::execute(cli) {
         Ok(status) => ExitCode::from(status),

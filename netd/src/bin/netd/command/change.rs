@@ -4,7 +4,7 @@ use netd::{Result, Session, Settings, Transaction};
 
 /// Changes the instance in one transaction, which is finished whether or not the change succeeds. Returns the answer, and a
 /// session that shows what there is now.
-pub(super) async fn change<T>(
+pub(crate) async fn change<T>(
     settings: &Settings,
     change: impl AsyncFnOnce(&mut Transaction) -> Result<T>,
 ) -> Result<(T, Session)> {
@@ -12,7 +12,7 @@ pub(super) async fn change<T>(
 }
 
 /// The same for a change that takes something away, which works on a host in any state.
-pub(super) async fn take_away<T>(
+pub(crate) async fn take_away<T>(
     settings: &Settings,
     change: impl AsyncFnOnce(&mut Transaction) -> Result<T>,
 ) -> Result<(T, Session)> {

@@ -14,11 +14,15 @@ mod serve;
 mod setting;
 mod shell;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use netd::{Doing as _, Error, Netns, Result, Settings, TcHook};
 
+use clap::Parser as _;
 use nix::unistd::{getpid, getppid};
+use tokio::runtime::Runtime;
+
+pub(crate) use self::change::{change, take_away};
 
 use crate::cli::{Cli, Command, ContainerCommand, HostCommand};
 use crate::output::Output;
@@ -46,6 +50,47 @@ fn has_private_mounts() -> bool {
     ancestors.take_while(|pid| *pid > 0).filter_map(mounts_of).any(|mounts| mounts != own)
 }
 
+/// The settings of an instance, whose host is the network namespace that netd was started in.
+fn settings(state_dir: PathBuf, log_dir: PathBuf) -> Result<Settings> {
+    let host = Netns::open(Path::new("/proc/self/ns/net"))?;
+    Ok(Settings { host, state_dir, log_dir, tc: tc_hook(), private_mounts: has_private_mounts() })
+}
+
+/// A runtime of one thread: the namespace that netd is in, and the parent that a run dies with, belong to a thread.
+fn runtime() -> Result<Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.doing(|| "start the runtime".into())
+}
+
+/// The frame of a front end, which gets its settings from the environment.
+pub(crate) struct Caller {
+    /// The instance.
+    pub(crate) settings: Settings,
+    serves: bool,
+}
+
+impl Caller {
+    /// Reads the settings.
+    pub(crate) fn new() -> Result<Self> {
+        // Of the words of a command line only the variables in their place are of interest.
+        let cli =
+            Cli::try_parse_from(["netd", "status"]).map_err(|error| Error::malformed(error.to_string()))?;
+        Ok(Self { settings: settings(cli.state_dir, cli.log_dir)?, serves: !cli.no_serve })
+    }
+
+    /// Carries out a request that changes something, and starts the follower if there is something to follow.
+    pub(crate) fn run<T>(&self, request: impl AsyncFnOnce(&Settings) -> Result<T>) -> Result<T> {
+        let runtime = runtime()?;
+        let answer = runtime.block_on(request(&self.settings))?;
+        if self.serves
+            && let Err(error) = runtime.block_on(serve::ensure(&self.settings))
+        {
+            tracing::warn!("{}", error.chain());
+        }
+        Ok(answer)
+    }
+}
+
 /// Carries out a command; returns the exit status.
 pub(crate) fn execute(cli: Cli) -> Result<u8> {
     let command = match cli.command {
@@ -54,15 +99,9 @@ pub(crate) fn execute(cli: Cli) -> Result<u8> {
         Command::Schema => return shell::schema().map(|()| 0),
         Command::Man { dir } => return shell::manual(dir.as_deref()).map(|()| 0),
     };
-    // The host is the network namespace that netd was started in.
-    let host = Netns::open(Path::new("/proc/self/ns/net"))?;
     let Cli { state_dir, log_dir, .. } = cli;
-    let settings = Settings { host, state_dir, log_dir, tc: tc_hook(), private_mounts: has_private_mounts() };
-    // One thread: the namespace that netd is in, and the parent that a run dies with, belong to a thread.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .doing(|| "start the runtime".into())?;
+    let settings = settings(state_dir, log_dir)?;
+    let runtime = runtime()?;
     let starts_follower = !cli.no_serve && command.may_leave_work();
     let outcome = runtime.block_on(dispatch(&settings, Output::new(cli.json), command, !cli.no_serve));
     if starts_follower

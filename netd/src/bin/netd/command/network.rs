@@ -52,6 +52,7 @@ fn request(typed: NetworkCreate) -> Result<NetworkRequest> {
         gateways: typed.gateway,
         adopt: typed.adopt.is_some(),
         unmanaged: typed.unmanaged,
+        transient: false,
         bridge: typed.adopt.or(typed.bridge),
         mtu: typed.mtu,
         ipv6: typed.ipv6,

@@ -21,6 +21,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use netd::{Doing as _, Error, Result};
 use serde::Serialize;
+use tracing_subscriber::filter::LevelFilter;
 
 pub(crate) use self::changes::Applied;
 pub(crate) use self::differences::Differences;
@@ -132,6 +133,17 @@ pub(crate) fn raw(text: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Prints the engine's events of this level and above on stderr.
+pub(crate) fn log(level: LevelFilter) {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(level)
+        .with_target(false)
+        .without_time()
+        .with_ansi(io::stderr().is_terminal())
+        .init();
 }
 
 /// Prints text on stderr.
