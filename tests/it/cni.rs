@@ -58,7 +58,7 @@ impl Node {
         let lab = Lab::new();
         lab.host.sh("sysctl -qw net.ipv4.ip_forward=1");
         let portmap = lab.folder.path().join(PORTMAP);
-        symlink(netd_binary(), &portmap).expect("a link to netd");
+        symlink(netd_binary(), &portmap).unwrap();
         Self { lab, portmap }
     }
 
@@ -73,8 +73,7 @@ impl Node {
         child.stdin.take().unwrap().write_all(config.to_string().as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
-        let json =
-            if text.trim().is_empty() { Value::Null } else { serde_json::from_str(&text).expect(&text) };
+        let json = if text.trim().is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() };
         Answer { succeeded: output.status.success(), json }
     }
 
@@ -110,7 +109,7 @@ impl Node {
         self.call(&format!("{PLUGINS}/bridge"), "DEL", &variables, &config).ok();
     }
 
-    fn portmap_config(&self, pod: &Pod, mappings: &Value) -> Value {
+    fn portmap_config(pod: &Pod, mappings: &Value) -> Value {
         json!({
             "cniVersion": "1.0.0", "name": "pods", "type": "portmap", "snat": true,
             "capabilities": { "portMappings": true }, "prevResult": pod.result,
@@ -145,7 +144,7 @@ fn a_pods_ports_are_published_and_removed() {
         { "hostPort": 8081, "containerPort": 80, "protocol": "tcp", "hostIP": "127.0.0.1" },
         { "hostPort": 5353, "containerPort": 53, "protocol": "UDP" },
     ]);
-    let config = node.portmap_config(&web, &mappings);
+    let config = Node::portmap_config(&web, &mappings);
     assert_eq!(node.portmap("ADD", &web, &config).ok(), web.result, "the previous result is handed on");
     let _servers = [&web, &other].map(|pod| Server::tcp_echo(&pod.netns.path(), 80));
     let _dns = Server::udp_echo(&web.netns.path(), 53);
@@ -184,9 +183,9 @@ fn a_pod_without_ports_is_left_alone() {
     let node = Node::new();
     let pod = node.pod("plain");
     let before = Snapshot::of(&node.lab);
-    assert_eq!(node.portmap("ADD", &pod, &node.portmap_config(&pod, &json!([]))).ok(), pod.result);
-    node.portmap("CHECK", &pod, &node.portmap_config(&pod, &json!([]))).ok();
-    node.portmap("DEL", &pod, &node.portmap_config(&pod, &json!([]))).ok();
+    assert_eq!(node.portmap("ADD", &pod, &Node::portmap_config(&pod, &json!([]))).ok(), pod.result);
+    node.portmap("CHECK", &pod, &Node::portmap_config(&pod, &json!([]))).ok();
+    node.portmap("DEL", &pod, &Node::portmap_config(&pod, &json!([]))).ok();
     Snapshot::of(&node.lab).assert_same_as(&before);
 }
 
@@ -195,14 +194,14 @@ fn two_claimants_of_a_port_do_not_disturb_each_other() {
     let node = Node::new();
     let (first, second) = (node.pod("first"), node.pod("second"));
     let mappings = json!([{ "hostPort": 8080, "containerPort": 80, "protocol": "tcp" }]);
-    node.portmap("ADD", &first, &node.portmap_config(&first, &mappings)).ok();
-    let config = node.portmap_config(&second, &mappings);
+    node.portmap("ADD", &first, &Node::portmap_config(&first, &mappings)).ok();
+    let config = Node::portmap_config(&second, &mappings);
     node.portmap("ADD", &second, &config).fails(102, "port 8080:80/tcp is in use");
     node.portmap("DEL", &second, &config).ok();
     let _server = Server::tcp_echo(&first.netns.path(), 80);
     assert!(seen(&node.lab.client, &format!("{HOST}:8080"), PATIENCE).is_some());
     // The same attachment again is the same.
-    node.portmap("ADD", &first, &node.portmap_config(&first, &mappings)).ok();
+    node.portmap("ADD", &first, &Node::portmap_config(&first, &mappings)).ok();
     assert!(seen(&node.lab.client, &format!("{HOST}:8080"), PATIENCE).is_some());
     // Its interface goes without a DEL; then the port is free.
     node.remove(&first);
@@ -215,7 +214,7 @@ fn attachments_that_are_not_in_use_are_collected() {
     let (kept, lost) = (node.pod("kept"), node.pod("lost"));
     for (pod, port) in [(&kept, 8080), (&lost, 8081)] {
         let mappings = json!([{ "hostPort": port, "containerPort": 80, "protocol": "tcp" }]);
-        node.portmap("ADD", pod, &node.portmap_config(pod, &mappings)).ok();
+        node.portmap("ADD", pod, &Node::portmap_config(pod, &mappings)).ok();
     }
     let config = json!({
         "cniVersion": "1.1.0", "name": "pods", "type": "portmap",
@@ -232,7 +231,7 @@ fn conditions_become_access_lists() {
     let node = Node::new();
     let pod = node.pod("guarded");
     let mappings = json!([{ "hostPort": 8080, "containerPort": 80, "protocol": "tcp" }]);
-    let mut config = node.portmap_config(&pod, &mappings);
+    let mut config = Node::portmap_config(&pod, &mappings);
     config["conditionsV4"] = json!(["!", "-s", format!("{CLIENT}/32")]);
     node.portmap("ADD", &pod, &config).ok();
     let _server = Server::tcp_echo(&pod.netns.path(), 80);
@@ -281,7 +280,7 @@ fn many_pods_at_once_lose_nothing() {
             for (pod, number) in pods.iter().zip(0..) {
                 let node = &node;
                 scope.spawn(move || {
-                    node.portmap(command, pod, &node.portmap_config(pod, &mappings(number))).ok();
+                    node.portmap(command, pod, &Node::portmap_config(pod, &mappings(number))).ok();
                 });
             }
         });

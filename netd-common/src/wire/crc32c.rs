@@ -11,23 +11,22 @@ const LEN_BITS: usize = 16;
 /// A linear map of a remainder: the images of each value of each of its digits of four bits.
 type Map = [[u32; 16]; 8];
 
-/// Two linear maps of a remainder for each n: appending no byte, and appending 2ⁿ zero bytes.
-static ZEROS: [[Map; 2]; LEN_BITS] = zeros();
+/// For each n the map that appends 2ⁿ zero bytes.
+static ZEROS: [Map; LEN_BITS] = zeros();
 
-const fn zeros() -> [[Map; 2]; LEN_BITS] {
-    let mut maps = [[[[0; 16]; 8]; 2]; LEN_BITS];
+const fn zeros() -> [Map; LEN_BITS] {
+    let mut maps = [[[0; 16]; 8]; LEN_BITS];
     let mut power = 0;
     while power < LEN_BITS {
         let mut digit = 0;
         while digit < 8 {
-            let mut value = 0;
+            let mut value = 0_u32;
             while value < 16 {
-                let remainder = (value as u32) << (4 * digit);
-                maps[power][0][digit][value] = remainder;
-                maps[power][1][digit][value] = if power == 0 {
+                let remainder = value << (4 * digit);
+                maps[power][digit][value as usize] = if power == 0 {
                     with_zero_byte(remainder)
                 } else {
-                    let before = &maps[power - 1][1];
+                    let before = &maps[power - 1];
                     image(before, image(before, remainder))
                 };
                 value += 1;
@@ -66,10 +65,10 @@ const fn image(map: &Map, remainder: u32) -> u32 {
 #[inline(always)]
 pub fn change(first: u32, len: u32) -> u32 {
     let mut remainder = u32::from_le_bytes(first.to_ne_bytes());
-    // Each bit of the length selects a map by index, without a branch: the verifier would follow both sides of sixteen
-    // branches.
-    for (power, maps) in ZEROS.iter().enumerate() {
-        remainder = image(&maps[(len as usize >> power) & 1], remainder);
+    // Each bit of the length decides about a map, without a branch: the verifier would follow both sides of sixteen branches.
+    for (power, map) in ZEROS.iter().enumerate() {
+        let is_set = ((len >> power) & 1).wrapping_neg();
+        remainder ^= (image(map, remainder) ^ remainder) & is_set;
     }
     u32::from_ne_bytes(remainder.to_le_bytes())
 }

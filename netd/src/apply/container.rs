@@ -233,7 +233,9 @@ impl Transaction {
     /// Ends the runs of containers, and takes their ports and interfaces away.
     async fn lower_containers(&self, containers: &[&Container]) -> Result<()> {
         let mut errors = Vec::new();
-        containers.iter().for_each(|container| end_run(container));
+        for container in containers {
+            end_run(container);
+        }
         let state = &self.store.state;
         let ports: Vec<Publication> =
             containers.iter().flat_map(|container| state.publications_of(&container.name)).collect();

@@ -176,8 +176,8 @@ impl Transaction {
     /// stack's.
     pub(super) fn put_subnets(&self, network: &Network) -> Result<()> {
         let tables = &self.dataplane()?.tables;
-        let managed = network.subnets.iter().filter(|_subnet| !network.unmanaged);
-        managed.map(|subnet| tables.put_subnet(subnet.net, network.number)).collect()
+        let mut managed = network.subnets.iter().filter(|_subnet| !network.unmanaged);
+        managed.try_for_each(|subnet| tables.put_subnet(subnet.net, network.number))
     }
 
     /// Refuses a network that is to be unmanaged, and whose bridge the kernel does not route.

@@ -7,8 +7,10 @@ use netd::{HostPorts, PortRange, PortSpec, Protocol};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::VERSIONS;
 use super::failure::{Code, Failure};
+
+/// The versions of the specification that are spoken.
+pub(super) const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
 /// A configuration that makes sense.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@
 
 mod conditions;
 mod config;
+mod environment;
 mod failure;
 mod portmap;
 
@@ -13,12 +14,10 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use self::config::Config;
+use self::config::{Config, VERSIONS};
+use self::environment::variable;
 use self::failure::{Code, Failure};
 use crate::output;
-
-/// The versions of the specification that are spoken.
-const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
 /// Acts as the plugin `portmap`.
 pub(super) fn portmap() -> ExitCode {
@@ -58,10 +57,4 @@ fn version_in(text: &[u8]) -> String {
     let version = config.as_ref().and_then(|config| config.get("cniVersion")?.as_str());
     let newest = VERSIONS.last().copied().unwrap_or_default();
     version.filter(|version| VERSIONS.contains(version)).unwrap_or(newest).to_owned()
-}
-
-/// A parameter from the environment.
-fn variable(name: &str) -> Result<String, Failure> {
-    let value = std::env::var(name).ok().filter(|value| !value.is_empty());
-    value.ok_or_else(|| Failure::new(Code::Environment, format!("{name} is not set")))
 }

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::conditions::Conditions;
 use super::config::Config;
+use super::environment::variable;
 use super::failure::{Code, Failure};
-use super::variable;
 use crate::command::{Caller, change, take_away};
 
 /// What the keys of this front end begin with.
