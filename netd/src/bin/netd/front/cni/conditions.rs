@@ -19,8 +19,8 @@ impl Conditions {
     /// Reads the conditions of IPv4 and of IPv6. Those of one family do not limit the other.
     pub(super) fn parse([four, six]: &[Vec<String>; 2]) -> Result<Self, Failure> {
         let (mut conditions, mut allow, mut deny) = (Self::default(), Vec::new(), Vec::new());
+        let mut allows = [false, false];
         for (is_ipv4, words) in [(true, four), (false, six)] {
-            let mut allows = false;
             for (is_not, option, value) in triples(words)? {
                 match (option, is_not) {
                     ("-s" | "--source" | "--src", _) => {
@@ -28,7 +28,7 @@ impl Conditions {
                         if is_not {
                             deny.push(source);
                         } else {
-                            allows = true;
+                            allows[usize::from(!is_ipv4)] = true;
                             allow.push(source);
                         }
                     }
@@ -50,11 +50,11 @@ impl Conditions {
                     _ => return Err(refused(option, value, "it has no counterpart in netd")),
                 }
             }
-            let other: &[String] = if is_ipv4 { six } else { four };
-            if allows && !other.iter().any(|word| word == "-s") {
-                let all = if is_ipv4 { "::/0" } else { "0.0.0.0/0" };
-                allow.push(source(all, !is_ipv4)?);
-            }
+        }
+        match allows {
+            [true, false] => allow.push(source("::/0", false)?),
+            [false, true] => allow.push(source("0.0.0.0/0", true)?),
+            _ => {}
         }
         conditions.policy.access = Access::new(allow, deny)?;
         Ok(conditions)
@@ -113,6 +113,10 @@ mod tests {
         assert_eq!(
             shown(&["!", "-s", "192.0.2.7"], &["-s", "fd00::/8"]),
             (vec!["fd00::/8".to_owned(), "0.0.0.0/0".to_owned()], vec!["192.0.2.7/32".to_owned()], None)
+        );
+        assert_eq!(
+            shown(&["--source", "10.0.0.0/8"], &["--src", "fd00::/8"]),
+            (vec!["10.0.0.0/8".to_owned(), "fd00::/8".to_owned()], vec![], None)
         );
         assert_eq!(shown(&["-i", "eth0"], &[]), (vec![], vec![], Some("eth0".to_owned())));
         let one = parsed(&["-d", "198.51.100.7"], &[]).unwrap();
