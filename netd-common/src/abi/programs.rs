@@ -18,7 +18,9 @@
 /// a first fragment: conntrack ──▶ fragment_first ──▶ conntrack; if others are queued, all of them are received again
 /// a broadcast: uplink_ingress ──▶ broadcast ──▶ conntrack, as if it had been sent to the host alone
 /// a flow that was opened: uplink_new, hairpin, masquerade, direct, forward ──▶ enlist ──▶ conntrack_new
-/// a flow that is established or has ended: conntrack_new, conntrack ──▶ move_flow ──▶ nat64, nat46 or the end
+/// a flow that is established or has ended: conntrack_new, conntrack ──▶ move_flow ──▶ nat64, nat46 or the end;
+///     one that has ended by enlist
+/// enlist, move_flow and reclaim call themselves again for each place in a ring that they look at
 /// no room for a new connection: ──▶ reclaim ──▶ the end
 /// NAT64: conntrack6, conntrack_new6 ──▶ nat64         hairpin ──▶ nat46_track, nat46_track_new ──▶ nat46
 /// ```

@@ -1,7 +1,6 @@
 //! Containers on the host: a namespace, its interfaces, its published ports.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
@@ -12,14 +11,13 @@ use super::publication::Published;
 use super::transaction::Transaction;
 use crate::error::{ContainerError, Doing as _, Error, Result};
 use crate::model::{
-    Container, ContainerRequest, IfName, Interface, InterfaceRequest, Lifecycle, Name, NetworkMode, OwnerKey,
+    Container, ContainerRequest, Interface, InterfaceRequest, Lifecycle, Name, NetworkMode, OwnerKey,
     OwnerRequest, Publication, Sandbox, State, Target,
 };
 use crate::netns::Netns;
 use crate::observe::{found_end, is_alive};
 use crate::plan::container::{self as plan, NewInterface};
 use crate::plan::named_namespace;
-use crate::plan::network::KIND as BRIDGE_KIND;
 
 /// A container as something that netd makes, with the ports that are published with it.
 pub(super) struct Attached {
@@ -258,14 +256,15 @@ impl Transaction {
     /// before is replaced. The other end of its interface `inner` must be a port of a bridge of this host.
     pub async fn publish_for_owner(&mut self, request: OwnerRequest) -> Result<Name> {
         let OwnerRequest { key, name, netns, inner, ports, policy } = request;
+        let found = found_end(&Netns::open(&netns)?, &inner).await?;
+        let (veth, bridge) = plan::host_end_behind(self.view(), &found, &netns)?;
         if let Some(before) = self.container_of(&key).cloned() {
             self.remove_if_there(&before).await?;
         }
-        let (veth, bridge) = self.host_end_of(&netns, &inner).await?;
         let network = self.ensure_unmanaged(&bridge).await?;
         let interface = InterfaceRequest { adopt: Some(veth), ..InterfaceRequest::new(inner, network) };
         let container = ContainerRequest {
-            name: self.free_name(name)?,
+            name: plan::free_name(self.view(), &name)?,
             key: Some(key),
             sandbox: Some(netns),
             network: NetworkMode::Interfaces(vec![interface]),
@@ -275,7 +274,7 @@ impl Transaction {
         };
         let outcome = self.add_container(container).await;
         if outcome.is_err()
-            && let Err(second) = self.remove_transient_networks().await
+            && let Err(second) = self.clear_networks().await
         {
             tracing::warn!("rollback failed: {}", second.chain());
         }
@@ -288,36 +287,8 @@ impl Transaction {
         let containers = keys.iter().filter_map(|key| state.container_of(key)).cloned().collect();
         let mut errors = Vec::new();
         errors.extend(self.remove_recorded(containers).await.err());
-        errors.extend(self.remove_transient_networks().await.err());
+        errors.extend(self.clear_networks().await.err());
         Error::all(errors)
-    }
-
-    /// This name, or the next that is free with a number behind it.
-    fn free_name(&self, name: Name) -> Result<Name> {
-        let names = &self.store.state.containers;
-        if !names.contains_key(&name) {
-            return Ok(name);
-        }
-        let numbered = (2..u32::MAX).map(|number| format!("{name}-{number}").parse::<Name>());
-        let mut free = numbered.filter(|next| next.as_ref().map_or(true, |next| !names.contains_key(next)));
-        free.next().unwrap_or(Ok(name))
-    }
-
-    /// The host's end of a container's veth, and the bridge that it is a port of.
-    async fn host_end_of(&self, netns: &Path, inner: &IfName) -> Result<(IfName, IfName)> {
-        let (path, interface) = (netns.to_owned(), inner.to_string());
-        let found = found_end(&Netns::open(netns)?, inner).await?;
-        let links = &self.observed;
-        let host = found
-            .peer
-            .and_then(|index| links.link_at(index))
-            .filter(|link| link.kind.as_deref() == Some(plan::KIND) && link.below == Some(found.index));
-        let Some(host) = host else { return Err(ContainerError::NoHostEnd { path, interface }.into()) };
-        let bridge = host.master.and_then(|index| links.link_at(index));
-        match bridge.filter(|link| link.kind.as_deref() == Some(BRIDGE_KIND)) {
-            Some(bridge) => Ok((host.name.parse()?, bridge.name.parse()?)),
-            None => Err(ContainerError::NoBridgePort { path, interface, host: host.name.clone() }.into()),
-        }
     }
 
     /// The records of new interfaces of a container.

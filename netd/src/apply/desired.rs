@@ -77,19 +77,11 @@ impl Resource for Many {
     async fn withdraw(&self, transaction: &mut Transaction) -> Result<()> {
         let mut errors = Vec::new();
         errors.extend(self.publications.withdraw(transaction).await.err());
-        for one in &self.interfaces {
-            errors.extend(one.withdraw(transaction).await.err());
-        }
-        if self.containers.len() > 1 {
-            // What fails here fails again below.
-            let _again = Attached::withdraw_together(&self.containers, transaction).await;
-        }
-        for one in &self.containers {
-            errors.extend(one.withdraw(transaction).await.err());
-        }
-        for one in &self.networks {
-            errors.extend(one.withdraw(transaction).await.err());
-        }
+        let interfaces = transaction.withdraw_each(&self.interfaces).await;
+        let containers = transaction.withdraw_each(&self.containers).await;
+        let networks = transaction.withdraw_each(&self.networks).await;
+        let outcomes = interfaces.into_iter().chain(containers).chain(networks);
+        errors.extend(outcomes.filter_map(Result::err));
         Error::all(errors)
     }
 

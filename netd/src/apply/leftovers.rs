@@ -10,7 +10,7 @@ use super::network::Bridged;
 use super::publication::Published;
 use super::transaction::Transaction;
 use crate::error::{Error, Result};
-use crate::model::{Container, Interface, Lifecycle, Name, Network, Publication, Sandbox};
+use crate::model::{Container, Interface, Lifecycle, Network, Publication, Sandbox};
 use crate::observe::is_alive;
 use crate::plan::container::{host_end, renamed_end};
 use crate::plan::network::is_bridge_of;
@@ -30,13 +30,18 @@ impl Transaction {
         errors.extend(self.remove_recorded(containers).await.err());
         errors.extend(self.clear_publications().await.err());
         errors.extend(self.sweep_interfaces().await.err());
-        let networks: Vec<Network> =
-            self.store.state.networks.values().filter(|network| self.is_lost(network)).cloned().collect();
-        for network in networks {
-            tracing::warn!("network {} is incomplete or has lost its bridge; removing it", network.name);
-            errors.extend(self.unmake(&Bridged(network)).await.err());
-        }
+        errors.extend(self.clear_networks().await.err());
         Error::all(errors)
+    }
+
+    /// Withdraws networks that nothing is left of, or no container.
+    pub(super) async fn clear_networks(&mut self) -> Result<()> {
+        let lost = self.store.state.networks.values().filter(|network| self.is_lost(network));
+        let lost: Vec<Bridged> = lost.cloned().map(Bridged).collect();
+        for Bridged(network) in lost.iter().filter(|Bridged(network)| !network.transient) {
+            tracing::warn!("network {} is incomplete or has lost its bridge; removing it", network.name);
+        }
+        self.unmake_all(&lost).await
     }
 
     async fn clear_publications(&mut self) -> Result<()> {
@@ -99,17 +104,7 @@ impl Transaction {
         interface.adopted && host_end(view, interface).or_else(|| renamed_end(view, interface)).is_none()
     }
 
-    /// Removes networks that were made for containers of front ends and have none left.
-    pub(super) async fn remove_transient_networks(&mut self) -> Result<()> {
-        let used: HashSet<Name> =
-            self.store.state.interfaces().map(|(_, interface)| interface.network.clone()).collect();
-        let networks = self.store.state.networks.values();
-        let unused = networks.filter(|network| network.transient && !used.contains(&network.name));
-        let unused: Vec<Bridged> = unused.cloned().map(Bridged).collect();
-        self.unmake_all(&unused).await
-    }
-
-    /// Whether a network is half made, or its adopted bridge is gone and no container is on it.
+    /// Whether a network is half made, or no container is on it and its adopted bridge is gone or it was made for containers only.
     fn is_lost(&self, network: &Network) -> bool {
         let link = self.observed.link(&network.bridge);
         let is_gone = network.adopted && !link.is_some_and(|link| is_bridge_of(network, link));

@@ -73,18 +73,27 @@ impl Transaction {
             // A full disk is no reason to keep something.
             tracing::warn!("{}; removing all the same", error.chain());
         }
-        if resources.len() > 1 {
-            // What fails here fails again below, where it is known for which of them.
-            let _again = R::withdraw_together(resources, self).await;
-        }
         let mut errors = Vec::new();
-        for resource in resources {
-            match resource.withdraw(self).await {
+        for (resource, outcome) in resources.iter().zip(self.withdraw_each(resources).await) {
+            match outcome {
                 Ok(()) => resource.forget(&mut self.store.state),
                 Err(error) => errors.push(error),
             }
         }
         errors.extend(self.store.save_less().err());
         Error::all(errors)
+    }
+
+    /// Withdraws many things. Returns what came of each.
+    pub(super) async fn withdraw_each<R: Resource>(&mut self, resources: &[R]) -> Vec<Result<()>> {
+        if resources.len() > 1 {
+            // What fails here fails again below, where it is known for which of them.
+            let _again = R::withdraw_together(resources, self).await;
+        }
+        let mut outcomes = Vec::new();
+        for resource in resources {
+            outcomes.push(resource.withdraw(self).await);
+        }
+        outcomes
     }
 }

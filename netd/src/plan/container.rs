@@ -1,10 +1,12 @@
 //! Containers: namespaces, names and addresses of interfaces.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use ipnet::IpNet;
 use netd_common::flow::Handle;
 
+use super::network::KIND as BRIDGE_KIND;
 use super::{View, ipam, mac_of};
 use crate::error::{ContainerError, HostError, PublicationError, Result};
 use crate::model::{
@@ -191,6 +193,31 @@ fn adopted<'a>(view: View<'a>, name: &IfName) -> Result<(&'a Link, Mac)> {
         Some(mac) => Ok((link, mac)),
         None => Err(ContainerError::NotAdoptable { interface }.into()),
     }
+}
+
+/// The host's end of a container's veth pair that was found in `netns`, and the bridge that it is a port of.
+pub(crate) fn host_end_behind(view: View<'_>, found: &FoundEnd, netns: &Path) -> Result<(IfName, IfName)> {
+    let (path, interface) = (netns.to_owned(), found.name.to_string());
+    let link_at = |index: Option<u32>| index.and_then(|index| view.observed.link_at(index));
+    let is_end = |link: &&Link| link.kind.as_deref() == Some(KIND) && link.below == Some(found.index);
+    let Some(host) = link_at(found.peer).filter(is_end) else {
+        return Err(ContainerError::NoHostEnd { path, interface }.into());
+    };
+    match link_at(host.master).filter(|link| link.kind.as_deref() == Some(BRIDGE_KIND)) {
+        Some(bridge) => Ok((host.name.parse()?, bridge.name.parse()?)),
+        None => Err(ContainerError::NoBridgePort { path, interface, host: host.name.clone() }.into()),
+    }
+}
+
+/// This name, or the first that is free of those with a number behind it.
+pub(crate) fn free_name(view: View<'_>, name: &Name) -> Result<Name> {
+    let names = &view.state.containers;
+    let (mut free, mut number) = (name.clone(), 1_u32);
+    while names.contains_key(&free) {
+        number += 1;
+        free = format!("{name}-{number}").parse()?;
+    }
+    Ok(free)
 }
 
 /// Refuses a container whose first interface is gone: nothing would reach its ports.

@@ -51,34 +51,23 @@ pub(crate) fn remote(remote: &Remote, network: &Network, bridge: u32) -> Endpoin
     row
 }
 
-/// An interface's addresses in each family, for its row.
+/// An interface's addresses in each family, for its row. In an unmanaged network they may be of any subnet; only the bridge's own
+/// address can stand there for clients that the container could not answer.
 fn places(interface: &Interface, network: &Network) -> (abi::Subnet<Ipv4>, abi::Subnet<Ipv6>) {
-    if network.unmanaged {
-        return unmanaged_places(interface, network);
-    }
     let (mut four, mut six) = (abi::Subnet::default(), abi::Subnet::default());
-    for (address, Subnet { net, gateway, snat, mode }) in interface.addresses.iter().zip(&network.subnets) {
-        let isolated = *mode == GatewayMode::Isolated;
-        match (address, net, gateway) {
-            (IpAddr::V4(address), IpNet::V4(net), IpAddr::V4(gateway)) => {
-                let mask = net.netmask().into();
-                let snat = snat.and_then(|snat| match snat {
-                    IpAddr::V4(snat) => Some(snat.into()),
-                    IpAddr::V6(_) => None,
-                });
-                let snat = snat.unwrap_or(Ipv4::UNSPECIFIED);
-                let gateway = if isolated { Ipv4::UNSPECIFIED } else { (*gateway).into() };
-                four = abi::Subnet::new((*address).into(), mask, gateway, snat);
+    for address in &interface.addresses {
+        let subnet = network.subnet_of(*address);
+        let managed = subnet.filter(|_subnet| !network.unmanaged);
+        let net = managed.map_or_else(|| IpNet::from(*address), |subnet| subnet.net);
+        let gateway =
+            subnet.filter(|subnet| subnet.mode != GatewayMode::Isolated).map(|subnet| subnet.gateway);
+        let snat = subnet.and_then(|subnet| subnet.snat);
+        match (address, net) {
+            (IpAddr::V4(address), IpNet::V4(net)) => {
+                four = abi::Subnet::new((*address).into(), net.netmask().into(), ipv4(gateway), ipv4(snat));
             }
-            (IpAddr::V6(address), IpNet::V6(net), IpAddr::V6(gateway)) => {
-                let mask = net.netmask().into();
-                let snat = snat.and_then(|snat| match snat {
-                    IpAddr::V4(_) => None,
-                    IpAddr::V6(snat) => Some(snat.into()),
-                });
-                let snat = snat.unwrap_or(Ipv6::UNSPECIFIED);
-                let gateway = if isolated { Ipv6::UNSPECIFIED } else { (*gateway).into() };
-                six = abi::Subnet::new((*address).into(), mask, gateway, snat);
+            (IpAddr::V6(address), IpNet::V6(net)) => {
+                six = abi::Subnet::new((*address).into(), net.netmask().into(), ipv6(gateway), ipv6(snat));
             }
             _ => {}
         }
@@ -86,31 +75,20 @@ fn places(interface: &Interface, network: &Network) -> (abi::Subnet<Ipv4>, abi::
     (four, six)
 }
 
-/// The same in an unmanaged network, where addresses may be of any subnet. Only the bridge's own address can stand for clients that
-/// the container could not answer.
-fn unmanaged_places(interface: &Interface, network: &Network) -> (abi::Subnet<Ipv4>, abi::Subnet<Ipv6>) {
-    let (mut four, mut six) = (abi::Subnet::default(), abi::Subnet::default());
-    for address in &interface.addresses {
-        match (address, network.subnet_of(*address).map(|subnet| subnet.gateway)) {
-            (IpAddr::V4(address), gateway) => {
-                let gateway = match gateway {
-                    Some(IpAddr::V4(gateway)) => gateway.into(),
-                    _ => Ipv4::UNSPECIFIED,
-                };
-                let mask = std::net::Ipv4Addr::BROADCAST.into();
-                four = abi::Subnet::new((*address).into(), mask, gateway, Ipv4::UNSPECIFIED);
-            }
-            (IpAddr::V6(address), gateway) => {
-                let gateway = match gateway {
-                    Some(IpAddr::V6(gateway)) => gateway.into(),
-                    _ => Ipv6::UNSPECIFIED,
-                };
-                let mask = std::net::Ipv6Addr::from_bits(u128::MAX).into();
-                six = abi::Subnet::new((*address).into(), mask, gateway, Ipv6::UNSPECIFIED);
-            }
-        }
+/// An IPv4 address, or the unspecified one.
+fn ipv4(address: Option<IpAddr>) -> Ipv4 {
+    match address {
+        Some(IpAddr::V4(address)) => address.into(),
+        _ => Ipv4::UNSPECIFIED,
     }
-    (four, six)
+}
+
+/// An IPv6 address, or the unspecified one.
+fn ipv6(address: Option<IpAddr>) -> Ipv6 {
+    match address {
+        Some(IpAddr::V6(address)) => address.into(),
+        _ => Ipv6::UNSPECIFIED,
+    }
 }
 
 /// The datapath's flags for a subnet's gateway mode.

@@ -20,7 +20,6 @@ use netd::{Doing as _, Error, Netns, Result, Settings, TcHook};
 
 use clap::Parser as _;
 use nix::unistd::{getpid, getppid};
-use tokio::runtime::Runtime;
 
 pub(crate) use self::change::{change, take_away};
 
@@ -56,21 +55,16 @@ fn settings(state_dir: PathBuf, log_dir: PathBuf) -> Result<Settings> {
     Ok(Settings { host, state_dir, log_dir, tc: tc_hook(), private_mounts: has_private_mounts() })
 }
 
-/// A runtime of one thread: the namespace that netd is in, and the parent that a run dies with, belong to a thread.
-fn runtime() -> Result<Runtime> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.doing(|| "start the runtime".into())
-}
-
-/// The frame of a front end, which gets its settings from the environment.
+/// The frame of every call: a command, or a front end's, which gets its settings from the environment.
 pub(crate) struct Caller {
     /// The instance.
     pub(crate) settings: Settings,
+    /// Whether the follower is started if there is something to follow.
     serves: bool,
 }
 
 impl Caller {
-    /// Reads the settings.
+    /// For a front end: reads the settings.
     pub(crate) fn new() -> Result<Self> {
         // Of the words of a command line only the variables in their place are of interest.
         let cli =
@@ -78,9 +72,11 @@ impl Caller {
         Ok(Self { settings: settings(cli.state_dir, cli.log_dir)?, serves: !cli.no_serve })
     }
 
-    /// Carries out a request that changes something, and starts the follower if there is something to follow.
+    /// Carries out a request, and starts the follower.
     pub(crate) fn run<T>(&self, request: impl AsyncFnOnce(&Settings) -> Result<T>) -> Result<T> {
-        let runtime = runtime()?;
+        // One thread: the namespace that netd is in, and the parent that a run dies with, belong to a thread.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.doing(|| "start the runtime".into())?;
         let answer = runtime.block_on(request(&self.settings))?;
         if self.serves
             && let Err(error) = runtime.block_on(serve::ensure(&self.settings))
@@ -99,18 +95,10 @@ pub(crate) fn execute(cli: Cli) -> Result<u8> {
         Command::Schema => return shell::schema().map(|()| 0),
         Command::Man { dir } => return shell::manual(dir.as_deref()).map(|()| 0),
     };
-    let Cli { state_dir, log_dir, .. } = cli;
-    let settings = settings(state_dir, log_dir)?;
-    let runtime = runtime()?;
-    let starts_follower = !cli.no_serve && command.may_leave_work();
-    let outcome = runtime.block_on(dispatch(&settings, Output::new(cli.json), command, !cli.no_serve));
-    if starts_follower
-        && outcome.is_ok()
-        && let Err(error) = runtime.block_on(serve::ensure(&settings))
-    {
-        tracing::warn!("{}", error.chain());
-    }
-    outcome
+    let Cli { state_dir, log_dir, json, no_serve, .. } = cli;
+    let serves = !no_serve && command.may_leave_work();
+    let caller = Caller { settings: settings(state_dir, log_dir)?, serves };
+    caller.run(async |settings| dispatch(settings, Output::new(json), command, !no_serve).await)
 }
 
 async fn dispatch(settings: &Settings, output: Output, command: HostCommand, serves: bool) -> Result<u8> {

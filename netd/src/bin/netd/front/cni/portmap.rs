@@ -22,7 +22,7 @@ const SHORT: usize = 12;
 struct Attachment {
     network: String,
     container: String,
-    interface: String,
+    interface: IfName,
 }
 
 impl Attachment {
@@ -36,6 +36,9 @@ impl Attachment {
                 format!("CNI_CONTAINERID '{container}' is not valid"),
             ));
         }
+        let wrong =
+            |_not_one| Failure::new(Code::Environment, format!("CNI_IFNAME '{interface}' is not valid"));
+        let interface = interface.parse().map_err(wrong)?;
         Ok(Self { network: config.name.clone(), container, interface })
     }
 
@@ -51,8 +54,12 @@ impl Attachment {
         if parts.next() != Some(OWNER) {
             return None;
         }
-        let mut part = || parts.next().map(str::to_owned);
-        Some(Self { container: part()?, interface: part()?, network: part()? })
+        let (container, interface, network) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(Self {
+            container: container.to_owned(),
+            interface: interface.parse().ok()?,
+            network: network.to_owned(),
+        })
     }
 
     /// The container's name in reports.
@@ -80,7 +87,7 @@ pub(super) fn add(config: &Config) -> Result<Value, Failure> {
         key: attachment.key()?,
         name: attachment.name()?,
         netns: PathBuf::from(variable("CNI_NETNS")?),
-        inner: attachment.interface.parse::<IfName>()?,
+        inner: attachment.interface.clone(),
         ports: config.ports.iter().map(|port| with_address(*port, conditions.host_ip)).collect(),
         policy: conditions.policy,
     };
@@ -157,7 +164,8 @@ pub(super) fn collect(config: &Config) -> Result<(), Failure> {
         take_away(settings, async |host| {
             let is_gone = |key: &&OwnerKey| {
                 Attachment::parse(key).is_some_and(|one| {
-                    one.network == config.name && !config.valid.contains(&(one.container, one.interface))
+                    one.network == config.name
+                        && !config.valid.contains(&(one.container, one.interface.to_string()))
                 })
             };
             let gone: Vec<OwnerKey> = host.owner_keys().filter(is_gone).cloned().collect();
