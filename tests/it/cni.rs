@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 /// Where Debian has the plugins.
 const PLUGINS: &str = "/usr/lib/cni";
-/// Another path from which netd acts as the plugin.
+/// The name by which netd acts as the plugin.
 const PORTMAP: &str = "portmap";
 
 /// A node with a network `pods` of the `bridge` plugin, and netd as its `portmap`.

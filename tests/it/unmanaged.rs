@@ -34,7 +34,8 @@ impl Engine {
              add chain ip engine post {type nat hook postrouting priority srcnat;}; \
              add rule ip engine post ip saddr 10.7.0.0/24 oifname != br7 masquerade; \
              add chain ip engine pre {type nat hook prerouting priority dstnat;}; \
-             add rule ip engine pre fib daddr type local tcp dport 9999 dnat to 10.7.0.6:80'");
+             add rule ip engine pre fib daddr type local tcp dport 9999 dnat to 10.7.0.6:80; \
+             add rule ip engine pre fib daddr type local tcp dport 9998 dnat to 198.19.0.2:80'");
         Self { lab }
     }
 
@@ -71,7 +72,7 @@ fn seen_from(netns: &Netns, to: &str) -> Option<String> {
     netns.run(|| tcp_first_line(to, PATIENCE)).ok()
 }
 
-/// What the server sees of whom, from each place.
+/// Fails unless the server that answers there sees the client with this address.
 #[track_caller]
 fn sees(netns: &Netns, to: &str, address: &str) {
     assert_eq!(seen_from(netns, to).as_deref(), Some(address), "to {to}");
@@ -115,6 +116,7 @@ fn ports_are_published_to_everybody_and_nothing_else_changes() {
     }
     for address in [HOST, GATEWAY] {
         sees(&app.netns, &format!("{address}:9999"), &app.address);
+        sees(&app.netns, &format!("{address}:9998"), netd_tests::lab::HOST_OUTSIDE);
     }
     sees(&lab.client, &format!("{HOST}:9999"), CLIENT);
     sees(&lab.client, "10.7.0.5:80", CLIENT);
@@ -147,6 +149,17 @@ fn ports_are_published_to_everybody_and_nothing_else_changes() {
     assert!(lab.client.run(|| tcp_first_line(&published, SILENCE)).is_err());
     lab.netd(&["down"]).ok();
     Snapshot::of(lab).assert_same_as(&before);
+}
+
+#[test]
+fn the_engine_may_forward_ports_of_the_bridges_own_address() {
+    let engine = Engine::new();
+    let app = engine.pod(5);
+    engine.network();
+    engine.adopt(&app, &["-p", "8080:80"]);
+    let _server = Server::tcp_echo(&engine.lab.outside.path(), 80);
+    // No flow leads to that address yet, so the first program decides about the packets. The kernel forwards them with their TTL.
+    sees(&app.netns, &format!("{GATEWAY}:9998"), netd_tests::lab::HOST_OUTSIDE);
 }
 
 #[test]
